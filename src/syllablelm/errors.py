@@ -1,0 +1,23 @@
+"""The errors that users can cause, each with one line that says what, where and what to do."""
+
+from __future__ import annotations
+
+
+class SyllableLMError(Exception):
+    """Base of every error this package raises on purpose; the command line prints it and exits with 2."""
+
+
+class InputError(SyllableLMError, ValueError):
+    """An argument or option that cannot be used: wrong shape, unknown name, number out of range."""
+
+
+class AudioError(SyllableLMError):
+    """A recording that cannot be used; the message names the file and the reason."""
+
+
+class FormatError(SyllableLMError):
+    """A file (manifest, alignment, checkpoint, artifact, recipe) that does not hold what it should."""
+
+
+class MissingDependencyError(SyllableLMError, ImportError):
+    """An optional package or program is not installed; the message says how to install it."""
