@@ -1,0 +1,175 @@
+"""HuBERT with its masked-prediction head: the model that pre-training makes and LossPred reads.
+
+The encoder is a Hugging Face ``HubertModel``; the head (final projection and label embeddings, cosine logits divided
+by a temperature, Hsu et al. 2021, Eq. 3) is saved beside it, because transformers has no place for it.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from syllablelm.encoders.device import pick_device
+from syllablelm.encoders.hub import HubEncoder, _load_model
+from syllablelm.errors import FormatError
+
+HEAD_FILE = "head.safetensors"
+
+
+@dataclass(frozen=True)
+class EncoderShape:
+    """Size of a HuBERT encoder; the defaults are HuBERT-base with the layer-norm extractor.
+
+    Args:
+        conv_dim, conv_kernel, conv_stride: the convolutional extractor; strides must multiply to 320.
+        position_kernel: frames of the positional convolution.
+        activation: of the convolutions ("gelu" in the paper; "relu" is faster on a CPU).
+        dropout: hidden and attention dropout.
+    """
+
+    layers: int = 12
+    dim: int = 768
+    heads: int = 12
+    feed_forward: int = 3072
+    conv_dim: tuple[int, ...] = (512, 512, 512, 512, 512, 512, 512)
+    conv_kernel: tuple[int, ...] = (10, 3, 3, 3, 3, 2, 2)
+    conv_stride: tuple[int, ...] = (5, 2, 2, 2, 2, 2, 2)
+    position_kernel: int = 128
+    position_groups: int = 16
+    activation: str = "gelu"
+    dropout: float = 0.1
+    final_dim: int = 256
+
+    def build(self) -> nn.Module:
+        """A ``HubertModel`` of this shape with random weights."""
+        from transformers.models.hubert.configuration_hubert import HubertConfig
+        from transformers.models.hubert.modeling_hubert import HubertModel
+
+        return HubertModel(
+            HubertConfig(
+                hidden_size=self.dim,
+                num_hidden_layers=self.layers,
+                num_attention_heads=self.heads,
+                intermediate_size=self.feed_forward,
+                conv_dim=tuple(self.conv_dim),
+                conv_kernel=tuple(self.conv_kernel),
+                conv_stride=tuple(self.conv_stride),
+                num_conv_pos_embeddings=self.position_kernel,
+                num_conv_pos_embedding_groups=self.position_groups,
+                feat_extract_norm="layer",
+                feat_extract_activation=self.activation,
+                conv_bias=True,
+                hidden_dropout=self.dropout,
+                attention_dropout=self.dropout,
+                activation_dropout=0.0,
+                feat_proj_dropout=0.0,
+                layerdrop=0.0,
+                # Masks come from the training task, not from inside the model.
+                apply_spec_augment=False,
+            )
+        )
+
+
+class PredictionHead(nn.Module):
+    """Cosine logits over label embeddings: (.., D) -> (.., num_labels)."""
+
+    def __init__(self, dim: int, num_labels: int, final_dim: int = 256, temperature: float = 0.1) -> None:
+        super().__init__()
+        self.projection = nn.Linear(dim, final_dim)
+        self.label_embeddings = nn.Parameter(torch.empty(num_labels, final_dim).uniform_())
+        self.temperature = temperature
+
+    @property
+    def num_labels(self) -> int:
+        return len(self.label_embeddings)
+
+    def forward(self, feats: Tensor) -> Tensor:
+        projected = F.normalize(self.projection(feats).float(), dim=-1)
+        return projected @ F.normalize(self.label_embeddings.float(), dim=-1).T / self.temperature
+
+
+class MaskedPredictor(nn.Module):
+    """An encoder with its head: predicts the label of every frame, under masks.
+
+    Args:
+        encoder: the encoder, uncut (its layer is the last).
+        head: the prediction head.
+    """
+
+    def __init__(self, encoder: HubEncoder, head: PredictionHead) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.head = head
+
+    @classmethod
+    def create(cls, shape: EncoderShape, num_labels: int) -> MaskedPredictor:
+        """A new model with random weights (seed torch first)."""
+        return cls(HubEncoder(shape.build()), PredictionHead(shape.dim, num_labels, shape.final_dim))
+
+    def inputs(self, wave_BN: Tensor, lengths_B: Tensor) -> tuple[Tensor, Tensor]:
+        """Everything before masking: (input_BTD, frames_B). Masks act on ``input_BTD``, so one pass serves many."""
+        return self.encoder.project(self.encoder.convolve(wave_BN, lengths_B)), self.encoder.frames(lengths_B)
+
+    def hidden(self, input_BTD: Tensor, frames_B: Tensor, mask_BT: Tensor | None = None) -> Tensor:
+        """Last layer's output with the masked frames replaced by the mask embedding: (B, T, D)."""
+        if mask_BT is not None:
+            embedding = self.encoder.model.masked_spec_embed.to(input_BTD.dtype)
+            input_BTD = torch.where(mask_BT[..., None], embedding, input_BTD)
+        return self.encoder.transform(input_BTD, frames_B)[self.encoder.layer]
+
+    def forward(self, wave_BN: Tensor, lengths_B: Tensor, mask_BT: Tensor) -> Tensor:
+        """Logits of the masked frames only: (num_masked, num_labels), in row-major order of the mask."""
+        input_BTD, frames_B = self.inputs(wave_BN, lengths_B)
+        return self.head(self.hidden(input_BTD, frames_B, mask_BT)[mask_BT])
+
+    def save(self, folder: Path) -> None:
+        """Write ``config.json`` and ``model.safetensors`` for transformers, and the head beside them."""
+        self.encoder.model.save_pretrained(folder)
+        tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in self.head.state_dict().items()}
+        save_file(tensors, folder / HEAD_FILE, metadata={"temperature": str(self.head.temperature)})
+        (folder / "preprocessor_config.json").write_text(
+            json.dumps(
+                {
+                    "do_normalize": self.encoder.normalize,
+                    "feature_extractor_type": "Wav2Vec2FeatureExtractor",
+                    "feature_size": 1,
+                    "padding_value": 0.0,
+                    "return_attention_mask": True,
+                    "sampling_rate": 16_000,
+                }
+            ),
+            encoding="utf-8",
+        )
+
+    @classmethod
+    def load(cls, folder: str | Path, *, device: str | torch.device = "auto") -> MaskedPredictor:
+        """Open what ``save`` wrote.
+
+        Raises:
+            FormatError: no head beside the encoder, or a damaged one.
+        """
+        path = Path(folder) / HEAD_FILE
+        if not path.exists():
+            raise FormatError(
+                f"{folder}: no {HEAD_FILE}; LossPred needs the masked-prediction head beside the encoder"
+            )
+        try:
+            tensors = load_file(path)
+            with safe_open(path, framework="pt") as file:
+                temperature = float((file.metadata() or {}).get("temperature", 0.1))
+            final_dim, dim = tensors["projection.weight"].shape
+            head = PredictionHead(dim, len(tensors["label_embeddings"]), final_dim, temperature)
+            head.load_state_dict(tensors)
+        except (SafetensorError, KeyError, RuntimeError, ValueError) as error:
+            raise FormatError(f"{path}: not a prediction head ({error})") from None
+        model = cls(HubEncoder(_load_model(str(folder))), head)
+        return model.to(pick_device(device)).eval()
+
+

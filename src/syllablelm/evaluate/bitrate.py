@@ -1,0 +1,138 @@
+"""Unit rates and bits per second, before and after joining repeated units."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from syllablelm.errors import InputError
+from syllablelm.types import Segmentation
+
+
+@dataclass(frozen=True)
+class RateCounts:
+    """Counts behind unit rates; add those of utterances to get those of a corpus.
+
+    Args:
+        units: units as they were segmented.
+        runs: units after touching repeats are joined.
+        microseconds: length of the audio; whole numbers, so that sums do not depend on their order.
+        histogram: how often each unit occurs as segmented.
+        run_histogram: how often each unit occurs after joining.
+
+    A rate is 0.0 where there is no audio.
+    """
+
+    units: int = 0
+    runs: int = 0
+    microseconds: int = 0
+    histogram: Mapping[int, int] = field(default_factory=dict)
+    run_histogram: Mapping[int, int] = field(default_factory=dict)
+
+    def __add__(self, other: RateCounts) -> RateCounts:
+        if not isinstance(other, RateCounts):
+            return NotImplemented
+        return RateCounts(
+            self.units + other.units,
+            self.runs + other.runs,
+            self.microseconds + other.microseconds,
+            dict(Counter(self.histogram) + Counter(other.histogram)),
+            dict(Counter(self.run_histogram) + Counter(other.run_histogram)),
+        )
+
+    def __radd__(self, other: object) -> RateCounts:
+        # sum() starts from the integer 0.
+        return self if type(other) is int and other == 0 else NotImplemented
+
+    @property
+    def seconds(self) -> float:
+        """Length of the audio in seconds."""
+        return self.microseconds / 1e6
+
+    @property
+    def unit_rate(self) -> float:
+        """Units per second as segmented."""
+        return self.units / self.seconds if self.microseconds else 0.0
+
+    @property
+    def merged_unit_rate(self) -> float:
+        """Units per second after joining repeats: the rate the paper quotes."""
+        return self.runs / self.seconds if self.microseconds else 0.0
+
+    def rate(self, merged: bool = True) -> float:
+        """Units per second, after joining repeats or as segmented."""
+        return self.merged_unit_rate if merged else self.unit_rate
+
+    def bits_per_second(self, num_units: int, *, merged: bool = True) -> float:
+        """Bit rate as in the paper's tables: units per second times log2 of the codebook size.
+
+        Args:
+            num_units: size of the codebook.
+            merged: count units after joining repeats, as the paper does.
+
+        Raises:
+            InputError: the codebook is smaller than the units that occur.
+        """
+        needed = max(self.histogram, default=0) + 1
+        if num_units < needed:
+            raise InputError(f"num_units={num_units}, but unit {needed - 1} occurs: give the size of the codebook")
+        return self.rate(merged) * math.log2(num_units)
+
+    def entropy(self, *, merged: bool = True) -> float:
+        """Entropy in bits of one unit, each drawn alone by its frequency; 0.0 where there are no units.
+
+        Raises:
+            InputError: the segments carry no units.
+        """
+        table = self.run_histogram if merged else self.histogram
+        if not table and self.units:
+            raise InputError("Entropy needs units; these segmentations have none: apply a codebook first")
+        return entropy_bits(table)
+
+    def entropy_rate(self, *, merged: bool = True) -> float:
+        """Units per second times the entropy of one unit: the bits a code that knows the frequencies would spend."""
+        return self.rate(merged) * self.entropy(merged=merged)
+
+    def to_dict(self, num_units: int | None = None) -> dict[str, float]:
+        """Counts and rates by name; bits per second too where the codebook size is given."""
+        result: dict[str, float] = {
+            "units": self.units,
+            "runs": self.runs,
+            "seconds": self.seconds,
+            "unit_rate": self.unit_rate,
+            "merged_unit_rate": self.merged_unit_rate,
+        }
+        if self.histogram:
+            result |= {"distinct_units": len(self.histogram), "entropy_rate": self.entropy_rate()}
+        if num_units is not None:
+            result["bits_per_second"] = self.bits_per_second(num_units)
+        return result
+
+
+def entropy_bits(table: Mapping[Any, int]) -> float:
+    """Entropy in bits of the distribution that a table of counts gives; 0.0 for an empty table."""
+    counts = np.fromiter(table.values(), dtype=np.float64, count=len(table))
+    counts = counts[counts > 0]
+    if not len(counts):
+        return 0.0
+    share = counts / counts.sum()
+    # abs: a single unit would give -0.0.
+    return abs(float(share @ np.log2(share)))
+
+
+def rate_counts(segmentation: Segmentation) -> RateCounts:
+    """Count units and their runs in one recording; without units, segments are counted and no runs are joined."""
+    length = segmentation.num_frames * segmentation.hop * 1_000_000
+    microseconds = round(length / segmentation.sample_rate)
+    if segmentation.unit is None:
+        return RateCounts(len(segmentation), len(segmentation), microseconds)
+    merged = segmentation.merge_repeats()
+    runs = Counter([] if merged.unit is None else merged.unit.tolist())
+    return RateCounts(
+        len(segmentation), len(merged), microseconds, dict(Counter(segmentation.unit.tolist())), dict(runs)
+    )

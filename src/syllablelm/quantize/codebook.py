@@ -1,0 +1,242 @@
+"""The codebook: k-means centres, the table that merges them into units, and how vectors are brought to it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from syllablelm.errors import FormatError, InputError
+from syllablelm.formats import atomic_path
+from syllablelm.quantize.agglomerative import ward_merge
+from syllablelm.quantize.kmeans import FloatArray, Method, Progress, as_vectors, fit_kmeans, nearest_centre
+from syllablelm.types import IntArray
+
+FORMAT = "syllablelm.codebook"
+FORMAT_VERSION = 1
+
+
+def standardize_vectors(vectors: npt.ArrayLike, *, eps: float = 1e-6) -> FloatArray:
+    """Subtract from each vector its own mean over dims and divide by its own unbiased standard deviation.
+
+    The released code has no guard, so a constant vector becomes NaN there; here it becomes zeros.
+
+    Args:
+        vectors: (N, D), D >= 2.
+        eps: a deviation of at most eps times the vector's absolute mean counts as zero. Relative, so that the
+            result does not depend on the scale of the features.
+
+    Returns:
+        (N, D) float32.
+
+    Raises:
+        InputError: not a finite matrix with at least two dims, or eps negative.
+    """
+    x_ND = as_vectors(vectors)
+    if x_ND.shape[1] < 2:
+        raise InputError("vectors with one dimension have no deviation to be standardised by")
+    if not eps >= 0:
+        raise InputError(f"eps must not be negative, not {eps}")
+    mean_N1 = x_ND.mean(axis=1, dtype=np.float64, keepdims=True)
+    centred_ND = x_ND - mean_N1
+    std_N1 = np.sqrt(np.einsum("nd,nd->n", centred_ND, centred_ND) / (x_ND.shape[1] - 1))[:, None]
+    varies_N1 = std_N1 > eps * np.abs(mean_N1)
+    scaled_ND = np.divide(centred_ND, std_N1, out=np.zeros_like(centred_ND), where=varies_N1)
+    return scaled_ND.astype(np.float32)
+
+
+def pool_segments(
+    features: npt.ArrayLike, start: npt.ArrayLike, end: npt.ArrayLike, *, drop_edges: bool = False
+) -> FloatArray:
+    """Average the frames of each segment, by prefix sums.
+
+    Args:
+        features: (T, D) frames.
+        start: (S,) integer, first frame of each segment.
+        end: (S,) integer, frame after the last one; end > start.
+        drop_edges: leave out a segment's first and last frame where it has at least three, as the released code does.
+
+    Returns:
+        (S, D) float32 means.
+
+    Raises:
+        InputError: empty segments, segments outside [0, T], features that are no finite matrix.
+    """
+    x_TD = as_vectors(features, "features")
+    first, last = np.asarray(start), np.asarray(end)
+    if first.ndim != 1 or first.shape != last.shape:
+        raise InputError(f"start {first.shape} and end {last.shape} must be one-dimensional and of the same length")
+    if len(first) == 0:
+        return np.zeros((0, x_TD.shape[1]), dtype=np.float32)
+    if first.dtype.kind not in "iu" or last.dtype.kind not in "iu":
+        raise InputError(f"start and end must be integers (frames), not {first.dtype} and {last.dtype}")
+    first, last = first.astype(np.int64), last.astype(np.int64)
+    if first.min() < 0 or last.max() > len(x_TD) or (last <= first).any():
+        raise InputError(f"segments must be non-empty and lie in the {len(x_TD)} frames of the features")
+    if drop_edges:
+        long_enough = last - first >= 3
+        first, last = first + long_enough, last - long_enough
+    prefix_TD = np.zeros((len(x_TD) + 1, x_TD.shape[1]), dtype=np.float64)
+    np.cumsum(x_TD, axis=0, dtype=np.float64, out=prefix_TD[1:])
+    mean_SD = (prefix_TD[last] - prefix_TD[first]) / (last - first)[:, None]
+    return mean_SD.astype(np.float32)
+
+
+@dataclass(frozen=True, eq=False)
+class Codebook:
+    """Vectors to units: standardise, nearest k-means centre, agglomeration table.
+
+    Args:
+        centres: (K, D) float32 k-means centres, in the space of standardised vectors if `standardize`.
+        table: (K,) int32 unit of each centre.
+        standardize: whether vectors are standardised over their own dims first (`standardize_vectors`).
+        seed: the seed it was fitted with, or None where that is unknown.
+
+    Raises:
+        InputError: shapes that do not fit, NaN or infinite centres, negative units.
+    """
+
+    centres: FloatArray
+    table: IntArray
+    standardize: bool = True
+    seed: int | None = None
+
+    def __post_init__(self) -> None:
+        # Private read-only copies: a frozen value must not change when the caller's arrays do.
+        centres = as_vectors(self.centres, "centres").copy()
+        table = np.asarray(self.table)
+        if table.shape != (len(centres),) or table.dtype.kind not in "iu" or len(table) == 0:
+            raise InputError(f"Codebook.table must hold one integer for each of the {len(centres)} centres")
+        if table.min() < 0 or table.max() > np.iinfo(np.int32).max:
+            raise InputError("Codebook.table must hold unit numbers from 0 up")
+        table = table.astype(np.int32)
+        centres.setflags(write=False)
+        table.setflags(write=False)
+        object.__setattr__(self, "centres", centres)
+        object.__setattr__(self, "table", table)
+        if self.standardize and self.dim < 2:
+            raise InputError("a codebook of one-dimensional centres cannot standardise")
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Codebook):
+            return NotImplemented
+        return (
+            (self.standardize, self.seed) == (other.standardize, other.seed)
+            and np.array_equal(self.centres, other.centres)
+            and np.array_equal(self.table, other.table)
+        )
+
+    __hash__ = None  # type: ignore[assignment]
+
+    @property
+    def num_units(self) -> int:
+        """Number of units: one more than the largest in the table."""
+        return int(self.table.max()) + 1
+
+    @property
+    def dim(self) -> int:
+        """Dimensions of the vectors it takes."""
+        return self.centres.shape[1]
+
+    def assign(self, vectors: npt.ArrayLike) -> IntArray:
+        """Give each vector its unit.
+
+        Args:
+            vectors: (N, D) pooled segment vectors, not standardised.
+
+        Returns:
+            (N,) int32 units.
+
+        Raises:
+            InputError: other dims than the codebook's, NaN or infinite values.
+        """
+        x_ND = as_vectors(vectors)
+        if x_ND.shape[1] != self.dim:
+            raise InputError(
+                f"vectors have {x_ND.shape[1]} dims, the codebook has {self.dim}: it is of another encoder"
+            )
+        if self.standardize:
+            x_ND = standardize_vectors(x_ND)
+        index, _ = nearest_centre(x_ND, self.centres)
+        return self.table[index]
+
+    def save(self, path: str | Path) -> None:
+        """Write a safetensors file; it appears under its name only once complete."""
+        from safetensors.numpy import save_file
+
+        metadata = {"format": FORMAT, "format_version": str(FORMAT_VERSION), "standardize": str(int(self.standardize))}
+        if self.seed is not None:
+            metadata["seed"] = str(self.seed)
+        with atomic_path(path) as temporary:
+            save_file({"centres": self.centres, "table": self.table}, temporary, metadata=metadata)
+
+    @classmethod
+    def load(cls, path: str | Path) -> Codebook:
+        """Read a file that `save` wrote.
+
+        Raises:
+            FormatError: missing, not safetensors, of another kind or a newer version, or with unusable contents.
+        """
+        from safetensors import SafetensorError, safe_open
+
+        if not Path(path).is_file():
+            raise FormatError(f"{path}: there is no such codebook file")
+        try:
+            with safe_open(path, framework="numpy") as file:
+                metadata = file.metadata() or {}
+                _check_metadata(metadata, path)
+                centres, table = file.get_tensor("centres"), file.get_tensor("table")
+        except SafetensorError as error:
+            raise FormatError(f"{path}: not a codebook in safetensors form ({error})") from error
+        try:
+            seed = int(metadata["seed"]) if "seed" in metadata else None
+            return cls(centres, table, standardize=bool(int(metadata["standardize"])), seed=seed)
+        except (InputError, ValueError) as error:
+            raise FormatError(f"{path}: damaged codebook: {error}") from error
+
+
+def _check_metadata(metadata: dict[str, str], path: str | Path) -> None:
+    if metadata.get("format") != FORMAT or "standardize" not in metadata:
+        raise FormatError(f"{path}: a safetensors file, but not a codebook (format {metadata.get('format')!r})")
+    if metadata.get("format_version") != str(FORMAT_VERSION):
+        raise FormatError(
+            f"{path}: codebook format version {metadata.get('format_version')}, this program reads {FORMAT_VERSION}: "
+            "use the version of syllablelm that wrote it"
+        )
+
+
+def fit_codebook(
+    vectors: npt.ArrayLike,
+    num_units: int,
+    *,
+    num_centres: int | None = None,
+    standardize: bool = True,
+    method: Method = "auto",
+    seed: int = 0,
+    restarts: int = 1,
+    max_iter: int = 100,
+    progress: Progress | None = None,
+) -> Codebook:
+    """Fit a codebook: standardise, k-means, Ward agglomeration.
+
+    Args:
+        vectors: (N, D) pooled segment vectors, not standardised; N >= num_centres.
+        num_units: final number of units.
+        num_centres: k-means centres before agglomeration; by default twice the units.
+        standardize: see `Codebook`.
+        method, seed, restarts, max_iter, progress: see `fit_kmeans`.
+
+    Raises:
+        InputError: too few (distinct) vectors, fewer centres than units, NaN or infinite values.
+        MissingDependencyError: method "faiss" without faiss installed.
+    """
+    centres_wanted = 2 * num_units if num_centres is None else num_centres
+    if not 1 <= num_units <= centres_wanted:
+        raise InputError(f"{centres_wanted} centres cannot be merged into {num_units} units: give at least as many")
+    x_ND = standardize_vectors(vectors) if standardize else as_vectors(vectors)
+    centres = fit_kmeans(
+        x_ND, centres_wanted, method=method, seed=seed, restarts=restarts, max_iter=max_iter, progress=progress
+    )
+    return Codebook(centres, ward_merge(centres, num_units), standardize=standardize, seed=seed)

@@ -1,0 +1,182 @@
+"""MinSum: cut a recording into segments so that the frames of each lie closest to their mean (Eq. 4).
+
+Costs are sums of squared errors in float64, computed segment by segment (see `kernels.squared_error_costs`). Time is
+O(T * max_length * D) for the costs and O(k * T * max_length) for the cut; the cut keeps 4 * k * T bytes, so recordings
+of many minutes are better cut in windows.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from syllablelm.errors import InputError
+from syllablelm.segment.arrays import (
+    FloatArray,
+    IntArray,
+    backtrace,
+    check_count,
+    feasible_range,
+    is_batch,
+    split_batch,
+    to_float64,
+)
+
+
+def feasible_count(num_frames: int, wanted: int, min_length: int = 1, max_length: int = 50) -> int:
+    """Clip a wanted number of segments to what segments of these lengths can cover.
+
+    Args:
+        num_frames: frames of the recording.
+        wanted: segments asked for; may be zero or negative.
+        min_length: shortest segment, in frames; a shorter recording is one segment.
+        max_length: longest segment, in frames.
+
+    Returns:
+        A count that `minsum` accepts: at least 1 for a recording with frames, 0 for one without.
+
+    Raises:
+        InputError: the limits are not usable, or no count fits (only if max_length < 2 * min_length - 1).
+    """
+    fewest, most = feasible_range(num_frames, min_length, max_length)
+    return min(max(wanted, fewest), most)
+
+
+def segment_costs(features: Any, max_length: int) -> FloatArray:
+    """Sum of squared errors of every segment of up to `max_length` frames (D[t, g] of the paper).
+
+    Args:
+        features: (T, D) array or tensor.
+        max_length: longest segment, in frames.
+
+    Returns:
+        (T + 1, max_length + 1) float64: entry [e, g] is the cost of frames [e - g, e), infinity where g < 1 or g > e.
+
+    Raises:
+        InputError: wrong shape, or max_length < 1.
+    """
+    if max_length < 1:
+        raise InputError(f"max_length must be at least 1 frame, not {max_length}")
+    from syllablelm.segment.kernels import squared_error_costs
+
+    return squared_error_costs(to_float64(features, "features", 2), max_length)
+
+
+def minsum(
+    features: Any,
+    num_segments: int | Sequence[int],
+    *,
+    lengths: Any = None,
+    min_length: int = 1,
+    max_length: int = 50,
+) -> Any:
+    """Cut features into exactly `num_segments` segments with the least sum of squared errors (exact optimum of Eq. 4).
+
+    Args:
+        features: (T, D) array or tensor; or a batch, (B, T, D) padded at the end or a list of (T_b, D).
+        num_segments: number of segments; for a batch one number for all or one per recording.
+        lengths: true frame counts of a padded batch, B integers (one integer for (T, D)); None means no padding.
+        min_length: shortest segment, in frames; a recording shorter than that is one segment.
+        max_length: longest segment, in frames.
+
+    Returns:
+        int32 boundaries [0, ..., T], num_segments + 1 of them; for a batch a list of such arrays.
+        Ties go to the shortest last segment. A recording without frames gives [0], for num_segments = 0 only.
+
+    Raises:
+        InputError: wrong shapes, values that are not finite, or a number of segments that cannot cover the recording.
+    """
+    items = split_batch(features, lengths)
+    counts = [num_segments] * len(items) if np.ndim(num_segments) == 0 else list(num_segments)  # type: ignore[arg-type]
+    if len(counts) != len(items):
+        raise InputError(f"num_segments must be one number or one per recording: {len(items)}, not {len(counts)}")
+    cut = [_minsum(item, int(count), min_length, max_length) for item, count in zip(items, counts, strict=True)]
+    return cut if is_batch(features) else cut[0]
+
+
+def _minsum(features: FloatArray, num_segments: int, min_length: int, max_length: int) -> IntArray:
+    num_frames = len(features)
+    check_count(num_segments, num_frames, min_length, max_length)
+    if num_frames == 0:
+        return np.zeros(1, dtype=np.int32)
+    from syllablelm.segment.kernels import best_lengths, squared_error_costs
+
+    costs = squared_error_costs(features, min(max_length, num_frames))
+    return backtrace(
+        best_lengths(costs, num_segments, min(min_length, num_frames), False), num_segments, num_frames
+    )
+
+
+def minsum_dynamic(
+    features: Any,
+    delta: float,
+    *,
+    lengths: Any = None,
+    quantile: float = 0.75,
+    max_rate: float = 0.2,
+    min_length: int = 3,
+    max_length: int = 35,
+) -> Any:
+    """Cut features into as many segments as their spread asks for: the rule of the released SyllableLM code.
+
+    With m = int(max_rate * T), a binary search over counts from m // 3 to m keeps the last probed count whose
+    segments are still too wide: whose `quantile` of the segments' mean squared error, per frame and dimension, exceeds
+    `delta`. That is usually one segment fewer than the first count that would pass; the released units depend on it.
+    A probe for j segments allows fewer than j. Ties go to the shortest last segment.
+
+    The released rule is undefined below 15 frames (m // 3 = 0); there the search starts from one segment, so the
+    shortest recordings are one segment, and one without frames gives [0]. The released code also caps costs at 16384,
+    which features of its encoder never reach; this function does not.
+
+    Args:
+        features: (T, D) array or tensor; or a batch, (B, T, D) padded at the end or a list of (T_b, D).
+        delta: threshold on the mean squared error per frame and dimension; it belongs to one encoder's scale
+            (released: .0033, .0028, .0019 for 8.33, 6.25, 5.0 Hz).
+        lengths: true frame counts of a padded batch, B integers (one integer for (T, D)); None means no padding.
+        quantile: which of the segments, ordered by mean squared error, is compared with delta.
+        max_rate: most segments per frame (0.2 at 50 frames per second: 10 Hz).
+        min_length: shortest segment, in frames; a recording shorter than that is one segment.
+        max_length: longest segment, in frames (the released code uses 50 for LibriSpeech, 35 for LibriLight).
+
+    Returns:
+        int32 boundaries [0, ..., T]; for a batch a list of such arrays.
+
+    Raises:
+        InputError: wrong shapes, values that are not finite, or settings that are not usable.
+    """
+    if not (math.isfinite(delta) and 0.0 <= quantile <= 1.0 and 0.0 < max_rate <= 1.0):
+        raise InputError("minsum_dynamic needs a finite delta, a quantile in [0, 1] and a max_rate in (0, 1]")
+    cut = [
+        _minsum_dynamic(item, delta, quantile, max_rate, min_length, max_length)
+        for item in split_batch(features, lengths)
+    ]
+    return cut if is_batch(features) else cut[0]
+
+
+def _minsum_dynamic(
+    features: FloatArray, delta: float, quantile: float, max_rate: float, min_length: int, max_length: int
+) -> IntArray:
+    num_frames, num_dims = features.shape
+    fewest, _ = feasible_range(num_frames, min_length, max_length)
+    if num_frames == 0:
+        return np.zeros(1, dtype=np.int32)
+    from syllablelm.segment.kernels import best_lengths, squared_error_costs
+
+    most = int(max_rate * num_frames)
+    low = best = max(fewest, most // 3)
+    high = max(most, low)
+    costs = squared_error_costs(features, min(max_length, num_frames))
+    table = best_lengths(costs, high, min(min_length, num_frames), True)
+    while low <= high:
+        middle = (low + high) // 2
+        ends = backtrace(table, middle, num_frames)
+        sizes = np.diff(ends)
+        errors = costs[ends[1:], sizes] / (sizes * num_dims)
+        if np.quantile(errors, quantile) > delta:
+            low, best = middle + 1, middle
+        else:
+            high = middle - 1
+    return backtrace(table, best, num_frames)

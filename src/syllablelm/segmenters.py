@@ -1,0 +1,116 @@
+"""Every segmenter by its name: a waveform and a number of groups in, boundaries out.
+
+Training takes its first boundaries from them, and evaluation compares them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Literal, get_args
+
+import numpy as np
+import numpy.typing as npt
+
+from syllablelm.errors import InputError
+from syllablelm.segment import (
+    envelope,
+    envelope_valleys,
+    even_boundaries,
+    feasible_count,
+    losspred_matrix,
+    mincut,
+    minsum,
+    similarity_matrix,
+)
+from syllablelm.segment.combined import combined_boundaries
+from syllablelm.segment.mel import log_mel
+
+if TYPE_CHECKING:
+    from syllablelm.encoders.hub import HubEncoder
+    from syllablelm.encoders.masked_prediction import MaskedPredictor
+
+Waveform = npt.NDArray[np.float32]
+Boundaries = npt.NDArray[np.int32]
+Segmenter = Callable[[Waveform, int], Boundaries]
+Name = Literal["even", "envelope", "mel", "similarity", "minsum", "losspred", "combined"]
+
+HOP, RECEPTIVE_FIELD = 320, 400
+
+
+def count_frames(num_samples: int) -> int:
+    """Frames of a recording on the HuBERT grid (400-sample windows every 320 samples)."""
+    return max(0, (num_samples - RECEPTIVE_FIELD) // HOP + 1)
+
+
+def count_groups(num_frames: int, rate: float, max_length: int = 50, frame_rate: float = 50.0) -> int:
+    """k = round(rate x seconds), clipped to what groups of at most ``max_length`` frames allow."""
+    return feasible_count(num_frames, round(rate * num_frames / frame_rate), 1, max_length)
+
+
+def make_segmenter(
+    name: Name,
+    *,
+    encoder: HubEncoder | None = None,
+    predictor: MaskedPredictor | None = None,
+    span: int = 50,
+    gap: int = 150,
+    max_length: int = 50,
+) -> Segmenter:
+    """Build a segmenter.
+
+    Args:
+        name: "even" (equal lengths), "envelope" (valleys of the band-limited amplitude envelope), "mel" (MinSum on
+            log-mel), "similarity" (MinCut on the encoder's feature similarity), "minsum" (MinSum on its features),
+            "losspred" (MinCut on the loss-prediction matrix), "combined" (LossPred and envelope).
+        encoder: for "similarity" and "minsum".
+        predictor: for "losspred" and "combined".
+        span, gap: of LossPred, in frames.
+        max_length: longest group of MinSum and MinCut, in frames.
+
+    Returns:
+        function (waveform, num_segments) -> boundaries [0, ..., num_frames]. All but "envelope" and "combined" give
+        exactly the asked number (clipped to what is feasible); these two give fewer where there are fewer valleys.
+
+    Raises:
+        InputError: an unknown name, or the model it needs was not given.
+    """
+    if name not in get_args(Name):
+        raise InputError(f"unknown segmenter {name!r}; choose one of {', '.join(get_args(Name))}")
+
+    def clip(num_frames: int, count: int) -> int:
+        return feasible_count(num_frames, count, 1, max_length)
+
+    if name == "even":
+        return lambda wave, count: even_boundaries(count_frames(len(wave)), clip(count_frames(len(wave)), count))
+    if name == "envelope":
+        return lambda wave, count: envelope_valleys(envelope(wave), count)
+    if name == "mel":
+        return lambda wave, count: _minsum(log_mel(wave), count, max_length)
+    if name in ("similarity", "minsum"):
+        if encoder is None:
+            raise InputError(f"segmenter {name!r} needs an encoder")
+        model = encoder
+        if name == "minsum":
+            return lambda wave, count: _minsum(model.encode([wave])[0], count, max_length)
+
+        def by_similarity(wave: Waveform, count: int) -> Boundaries:
+            feats = model.encode([wave])[0]
+            return mincut(similarity_matrix(feats), clip(len(feats), count), max_length=max_length)
+
+        return by_similarity
+    if predictor is None:
+        raise InputError(f"segmenter {name!r} needs an encoder with its masked-prediction head")
+    masked = predictor
+
+    def by_losspred(wave: Waveform, count: int) -> Boundaries:
+        matrix = losspred_matrix(masked, wave, span=span, gap=gap)
+        if name == "combined":
+            return combined_boundaries(matrix, envelope(wave), count)
+        return mincut(matrix, clip(len(matrix), count), max_length=max_length)
+
+    return by_losspred
+
+
+def _minsum(feats: npt.NDArray[np.float32], count: int, max_length: int) -> Boundaries:
+    boundaries = minsum(feats, feasible_count(len(feats), count, 1, max_length), max_length=max_length)
+    return np.asarray(boundaries, dtype=np.int32)

@@ -1,0 +1,366 @@
+"""Speech corpora from text, with the synthesiser's phone times as reference.
+
+`read_texts` cuts text files into utterances; `synthesize` speaks them and writes a corpus:
+
+    out/audio/00000/*.flac   audio in shards; a shard appears whole or not at all
+    out/manifest.jsonl       one line per utterance: id, path, num_samples, sample_rate, speaker, text, ...
+    out/alignments.jsonl     words and phones in seconds (see `syllablelm.alignment`)
+    out/errors.jsonl         sentences that could not be spoken, with the reason
+    out/synthesis.json       the settings
+
+A killed run continues where it was: finished shards are not spoken again. Voice, speed and pitch of an utterance are
+drawn from the seed and its id, so they depend neither on the order of the texts nor on the number of workers.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import shutil
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import islice
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import soundfile
+import soxr
+
+from syllablelm.alignment import Alignment, alignment_row
+from syllablelm.errors import AudioError, FormatError, InputError
+from syllablelm.speech_engines import ENGINES, Engine
+
+AUDIO_FORMATS = {"flac": ("FLAC", "PCM_16"), "wav": ("WAV", "PCM_16"), "opus": ("OGG", "OPUS")}
+_SAFE_ID = re.compile(r"[\w][\w.+-]*")
+
+
+@dataclass(frozen=True)
+class SynthesisResult:
+    """What `synthesize` wrote.
+
+    Args:
+        manifest: path of the manifest.
+        alignments: path of the alignments.
+        errors: path of the list of sentences that could not be spoken.
+        num_utterances: utterances in the manifest.
+        seconds: their total length.
+        num_failed: sentences in the errors file.
+    """
+
+    manifest: Path
+    alignments: Path
+    errors: Path
+    num_utterances: int
+    seconds: float
+    num_failed: int
+
+
+@dataclass(frozen=True)
+class _Settings:
+    """What decides how an utterance sounds and where it lies; a folder holds one setting only."""
+
+    engine: str
+    voices: tuple[str, ...]
+    seed: int
+    speed_range: tuple[float, float]
+    pitch_range: tuple[float, float]
+    sample_rate: int
+    audio_format: str
+    shard_size: int
+
+    def check(self) -> None:
+        if not self.voices:
+            raise InputError("synthesis needs at least one voice")
+        for name in ("speed_range", "pitch_range"):
+            low, high = getattr(self, name)
+            if not 0 < low <= high:
+                raise InputError(f"{name} must be (low, high) with 0 < low <= high, not {(low, high)}")
+        if self.sample_rate < 1 or self.shard_size < 1:
+            raise InputError("sample_rate and shard_size must be at least 1")
+        if self.audio_format not in AUDIO_FORMATS:
+            raise InputError(f"unknown audio format {self.audio_format!r}; choose {', '.join(AUDIO_FORMATS)}")
+
+    def as_json(self) -> str:
+        return json.dumps({"version": 1, **vars(self)}, indent=1)
+
+
+def synthesize(
+    texts: Iterable[tuple[str, str]],
+    out: str | PathLike[str],
+    *,
+    engine: str | Engine = "flite",
+    voices: Sequence[str] | None = None,
+    seed: int = 0,
+    speed_range: tuple[float, float] = (0.8, 1.3),
+    pitch_range: tuple[float, float] = (0.85, 1.2),
+    workers: int = 1,
+    sample_rate: int = 16_000,
+    limit_seconds: float | None = None,
+    audio_format: str = "flac",
+    shard_size: int = 100,
+    progress: Callable[[int], None] | None = None,
+) -> SynthesisResult:
+    """Speak texts into a corpus folder (see the module's docstring), or finish a folder begun before.
+
+    Args:
+        texts: pairs (id, text), for example from `read_texts`; ids are file names, so letters, digits and "_.+-" only.
+        out: folder of the corpus.
+        engine: "flite", "espeak-ng" or any `Engine`.
+        voices: names of the engine's voices, drawn uniformly; None for the engine's usual ones.
+        seed: of voice, speed and pitch.
+        speed_range: lowest and highest speaking rate relative to the voice's own, drawn uniformly in the logarithm.
+        pitch_range: the same for pitch.
+        workers: synthesiser processes at a time.
+        sample_rate: of the audio written.
+        limit_seconds: stop once the corpus is this long; audio spoken in advance stays on disk, outside the manifest.
+        audio_format: "flac", "wav" or "opus" (a tenth of the size).
+        shard_size: utterances per shard.
+        progress: called with the number of utterances of each finished shard.
+
+    Raises:
+        MissingDependencyError: the engine is not installed.
+        InputError: an unusable option or id, or a folder that holds a corpus of other settings or texts.
+    """
+    if isinstance(engine, str):
+        if engine not in ENGINES:
+            raise InputError(f"unknown speech engine {engine!r}; choose {', '.join(ENGINES)}")
+        engine = ENGINES[engine]()
+    chosen = engine.voices if voices is None else tuple(voices)
+    speeds, pitches = (speed_range[0], speed_range[1]), (pitch_range[0], pitch_range[1])
+    settings = _Settings(engine.name, chosen, seed, speeds, pitches, sample_rate, audio_format, shard_size)
+    settings.check()
+    if workers < 1:
+        raise InputError("workers must be at least 1")
+    engine.check(chosen)
+    out = Path(out)
+    _claim(out, settings)
+    limit = float("inf") if limit_seconds is None else limit_seconds
+    shards = enumerate(_shards(texts, shard_size))
+    records: list[dict[str, Any]] = []
+    seconds, finished = 0.0, False
+    # Threads suffice: the work is done by the processes they wait for.
+    with ThreadPoolExecutor(workers) as pool:
+        pending: deque[Future[list[dict[str, Any]]]] = deque()
+        try:
+            while not finished:
+                for number, shard in islice(shards, max(0, 2 * workers - len(pending))):
+                    pending.append(pool.submit(_make_shard, engine, settings, out, number, shard))
+                if not pending:
+                    break
+                shard_records = pending.popleft().result()
+                for record in shard_records:
+                    finished = seconds >= limit
+                    if finished:
+                        break
+                    records.append(record)
+                    seconds += record.get("alignment", {}).get("duration", 0.0)
+                if progress is not None:
+                    progress(len(shard_records))
+        finally:
+            for future in pending:
+                future.cancel()
+    return _write_lists(out, records)
+
+
+def _claim(out: Path, settings: _Settings) -> None:
+    """Write the settings into a new folder, or compare them with those of a folder begun before."""
+    path = out / "synthesis.json"
+    if path.exists():
+        try:
+            before = json.loads(path.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise FormatError(f"{path} is not JSON: {error}") from error
+        now = json.loads(settings.as_json())
+        changed = sorted(key for key in now if before.get(key) != now[key])
+        if changed:
+            raise InputError(f"{out} holds a corpus with another {', '.join(changed)}; choose another folder")
+        return
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise InputError(f"{out} exists and is not a synthetic corpus; choose another folder")
+    out.mkdir(parents=True, exist_ok=True)
+    _replace_text(path, settings.as_json())
+
+
+def _replace_text(path: Path, text: str) -> None:
+    part = path.with_name(path.name + ".part")
+    part.write_text(text, encoding="utf-8")
+    os.replace(part, path)
+
+
+def _shards(texts: Iterable[tuple[str, str]], size: int) -> Iterator[list[tuple[str, str]]]:
+    seen: set[str] = set()
+    shard: list[tuple[str, str]] = []
+    for name, text in texts:
+        if not _SAFE_ID.fullmatch(name):
+            raise InputError(f"id {name!r} cannot be a file name; use letters, digits and _.+-")
+        if name in seen:
+            raise InputError(f"id {name!r} appears twice among the texts")
+        seen.add(name)
+        shard.append((name, text))
+        if len(shard) == size:
+            yield shard
+            shard = []
+    if shard:
+        yield shard
+
+
+def _make_shard(
+    engine: Engine, settings: _Settings, out: Path, number: int, texts: Sequence[tuple[str, str]]
+) -> list[dict[str, Any]]:
+    """Speak one shard under a temporary name and rename it; a finished one is only read."""
+    final = out / "audio" / f"{number:05d}"
+    digest = hashlib.sha256(json.dumps(texts).encode()).hexdigest()
+    record_file = final / "shard.json"
+    if final.exists():
+        try:
+            record = json.loads(record_file.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise FormatError(f"{record_file} is damaged; delete {final} and run again: {error}") from error
+        if record["texts"] != digest:
+            raise InputError(f"{final} holds other texts than these; choose another folder, or delete {out}")
+        return record["utterances"]
+    part = final.with_name(f".{final.name}.part")
+    if part.exists():
+        shutil.rmtree(part)
+    part.mkdir(parents=True)
+    utterances = [_make_utterance(engine, settings, part, final.relative_to(out), item) for item in texts]
+    (part / "shard.json").write_text(json.dumps({"texts": digest, "utterances": utterances}), encoding="utf-8")
+    os.replace(part, final)
+    return utterances
+
+
+def _make_utterance(
+    engine: Engine, settings: _Settings, folder: Path, relative: Path, item: tuple[str, str]
+) -> dict[str, Any]:
+    """Speak one utterance; a sentence that the engine cannot speak becomes an error record."""
+    name, text = item
+    hashed = hashlib.sha256(f"{settings.seed}:{name}".encode()).digest()
+    rng = np.random.default_rng(int.from_bytes(hashed[:8], "little"))
+    voice = settings.voices[rng.integers(len(settings.voices))]
+    speed, pitch = (
+        round(float(np.exp(rng.uniform(*np.log(limits)))), 4) for limits in (settings.speed_range, settings.pitch_range)
+    )
+    try:
+        spoken = engine.speak(text, voice, speed=speed, pitch=pitch)
+        duration = len(spoken.samples) / spoken.sample_rate
+        alignment = Alignment(name, duration, spoken.words)
+    except (AudioError, FormatError) as error:
+        return {"error": {"id": name, "text": text, "voice": voice, "error": str(error)}}
+    samples = spoken.samples
+    if spoken.sample_rate != settings.sample_rate:
+        samples = soxr.resample(samples, spoken.sample_rate, settings.sample_rate)
+    container, subtype = AUDIO_FORMATS[settings.audio_format]
+    file = f"{name}.{settings.audio_format}"
+    soundfile.write(folder / file, np.clip(samples, -1, 1), settings.sample_rate, format=container, subtype=subtype)
+    manifest = {
+        "id": name,
+        "path": (relative / file).as_posix(),
+        "num_samples": len(samples),
+        "sample_rate": settings.sample_rate,
+        "speaker": f"{engine.name}-{voice}",
+        "text": text,
+        "engine": engine.name,
+        "voice": voice,
+        "speed": speed,
+        "pitch": spoken.pitch,
+        "licence": engine.licence,
+    }
+    return {"manifest": manifest, "alignment": alignment_row(alignment)}
+
+
+def _write_lists(out: Path, records: Sequence[dict[str, Any]]) -> SynthesisResult:
+    paths = []
+    for name, key in (("manifest", "manifest"), ("alignments", "alignment"), ("errors", "error")):
+        lines = [json.dumps(record[key], ensure_ascii=False) + "\n" for record in records if key in record]
+        paths.append(out / f"{name}.jsonl")
+        _replace_text(paths[-1], "".join(lines))
+    done = [record["manifest"] for record in records if "manifest" in record]
+    seconds = sum(row["num_samples"] / row["sample_rate"] for row in done)
+    return SynthesisResult(paths[0], paths[1], paths[2], len(done), seconds, len(records) - len(done))
+
+
+def read_texts(path: str | PathLike[str], *, min_words: int = 4, max_words: int = 25) -> Iterator[tuple[str, str]]:
+    """Read utterances from a text file, or from every `.txt` file of a folder in order of name.
+
+    A LibriSpeech transcript (`.trans.txt`, lines "id TEXT") gives its lines as they are, lower-cased. Any other file is
+    prose: Project Gutenberg's header and footer are dropped, paragraphs are cut into sentences, long sentences at
+    commas and semicolons, and pieces shorter than `min_words` are left out; ids are "stem-000000" and so on.
+
+    Args:
+        path: file or folder.
+        min_words: of a sentence of prose.
+        max_words: of a sentence of prose.
+
+    Yields:
+        Pairs (id, text).
+
+    Raises:
+        InputError: the path does not exist or the folder has no `.txt` files.
+        FormatError: a file is not UTF-8, or a transcript line has no text.
+    """
+    path = Path(path)
+    files = sorted(path.rglob("*.txt")) if path.is_dir() else [path]
+    if not files or not files[0].is_file():
+        raise InputError(f"{path} is no text file and no folder with .txt files")
+    for file in files:
+        try:
+            text = file.read_text(encoding="utf-8-sig")
+        except UnicodeDecodeError as error:
+            raise FormatError(f"{file} is not UTF-8 text: {error}") from error
+        if file.name.endswith(".trans.txt"):
+            for number, line in enumerate(text.splitlines(), start=1):
+                name, _, words = line.strip().partition(" ")
+                if name and not words:
+                    raise FormatError(f"{file}:{number}: not a transcript line 'id TEXT'")
+                if name:
+                    yield name, words.strip().lower()
+        else:
+            prefix = "-".join(file.relative_to(path).with_suffix("").parts) if path.is_dir() else file.stem
+            prefix = re.sub(r"[^\w.+-]+", "_", prefix)
+            for number, sentence in enumerate(split_sentences(text, min_words=min_words, max_words=max_words)):
+                yield f"{prefix}-{number:06d}", sentence
+
+
+# Project Gutenberg's marker lines, of today's files and of those of the 1990s.
+_HEADER_END = re.compile(r"^\*{3} ?START OF.*$|^\*END[* ]?THE SMALL PRINT.*$", re.MULTILINE | re.IGNORECASE)
+_FOOTER_START = re.compile(r"^\*{3} ?END OF.*$|^End of (?:the |this )?Project Gutenberg.*$", re.MULTILINE | re.IGNORECASE)
+_ABBREVIATION = re.compile(r"(?:\b(?:Mr|Mrs|Ms|Dr|St|Prof|Capt|Col|Gen|Rev|Hon|No|Vol)|\b[A-Z])\.$")
+
+
+def split_sentences(text: str, *, min_words: int = 4, max_words: int = 25) -> Iterator[str]:
+    """Cut prose into sentences of `min_words` to `max_words` words; see `read_texts`."""
+    text = _HEADER_END.split(text, maxsplit=1)[-1]
+    text = _FOOTER_START.split(text, maxsplit=1)[0]
+    for paragraph in re.split(r"\n\s*\n", text):
+        paragraph = " ".join(re.sub(r"\[[^\]]*\]|[_*|<>]", " ", paragraph).split())
+        sentence = ""
+        pieces = re.sub(r"([.!?][\"'”’)]*)\s+", r"\1\n", paragraph).split("\n")  # noqa: RUF001
+        for piece in pieces:
+            sentence = f"{sentence} {piece}".strip()
+            if not _ABBREVIATION.search(sentence):
+                yield from _fit(sentence, min_words, max_words)
+                sentence = ""
+        yield from _fit(sentence, min_words, max_words)
+
+
+def _fit(sentence: str, min_words: int, max_words: int) -> Iterator[str]:
+    """Cut a long sentence at its commas, packing clauses while they fit; a longer clause is cut by count."""
+    chunk: list[str] = []
+    for clause in re.split(r"(?<=[,;:])\s+", sentence):
+        words = clause.split()
+        if len(chunk) + len(words) > max_words:
+            if len(chunk) >= min_words:
+                yield " ".join(chunk)
+            chunk = []
+        while len(words) > max_words:
+            yield " ".join(words[:max_words])
+            words = words[max_words:]
+        chunk += words
+    if len(chunk) >= min_words:
+        yield " ".join(chunk)

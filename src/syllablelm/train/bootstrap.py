@@ -1,0 +1,99 @@
+"""Boundaries of a whole corpus: the first ones (LossPred, envelope, similarity or both combined) and later rounds'."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from syllablelm.artifact import Artifact
+from syllablelm.corpus import Manifest
+from syllablelm.encoders.hub import load_encoder
+from syllablelm.encoders.masked_prediction import MaskedPredictor
+from syllablelm.errors import InputError
+from syllablelm.progress import ProgressBar
+from syllablelm.segmenters import Segmenter, count_frames, count_groups, make_segmenter
+from syllablelm.train.data import WaveformStore
+from syllablelm.train.features import load_arrays, save_arrays
+from syllablelm.train.stage import manifest_digest, run_stage
+
+Boundaries = npt.NDArray[np.int32]
+
+
+@dataclass(frozen=True)
+class BoundariesConfig:
+    """Where the groups of a SylBoost round come from.
+
+    Args:
+        source: "losspred" (MinCut on the loss-prediction matrix), "similarity" (MinCut on the features' similarity),
+            "envelope" (valleys of the amplitude envelope), "combined" (LossPred and envelope) or "minsum" (features of
+            ``layer``; every round after the first).
+        rate: groups per second; k = round(rate x seconds).
+        layer: of the encoder, for "similarity" and "minsum".
+        span, gap: of LossPred, in frames.
+        max_length: longest group, in frames.
+    """
+
+    source: Literal["losspred", "similarity", "envelope", "combined", "minsum"] = "losspred"
+    rate: float = 6.25
+    layer: int = 9
+    span: int = 50
+    gap: int = 150
+    max_length: int = 50
+
+
+def find_boundaries(
+    config: BoundariesConfig,
+    manifest: Manifest,
+    out: Path,
+    *,
+    encoder: Artifact | None = None,
+    seed: int = 0,
+    device: str = "auto",
+    store: WaveformStore | None = None,
+) -> Artifact:
+    """Segment every recording; the artifact holds ``boundaries.safetensors`` (id -> int32 [0, ..., T])."""
+    if encoder is None and config.source != "envelope":
+        raise InputError(f"boundaries with source={config.source!r} need an encoder")
+    store = store or WaveformStore(manifest)
+    parents = {"corpus": manifest_digest(manifest)} | ({"encoder": encoder.digest} if encoder else {})
+
+    def work(folder: Path, scratch: Path, metrics: dict[str, Any]) -> None:
+        segment = _segmenter(config, encoder, device)
+        found: dict[str, Boundaries] = {}
+        with ProgressBar(f"boundaries ({config.source})", len(store)) as bar:
+            for index, recording in enumerate(manifest):
+                wave = store[index]
+                found[recording.id] = segment(wave, count_groups(count_frames(len(wave)), config.rate, config.max_length))
+                bar.advance()
+        groups = sum(len(b) - 1 for b in found.values())
+        metrics["groups"] = groups
+        metrics["rate"] = groups / manifest.total_seconds
+        save_arrays(folder / "boundaries.safetensors", found)
+
+    return run_stage("boundaries", out, config=config, seed=seed, parents=parents, work=work)
+
+
+def _segmenter(config: BoundariesConfig, encoder: Artifact | None, device: str) -> Segmenter:
+    features = predictor = None
+    if encoder is not None and config.source in ("similarity", "minsum"):
+        features = load_encoder(encoder.path, config.layer, device=device)
+    elif encoder is not None and config.source in ("losspred", "combined"):
+        predictor = MaskedPredictor.load(encoder.path, device=device)
+    return make_segmenter(
+        config.source,
+        encoder=features,
+        predictor=predictor,
+        span=config.span,
+        gap=config.gap,
+        max_length=config.max_length,
+    )
+
+
+def read_boundaries(artifact: Artifact) -> Mapping[str, Boundaries]:
+    """The boundaries of a boundaries artifact: {recording id: [0, ..., T]}."""
+    return load_arrays(artifact.file("boundaries.safetensors"))

@@ -1,0 +1,67 @@
+"""Codebook and tokenizer stages: k-means then Ward agglomeration on pooled segments; everything in one folder."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from syllablelm.artifact import Artifact
+from syllablelm.corpus import Manifest
+from syllablelm.encoders.hub import load_encoder
+from syllablelm.quantize import fit_codebook
+from syllablelm.tokenizer import CODEBOOK_FILE, RULE_FILE, SegmentRule, Tokenizer
+from syllablelm.train.data import WaveformStore
+from syllablelm.train.features import iterate_features
+from syllablelm.train.stage import manifest_digest, run_stage
+
+
+@dataclass(frozen=True)
+class CodebookConfig:
+    """Clustering of segment vectors.
+
+    Args:
+        units: size of the final vocabulary (2,048 at 8.33 Hz, 8,192 at 6.25 Hz, 16,384 at 5 Hz in the paper).
+        centres: k-means clusters before agglomeration; 0 takes twice the units.
+        rule: how segments are cut and pooled, here and later in the tokenizer.
+    """
+
+    units: int = 2048
+    centres: int = 0
+    rule: SegmentRule = SegmentRule()
+
+
+def train_codebook(
+    config: CodebookConfig,
+    manifest: Manifest,
+    encoder: Artifact,
+    out: Path,
+    *,
+    seed: int = 0,
+    device: str = "auto",
+    store: WaveformStore | None = None,
+) -> Artifact:
+    """Fit a codebook on a corpus and write the finished tokenizer (encoder, codebook, rule)."""
+    store = store or WaveformStore(manifest)
+    parents = {"corpus": manifest_digest(manifest), "encoder": encoder.digest}
+
+    def work(folder: Path, scratch: Path, metrics: dict[str, Any]) -> None:
+        tokenizer = Tokenizer(load_encoder(encoder.path, device=device), None, config.rule)
+        vectors = []
+        for _, feats in iterate_features(store, tokenizer.encoder, label="codebook"):
+            vectors.append(tokenizer.pool(feats, config.rule.boundaries(feats)))
+        pooled = np.concatenate(vectors)
+        codebook = fit_codebook(pooled, config.units, num_centres=config.centres or None, seed=seed)
+        codebook.save(folder / CODEBOOK_FILE)
+        (folder / RULE_FILE).write_text(json.dumps(asdict(config.rule), indent=2) + "\n", encoding="utf-8")
+        for name in ("config.json", "model.safetensors", "preprocessor_config.json"):
+            shutil.copy(encoder.file(name), folder / name)
+        metrics["segments"] = len(pooled)
+        metrics["rate"] = len(pooled) / manifest.total_seconds
+        metrics["units_used"] = len(np.unique(codebook.assign(pooled)))
+
+    return run_stage("tokenizer", out, config=config, seed=seed, parents=parents, work=work)

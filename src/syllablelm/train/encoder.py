@@ -1,0 +1,148 @@
+"""Encoder pre-training: HuBERT's masked prediction of frame labels (Hsu et al. 2021)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from syllablelm.artifact import Artifact
+from syllablelm.corpus import Manifest
+from syllablelm.encoders.hub import pad_waveforms
+from syllablelm.encoders.masked_prediction import EncoderShape, MaskedPredictor
+from syllablelm.train.data import Crop, CropPlan, WaveformStore
+from syllablelm.train.labels import read_labels
+from syllablelm.train.loop import Batch, LoopConfig, run_loop
+from syllablelm.train.stage import manifest_digest, run_stage, stage_fingerprint
+
+IGNORED = -1
+
+
+@dataclass(frozen=True)
+class EncoderConfig:
+    """Masked-prediction pre-training.
+
+    Args:
+        shape: the network.
+        loop: the optimisation.
+        crop_seconds: longest stretch of a recording in a batch.
+        mask_prob: expected share of frames covered by spans if these never overlapped.
+        mask_length: frames per span.
+    """
+
+    loop: LoopConfig
+    shape: EncoderShape = field(default_factory=EncoderShape)
+    crop_seconds: float = 15.6
+    mask_prob: float = 0.8
+    mask_length: int = 10
+
+
+def span_mask(
+    num_frames: int, prob: float, length: int, rng: np.random.Generator
+) -> npt.NDArray[np.bool_]:
+    """Random span mask as HuBERT draws it: ``prob * T / length`` spans (rounded at random), distinct starts.
+
+    At least one frame is masked, so that every clip has a loss.
+    """
+    mask = np.zeros(num_frames, dtype=bool)
+    length = min(length, num_frames)
+    count = max(1, int(prob * num_frames / length + rng.random()))
+    starts = rng.choice(num_frames - length + 1, size=min(count, num_frames - length + 1), replace=False)
+    mask[(starts[:, None] + np.arange(length)).ravel()] = True
+    return mask
+
+
+class MaskedPredictionTask:
+    """Batches and loss of masked prediction, for the training loop."""
+
+    ratios: Mapping[str, tuple[str, str]] = {"masked_accuracy": ("hits", "targets")}
+
+    def __init__(
+        self,
+        model: MaskedPredictor,
+        store: WaveformStore,
+        labels: Mapping[str, npt.NDArray[np.int16]],
+        config: EncoderConfig,
+        seed: int,
+    ) -> None:
+        self.module = _MaskedLoss(model)
+        self.encoder, self.store, self.labels, self.config = model.encoder, store, labels, config
+        self.plan = CropPlan(
+            [r.seconds for r in store.manifest],
+            crop_seconds=config.crop_seconds,
+            batch_seconds=config.loop.batch_seconds,
+            hop=model.encoder.hop,
+            seed=seed,
+        )
+
+    def batch(self, number: int) -> Batch:
+        """Waveforms, labels (-1 past the end) and masks of one micro-batch."""
+        crops = self.plan.batch(number)
+        waves = [self.plan.cut(self.store[crop.index], crop) for crop in crops]
+        wave_BN, lengths_B = pad_waveforms(waves, torch.device("cpu"))
+        frames = self.encoder.frames(lengths_B)
+        shape = (len(crops), int(frames.max()))
+        labels_BT = torch.full(shape, IGNORED, dtype=torch.long)
+        mask_BT = torch.zeros(shape, dtype=torch.bool)
+        for b, (crop, count) in enumerate(zip(crops, frames.tolist(), strict=True)):
+            labels_BT[b, :count], mask_BT[b, :count] = self._targets(crop, count)
+        seconds = float(lengths_B.sum()) / self.encoder.sample_rate
+        return {"wave": wave_BN, "lengths": lengths_B, "labels": labels_BT, "mask": mask_BT, "seconds": seconds}
+
+    def _targets(self, crop: Crop, count: int) -> tuple[Tensor, Tensor]:
+        labels = self.labels[self.store.manifest[crop.index].id][crop.start : crop.start + count]
+        row = np.full(count, IGNORED, dtype=np.int64)
+        row[: len(labels)] = labels
+        rng = np.random.default_rng((*crop.seed, 1))
+        mask = span_mask(count, self.config.mask_prob, self.config.mask_length, rng) & (row != IGNORED)
+        return torch.from_numpy(row), torch.from_numpy(mask)
+
+
+class _MaskedLoss(nn.Module):
+    """Mean cross-entropy over the masked frames."""
+
+    def __init__(self, model: MaskedPredictor) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, batch: Batch) -> dict[str, Tensor]:
+        logits = self.model(batch["wave"], batch["lengths"], batch["mask"])
+        target = batch["labels"][batch["mask"]]
+        hits = (logits.argmax(-1) == target).sum()
+        return {"loss": F.cross_entropy(logits, target), "hits": hits, "targets": torch.tensor(len(target))}
+
+
+def train_encoder(
+    config: EncoderConfig,
+    manifest: Manifest,
+    labels: Artifact,
+    out: Path,
+    *,
+    seed: int = 0,
+    device: str = "auto",
+    store: WaveformStore | None = None,
+) -> Artifact:
+    """Pre-train an encoder; the artifact is a Hugging Face folder with the head beside it."""
+    parents = {"corpus": manifest_digest(manifest), "labels": labels.digest}
+    store = store or WaveformStore(manifest)
+
+    def work(folder: Path, scratch: Path, metrics: dict[str, Any]) -> None:
+        by_id = read_labels(labels)
+        torch.manual_seed(seed)
+        num_labels = int(max(int(row.max()) for row in by_id.values())) + 1
+        model = MaskedPredictor.create(config.shape, num_labels)
+        task = MaskedPredictionTask(model, store, by_id, config, seed)
+        identity = stage_fingerprint("encoder", config, seed, parents)
+        metrics.update(
+            run_loop(task, config.loop, scratch, seed=seed, fingerprint=identity, device=device, label="encoder")
+        )
+        model.save(folder)
+
+    return run_stage("encoder", out, config=config, seed=seed, parents=parents, work=work)

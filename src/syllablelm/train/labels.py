@@ -1,0 +1,95 @@
+"""Frame labels for masked prediction: k-means on MFCC, or on a layer of an earlier encoder (Hsu et al. 2021, III-B)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from syllablelm.artifact import Artifact
+from syllablelm.corpus import Manifest
+from syllablelm.encoders.hub import load_encoder
+from syllablelm.errors import InputError
+from syllablelm.progress import ProgressBar
+from syllablelm.quantize import Codebook, fit_kmeans
+from syllablelm.segment.mel import mfcc
+from syllablelm.train.data import WaveformStore
+from syllablelm.train.features import iterate_features, load_arrays, save_arrays
+from syllablelm.train.stage import manifest_digest, run_stage
+
+
+@dataclass(frozen=True)
+class LabelsConfig:
+    """Labels of one HuBERT iteration.
+
+    Args:
+        source: "mfcc" for iteration 1, "encoder" for a layer of the iteration before.
+        layer: of the encoder.
+        num_labels: clusters (100 in the paper's iteration 1, 500 in iteration 2).
+        fit_frames: frames drawn at random to fit k-means.
+    """
+
+    source: Literal["mfcc", "encoder"] = "mfcc"
+    layer: int = 6
+    num_labels: int = 100
+    fit_frames: int = 200_000
+
+
+def make_labels(
+    config: LabelsConfig,
+    manifest: Manifest,
+    out: Path,
+    *,
+    encoder: Artifact | None = None,
+    seed: int = 0,
+    device: str = "auto",
+    store: WaveformStore | None = None,
+) -> Artifact:
+    """Label every frame of a corpus; the artifact holds ``labels.safetensors`` (id -> int16 (T,)) and the centres."""
+    if (config.source == "encoder") != (encoder is not None):
+        raise InputError(f"labels with source={config.source!r}: {'give' if encoder is None else 'do not give'} an encoder")
+    store = store or WaveformStore(manifest)
+    parents = {"corpus": manifest_digest(manifest)} | ({"encoder": encoder.digest} if encoder else {})
+
+    def work(folder: Path, scratch: Path, metrics: dict[str, Any]) -> None:
+        feats = _all_features(config, store, encoder, device)
+        rng = np.random.default_rng(seed)
+        total = sum(len(f) for f in feats.values())
+        keep = min(1.0, config.fit_frames / max(total, 1))
+        sample = np.concatenate([f[rng.random(len(f)) < keep] for f in feats.values()]).astype(np.float32)
+        centres = fit_kmeans(sample, config.num_labels, seed=seed)
+        codebook = Codebook(centres, np.arange(len(centres), dtype=np.int32), standardize=False)
+        labels = {manifest[i].id: codebook.assign(f.astype(np.float32)).astype(np.int16) for i, f in feats.items()}
+        counts = np.bincount(np.concatenate(list(labels.values())), minlength=config.num_labels)
+        share = counts[counts > 0] / counts.sum()
+        metrics["frames"] = int(counts.sum())
+        metrics["label_entropy_bits"] = float(-(share * np.log2(share)).sum())
+        save_arrays(folder / "labels.safetensors", labels)
+        codebook.save(folder / "centres.safetensors")
+
+    return run_stage("labels", out, config=config, seed=seed, parents=parents, work=work)
+
+
+def _all_features(
+    config: LabelsConfig, store: WaveformStore, encoder: Artifact | None, device: str
+) -> dict[int, npt.NDArray[np.floating]]:
+    if encoder is not None:
+        model = load_encoder(encoder.path, config.layer, device=device)
+        # Half precision halves the memory of a corpus of features; k-means does not need more.
+        return {i: f.astype(np.float16) for i, f in iterate_features(store, model, label="features")}
+    feats: dict[int, npt.NDArray[np.floating]] = {}
+    with ProgressBar("mfcc", len(store)) as bar:
+        for index in range(len(store)):
+            # Cepstral mean normalisation per recording takes out the channel; labels should not name speakers.
+            frames = mfcc(store[index])
+            feats[index] = ((frames - frames.mean(0)) / (frames.std(0) + 1e-5)).astype(np.float16)
+            bar.advance()
+    return feats
+
+
+def read_labels(artifact: Artifact) -> dict[str, npt.NDArray[np.int16]]:
+    """The labels of a labels artifact: {recording id: (T,)}."""
+    return load_arrays(artifact.file("labels.safetensors"))

@@ -1,0 +1,191 @@
+"""SylBoost (section 3.2): a student learns, at every frame, the teacher's mean over the frame's group (Eq. 3)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from syllablelm.artifact import Artifact
+from syllablelm.corpus import Manifest
+from syllablelm.encoders.hub import HubEncoder, frame_mask, load_encoder, pad_waveforms
+from syllablelm.errors import FormatError
+from syllablelm.quantize import pool_segments
+from syllablelm.train.augment import AugmentConfig, augment
+from syllablelm.train.bootstrap import read_boundaries
+from syllablelm.train.data import CropPlan, WaveformStore
+from syllablelm.train.features import iterate_features
+from syllablelm.train.loop import Batch, LoopConfig, run_loop
+from syllablelm.train.stage import manifest_digest, run_stage, stage_fingerprint
+
+
+@dataclass(frozen=True)
+class SylBoostConfig:
+    """One round of self-distillation.
+
+    Args:
+        loop: the optimisation.
+        layer: L, whose features are taught and learned; layers above it are dropped.
+        student: what the student starts from: the teacher (as in round 1 of the paper) or the previous round's student.
+        train_cnn: whether the convolutional extractor learns too.
+        whiten: standardise every dimension of the teacher's features over the corpus before averaging.
+        augment: distortions of what the student hears; the teacher always hears the clean recording.
+    """
+
+    loop: LoopConfig
+    layer: int = 9
+    student: Literal["teacher", "previous"] = "teacher"
+    train_cnn: bool = False
+    whiten: bool = False
+    crop_seconds: float = 15.6
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
+
+
+class GroupTargets:
+    """Teacher means of every group of every recording: small, so the teacher runs once per round.
+
+    Args:
+        boundaries: {index: [0, ..., T]} of every recording.
+        means: {index: (groups, D)}.
+    """
+
+    def __init__(self, boundaries: Mapping[int, npt.NDArray[np.int32]], means: dict[int, npt.NDArray[np.float32]]) -> None:
+        self.boundaries, self.means = boundaries, means
+
+    @classmethod
+    def compute(
+        cls, store: WaveformStore, teacher: HubEncoder, boundaries: Mapping[str, npt.NDArray[np.int32]], whiten: bool
+    ) -> GroupTargets:
+        """Encode the corpus once with the teacher and average over groups."""
+        kept: dict[int, npt.NDArray[np.int32]] = {}
+        means: dict[int, npt.NDArray[np.float32]] = {}
+        total, total_sq, count = 0.0, 0.0, 0
+        for index, feats in iterate_features(store, teacher, label="teacher"):
+            name = store.manifest[index].id
+            if name not in boundaries or boundaries[name][-1] != len(feats):
+                raise FormatError(f"boundaries of {name!r} are missing or do not span its {len(feats)} frames")
+            kept[index] = boundaries[name]
+            means[index] = pool_segments(feats, kept[index][:-1], kept[index][1:], drop_edges=False)
+            total, total_sq = total + feats.sum(0, dtype=np.float64), total_sq + np.square(feats, dtype=np.float64).sum(0)
+            count += len(feats)
+        if whiten:
+            mean = total / count
+            scale = np.sqrt(np.maximum(total_sq / count - mean**2, 1e-8))
+            means = {index: ((value - mean) / scale).astype(np.float32) for index, value in means.items()}
+        return cls(kept, means)
+
+    def frames(self, index: int, start: int, count: int) -> npt.NDArray[np.float32]:
+        """(count, D) targets of the frames from ``start``."""
+        groups = np.searchsorted(self.boundaries[index], np.arange(start, start + count), side="right") - 1
+        return self.means[index][np.minimum(groups, len(self.means[index]) - 1)]
+
+
+class SylBoostTask:
+    """Batches and loss of Eq. 3, for the training loop."""
+
+    ratios: Mapping[str, tuple[str, str]] = {}
+
+    def __init__(
+        self, student: HubEncoder, store: WaveformStore, targets: GroupTargets, config: SylBoostConfig, seed: int
+    ) -> None:
+        self.module = _GroupLoss(student)
+        self.student, self.store, self.targets, self.config = student, store, targets, config
+        self.plan = CropPlan(
+            [r.seconds for r in store.manifest],
+            crop_seconds=config.crop_seconds,
+            batch_seconds=config.loop.batch_seconds,
+            hop=student.hop,
+            seed=seed,
+        )
+
+    def batch(self, number: int) -> Batch:
+        """Waveforms and per-frame targets of one micro-batch."""
+        crops = self.plan.batch(number)
+        waves = []
+        for crop in crops:
+            wave = self.plan.cut(self.store[crop.index], crop)
+            waves.append(augment(wave, self.config.augment, np.random.default_rng((*crop.seed, 2))))
+        wave_BN, lengths_B = pad_waveforms(waves, torch.device("cpu"))
+        frames = self.student.frames(lengths_B)
+        target_BTD = torch.zeros(len(crops), int(frames.max()), self.student.dim)
+        for row, crop, count in zip(target_BTD, crops, frames.tolist(), strict=True):
+            row[:count] = torch.from_numpy(self.targets.frames(crop.index, crop.start, count))
+        seconds = float(lengths_B.sum()) / self.student.sample_rate
+        return {"wave": wave_BN, "lengths": lengths_B, "target": target_BTD, "seconds": seconds}
+
+
+class _GroupLoss(nn.Module):
+    """Eq. 3 over all frames of a batch, divided by the feature dimension so that its size does not depend on it."""
+
+    def __init__(self, student: HubEncoder) -> None:
+        super().__init__()
+        self.student = student
+
+    def forward(self, batch: Batch) -> dict[str, Tensor]:
+        feats_BTD, frames_B = self.student(batch["wave"], batch["lengths"])
+        valid = frame_mask(frames_B, feats_BTD.shape[1])
+        return {"loss": (feats_BTD - batch["target"])[valid].float().pow(2).mean()}
+
+
+def freeze_extractor(encoder: HubEncoder) -> None:
+    """Keep the convolutional extractor as it is."""
+    # transformers' own switch: it also stops the extractor's input from asking for gradients.
+    encoder.model.feature_extractor._freeze_parameters()
+
+
+def train_sylboost(
+    config: SylBoostConfig,
+    manifest: Manifest,
+    teacher: Artifact,
+    boundaries: Artifact,
+    out: Path,
+    *,
+    previous: Artifact | None = None,
+    seed: int = 0,
+    device: str = "auto",
+    store: WaveformStore | None = None,
+) -> Artifact:
+    """One round; the artifact is a Hugging Face folder of the student, cut off after layer L.
+
+    Args:
+        teacher: the pre-trained encoder, in every round.
+        boundaries: groups of every recording.
+        previous: the last round's student, where the recipe starts from it.
+    """
+    parents = {"corpus": manifest_digest(manifest), "teacher": teacher.digest, "boundaries": boundaries.digest}
+    start = previous if config.student == "previous" and previous is not None else teacher
+    parents["student"] = start.digest
+    store = store or WaveformStore(manifest)
+
+    def work(folder: Path, scratch: Path, metrics: dict[str, Any]) -> None:
+        targets = GroupTargets.compute(
+            store, load_encoder(teacher.path, config.layer, device=device), read_boundaries(boundaries), config.whiten
+        )
+        student = load_encoder(start.path, config.layer, device="cpu")
+        if not config.train_cnn:
+            freeze_extractor(student)
+        identity = stage_fingerprint("encoder", config, seed, parents)
+        task = SylBoostTask(student, store, targets, config, seed)
+        metrics.update(
+            run_loop(task, config.loop, scratch, seed=seed, fingerprint=identity, device=device, label="sylboost")
+        )
+        save_encoder(student, folder)
+
+    return run_stage("encoder", out, config=config, seed=seed, parents=parents, work=work)
+
+
+def save_encoder(encoder: HubEncoder, folder: Path) -> None:
+    """Write a cut-off encoder so that ``transformers`` and ``load_encoder`` open it."""
+    import json
+
+    encoder.model.config.num_hidden_layers = len(encoder.model.encoder.layers)
+    encoder.model.save_pretrained(folder)
+    preprocessor = {"do_normalize": encoder.normalize, "feature_extractor_type": "Wav2Vec2FeatureExtractor"}
+    preprocessor |= {"feature_size": 1, "padding_value": 0.0, "return_attention_mask": True, "sampling_rate": 16_000}
+    (folder / "preprocessor_config.json").write_text(json.dumps(preprocessor), encoding="utf-8")

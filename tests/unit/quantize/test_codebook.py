@@ -1,0 +1,258 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from safetensors.numpy import save_file
+
+from syllablelm.errors import FormatError, InputError
+from syllablelm.quantize import Codebook, fit_codebook, pool_segments, standardize_vectors, ward_merge
+
+
+def random_codebook(centres: int = 12, units: int = 5, dims: int = 6, *, standardize: bool = True) -> Codebook:
+    rng = np.random.default_rng(centres)
+    table = np.concatenate([np.arange(units), rng.integers(0, units, centres - units)])
+    return Codebook(rng.standard_normal((centres, dims)), table, standardize=standardize, seed=1)
+
+
+def assign_by_loop(codebook: Codebook, vectors: np.ndarray) -> list[int]:
+    units = []
+    for x in vectors.astype(np.float64):
+        if codebook.standardize:
+            x = (x - x.sum() / len(x)) / np.sqrt(((x - x.sum() / len(x)) ** 2).sum() / (len(x) - 1))
+        distances = [float(((x - c) ** 2).sum()) for c in codebook.centres.astype(np.float64)]
+        units.append(int(codebook.table[distances.index(min(distances))]))
+    return units
+
+
+# Pooling
+
+
+def pool_by_loop(features: np.ndarray, start: list[int], end: list[int], drop_edges: bool) -> list[np.ndarray]:
+    result = []
+    for s, e in zip(start, end, strict=True):
+        if drop_edges and e - s >= 3:
+            s, e = s + 1, e - 1
+        result.append(sum(features[t].astype(np.float64) for t in range(s, e)) / (e - s))
+    return result
+
+
+@settings(max_examples=60, deadline=None)
+@given(num_frames=st.integers(1, 40), drop_edges=st.booleans(), seed=st.integers(0, 10**6))
+def test_pooling_equals_loop(num_frames: int, drop_edges: bool, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    features = (100.0 + rng.standard_normal((num_frames, 4))).astype(np.float32)
+    edges = np.unique(np.concatenate([[0, num_frames], rng.integers(0, num_frames + 1, 6)]))
+    keep = rng.random(len(edges) - 1) < 0.8  # the others become gaps
+    start, end = edges[:-1][keep], edges[1:][keep]
+    pooled = pool_segments(features, start, end, drop_edges=drop_edges)
+    assert pooled.dtype == np.float32 and pooled.shape == (len(start), 4)
+    expected = pool_by_loop(features, start.tolist(), end.tolist(), drop_edges)
+    np.testing.assert_allclose(pooled, np.array(expected).reshape(-1, 4), rtol=1e-6)
+
+
+def test_pooling_drops_edges_from_three_frames_on() -> None:
+    features = np.array([[1.0], [2.0], [40.0], [5.0], [7.0], [100.0]])
+    start, end = [0, 1, 3, 3], [2, 4, 4, 6]
+    assert pool_segments(features, start, end, drop_edges=True).ravel().tolist() == [1.5, 40.0, 5.0, 7.0]
+    assert pool_segments(features, start, end).ravel().tolist() == pytest.approx([1.5, 47 / 3, 5.0, 112 / 3])
+
+
+@settings(max_examples=30, deadline=None)
+@given(seed=st.integers(0, 10**6), shift=st.integers(1, 50))
+def test_pooling_does_not_see_other_frames(seed: int, shift: int) -> None:
+    rng = np.random.default_rng(seed)
+    features = rng.standard_normal((20, 3)).astype(np.float32)
+    around = np.concatenate([1e3 * rng.standard_normal((shift, 3)), features, 1e3 * rng.standard_normal((9, 3))])
+    start, end = np.array([0, 4, 10]), np.array([4, 9, 20])
+    np.testing.assert_allclose(
+        pool_segments(around.astype(np.float32), start + shift, end + shift, drop_edges=True),
+        pool_segments(features, start, end, drop_edges=True),
+        rtol=1e-5,
+        atol=1e-6,
+    )
+
+
+@pytest.mark.parametrize(
+    ("start", "end", "message"),
+    [
+        ([0, 2], [2], "same length"),
+        ([0], [6], "lie in the 5 frames"),
+        ([-1], [2], "lie in the 5 frames"),
+        ([2], [2], "non-empty"),
+        ([0.0], [2.0], "must be integers"),
+    ],
+)
+def test_pooling_names_bad_segments(start: list, end: list, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        pool_segments(np.zeros((5, 2)), start, end)
+
+
+def test_pooling_names_bad_features() -> None:
+    with pytest.raises(InputError, match="features hold NaN"):
+        pool_segments(np.full((5, 2), np.nan), [0], [5])
+    assert pool_segments(np.zeros((0, 7)), [], []).shape == (0, 7)
+
+
+# Standardising
+
+
+@settings(max_examples=60, deadline=None)
+@given(seed=st.integers(0, 10**6), scale=st.floats(1e-3, 1e3), shift=st.floats(-10, 10))
+def test_standardised_vectors_have_mean_zero_and_unbiased_deviation_one(seed: int, scale: float, shift: float) -> None:
+    x = np.random.default_rng(seed).standard_normal((5, 7))
+    z = standardize_vectors(x)
+    np.testing.assert_allclose(z.mean(axis=1), 0, atol=1e-6)
+    np.testing.assert_allclose(z.std(axis=1, ddof=1), 1, rtol=1e-6)
+    np.testing.assert_allclose(standardize_vectors(scale * (x + shift)), z, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("value", [0.0, 0.1, -7.3e20, 1e-30])
+def test_constant_vectors_become_zeros(value: float) -> None:
+    assert standardize_vectors(np.full((2, 384), value)).tolist() == [[0.0] * 384] * 2
+
+
+def test_standardising_small_numbers_keeps_them_apart() -> None:
+    np.testing.assert_allclose(standardize_vectors(1e-20 * np.array([[1.0, 2.0, 3.0]])), [[-1.0, 0.0, 1.0]], rtol=1e-6)
+
+
+def test_standardising_needs_two_dims() -> None:
+    with pytest.raises(InputError, match="one dimension"):
+        standardize_vectors(np.ones((3, 1)))
+    with pytest.raises(InputError, match="eps"):
+        standardize_vectors(np.ones((3, 2)), eps=-1)
+
+
+# Codebook
+
+
+@settings(max_examples=40, deadline=None)
+@given(num=st.integers(0, 20), standardize=st.booleans(), seed=st.integers(0, 10**6))
+def test_assign_equals_loop(num: int, standardize: bool, seed: int) -> None:
+    codebook = random_codebook(standardize=standardize)
+    vectors = (3 * np.random.default_rng(seed).standard_normal((num, 6)) + 1).astype(np.float32)
+    units = codebook.assign(vectors)
+    assert units.dtype == np.int32
+    assert units.tolist() == assign_by_loop(codebook, vectors)
+
+
+@settings(max_examples=30, deadline=None)
+@given(seed=st.integers(0, 10**6), scale=st.floats(0.01, 100))
+def test_units_do_not_depend_on_loudness_of_features_nor_on_the_batch(seed: int, scale: float) -> None:
+    codebook = random_codebook()
+    vectors = np.random.default_rng(seed).standard_normal((8, 6)).astype(np.float32)
+    units = codebook.assign(vectors)
+    np.testing.assert_array_equal(codebook.assign(scale * vectors), units)
+    np.testing.assert_array_equal(np.concatenate([codebook.assign(v[None]) for v in vectors]), units)
+
+
+def test_centres_are_their_own_units() -> None:
+    codebook = random_codebook(standardize=False)
+    np.testing.assert_array_equal(codebook.assign(codebook.centres), codebook.table)
+    assert codebook.num_units == 5 and codebook.dim == 6
+
+
+def test_codebook_keeps_private_read_only_copies() -> None:
+    centres, table = np.eye(3, dtype=np.float32), np.arange(3, dtype=np.int32)
+    codebook = Codebook(centres, table)
+    centres[0, 0] = 9.0
+    table[0] = 2
+    assert codebook.centres[0, 0] == 1.0 and codebook.table[0] == 0
+    with pytest.raises(ValueError):
+        codebook.table[0] = 1
+
+
+@pytest.mark.parametrize(
+    ("centres", "table", "message"),
+    [
+        (np.eye(3), [0, 1], "one integer for each of the 3"),
+        (np.eye(3), [0.0, 1.0, 2.0], "one integer"),
+        (np.zeros((0, 3)), [], "one integer"),
+        (np.eye(3), [0, -1, 1], "from 0 up"),
+        (np.full((1, 2), np.nan), [0], "centres hold NaN"),
+        (np.ones((2, 1)), [0, 1], "cannot standardise"),
+    ],
+)
+def test_unusable_codebooks_are_named(centres: np.ndarray, table: list, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        Codebook(centres, np.asarray(table))
+
+
+def test_assign_names_foreign_vectors() -> None:
+    with pytest.raises(InputError, match="7 dims, the codebook has 6"):
+        random_codebook().assign(np.zeros((2, 7)))
+
+
+@pytest.mark.parametrize("seed", [None, 5])
+@pytest.mark.parametrize("standardize", [True, False])
+def test_saved_codebook_loads_equal(tmp_path, seed: int | None, standardize: bool) -> None:
+    codebook = Codebook(np.eye(3), np.array([0, 0, 1]), standardize=standardize, seed=seed)
+    codebook.save(tmp_path / "new" / "codebook.safetensors")
+    assert Codebook.load(tmp_path / "new" / "codebook.safetensors") == codebook
+    assert [file.name for file in (tmp_path / "new").iterdir()] == ["codebook.safetensors"]
+
+
+def test_codebooks_compare_by_value() -> None:
+    assert random_codebook() == random_codebook()
+    assert random_codebook() != random_codebook(standardize=False)
+    assert random_codebook(12) != random_codebook(13)
+
+
+GOOD = {"format": "syllablelm.codebook", "format_version": "1", "standardize": "1"}
+
+
+@pytest.mark.parametrize(
+    ("metadata", "tensors", "message"),
+    [
+        (None, {}, "not a codebook"),
+        ({**GOOD, "format": "other"}, {}, "not a codebook"),
+        ({**GOOD, "format_version": "2"}, {}, "format version 2, this program reads 1"),
+        (GOOD, {"table": None}, "not a codebook in safetensors form"),
+        (GOOD, {"table": np.array([0, -1], dtype=np.int32)}, "damaged codebook"),
+        ({**GOOD, "standardize": "maybe"}, {}, "damaged codebook"),
+        ({**GOOD, "seed": "x"}, {}, "damaged codebook"),
+    ],
+)
+def test_bad_files_are_named(tmp_path, metadata: dict | None, tensors: dict, message: str) -> None:
+    path = tmp_path / "codebook.safetensors"
+    contents = {"centres": np.eye(2, dtype=np.float32), "table": np.array([0, 1], dtype=np.int32), **tensors}
+    save_file({key: value for key, value in contents.items() if value is not None}, path, metadata=metadata)
+    with pytest.raises(FormatError, match=f"codebook.safetensors: .*{message}"):
+        Codebook.load(path)
+
+
+def test_missing_and_foreign_files_are_named(tmp_path) -> None:
+    with pytest.raises(FormatError, match="no such codebook"):
+        Codebook.load(tmp_path / "none.safetensors")
+    (tmp_path / "text.safetensors").write_text("not tensors")
+    with pytest.raises(FormatError, match=r"text\.safetensors: not a codebook in safetensors form"):
+        Codebook.load(tmp_path / "text.safetensors")
+
+
+def test_fit_codebook_recovers_groups_whatever_their_scale() -> None:
+    rng = np.random.default_rng(0)
+    directions = standardize_vectors(rng.standard_normal((6, 16)))
+    group = np.tile(np.arange(6), 50)
+    noisy = directions[group] + 0.05 * rng.standard_normal((300, 16))
+    vectors = noisy * rng.uniform(0.1, 10, (300, 1)) + rng.uniform(-5, 5, (300, 1))
+    codebook = fit_codebook(vectors, 6, seed=2)
+    assert codebook.centres.shape == (12, 16) and codebook.num_units == 6
+    assert codebook.standardize and codebook.seed == 2
+    np.testing.assert_array_equal(codebook.table, ward_merge(codebook.centres, 6))
+    units = codebook.assign(vectors)
+    assert len({(int(u), int(g)) for u, g in zip(units, group, strict=True)}) == 6
+    assert fit_codebook(vectors, 6, seed=2) == codebook
+
+
+def test_fit_codebook_takes_other_settings() -> None:
+    vectors = np.random.default_rng(0).standard_normal((100, 4))
+    calls: list[int] = []
+    codebook = fit_codebook(
+        vectors, 4, num_centres=4, standardize=False, restarts=2, progress=lambda done, total: calls.append(done)
+    )
+    assert codebook.table.tolist() == [0, 1, 2, 3] and not codebook.standardize and calls == [1, 2]
+    with pytest.raises(InputError, match="3 centres cannot be merged into 4 units"):
+        fit_codebook(vectors, 4, num_centres=3)
+    with pytest.raises(InputError, match="100 vectors are too few for 160"):
+        fit_codebook(vectors, 80)
