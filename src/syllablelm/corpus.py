@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+import numpy.typing as npt
 
 from syllablelm.audio import find_audio
 from syllablelm.errors import AudioError, FormatError, InputError, MissingDependencyError
@@ -84,7 +85,7 @@ def write_errors(skipped: Iterable[SkippedFile], path: str | os.PathLike[str]) -
 
 
 def batches_by_seconds(
-    seconds: Sequence[float], max_seconds: float, *, shuffle_seed: int | None = None, bucket: bool = True
+    seconds: npt.ArrayLike, max_seconds: float, *, shuffle_seed: int | None = None, bucket: bool = True
 ) -> list[list[int]]:
     """Group recordings into batches whose padded length, count x longest, stays within `max_seconds`.
 

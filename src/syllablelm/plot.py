@@ -20,7 +20,7 @@ LINE_SECONDS = 6.0
 
 # Inches; at 100 dots per inch the picture is 1,400 dots wide.
 WIDTH, LEFT, RIGHT, TOP, BOTTOM = 14.0, 0.9, 0.3, 0.6, 0.6
-MEL_HEIGHT, STRIP_HEIGHT, STRIP_GAP, LINE_GAP = 1.8, 0.4, 0.04, 0.64
+MEL_HEIGHT, UNITS_HEIGHT, REFERENCE_HEIGHT, STRIP_GAP, LINE_GAP = 1.8, 0.4, 0.58, 0.04, 0.64
 MATRIX_SIZE = 6.2
 
 # Okabe and Ito's colours, safe for colour-blind readers.
@@ -48,6 +48,15 @@ class _Box:
     end: float
     label: str
     colour: str
+
+
+@dataclass(frozen=True)
+class _Strip:
+    """A row of rectangles below the spectrogram."""
+
+    name: str
+    height: float
+    boxes: list[_Box]
 
 
 def plot_segmentation(
@@ -85,10 +94,11 @@ def plot_segmentation(
     first = start
     last = min(start + seconds, len(samples) / segmentation.sample_rate)
     num_lines = max(1, int(np.ceil((last - first) / LINE_SECONDS - 1e-9)))
-    strips = [("units", _unit_boxes(segmentation))]
+    strips = [_Strip("units", UNITS_HEIGHT, _unit_boxes(segmentation))]
     if reference is not None:
-        strips.append(("reference", [_Box(float(i.start), float(i.end), str(i.label), "#DCEEF9") for i in reference]))
-    line_height = MEL_HEIGHT + len(strips) * (STRIP_HEIGHT + STRIP_GAP) + LINE_GAP
+        boxes = [_Box(float(i.start), float(i.end), str(i.label), "#DCEEF9") for i in reference]
+        strips.append(_Strip("reference", REFERENCE_HEIGHT, boxes))
+    line_height = MEL_HEIGHT + sum(strip.height + STRIP_GAP for strip in strips) + LINE_GAP
     height = TOP + num_lines * line_height + MATRIX_SIZE + BOTTOM
     # The salt keeps the names inside an SVG, and so the file, the same from run to run.
     with matplotlib.rc_context({"svg.hashsalt": "syllablelm", "pdf.fonttype": 42, "font.size": 9}):
@@ -217,7 +227,7 @@ def _draw_line(
     top: float,
     mel: _MelPicture,
     segmentation: Segmentation,
-    strips: list[tuple[str, list[_Box]]],
+    strips: list[_Strip],
     first: float,
     last: float,
 ) -> None:
@@ -244,17 +254,17 @@ def _draw_line(
     axes.set_ylim(0, mel.top_mel)
     axes.tick_params(labelbottom=False, bottom=False)
     bottom = top - MEL_HEIGHT
-    for name, boxes in strips:
-        bottom -= STRIP_HEIGHT + STRIP_GAP
-        axes = _axes(figure, LEFT, bottom, width, STRIP_HEIGHT)
-        _draw_strip(axes, boxes, first, last, width)
-        axes.set_ylabel(name, rotation=0, ha="right", va="center", labelpad=6)
+    for strip in strips:
+        bottom -= strip.height + STRIP_GAP
+        axes = _axes(figure, LEFT, bottom, width, strip.height)
+        _draw_strip(axes, strip, first, last, width)
+        axes.set_ylabel(strip.name, rotation=0, ha="right", va="center", labelpad=6)
         axes.tick_params(labelbottom=False, bottom=False)
     axes.tick_params(labelbottom=True, bottom=True)
     axes.set_xlabel("time (s)", labelpad=2)
 
 
-def _draw_strip(axes: Any, boxes: list[_Box], first: float, last: float, width: float) -> None:
+def _draw_strip(axes: Any, strip: _Strip, first: float, last: float, width: float) -> None:
     axes.set_xlim(first, last)
     axes.set_ylim(0, 1)
     axes.set_yticks([])
@@ -262,12 +272,12 @@ def _draw_strip(axes: Any, boxes: list[_Box], first: float, last: float, width: 
     for spine in axes.spines.values():
         spine.set_visible(False)
     inches_per_second = width / (last - first)
-    for box in boxes:
+    for box in strip.boxes:
         left, right = max(box.start, first), min(box.end, last)
         if right <= left:
             continue
         axes.axvspan(left, right, facecolor=box.colour, edgecolor="white", linewidth=1.2)
-        fit = fit_label(box.label, (right - left) * inches_per_second, STRIP_HEIGHT)
+        fit = fit_label(box.label, (right - left) * inches_per_second, strip.height)
         # A segment broken by the end of a line is labelled where its larger part is.
         if fit is not None and 2 * (right - left) >= box.end - box.start:
             size, rotation = fit
@@ -281,7 +291,7 @@ def fit_label(label: str, width: float, height: float) -> tuple[float, int] | No
     """
     for sizes, rotation in (((9.5, 8.5, 7.5, 7.0), 0), ((9.0, 8.0, 7.0, 6.0), 90)):
         for size in sizes:
-            # DejaVu Sans: digits and capitals are about 0.65 of the size wide, a line 1.1 of it high; 1/72 inch a point.
+            # DejaVu Sans: digits and capitals are about 0.65 of the size wide, a line 1.1 of it high; 72 to an inch.
             length, thickness = 0.65 * size * len(label) / 72 + 0.03, 1.1 * size / 72
             along, across = (width, height) if rotation == 0 else (height, width)
             if length <= along and thickness <= across:
@@ -304,7 +314,7 @@ def _draw_matrix(
     figure: Any, features_TD: npt.NDArray[np.float64], segmentation: Segmentation, first: float, last: float
 ) -> None:
     step = segmentation.hop / segmentation.sample_rate
-    frames = slice(int(round(first / step)), max(int(round(first / step)) + 1, int(round(last / step))))
+    frames = slice(round(first / step), max(round(first / step) + 1, round(last / step)))
     shown_TD = features_TD[frames]
     axes = _axes(figure, LEFT, BOTTOM, MATRIX_SIZE, MATRIX_SIZE)
     axes.set_title("Self-similarity of the features, segments as squares", fontsize=10, loc="left", pad=6)
@@ -338,9 +348,10 @@ def _draw_facts(
     first: float,
     last: float,
 ) -> None:
-    """Numbers and the distribution of lengths, of what is shown."""
+    """Numbers and the distribution of lengths, of the segments whose middle is shown."""
     seconds = segmentation.seconds
-    shown = (seconds[:, 1] > first) & (seconds[:, 0] < last)
+    middle = seconds.mean(axis=1)
+    shown = (middle >= first) & (middle < last)
     lengths = 1000 * (seconds[shown, 1] - seconds[shown, 0])
     rows = [(f"{shown.sum()}", "segments"), (f"{shown.sum() / (last - first):.1f}", "segments per second")]
     if segmentation.unit is not None:
@@ -349,7 +360,7 @@ def _draw_facts(
         rows.append((f"{np.median(lengths):.0f}", "ms median length"))
     reference_lengths = np.array([])
     if reference is not None:
-        inside = [interval for interval in reference if interval.end > first and interval.start < last]
+        inside = [interval for interval in reference if first <= (interval.start + interval.end) / 2 < last]
         reference_lengths = 1000 * np.array([interval.end - interval.start for interval in inside])
         rows.append((f"{len(inside)}", "reference intervals"))
     left, width = LEFT + MATRIX_SIZE + 1.75, WIDTH - RIGHT - (LEFT + MATRIX_SIZE + 1.75)

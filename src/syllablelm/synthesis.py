@@ -220,11 +220,12 @@ def _make_shard(
     if final.exists():
         try:
             record = json.loads(record_file.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
+            before, utterances = record["texts"], record["utterances"]
+        except (OSError, ValueError, KeyError, TypeError) as error:
             raise FormatError(f"{record_file} is damaged; delete {final} and run again: {error}") from error
-        if record["texts"] != digest:
+        if before != digest:
             raise InputError(f"{final} holds other texts than these; choose another folder, or delete {out}")
-        return record["utterances"]
+        return utterances
     part = final.with_name(f".{final.name}.part")
     if part.exists():
         shutil.rmtree(part)
@@ -329,7 +330,9 @@ def read_texts(path: str | PathLike[str], *, min_words: int = 4, max_words: int 
 
 # Project Gutenberg's marker lines, of today's files and of those of the 1990s.
 _HEADER_END = re.compile(r"^\*{3} ?START OF.*$|^\*END[* ]?THE SMALL PRINT.*$", re.MULTILINE | re.IGNORECASE)
-_FOOTER_START = re.compile(r"^\*{3} ?END OF.*$|^End of (?:the |this )?Project Gutenberg.*$", re.MULTILINE | re.IGNORECASE)
+_FOOTER_START = re.compile(
+    r"^\*{3} ?END OF.*$|^End of (?:the |this )?Project Gutenberg.*$", re.MULTILINE | re.IGNORECASE
+)
 _ABBREVIATION = re.compile(r"(?:\b(?:Mr|Mrs|Ms|Dr|St|Prof|Capt|Col|Gen|Rev|Hon|No|Vol)|\b[A-Z])\.$")
 
 

@@ -62,6 +62,8 @@ def split_batch(features: Any, lengths: Any) -> list[FloatArray]:
     for index, (item, count) in enumerate(zip(items, counts, strict=True)):
         if not 0 <= count <= len(item):
             raise InputError(f"lengths[{index}] is {count}, but recording {index} has {len(item)} frames")
+        if item.shape[1] == 0:
+            raise InputError("features must have at least one dimension")
         check_finite(item[:count], "features")
         cut.append(item[:count])
     return cut
@@ -116,6 +118,6 @@ def backtrace(lengths: IntArray, num_segments: int, num_frames: int) -> IntArray
 def check_boundaries(boundaries: npt.ArrayLike, num_frames: int) -> Sequence[int]:
     """Boundaries as a list, after checking that they rise strictly from 0 to num_frames."""
     edges = [int(edge) for edge in np.asarray(boundaries)]
-    if not edges or edges[0] != 0 or edges[-1] != num_frames or any(b <= a for a, b in zip(edges, edges[1:])):  # noqa: B905, RUF007
+    if not edges or edges[0] != 0 or edges[-1] != num_frames or np.any(np.diff(edges) <= 0):
         raise InputError(f"boundaries must rise strictly from 0 to the number of frames, {num_frames}")
     return edges

@@ -102,7 +102,6 @@ def envelope_valleys(envelope: Any, num_segments: int) -> IntArray:
         return np.zeros(1, dtype=np.int32)
     if not 1 <= num_segments <= len(curve):
         raise InputError(f"{len(curve)} frames cannot be cut into {num_segments} segments")
-    # A curve without valleys would make find_peaks return a float array; `astype` keeps the indices integers.
     valleys, properties = signal.find_peaks(-curve, prominence=0.0)
     order = np.argsort(-properties["prominences"], kind="stable")[: num_segments - 1]
     return np.concatenate([[0], np.sort(valleys[order]), [len(curve)]]).astype(np.int32)
@@ -137,9 +136,7 @@ def boundary_strength(waveform: Any, *, hop: int = 320) -> npt.NDArray[np.float6
     low, high, num_mels, step = 50.0, 7600.0, 40, hop // 2
     # Zeros in front centre the windows on samples 0, step, 2 * step, ...
     padded = np.pad(samples, _WINDOW // 2)
-    amplitude = np.sqrt(
-        mel_power(padded, hop=step, taper=np.hanning(_WINDOW), num_mels=num_mels, low=low, high=high)
-    )
+    amplitude = np.sqrt(mel_power(padded, hop=step, taper=np.hanning(_WINDOW), num_mels=num_mels, low=low, high=high))
     largest = amplitude.max()
     if largest == 0:
         return np.zeros(num_frames)

@@ -114,9 +114,7 @@ def _fill(
         covered = anchors[:, None] + np.arange(1, span + 1)
         row[covered[(covered >= 0) & (covered < num_frames)]] = True
     mask_BT = torch.from_numpy(mask).to(input_1TD.device)
-    hidden = model.hidden(
-        input_1TD.expand(len(passes), -1, -1), frames_1.expand(len(passes)), mask_BT
-    )
+    hidden = model.hidden(input_1TD.expand(len(passes), -1, -1), frames_1.expand(len(passes)), mask_BT)
     logits = model.head(hidden[mask_BT])
     # Only the probability of each frame's own label is kept.
     wanted = labels_T.expand(len(passes), -1)[mask_BT]

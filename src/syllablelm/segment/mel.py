@@ -66,9 +66,7 @@ def mfcc(waveform: Any, *, hop: int = 320) -> npt.NDArray[np.float32]:
         InputError: wrong shape, values that are not finite, or hop < 1.
     """
     povey = np.hanning(400) ** 0.85
-    power = mel_power(
-        to_waveform(waveform), hop=hop, taper=povey, num_mels=23, low=20.0, high=8000.0, preemphasis=0.97
-    )
+    power = mel_power(to_waveform(waveform), hop=hop, taper=povey, num_mels=23, low=20.0, high=8000.0, preemphasis=0.97)
     if len(power) == 0:
         return np.zeros((0, 39), dtype=np.float32)
     logs = np.log(np.maximum(power, np.finfo(np.float32).eps))

@@ -105,9 +105,7 @@ def _minsum(features: FloatArray, num_segments: int, min_length: int, max_length
     from syllablelm.segment.kernels import best_lengths, squared_error_costs
 
     costs = squared_error_costs(features, min(max_length, num_frames))
-    return backtrace(
-        best_lengths(costs, num_segments, min(min_length, num_frames), False), num_segments, num_frames
-    )
+    return backtrace(best_lengths(costs, num_segments, min(min_length, num_frames), False), num_segments, num_frames)
 
 
 def minsum_dynamic(

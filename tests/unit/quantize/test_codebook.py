@@ -13,7 +13,8 @@ from syllablelm.quantize import Codebook, fit_codebook, pool_segments, standardi
 def random_codebook(centres: int = 12, units: int = 5, dims: int = 6, *, standardize: bool = True) -> Codebook:
     rng = np.random.default_rng(centres)
     table = np.concatenate([np.arange(units), rng.integers(0, units, centres - units)])
-    return Codebook(rng.standard_normal((centres, dims)), table, standardize=standardize, seed=1)
+    points = rng.standard_normal((centres, dims)).astype(np.float32)
+    return Codebook(points, table.astype(np.int32), standardize=standardize, seed=1)
 
 
 def assign_by_loop(codebook: Codebook, vectors: np.ndarray) -> list[int]:
@@ -187,7 +188,7 @@ def test_assign_names_foreign_vectors() -> None:
 @pytest.mark.parametrize("seed", [None, 5])
 @pytest.mark.parametrize("standardize", [True, False])
 def test_saved_codebook_loads_equal(tmp_path, seed: int | None, standardize: bool) -> None:
-    codebook = Codebook(np.eye(3), np.array([0, 0, 1]), standardize=standardize, seed=seed)
+    codebook = Codebook(np.eye(3, dtype=np.float32), np.array([0, 0, 1], dtype=np.int32), standardize=standardize, seed=seed)
     codebook.save(tmp_path / "new" / "codebook.safetensors")
     assert Codebook.load(tmp_path / "new" / "codebook.safetensors") == codebook
     assert [file.name for file in (tmp_path / "new").iterdir()] == ["codebook.safetensors"]

@@ -68,7 +68,7 @@ def test_nearest_centre_takes_the_first_of_equals() -> None:
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_separated_blobs_are_found(method: str) -> None:
+def test_separated_blobs_are_found(method: kmeans.Method) -> None:
     vectors, points = blobs(num_blobs=8, size=40)
     centres = fit_kmeans(vectors, 8, method=method, seed=3, restarts=5)
     assert centres.shape == (8, 6) and centres.dtype == np.float32
@@ -78,7 +78,7 @@ def test_separated_blobs_are_found(method: str) -> None:
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_same_seed_same_centres(method: str) -> None:
+def test_same_seed_same_centres(method: kmeans.Method) -> None:
     vectors = np.random.default_rng(0).standard_normal((400, 5)).astype(np.float32)
     first, again = (fit_kmeans(vectors, 30, method=method, seed=7, max_iter=20) for _ in range(2))
     other = fit_kmeans(vectors, 30, method=method, seed=8, max_iter=20)
@@ -108,7 +108,7 @@ def test_restarts_keep_the_smallest_error() -> None:
 
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("num_clusters", [1, 20, 60])
-def test_no_cluster_is_empty(method: str, num_clusters: int) -> None:
+def test_no_cluster_is_empty(method: kmeans.Method, num_clusters: int) -> None:
     # Sixty distinct vectors, most of them many times over: an easy way to centres that nobody is nearest to.
     rng = np.random.default_rng(5)
     distinct = rng.standard_normal((60, 4)).astype(np.float32)

@@ -1,0 +1,75 @@
+"""Slow, independent versions of the segmenters, written from their definitions."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+
+
+def all_cuts(num_frames, num_segments, min_length=1, max_length=None):
+    """Every list of boundaries with segments of allowed lengths."""
+    longest = num_frames if max_length is None else max_length
+    for inner in itertools.combinations(range(1, num_frames), num_segments - 1):
+        edges = [0, *inner, num_frames]
+        if all(min_length <= b - a <= longest for a, b in itertools.pairwise(edges)):
+            yield edges
+
+
+def squared_error(features, edges):
+    """Eq. 4: distance of every frame to the mean of its segment, squared and summed."""
+    return sum(float(((features[a:b] - features[a:b].mean(axis=0)) ** 2).sum()) for a, b in itertools.pairwise(edges))
+
+
+def cut_value(matrix, edges):
+    """Eq. 2 as printed, on an asymmetric matrix."""
+    total = 0.0
+    for a, b in itertools.pairwise(edges):
+        lines = matrix[a:b, :].sum() + matrix[:, a:b].sum()
+        within = matrix[a:b, a:b].sum()
+        if lines - within > 0:
+            total += float((lines - 2 * within) / (lines - within))
+    return total
+
+
+def released_rule(features, delta, quantile=0.75, max_rate=0.2, min_length=3, max_length=35):
+    """The released dynamic rule in plain loops: (boundaries, probes [(count, quantile value), ...])."""
+    num_frames = len(features)
+    most = int(max_rate * num_frames)
+    longest = min(num_frames, max_length)
+
+    def cost(start, end):
+        block = features[start:end]
+        return float(((block**2).sum(axis=0) - block.sum(axis=0) ** 2 / (end - start)).mean())
+
+    table = [[0.0] + [np.inf] * num_frames]
+    chosen = [[0] * (num_frames + 1)]
+    for _ in range(most):
+        row, lengths = [0.0] + [np.inf] * num_frames, [0] * (num_frames + 1)
+        for end in range(1, num_frames + 1):
+            for length in range(min_length, min(longest, end) + 1):
+                value = table[-1][end - length] + cost(end - length, end)
+                if value < row[end]:
+                    row[end], lengths[end] = value, length
+        table.append(row)
+        chosen.append(lengths)
+
+    def boundaries(count):
+        edges = [num_frames]
+        while edges[0] > 0:
+            edges.insert(0, edges[0] - chosen[count][edges[0]])
+            count -= 1
+        return edges
+
+    low, high = most // 3, most
+    best, probes = low, []
+    while low <= high:
+        middle = (low + high) // 2
+        errors = [cost(a, b) / (b - a) for a, b in itertools.pairwise(boundaries(middle))]
+        value = float(np.quantile(errors, quantile))
+        probes.append((middle, value))
+        if value > delta:
+            low, best = middle + 1, middle
+        else:
+            high = middle - 1
+    return boundaries(best), probes
