@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from syllablelm.errors import InputError, MissingDependencyError
 from syllablelm.formats import atomic_path
+from syllablelm.segment.mel import SAMPLE_RATE, log_mel, mel_centres
 from syllablelm.types import Segmentation
 
 SUFFIXES = (".png", ".svg", ".pdf")
@@ -22,6 +23,9 @@ LINE_SECONDS = 6.0
 WIDTH, LEFT, RIGHT, TOP, BOTTOM = 14.0, 0.9, 0.3, 0.6, 0.6
 MEL_HEIGHT, UNITS_HEIGHT, REFERENCE_HEIGHT, STRIP_GAP, LINE_GAP = 1.8, 0.4, 0.58, 0.04, 0.64
 MATRIX_SIZE = 6.2
+
+# Samples and Hz. 40 ms windows resolve enough for bands that narrow; shorter ones leave the lowest bands empty.
+MEL_HOP, MEL_WINDOW, MEL_BANDS, MEL_LOW, MEL_HIGH = 80, 640, 80, 40.0, 8000.0
 
 # Okabe and Ito's colours, safe for colour-blind readers.
 BLUE, SKY, VERMILLION, GREY = "#0072B2", "#56B4E9", "#D55E00", "#555555"
@@ -75,7 +79,7 @@ def plot_segmentation(
     Long stretches are broken into lines of at most six seconds.
 
     Args:
-        waveform: (num_samples,) at the segmentation's sample rate.
+        waveform: (num_samples,) at 16 kHz.
         segmentation: segments of the whole recording, with units or without.
         features: (num_frames, D) features of the whole recording.
         path: picture to write; .png, .svg or .pdf. It appears under its name only once complete.
@@ -92,7 +96,7 @@ def plot_segmentation(
     samples, features_TD = _check(waveform, segmentation, features, path, start, seconds)
     matplotlib, figure_class = _import_matplotlib()
     first = start
-    last = min(start + seconds, len(samples) / segmentation.sample_rate)
+    last = min(start + seconds, len(samples) / SAMPLE_RATE)
     num_lines = max(1, int(np.ceil((last - first) / LINE_SECONDS - 1e-9)))
     strips = [_Strip("units", UNITS_HEIGHT, _unit_boxes(segmentation))]
     if reference is not None:
@@ -103,8 +107,8 @@ def plot_segmentation(
     # The salt keeps the names inside an SVG, and so the file, the same from run to run.
     with matplotlib.rc_context({"svg.hashsalt": "syllablelm", "pdf.fonttype": 42, "font.size": 9}):
         figure = figure_class(figsize=(WIDTH, height), dpi=100, facecolor="white")
-        _heading(figure, title, segmentation, first, last, len(samples) / segmentation.sample_rate)
-        mel = _MelPicture.of(samples, segmentation.sample_rate, first, last)
+        _heading(figure, title, segmentation, first, last, len(samples) / SAMPLE_RATE)
+        mel = _MelPicture.of(samples, first, last)
         edges = np.linspace(first, last, num_lines + 1)
         for line in range(num_lines):
             top = height - TOP - line * line_height
@@ -135,11 +139,13 @@ def _check(
             f"features must be finite and of shape ({segmentation.num_frames}, dims) as the segmentation has "
             f"{segmentation.num_frames} frames, not {features_TD.shape}"
         )
-    duration = len(samples) / segmentation.sample_rate
+    if segmentation.sample_rate != SAMPLE_RATE:
+        raise InputError(f"pictures are drawn of 16 kHz recordings, not of {segmentation.sample_rate} Hz")
+    duration = len(samples) / SAMPLE_RATE
     if abs(duration - segmentation.duration) > 0.5:
         raise InputError(
             f"the waveform lasts {duration:.2f} s and the segmentation {segmentation.duration:.2f} s: "
-            "they are of different recordings or sample rates"
+            "they are of different recordings"
         )
     if not (0 <= start < duration and 0 < seconds <= LONGEST_SECONDS):
         raise InputError(
@@ -185,41 +191,29 @@ def _heading(
     figure.text(1 - RIGHT / WIDTH, y, note, fontsize=10, color=GREY, va="center", ha="right")
 
 
-# Mel spectrogram, at a finer step than the features so that boundaries can be judged by eye.
-
-
 @dataclass(frozen=True)
 class _MelPicture:
+    """Spectrogram at a finer step than the features, so that boundaries can be judged by eye."""
+
     level_MT: npt.NDArray[np.float64]  # dB below the loudest
-    start: float
+    start: float  # seconds at its left and right edges
     end: float
-    top_mel: float
 
     @classmethod
-    def of(
-        cls, samples: npt.NDArray[np.float64], sample_rate: int, first: float, last: float, num_mels: int = 96
-    ) -> _MelPicture:
-        step, width = max(1, sample_rate // 200), sample_rate // 40
-        size = 1 << (2 * width - 1).bit_length()
-        centres = np.arange(round(first * sample_rate), max(round(last * sample_rate), 1), step)
-        padded = np.pad(samples, width)
-        # Window i is centred on sample centres[i].
-        windows_TW = padded[centres[:, None] + (width - width // 2) + np.arange(width)]
-        power_TF = np.abs(np.fft.rfft(windows_TW * np.hanning(width), size)) ** 2
-        frequency_F = np.fft.rfftfreq(size, 1 / sample_rate)
-        edges = np.linspace(0.0, _mel(sample_rate / 2), num_mels + 2)
-        mel_F = _mel(frequency_F)
-        rise = (mel_F[None] - edges[:-2, None]) / (edges[1:-1] - edges[:-2])[:, None]
-        fall = (edges[2:, None] - mel_F[None]) / (edges[2:] - edges[1:-1])[:, None]
-        level_MT = np.clip(np.minimum(rise, fall), 0, None) @ power_TF.T
-        floor = max(float(level_MT.max()), 1e-12)
-        decibel_MT = 10 * np.log10(np.maximum(level_MT / floor, 1e-12))
-        end = first + len(centres) * step / sample_rate
-        return cls(decibel_MT, first, end, float(edges[-1]))
+    def of(cls, samples: npt.NDArray[np.float64], first: float, last: float) -> _MelPicture:
+        half = MEL_WINDOW // 2
+        begin, stop = round(first * SAMPLE_RATE), round(last * SAMPLE_RATE)
+        # With half a window before and behind, frame t is centred on sample begin + t * MEL_HOP.
+        piece = np.pad(samples, half)[begin : stop + 2 * half]
+        level_TM = log_mel(piece, num_mels=MEL_BANDS, hop=MEL_HOP, window=MEL_WINDOW, low=MEL_LOW, high=MEL_HIGH)
+        level_MT = level_TM.T.astype(np.float64) * 10 / np.log(10)
+        start = (begin - MEL_HOP / 2) / SAMPLE_RATE
+        return cls(level_MT - level_MT.max(), start, start + len(level_TM) * MEL_HOP / SAMPLE_RATE)
 
 
-def _mel(hertz: Any) -> Any:
-    return 2595.0 * np.log10(1.0 + np.asarray(hertz) / 700.0)
+def _mel_row(hertz: float) -> float:
+    """Height of a frequency in the spectrogram, in rows: band m spans rows m to m + 1."""
+    return float(np.interp(hertz, mel_centres(MEL_BANDS, MEL_LOW, MEL_HIGH), np.arange(MEL_BANDS) + 0.5))
 
 
 def _draw_line(
@@ -241,17 +235,17 @@ def _draw_line(
         cmap="magma",
         vmin=-65,
         vmax=-3,
-        extent=(mel.start, mel.end, 0.0, mel.top_mel),
+        extent=(mel.start, mel.end, 0, MEL_BANDS),
         interpolation="bilinear",
     )
     boundaries = segmentation.boundaries * (segmentation.hop / segmentation.sample_rate)
     inside = boundaries[(boundaries > first) & (boundaries < last)]
-    axes.vlines(inside, 0, mel.top_mel, colors="white", linewidth=0.9, alpha=0.9)
-    ticks = [khz for khz in (0.25, 0.5, 1, 2, 4, 8, 16) if _mel(1000 * khz) <= mel.top_mel + 1e-6]
-    axes.set_yticks([float(_mel(1000 * khz)) for khz in ticks], [f"{khz:g}" for khz in ticks])
+    axes.vlines(inside, 0, MEL_BANDS, colors="white", linewidth=0.9, alpha=0.9)
+    kilohertz = (0.25, 0.5, 1, 2, 4)
+    axes.set_yticks([_mel_row(1000 * k) for k in kilohertz], [f"{k:g}" for k in kilohertz])
     axes.set_ylabel("kHz")
     axes.set_xlim(first, last)
-    axes.set_ylim(0, mel.top_mel)
+    axes.set_ylim(0, MEL_BANDS)
     axes.tick_params(labelbottom=False, bottom=False)
     bottom = top - MEL_HEIGHT
     for strip in strips:

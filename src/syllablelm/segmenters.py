@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from syllablelm.errors import InputError
 from syllablelm.segment import (
+    boundary_strength,
     envelope,
     envelope_valleys,
     even_boundaries,
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 Waveform = npt.NDArray[np.float32]
 Boundaries = npt.NDArray[np.int32]
 Segmenter = Callable[[Waveform, int], Boundaries]
-Name = Literal["even", "envelope", "mel", "similarity", "minsum", "losspred", "combined"]
+Name = Literal["even", "envelope", "strength", "mel", "similarity", "minsum", "losspred", "combined"]
 
 HOP, RECEPTIVE_FIELD = 320, 400
 
@@ -59,17 +60,18 @@ def make_segmenter(
     """Build a segmenter.
 
     Args:
-        name: "even" (equal lengths), "envelope" (valleys of the band-limited amplitude envelope), "mel" (MinSum on
-            log-mel), "similarity" (MinCut on the encoder's feature similarity), "minsum" (MinSum on its features),
-            "losspred" (MinCut on the loss-prediction matrix), "combined" (LossPred and envelope).
+        name: "even" (equal lengths), "envelope" (valleys of the band-limited amplitude envelope), "strength"
+            (peaks of the acoustic boundary score), "mel" (MinSum on log-mel), "similarity" (MinCut on the encoder's feature similarity), "minsum" (MinSum on its features),
+            "losspred" (MinCut on the loss-prediction matrix), "combined" (LossPred's novelty added to the acoustic score).
         encoder: for "similarity" and "minsum".
         predictor: for "losspred" and "combined".
         span, gap: of LossPred, in frames.
         max_length: longest group of MinSum and MinCut, in frames.
 
     Returns:
-        function (waveform, num_segments) -> boundaries [0, ..., num_frames]. All but "envelope" and "combined" give
-        exactly the asked number (clipped to what is feasible); these two give fewer where there are fewer valleys.
+        function (waveform, num_segments) -> boundaries [0, ..., num_frames]. "envelope", "strength" and "combined"
+        give fewer groups than asked where there are fewer valleys; the others give exactly the asked number, clipped
+        to what is feasible.
 
     Raises:
         InputError: an unknown name, or the model it needs was not given.
@@ -84,6 +86,8 @@ def make_segmenter(
         return lambda wave, count: even_boundaries(count_frames(len(wave)), clip(count_frames(len(wave)), count))
     if name == "envelope":
         return lambda wave, count: envelope_valleys(envelope(wave), count)
+    if name == "strength":
+        return lambda wave, count: envelope_valleys(-boundary_strength(wave), count)
     if name == "mel":
         return lambda wave, count: _minsum(log_mel(wave), count, max_length)
     if name in ("similarity", "minsum"):
@@ -105,7 +109,7 @@ def make_segmenter(
     def by_losspred(wave: Waveform, count: int) -> Boundaries:
         matrix = losspred_matrix(masked, wave, span=span, gap=gap)
         if name == "combined":
-            return combined_boundaries(matrix, envelope(wave), count)
+            return combined_boundaries(matrix, boundary_strength(wave), count)
         return mincut(matrix, clip(len(matrix), count), max_length=max_length)
 
     return by_losspred

@@ -19,6 +19,7 @@ import json
 import os
 import re
 import shutil
+import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -144,25 +145,26 @@ def synthesize(
     shards = enumerate(_shards(texts, shard_size))
     records: list[dict[str, Any]] = []
     seconds, finished = 0.0, False
+    stop = threading.Event()
     # Threads suffice: the work is done by the processes they wait for.
     with ThreadPoolExecutor(workers) as pool:
         pending: deque[Future[list[dict[str, Any]]]] = deque()
         try:
             while not finished:
                 for number, shard in islice(shards, max(0, 2 * workers - len(pending))):
-                    pending.append(pool.submit(_make_shard, engine, settings, out, number, shard))
+                    pending.append(pool.submit(_make_shard, engine, settings, out, number, shard, stop))
                 if not pending:
                     break
                 shard_records = pending.popleft().result()
                 for record in shard_records:
-                    finished = seconds >= limit
-                    if finished:
-                        break
-                    records.append(record)
-                    seconds += record.get("alignment", {}).get("duration", 0.0)
+                    if seconds < limit:
+                        records.append(record)
+                        seconds += record.get("alignment", {}).get("duration", 0.0)
+                finished = seconds >= limit
                 if progress is not None:
                     progress(len(shard_records))
         finally:
+            stop.set()
             for future in pending:
                 future.cancel()
     return _write_lists(out, records)
@@ -211,9 +213,14 @@ def _shards(texts: Iterable[tuple[str, str]], size: int) -> Iterator[list[tuple[
 
 
 def _make_shard(
-    engine: Engine, settings: _Settings, out: Path, number: int, texts: Sequence[tuple[str, str]]
+    engine: Engine,
+    settings: _Settings,
+    out: Path,
+    number: int,
+    texts: Sequence[tuple[str, str]],
+    stop: threading.Event,
 ) -> list[dict[str, Any]]:
-    """Speak one shard under a temporary name and rename it; a finished one is only read."""
+    """Speak one shard under a temporary name and rename it; a finished one is only read, a stopped one dropped."""
     final = out / "audio" / f"{number:05d}"
     digest = hashlib.sha256(json.dumps(texts).encode()).hexdigest()
     record_file = final / "shard.json"
@@ -230,7 +237,12 @@ def _make_shard(
     if part.exists():
         shutil.rmtree(part)
     part.mkdir(parents=True)
-    utterances = [_make_utterance(engine, settings, part, final.relative_to(out), item) for item in texts]
+    utterances = []
+    for item in texts:
+        if stop.is_set():
+            shutil.rmtree(part)
+            return []
+        utterances.append(_make_utterance(engine, settings, part, final.relative_to(out), item))
     (part / "shard.json").write_text(json.dumps({"texts": digest, "utterances": utterances}), encoding="utf-8")
     os.replace(part, final)
     return utterances

@@ -199,7 +199,7 @@ def _energy_regions(
     regions = _close_gaps(regions, min_silence_ms * SAMPLE_RATE // 1000)
     regions = regions[regions[:, 1] - regions[:, 0] >= min_speech_ms * SAMPLE_RATE // 1000]
     pad = pad_ms * SAMPLE_RATE // 1000
-    regions = np.clip(regions + [-pad, pad], 0, len(samples))
+    regions = np.clip(regions + np.array([-pad, pad]), 0, len(samples))
     return _close_gaps(regions, 0)
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from syllablelm.errors import FormatError, InputError, MissingDependencyError
@@ -49,6 +49,7 @@ def files_below(folder: Path) -> list[str]:
     return sorted(file.relative_to(folder).as_posix() for file in folder.rglob("*"))
 
 
+@settings(deadline=None, max_examples=50)
 @given(segmentation=segmentations())
 def test_record_round_trip_through_json(segmentation: Segmentation) -> None:
     record = to_record("a", Path("b/a.flac"), segmentation)
@@ -186,6 +187,7 @@ def test_textgrid_tier_covers_the_whole_recording(tmp_path: Path) -> None:
     assert [tuple(entry) for entry in tier.entries] == [(0.0, 0.2, ""), (0.2, 0.4, "3"), (0.4, 1.0, "")]
 
 
+@settings(deadline=None, max_examples=50)
 @given(segmentation=segmentations(min_frames=1), hop=st.sampled_from([160, 320, 441]))
 def test_textgrid_seconds_lead_back_to_the_same_frames(tmp_path_factory, segmentation: Segmentation, hop: int) -> None:
     folder = tmp_path_factory.mktemp("grids") / "out"

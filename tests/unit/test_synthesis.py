@@ -161,6 +161,15 @@ def test_limit(tmp_path: Path) -> None:
     assert len(engine.said) < 50
 
 
+def test_limit_drops_the_shards_under_way(tmp_path: Path) -> None:
+    result, _ = make(tmp_path / "c", texts(400), limit_seconds=1.0, shard_size=200, workers=2)
+    assert result.num_utterances == 2
+    assert [path.name for path in (tmp_path / "c" / "audio").iterdir() if path.name.startswith(".")] == []
+    exact, engine = make(tmp_path / "exact", texts(30), limit_seconds=1.5, workers=1)
+    assert exact.num_utterances == 3
+    assert len(engine.said) < 30
+
+
 @pytest.mark.parametrize("audio_format", ["flac", "wav", "opus"])
 def test_resampling_and_formats(tmp_path: Path, audio_format: str) -> None:
     result, _ = make(tmp_path / "c", texts(1), engine=Stub(22_050), audio_format=audio_format)

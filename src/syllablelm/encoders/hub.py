@@ -16,9 +16,11 @@ import torch
 from torch import Tensor, nn
 
 from syllablelm.encoders.device import pick_device
+from syllablelm.encoders.quiet import quiet_transformers
 from syllablelm.errors import FormatError, InputError
 
 Waveform = npt.NDArray[np.float32]
+PREPROCESSOR = "preprocessor_config.json"
 
 
 def pad_waveforms(waveforms: Sequence[Waveform], device: torch.device) -> tuple[Tensor, Tensor]:
@@ -66,6 +68,8 @@ class HubEncoder(nn.Module):
         self._kernels = list(zip(config.conv_kernel, config.conv_stride, strict=True))
         self._per_clip_statistics = getattr(config, "feat_extract_norm", "layer") == "group"
         self.model.encoder.layers = self.model.encoder.layers[: max(layer, 1)]
+        # A dropped layer has no output to teach or learn from; published configs ask for it in training.
+        config.layerdrop = self.model.encoder.layerdrop = 0.0
         self.receptive_field = self._receptive_field()
         self.eval()
 
@@ -131,13 +135,26 @@ class HubEncoder(nn.Module):
         try:
             num_frames = input_BTD.shape[1]
             # Without padding no mask is passed: attention then takes its fastest path.
-            padded = bool((frames_B < num_frames).any())
-            mask = frame_mask(frames_B, num_frames) if padded else None
+            mask = None
+            if bool((frames_B < num_frames).any()):
+                mask = frame_mask(frames_B, num_frames)
+                # A copy, because transformers zeroes the padding in place.
+                input_BTD = input_BTD.masked_fill(~mask[..., None], 0.0)
+                handles.extend(self._keep_padding_silent(mask))
             self.model.encoder(input_BTD, attention_mask=mask)
         finally:
             for handle in handles:
                 handle.remove()
         return captured
+
+    def _keep_padding_silent(self, mask_BT: Tensor) -> list[Any]:
+        # Data2Vec stacks positional convolutions; what one of them writes into the padding the next would read.
+        stacked = getattr(self.model.encoder.pos_conv_embed, "layers", ())
+        silent_B1T = ~mask_BT[:, None, :]
+        return [
+            layer.register_forward_pre_hook(lambda module, inputs: (inputs[0].masked_fill(silent_B1T, 0.0),))
+            for layer in stacked
+        ]
 
     def forward(self, wave_BN: Tensor, lengths_B: Tensor) -> tuple[Tensor, Tensor]:
         """Features of the chosen layer: (feats_BTD, frames_B); frames past ``frames_B`` are meaningless."""
@@ -194,19 +211,27 @@ def load_encoder(
         FormatError: nothing loadable there, or a model family without a supported class.
     """
     source = str(name)
-    model = _load_model(source)
-    return HubEncoder(model, layer, normalize=_wants_normalisation(source)).to(pick_device(device))
+    model = load_model(source)
+    return HubEncoder(model, layer, normalize=wants_normalisation(source)).to(pick_device(device))
 
 
-def _load_model(source: str) -> nn.Module:
+def load_model(source: str) -> nn.Module:
+    """Open a Hugging Face speech model, checking that every weight was there.
+
+    Raises:
+        FormatError: nothing loadable there, an unsupported family, or missing or damaged weights.
+    """
     # The classes are imported from their own modules: transformers' top-level namespace is slow to fill.
+    from safetensors import SafetensorError
     from transformers.models.auto.configuration_auto import AutoConfig
 
     try:
-        config = AutoConfig.from_pretrained(source)
+        with quiet_transformers():
+            config = AutoConfig.from_pretrained(source)
     except (OSError, ValueError, KeyError) as error:
-        reason = str(error).splitlines()[0]
-        raise FormatError(f"{source}: not a folder or hub id that transformers can open ({reason})") from None
+        raise FormatError(
+            f"{source}: not a folder or hub id that transformers can open ({first_line(error)})"
+        ) from None
     family = config.model_type
     if family == "hubert":
         from transformers.models.hubert.modeling_hubert import HubertModel as Model
@@ -220,14 +245,49 @@ def _load_model(source: str) -> nn.Module:
         raise FormatError(
             f"{source}: model type {family!r} is not supported; use hubert, wav2vec2, data2vec-audio or wavlm"
         )
-    return Model.from_pretrained(source)
+    try:
+        with quiet_transformers():
+            model, report = Model.from_pretrained(source, output_loading_info=True)
+    except (OSError, RuntimeError, ValueError, SafetensorError) as error:
+        raise FormatError(f"{source}: its weights cannot be read ({first_line(error)})") from None
+    # transformers fills gaps with random weights. Fine-tuned checkpoints may lack the mask embedding, which features
+    # do not use.
+    missing = sorted(name for name in report["missing_keys"] if name != "masked_spec_embed")
+    if missing:
+        raise FormatError(f"{source}: {len(missing)} weights are missing ({missing[0]}, ...); get the whole checkpoint")
+    return model
 
 
-def _wants_normalisation(source: str) -> bool:
+def first_line(error: Exception) -> str:
+    """What another library's error says, short enough for a one-line message."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+def wants_normalisation(source: str) -> bool:
     """Whether the checkpoint's preprocessor standardises waveforms; False where it does not say."""
     from transformers.utils.hub import cached_file
 
-    path = cached_file(source, "preprocessor_config.json", _raise_exceptions_for_missing_entries=False)
+    with quiet_transformers():
+        path = cached_file(source, PREPROCESSOR, _raise_exceptions_for_missing_entries=False)
     if path is None:
         return False
-    return bool(json.loads(Path(path).read_text(encoding="utf-8")).get("do_normalize", False))
+    try:
+        return bool(json.loads(Path(path).read_text(encoding="utf-8")).get("do_normalize", False))
+    except (ValueError, AttributeError) as error:
+        raise FormatError(f"{path}: not a preprocessor description in JSON ({first_line(error)})") from None
+
+
+def save_encoder(encoder: HubEncoder, folder: Path) -> None:
+    """Write an encoder, cut off as it is, so that ``transformers`` and ``load_encoder`` open it."""
+    encoder.model.config.num_hidden_layers = len(encoder.model.encoder.layers)
+    with quiet_transformers():
+        encoder.model.save_pretrained(folder)
+    preprocessor = {
+        "do_normalize": encoder.normalize,
+        "feature_extractor_type": "Wav2Vec2FeatureExtractor",
+        "feature_size": 1,
+        "padding_value": 0.0,
+        "return_attention_mask": True,
+        "sampling_rate": encoder.sample_rate,
+    }
+    (folder / PREPROCESSOR).write_text(json.dumps(preprocessor, indent=2) + "\n", encoding="utf-8")

@@ -6,7 +6,6 @@ by a temperature, Hsu et al. 2021, Eq. 3) is saved beside it, because transforme
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from syllablelm.encoders.device import pick_device
-from syllablelm.encoders.hub import HubEncoder, _load_model
+from syllablelm.encoders.hub import HubEncoder, first_line, load_model, save_encoder, wants_normalisation
 from syllablelm.errors import FormatError
 
 HEAD_FILE = "head.safetensors"
@@ -32,6 +31,9 @@ class EncoderShape:
         position_kernel: frames of the positional convolution.
         activation: of the convolutions ("gelu" in the paper; "relu" is faster on a CPU).
         dropout: hidden and attention dropout.
+        filterbank: start the first convolution as pairs of Gabor filters spaced evenly in mel (Zeghidour et al. 2018,
+            "Learning filterbanks from raw speech"); training then goes on as usual. On little data it saves the long
+            plateau in which random filters learn to hear.
     """
 
     layers: int = 12
@@ -46,13 +48,14 @@ class EncoderShape:
     activation: str = "gelu"
     dropout: float = 0.1
     final_dim: int = 256
+    filterbank: bool = False
 
     def build(self) -> nn.Module:
         """A ``HubertModel`` of this shape with random weights."""
         from transformers.models.hubert.configuration_hubert import HubertConfig
         from transformers.models.hubert.modeling_hubert import HubertModel
 
-        return HubertModel(
+        model = HubertModel(
             HubertConfig(
                 hidden_size=self.dim,
                 num_hidden_layers=self.layers,
@@ -75,6 +78,30 @@ class EncoderShape:
                 apply_spec_augment=False,
             )
         )
+        if self.filterbank:
+            set_gabor_filters(model.feature_extractor.conv_layers[0].conv.weight)
+        return model
+
+
+@torch.no_grad()
+def set_gabor_filters(weight: Tensor, *, low: float = 60.0, high: float = 7000.0, gain: float = 10.0) -> None:
+    """Fill a first convolution (channels, 1, taps) with cosine and sine Gabor filters at mel-spaced centres.
+
+    Args:
+        low, high: Hz, edges of the lowest and highest band; the narrowest band is 80 Hz wide to either side.
+        gain: norm of each filter; speech samples are small beside one.
+    """
+    channels, _, taps = weight.shape
+    mel = torch.linspace(2595 * math.log10(1 + low / 700), 2595 * math.log10(1 + high / 700), channels // 2 + 2)
+    edges = 700 * (10 ** (mel / 2595) - 1)
+    centres, widths = edges[1:-1], ((edges[2:] - edges[:-2]) / 4).clamp(min=80.0)
+    seconds = (torch.arange(taps) - (taps - 1) / 2) / 16_000
+    gauss = torch.exp(-0.5 * (seconds * 2 * math.pi * widths[:, None] / 1.2) ** 2)
+    phase = 2 * math.pi * centres[:, None] * seconds
+    pairs = torch.stack([gauss * torch.cos(phase), gauss * torch.sin(phase)], dim=1).reshape(-1, taps)
+    pairs = pairs - pairs.mean(1, keepdim=True)
+    # An odd channel count leaves the last filter as it was drawn.
+    weight[: len(pairs), 0] = gain * pairs / pairs.norm(dim=1, keepdim=True)
 
 
 class PredictionHead(nn.Module):
@@ -83,7 +110,7 @@ class PredictionHead(nn.Module):
     def __init__(self, dim: int, num_labels: int, final_dim: int = 256, temperature: float = 0.1) -> None:
         super().__init__()
         self.projection = nn.Linear(dim, final_dim)
-        self.label_embeddings = nn.Parameter(torch.empty(num_labels, final_dim).uniform_())
+        self.label_embeddings = nn.Parameter(torch.randn(num_labels, final_dim))
         self.temperature = temperature
 
     @property
@@ -131,22 +158,9 @@ class MaskedPredictor(nn.Module):
 
     def save(self, folder: Path) -> None:
         """Write ``config.json`` and ``model.safetensors`` for transformers, and the head beside them."""
-        self.encoder.model.save_pretrained(folder)
+        save_encoder(self.encoder, folder)
         tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in self.head.state_dict().items()}
         save_file(tensors, folder / HEAD_FILE, metadata={"temperature": str(self.head.temperature)})
-        (folder / "preprocessor_config.json").write_text(
-            json.dumps(
-                {
-                    "do_normalize": self.encoder.normalize,
-                    "feature_extractor_type": "Wav2Vec2FeatureExtractor",
-                    "feature_size": 1,
-                    "padding_value": 0.0,
-                    "return_attention_mask": True,
-                    "sampling_rate": 16_000,
-                }
-            ),
-            encoding="utf-8",
-        )
 
     @classmethod
     def load(cls, folder: str | Path, *, device: str | torch.device = "auto") -> MaskedPredictor:
@@ -168,8 +182,9 @@ class MaskedPredictor(nn.Module):
             head = PredictionHead(dim, len(tensors["label_embeddings"]), final_dim, temperature)
             head.load_state_dict(tensors)
         except (SafetensorError, KeyError, RuntimeError, ValueError) as error:
-            raise FormatError(f"{path}: not a prediction head ({error})") from None
-        model = cls(HubEncoder(_load_model(str(folder))), head)
+            raise FormatError(f"{path}: not a prediction head ({first_line(error)})") from None
+        encoder = HubEncoder(load_model(str(folder)), normalize=wants_normalisation(str(folder)))
+        if encoder.dim != dim:
+            raise FormatError(f"{path}: a head for {dim} dimensions beside an encoder of {encoder.dim}")
+        model = cls(encoder, head)
         return model.to(pick_device(device)).eval()
-
-

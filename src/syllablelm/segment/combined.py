@@ -1,4 +1,4 @@
-"""LossPred and the amplitude envelope together: two views of a boundary that share no computation."""
+"""LossPred and the acoustic boundary score together: two views of a boundary that share no computation."""
 
 from __future__ import annotations
 
@@ -34,25 +34,26 @@ def novelty(matrix: npt.NDArray[np.floating], half_width: int = 8) -> npt.NDArra
 
 def combined_boundaries(
     matrix: npt.NDArray[np.floating],
-    envelope: npt.NDArray[np.floating],
+    strength: npt.NDArray[np.floating],
     num_segments: int,
     *,
-    weight: float = 0.5,
+    weight: float = 0.3,
     half_width: int = 8,
 ) -> npt.NDArray[np.int32]:
-    """Boundaries at the deepest valleys of the envelope lowered by LossPred's novelty.
+    """Boundaries at the most prominent peaks of the acoustic score plus LossPred's novelty.
 
     Args:
         matrix: (T, T) loss-prediction matrix.
-        envelope: (T,) log amplitude envelope.
-        num_segments: wanted number of groups; fewer are returned where there are fewer valleys.
+        strength: (T,) acoustic score, high at boundaries (``boundary_strength``).
+        num_segments: wanted number of groups; fewer are returned where there are fewer peaks.
         weight: of the novelty, both curves scaled to unit variance.
+        half_width: of the novelty, in frames.
 
     Returns:
         int32 [0, ..., T].
     """
-    curve = _unit(np.asarray(envelope, dtype=np.float64)) - weight * _unit(novelty(matrix, half_width))
-    return envelope_valleys(curve, num_segments)
+    curve = _unit(np.asarray(strength, dtype=np.float64)) + weight * _unit(novelty(matrix, half_width))
+    return envelope_valleys(-curve, num_segments)
 
 
 def _unit(curve: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy.fft import dct, rfft
+from scipy.fft import dct
 
 from syllablelm.errors import InputError
 from syllablelm.segment.arrays import FloatArray, check_finite, to_float64
@@ -70,7 +70,9 @@ def mfcc(waveform: Any, *, hop: int = 320) -> npt.NDArray[np.float32]:
     if len(power) == 0:
         return np.zeros((0, 39), dtype=np.float32)
     logs = np.log(np.maximum(power, np.finfo(np.float32).eps))
-    cepstra = dct(logs, type=2, norm="ortho", axis=1)[:, :13] * (1.0 + 11.0 * np.sin(np.pi * np.arange(13) / 22.0))
+    cepstra = np.asarray(dct(logs, type=2, norm="ortho", axis=1))[:, :13] * (
+        1.0 + 11.0 * np.sin(np.pi * np.arange(13) / 22.0)
+    )
     first = _differences(cepstra)
     return np.concatenate([cepstra, first, _differences(first)], axis=1).astype(np.float32)
 
@@ -111,7 +113,7 @@ def mel_power(
         if preemphasis:
             block = block - block.mean(axis=1, keepdims=True)
             block = block - preemphasis * np.concatenate([block[:, :1], block[:, :-1]], axis=1)
-        power[start : start + len(block)] = np.abs(rfft(block * taper, num_bins, axis=1)) ** 2 @ filters
+        power[start : start + len(block)] = np.abs(np.fft.rfft(block * taper, num_bins, axis=1)) ** 2 @ filters
     return power
 
 

@@ -90,10 +90,13 @@ def minsum(
         InputError: wrong shapes, values that are not finite, or a number of segments that cannot cover the recording.
     """
     items = split_batch(features, lengths)
-    counts = [num_segments] * len(items) if np.ndim(num_segments) == 0 else list(num_segments)  # type: ignore[arg-type]
+    wanted = np.asarray(num_segments)
+    if wanted.size and not np.issubdtype(wanted.dtype, np.integer):
+        raise InputError(f"num_segments must be integers, not {wanted.dtype}")
+    counts = wanted.tolist() if wanted.ndim else [wanted.item()] * len(items)
     if len(counts) != len(items):
         raise InputError(f"num_segments must be one number or one per recording: {len(items)}, not {len(counts)}")
-    cut = [_minsum(item, int(count), min_length, max_length) for item, count in zip(items, counts, strict=True)]
+    cut = [_minsum(item, count, min_length, max_length) for item, count in zip(items, counts, strict=True)]
     return cut if is_batch(features) else cut[0]
 
 

@@ -22,6 +22,7 @@ from syllablelm.train.features import load_arrays, save_arrays
 from syllablelm.train.stage import manifest_digest, run_stage
 
 Boundaries = npt.NDArray[np.int32]
+WITHOUT_ENCODER = ("envelope", "strength")
 
 
 @dataclass(frozen=True)
@@ -30,15 +31,15 @@ class BoundariesConfig:
 
     Args:
         source: "losspred" (MinCut on the loss-prediction matrix), "similarity" (MinCut on the features' similarity),
-            "envelope" (valleys of the amplitude envelope), "combined" (LossPred and envelope) or "minsum" (features of
-            ``layer``; every round after the first).
+            "envelope" (valleys of the amplitude envelope), "strength" (peaks of the acoustic score), "combined"
+            (LossPred and the acoustic score) or "minsum" (features of ``layer``; every round after the first).
         rate: groups per second; k = round(rate x seconds).
         layer: of the encoder, for "similarity" and "minsum".
         span, gap: of LossPred, in frames.
         max_length: longest group, in frames.
     """
 
-    source: Literal["losspred", "similarity", "envelope", "combined", "minsum"] = "losspred"
+    source: Literal["losspred", "similarity", "envelope", "strength", "combined", "minsum"] = "losspred"
     rate: float = 6.25
     layer: int = 9
     span: int = 50
@@ -57,7 +58,7 @@ def find_boundaries(
     store: WaveformStore | None = None,
 ) -> Artifact:
     """Segment every recording; the artifact holds ``boundaries.safetensors`` (id -> int32 [0, ..., T])."""
-    if encoder is None and config.source != "envelope":
+    if encoder is None and config.source not in WITHOUT_ENCODER:
         raise InputError(f"boundaries with source={config.source!r} need an encoder")
     store = store or WaveformStore(manifest)
     parents = {"corpus": manifest_digest(manifest)} | ({"encoder": encoder.digest} if encoder else {})

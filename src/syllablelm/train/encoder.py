@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -15,8 +15,9 @@ from torch.nn import functional as F
 
 from syllablelm.artifact import Artifact
 from syllablelm.corpus import Manifest
-from syllablelm.encoders.hub import pad_waveforms
+from syllablelm.encoders.hub import load_encoder, pad_waveforms
 from syllablelm.encoders.masked_prediction import EncoderShape, MaskedPredictor
+from syllablelm.errors import InputError
 from syllablelm.train.data import Crop, CropPlan, WaveformStore
 from syllablelm.train.labels import read_labels
 from syllablelm.train.loop import Batch, LoopConfig, run_loop
@@ -35,6 +36,8 @@ class EncoderConfig:
         crop_seconds: longest stretch of a recording in a batch.
         mask_prob: expected share of frames covered by spans if these never overlapped.
         mask_length: frames per span.
+        masked_weight: alpha in L = alpha L_masked + (1 - alpha) L_unmasked (Hsu et al. 2021, II-B); 1 in the paper.
+        start: "random", or "previous" to go on from the last iteration's weights with a new head.
     """
 
     loop: LoopConfig
@@ -42,6 +45,8 @@ class EncoderConfig:
     crop_seconds: float = 15.6
     mask_prob: float = 0.8
     mask_length: int = 10
+    masked_weight: float = 1.0
+    start: Literal["random", "previous"] = "random"
 
 
 def span_mask(
@@ -62,7 +67,10 @@ def span_mask(
 class MaskedPredictionTask:
     """Batches and loss of masked prediction, for the training loop."""
 
-    ratios: Mapping[str, tuple[str, str]] = {"masked_accuracy": ("hits", "targets")}
+    ratios: Mapping[str, tuple[str, str]] = {
+        "masked_accuracy": ("hits", "targets"),
+        "masked_loss": ("masked_loss", "batches"),
+    }
 
     def __init__(
         self,
@@ -72,7 +80,7 @@ class MaskedPredictionTask:
         config: EncoderConfig,
         seed: int,
     ) -> None:
-        self.module = _MaskedLoss(model)
+        self.module = _MaskedLoss(model, config.masked_weight)
         self.encoder, self.store, self.labels, self.config = model.encoder, store, labels, config
         self.plan = CropPlan(
             [r.seconds for r in store.manifest],
@@ -106,17 +114,26 @@ class MaskedPredictionTask:
 
 
 class _MaskedLoss(nn.Module):
-    """Mean cross-entropy over the masked frames."""
+    """Mean cross-entropy over the masked frames, and with weight 1 - alpha over the others."""
 
-    def __init__(self, model: MaskedPredictor) -> None:
+    def __init__(self, model: MaskedPredictor, masked_weight: float) -> None:
         super().__init__()
         self.model = model
+        self.masked_weight = masked_weight
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
-        logits = self.model(batch["wave"], batch["lengths"], batch["mask"])
-        target = batch["labels"][batch["mask"]]
+        mask, labels = batch["mask"], batch["labels"]
+        input_BTD, frames_B = self.model.inputs(batch["wave"], batch["lengths"])
+        hidden_BTD = self.model.hidden(input_BTD, frames_B, mask)
+        logits, target = self.model.head(hidden_BTD[mask]), labels[mask]
+        loss = F.cross_entropy(logits, target)
         hits = (logits.argmax(-1) == target).sum()
-        return {"loss": F.cross_entropy(logits, target), "hits": hits, "targets": torch.tensor(len(target))}
+        result = {"masked_loss": loss, "hits": hits, "targets": torch.tensor(len(target))}
+        seen = ~mask & (labels != IGNORED)
+        if self.masked_weight < 1 and bool(seen.any()):
+            unmasked = F.cross_entropy(self.model.head(hidden_BTD[seen]), labels[seen])
+            loss = self.masked_weight * loss + (1 - self.masked_weight) * unmasked
+        return result | {"loss": loss, "batches": torch.tensor(1.0)}
 
 
 def train_encoder(
@@ -125,12 +142,24 @@ def train_encoder(
     labels: Artifact,
     out: Path,
     *,
+    previous: Artifact | None = None,
     seed: int = 0,
     device: str = "auto",
     store: WaveformStore | None = None,
 ) -> Artifact:
-    """Pre-train an encoder; the artifact is a Hugging Face folder with the head beside it."""
+    """Pre-train an encoder; the artifact is a Hugging Face folder with the head beside it.
+
+    Args:
+        previous: the last iteration's encoder, which ``start = "previous"`` goes on from.
+
+    Raises:
+        InputError: ``start = "previous"`` without one.
+    """
     parents = {"corpus": manifest_digest(manifest), "labels": labels.digest}
+    if config.start == "previous":
+        if previous is None:
+            raise InputError('encoder.start = "previous": there is no earlier iteration to start from')
+        parents["previous"] = previous.digest
     store = store or WaveformStore(manifest)
 
     def work(folder: Path, scratch: Path, metrics: dict[str, Any]) -> None:
@@ -138,6 +167,8 @@ def train_encoder(
         torch.manual_seed(seed)
         num_labels = int(max(int(row.max()) for row in by_id.values())) + 1
         model = MaskedPredictor.create(config.shape, num_labels)
+        if config.start == "previous" and previous is not None:
+            model.encoder.load_state_dict(load_encoder(previous.path, device="cpu").state_dict())
         task = MaskedPredictionTask(model, store, by_id, config, seed)
         identity = stage_fingerprint("encoder", config, seed, parents)
         metrics.update(

@@ -9,7 +9,7 @@ from pathlib import Path
 from syllablelm.artifact import Artifact
 from syllablelm.corpus import Manifest, scan
 from syllablelm.errors import InputError
-from syllablelm.train.bootstrap import BoundariesConfig, find_boundaries
+from syllablelm.train.bootstrap import WITHOUT_ENCODER, BoundariesConfig, find_boundaries
 from syllablelm.train.codebook import CodebookConfig, train_codebook
 from syllablelm.train.data import WaveformStore
 from syllablelm.train.encoder import EncoderConfig, train_encoder
@@ -95,7 +95,14 @@ def train_all(recipe: Recipe, out: Path, *, device: str = "auto") -> Artifact:
             step.labels, corpus, folder / "labels", encoder=encoder, seed=seed, device=device, store=store
         )
         encoder = train_encoder(
-            step.encoder, corpus, labels, folder / "encoder", seed=seed, device=device, store=store
+            step.encoder,
+            corpus,
+            labels,
+            folder / "encoder",
+            previous=encoder,
+            seed=seed,
+            device=device,
+            store=store,
         )
     if encoder is None:
         raise InputError("a recipe needs at least one [[iteration]]")
@@ -129,6 +136,6 @@ def train_all(recipe: Recipe, out: Path, *, device: str = "auto") -> Artifact:
 
 def _boundary_source(config: BoundariesConfig, teacher: Artifact, student: Artifact | None) -> Artifact | None:
     """The model that a round's boundaries are read from: none, the teacher, or the last round's student."""
-    if config.source == "envelope":
+    if config.source in WITHOUT_ENCODER:
         return None
     return student if config.source == "minsum" and student is not None else teacher

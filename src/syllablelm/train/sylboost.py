@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from syllablelm.artifact import Artifact
 from syllablelm.corpus import Manifest
-from syllablelm.encoders.hub import HubEncoder, frame_mask, load_encoder, pad_waveforms
+from syllablelm.encoders.hub import HubEncoder, frame_mask, load_encoder, pad_waveforms, save_encoder
 from syllablelm.errors import FormatError
 from syllablelm.quantize import pool_segments
 from syllablelm.train.augment import AugmentConfig, augment
@@ -178,14 +178,3 @@ def train_sylboost(
         save_encoder(student, folder)
 
     return run_stage("encoder", out, config=config, seed=seed, parents=parents, work=work)
-
-
-def save_encoder(encoder: HubEncoder, folder: Path) -> None:
-    """Write a cut-off encoder so that ``transformers`` and ``load_encoder`` open it."""
-    import json
-
-    encoder.model.config.num_hidden_layers = len(encoder.model.encoder.layers)
-    encoder.model.save_pretrained(folder)
-    preprocessor = {"do_normalize": encoder.normalize, "feature_extractor_type": "Wav2Vec2FeatureExtractor"}
-    preprocessor |= {"feature_size": 1, "padding_value": 0.0, "return_attention_mask": True, "sampling_rate": 16_000}
-    (folder / "preprocessor_config.json").write_text(json.dumps(preprocessor), encoding="utf-8")

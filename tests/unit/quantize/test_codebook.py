@@ -188,7 +188,9 @@ def test_assign_names_foreign_vectors() -> None:
 @pytest.mark.parametrize("seed", [None, 5])
 @pytest.mark.parametrize("standardize", [True, False])
 def test_saved_codebook_loads_equal(tmp_path, seed: int | None, standardize: bool) -> None:
-    codebook = Codebook(np.eye(3, dtype=np.float32), np.array([0, 0, 1], dtype=np.int32), standardize=standardize, seed=seed)
+    codebook = Codebook(
+        np.eye(3, dtype=np.float32), np.array([0, 0, 1], dtype=np.int32), standardize=standardize, seed=seed
+    )
     codebook.save(tmp_path / "new" / "codebook.safetensors")
     assert Codebook.load(tmp_path / "new" / "codebook.safetensors") == codebook
     assert [file.name for file in (tmp_path / "new").iterdir()] == ["codebook.safetensors"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 
 import numpy as np
@@ -38,6 +39,7 @@ def released_rule(features, delta, quantile=0.75, max_rate=0.2, min_length=3, ma
     most = int(max_rate * num_frames)
     longest = min(num_frames, max_length)
 
+    @functools.cache
     def cost(start, end):
         block = features[start:end]
         return float(((block**2).sum(axis=0) - block.sum(axis=0) ** 2 / (end - start)).mean())

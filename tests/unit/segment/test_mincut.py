@@ -145,8 +145,8 @@ class TestMergeSimilar:
         assert merge_similar(features, [0, 3, 6, 9, 12]).tolist() == [0, 6, 9, 12]
 
     def test_keeps_two_segments(self):
-        assert merge_similar(np.ones((9, 2)), [0, 3, 6, 9]).tolist() == [0, 6, 9]
-        assert merge_similar(np.ones((9, 2)), [0, 2, 4, 6, 9]).tolist() == [0, 6, 9]
+        assert merge_similar(np.ones((9, 1)), [0, 3, 6, 9]).tolist() == [0, 6, 9]
+        assert merge_similar(np.ones((9, 1)), [0, 2, 4, 6, 9]).tolist() == [0, 6, 9]
         assert merge_similar(np.ones((9, 2)), [0, 4, 9]).tolist() == [0, 4, 9]
         assert merge_similar(np.ones((9, 2)), [0, 9]).tolist() == [0, 9]
         assert merge_similar(np.zeros((0, 2)), [0]).tolist() == [0]

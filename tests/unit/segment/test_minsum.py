@@ -161,7 +161,7 @@ class TestMinsum:
 
     @pytest.mark.parametrize(("num_frames", "count"), [(0, 1), (1, 0), (3, 4), (101, 2)])
     def test_infeasible_counts_name_the_range(self, num_frames, count):
-        with pytest.raises(InputError, match="ask for .* segments"):
+        with pytest.raises(InputError, match=r"ask for \d+ to \d+ segments"):
             minsum(np.zeros((num_frames, 2)), count)
 
     def test_padding_batching_and_lists_change_nothing(self):
@@ -213,6 +213,9 @@ class TestMinsum:
             minsum(np.zeros((2, 5, 3)), 1, lengths=[5])
         with pytest.raises(InputError, match="num_segments"):
             minsum(np.zeros((2, 5, 3)), [1, 2, 3])
+        with pytest.raises(InputError, match="integers"):
+            minsum(np.zeros((5, 3)), 2.5)  # type: ignore[arg-type]
+        assert minsum([], []) == []
         with pytest.raises(InputError, match="at least one dimension"):
             minsum(np.zeros((5, 0)), 1)
 
@@ -244,9 +247,9 @@ class TestReleasedRule:
         lengths=st.lists(st.integers(1, 12), min_size=3, max_size=9).filter(lambda values: sum(values) >= 15),
         delta=st.sampled_from([0.0005, 0.002, 0.01, 0.05, 0.3, 1.0]),
         quantile=st.sampled_from([0.5, 0.75, 0.9]),
-        max_length=st.sampled_from([20, 35]),
+        max_length=st.sampled_from([35, 50]),
     )
-    @settings(max_examples=50, deadline=None)
+    @settings(max_examples=40, deadline=None)
     def test_equals_plain_loops(self, seed, lengths, delta, quantile, max_length):
         features = stepwise(seed, lengths, num_dims=3, noise=0.1)
         expected, _ = released_rule(features, delta, quantile, max_length=max_length)
