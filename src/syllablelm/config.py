@@ -41,7 +41,7 @@ def parse_override(text: str) -> tuple[list[str], Any]:
     """Split ``a.b=value`` into the key path and a TOML value; a bare word counts as a string."""
     key, separator, value = text.partition("=")
     if not separator or not key.strip():
-        raise InputError(f"--set {text!r}: write key=value, for example --set encoder.steps=100")
+        raise InputError(f"--set {text!r}: write key=value, for example --set codebook.units=500")
     try:
         parsed = tomllib.loads(f"v = {value}")["v"]
     except tomllib.TOMLDecodeError:
@@ -50,16 +50,26 @@ def parse_override(text: str) -> tuple[list[str], Any]:
 
 
 def apply_overrides(table: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
-    """Return a copy of a nested table with every ``a.b=value`` applied."""
+    """Return a copy of a nested table with every ``a.b=value`` applied.
+
+    A member of an array of tables is named by its number from 1: ``round.2.boundaries.rate=5``.
+    """
     result: dict[str, Any] = json.loads(json.dumps(table))
     for text in overrides:
         keys, value = parse_override(text)
-        node = result
-        for key in keys[:-1]:
-            node = node.setdefault(key, {})
-            if not isinstance(node, dict):
-                raise InputError(f"--set {text!r}: {key!r} is a value, not a table")
-        node[keys[-1]] = value
+        node: Any = result
+        for depth, key in enumerate(keys):
+            place: Any = key
+            if isinstance(node, list):
+                if not (key.isdecimal() and 1 <= int(key) <= len(node)):
+                    raise InputError(f"--set {text!r}: {keys[depth - 1]!r} has members 1 to {len(node)}, not {key!r}")
+                place = int(key) - 1
+            elif not isinstance(node, dict):
+                raise InputError(f"--set {text!r}: {keys[depth - 1]!r} is a value, not a table")
+            if depth == len(keys) - 1:
+                node[place] = value
+            else:
+                node = node[place] if isinstance(node, list) else node.setdefault(key, {})
     return result
 
 

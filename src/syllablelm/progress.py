@@ -18,10 +18,14 @@ class ProgressBar:
         total: number of items.
         done: items that an earlier run finished.
         every: seconds between lines when standard error is not a terminal.
+        closing_line: then also say so when all is done; for callers that print no summary of their own.
     """
 
-    def __init__(self, label: str, total: int, *, done: int = 0, every: float = 30.0) -> None:
+    def __init__(
+        self, label: str, total: int, *, done: int = 0, every: float = 30.0, closing_line: bool = True
+    ) -> None:
         self.label, self.total, self.done, self.every = label, total, done, every
+        self._closing_line = closing_line
         self._live = sys.stderr.isatty()
         self._started = self._printed = time.monotonic()
         if self._live:
@@ -44,7 +48,7 @@ class ProgressBar:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         if self._live:
             self._bar.stop()
-        elif kind is None:
+        elif kind is None and self._closing_line:
             self._print("")
 
     def advance(self, count: int = 1, note: str = "") -> None:

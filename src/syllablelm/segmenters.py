@@ -61,8 +61,9 @@ def make_segmenter(
 
     Args:
         name: "even" (equal lengths), "envelope" (valleys of the band-limited amplitude envelope), "strength"
-            (peaks of the acoustic boundary score), "mel" (MinSum on log-mel), "similarity" (MinCut on the encoder's feature similarity), "minsum" (MinSum on its features),
-            "losspred" (MinCut on the loss-prediction matrix), "combined" (LossPred's novelty added to the acoustic score).
+            (peaks of the acoustic boundary score), "mel" (MinSum on log-mel), "similarity" (MinCut on the encoder's
+            feature similarity), "minsum" (MinSum on its features), "losspred" (MinCut on the loss-prediction matrix),
+            "combined" (LossPred's novelty added to the acoustic score).
         encoder: for "similarity" and "minsum".
         predictor: for "losspred" and "combined".
         span, gap: of LossPred, in frames.
@@ -71,7 +72,7 @@ def make_segmenter(
     Returns:
         function (waveform, num_segments) -> boundaries [0, ..., num_frames]. "envelope", "strength" and "combined"
         give fewer groups than asked where there are fewer valleys; the others give exactly the asked number, clipped
-        to what is feasible.
+        to what is feasible. A clip without frames gives [0].
 
     Raises:
         InputError: an unknown name, or the model it needs was not given.
@@ -85,9 +86,9 @@ def make_segmenter(
     if name == "even":
         return lambda wave, count: even_boundaries(count_frames(len(wave)), clip(count_frames(len(wave)), count))
     if name == "envelope":
-        return lambda wave, count: envelope_valleys(envelope(wave), count)
+        return lambda wave, count: _valleys(envelope(wave), count)
     if name == "strength":
-        return lambda wave, count: envelope_valleys(-boundary_strength(wave), count)
+        return lambda wave, count: _valleys(-boundary_strength(wave), count)
     if name == "mel":
         return lambda wave, count: _minsum(log_mel(wave), count, max_length)
     if name in ("similarity", "minsum"):
@@ -95,10 +96,10 @@ def make_segmenter(
             raise InputError(f"segmenter {name!r} needs an encoder")
         model = encoder
         if name == "minsum":
-            return lambda wave, count: _minsum(model.encode([wave])[0], count, max_length)
+            return lambda wave, count: _minsum(_features(model, wave), count, max_length)
 
         def by_similarity(wave: Waveform, count: int) -> Boundaries:
-            feats = model.encode([wave])[0]
+            feats = _features(model, wave)
             return mincut(similarity_matrix(feats), clip(len(feats), count), max_length=max_length)
 
         return by_similarity
@@ -109,10 +110,23 @@ def make_segmenter(
     def by_losspred(wave: Waveform, count: int) -> Boundaries:
         matrix = losspred_matrix(masked, wave, span=span, gap=gap)
         if name == "combined":
-            return combined_boundaries(matrix, boundary_strength(wave), count)
+            return combined_boundaries(matrix, boundary_strength(wave), _clip_to_frames(len(matrix), count))
         return mincut(matrix, clip(len(matrix), count), max_length=max_length)
 
     return by_losspred
+
+
+def _features(model: HubEncoder, wave: Waveform) -> npt.NDArray[np.float32]:
+    # A clip without frames has an empty segmentation under every segmenter.
+    return model.encode([wave])[0] if model.num_frames(len(wave)) else np.zeros((0, model.dim), dtype=np.float32)
+
+
+def _clip_to_frames(num_frames: int, count: int) -> int:
+    return feasible_count(num_frames, count, 1, max(num_frames, 1))
+
+
+def _valleys(curve: npt.NDArray[np.float64], count: int) -> Boundaries:
+    return envelope_valleys(curve, _clip_to_frames(len(curve), count))
 
 
 def _minsum(feats: npt.NDArray[np.float32], count: int, max_length: int) -> Boundaries:

@@ -114,8 +114,8 @@ class Tokenizer:
         artifact = open_artifact(_resolve(name), "tokenizer")
         rule = read_rule(artifact)
         if rate is not None:
-            if not rate > 0:
-                raise InputError(f"rate {rate}: groups per second must be above 0")
+            if not 0 < rate < float("inf"):
+                raise InputError(f"rate {rate}: groups per second must be above 0 and finite")
             rule = build(SegmentRule, {**vars(rule), "method": "rate", "rate": float(rate)})
         encoder = load_encoder(artifact.path, device=device)
         codebook = Codebook.load(artifact.file(CODEBOOK_FILE))
@@ -143,7 +143,8 @@ class Tokenizer:
             one frame gives an empty one.
 
         Raises:
-            AudioError: a waveform is not one-dimensional, not floating point, empty, or holds NaN or infinity.
+            InputError: a waveform is not one-dimensional or not floating point.
+            AudioError: a waveform is empty, or holds NaN or infinity.
         """
         if isinstance(audio, np.ndarray):
             return self.encode([audio])[0]
@@ -186,8 +187,10 @@ def read_rule(artifact: Artifact) -> SegmentRule:
     path = artifact.file(RULE_FILE)
     try:
         table = json.loads(path.read_text(encoding="utf-8"))
-    except json.JSONDecodeError as error:
+    except ValueError as error:
         raise FormatError(f"{path}: not JSON ({error})") from None
+    if not isinstance(table, dict):
+        raise FormatError(f"{path}: not a JSON object of rule settings")
     return build(SegmentRule, table, str(path))
 
 
@@ -198,5 +201,5 @@ def _resolve(name: str | Path) -> Path:
     bundled = BUNDLED / str(name)
     if len(path.parts) == 1 and bundled.is_dir():
         return bundled
-    known = sorted(entry.name for entry in BUNDLED.iterdir() if (entry / RULE_FILE).exists())
+    known = sorted(path.parent.name for path in BUNDLED.glob(f"*/{RULE_FILE}"))
     raise FormatError(f"{name}: no such tokenizer; give a folder or a bundled name ({', '.join(known) or 'none here'})")

@@ -69,7 +69,7 @@ class HubEncoder(nn.Module):
         self._per_clip_statistics = getattr(config, "feat_extract_norm", "layer") == "group"
         self.model.encoder.layers = self.model.encoder.layers[: max(layer, 1)]
         # A dropped layer has no output to teach or learn from; published configs ask for it in training.
-        config.layerdrop = self.model.encoder.layerdrop = 0.0
+        config.layerdrop = 0.0
         self.receptive_field = self._receptive_field()
         self.eval()
 

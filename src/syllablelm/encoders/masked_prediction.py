@@ -6,6 +6,7 @@ by a temperature, Hsu et al. 2021, Eq. 3) is saved beside it, because transforme
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 

@@ -162,7 +162,9 @@ def _minibatch(x_ND: FloatArray, num_clusters: int, seed: int, max_iter: int) ->
 
     options: dict[str, Any] = {"init": "k-means++", "n_init": 1, "max_iter": max_iter, "random_state": seed}
     # Block size and patience as in SD-HuBERT's clustering.
-    model = MiniBatchKMeans(num_clusters, batch_size=10_000, max_no_improvement=100, **options)
+    # k-means++ draws its starts from a part of the vectors: on all of them it would take most of the time.
+    start_size = max(10_000, 3 * num_clusters)
+    model = MiniBatchKMeans(num_clusters, batch_size=10_000, max_no_improvement=100, init_size=start_size, **options)
     return _quiet_fit(model, x_ND)
 
 

@@ -60,15 +60,18 @@ def losspred_matrix(
         batch_frames: frames of all passes computed at once; bounds memory, never changes the result.
 
     Returns:
-        float32 (T, T) probabilities; 0 on the diagonal and where abs(r - c) > span / 2.
+        float32 (T, T) probabilities; 0 on the diagonal and where abs(r - c) > span / 2. A waveform shorter than one
+        frame gives (0, 0).
 
     Raises:
-        InputError: a span below 2, a negative gap, or labels of another length.
+        InputError: a span below 2 or odd, a negative gap, or labels of another length or out of range.
     """
     import torch
 
     if span < 2 or span % 2 or gap < 0:
         raise InputError(f"losspred_matrix: span={span}, gap={gap}; span must be even and at least 2, gap at least 0")
+    if model.encoder.num_frames(len(waveform)) == 0:
+        return np.zeros((0, 0), dtype=np.float32)
     with torch.inference_mode():
         device = model.encoder.device
         wave = torch.from_numpy(np.ascontiguousarray(waveform, dtype=np.float32))[None].to(device)
@@ -93,6 +96,8 @@ def _labels(model: MaskedModel, input_1TD: Tensor, frames_1: Tensor, labels: npt
     given = torch.as_tensor(np.asarray(labels, dtype=np.int64), device=input_1TD.device)
     if given.shape != (num_frames,):
         raise InputError(f"losspred_matrix: {tuple(given.shape)} labels for {num_frames} frames")
+    if given.min() < 0 or given.max() >= model.head.num_labels:
+        raise InputError(f"losspred_matrix: labels must lie in 0 to {model.head.num_labels - 1}, as the head's do")
     return given
 
 
@@ -131,34 +136,3 @@ def _fill(
             if after < num_frames:
                 columns = slice(max(after - half, 0), after)
                 matrix[after, columns] = row[columns]
-
-
-def losspred_matrix_slow(
-    model: MaskedModel, waveform: npt.NDArray[np.float32], *, span: int = 50
-) -> npt.NDArray[np.float32]:
-    """The same definition, one span and one triangle row per forward pass (no other span masked anywhere).
-
-    It is the reference for cost; its values equal ``losspred_matrix(..., gap >= num_frames)``, since a finite gap
-    leaves other masked spans within the model's sight.
-    """
-    import torch
-
-    with torch.inference_mode():
-        device = model.encoder.device
-        wave = torch.from_numpy(np.ascontiguousarray(waveform, dtype=np.float32))[None].to(device)
-        input_1TD, frames_1 = model.inputs(wave, torch.tensor([wave.shape[1]], device=device))
-        num_frames = int(frames_1[0])
-        labels_T = _labels(model, input_1TD, frames_1, None)
-        matrix = np.zeros((num_frames, num_frames), dtype=np.float32)
-        for r in range(num_frames):
-            for masked in (range(r + 1, r + span + 1), range(r - span, r)):
-                inside = [t for t in masked if 0 <= t < num_frames]
-                if not inside:
-                    continue
-                mask_1T = torch.zeros(1, num_frames, dtype=torch.bool, device=device)
-                mask_1T[0, inside] = True
-                probs = torch.softmax(model.head(model.hidden(input_1TD, frames_1, mask_1T))[0].float(), dim=-1)
-                for c in inside:
-                    if abs(r - c) <= span // 2:
-                        matrix[r, c] = probs[c, labels_T[c]]
-    return matrix

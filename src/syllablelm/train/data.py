@@ -35,16 +35,15 @@ class WaveformStore:
         return len(self.manifest)
 
     def __getitem__(self, index: int) -> Waveform:
-        kept = self._kept.get(index)
-        if kept is None:
-            waveform = self.manifest[index].load()
-            if self._free < 2 * len(waveform):
-                return waveform
-            # Rounding to 16 bits is applied to the first use too, so that every use sees the same samples.
-            kept = np.clip(np.rint(waveform * 32768.0), -32768, 32767).astype(np.int16)
-            self._free -= kept.nbytes
-            self._kept[index] = kept
-        return kept.astype(np.float32) / 32768.0
+        samples = self._kept.get(index)
+        if samples is None:
+            # Rounded to 16 bits whether kept or not: which ones fit depends on the order of use, and no use may see
+            # other samples than another.
+            samples = np.clip(np.rint(self.manifest[index].load() * 32768.0), -32768, 32767).astype(np.int16)
+            if samples.nbytes <= self._free:
+                self._free -= samples.nbytes
+                self._kept[index] = samples
+        return samples.astype(np.float32) / 32768.0
 
 
 @dataclass(frozen=True)

@@ -54,9 +54,11 @@ def span_mask(
 ) -> npt.NDArray[np.bool_]:
     """Random span mask as HuBERT draws it: ``prob * T / length`` spans (rounded at random), distinct starts.
 
-    At least one frame is masked, so that every clip has a loss.
+    At least one frame is masked, so that every clip that has frames has a loss.
     """
     mask = np.zeros(num_frames, dtype=bool)
+    if num_frames == 0:
+        return mask
     length = min(length, num_frames)
     count = max(1, int(prob * num_frames / length + rng.random()))
     starts = rng.choice(num_frames - length + 1, size=min(count, num_frames - length + 1), replace=False)

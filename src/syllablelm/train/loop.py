@@ -7,11 +7,13 @@ the step only, so a run that was stopped and resumed follows the trajectory of o
 from __future__ import annotations
 
 import json
+import math
 import os
+import pickle
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -26,6 +28,9 @@ from syllablelm.errors import FormatError, InputError
 from syllablelm.progress import ProgressBar
 
 Batch = Mapping[str, Any]
+
+# Names of the meter's own sums beside those of the module.
+_COUNT, _AUDIO, _ELAPSED = ".count", ".audio", ".elapsed"
 
 
 @dataclass(frozen=True)
@@ -79,8 +84,6 @@ class Task(Protocol):
 
 def lr_factor(step: int, config: LoopConfig) -> float:
     """Learning rate at a step as a fraction of its peak."""
-    import math
-
     warmup = max(1, round(config.warmup * config.steps))
     if step < warmup:
         return (step + 1) / warmup
@@ -135,25 +138,39 @@ class Checkpoints:
         self.path = folder / "state.pt"
         self.fingerprint = fingerprint
 
-    def save(self, step: int, module: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+    def save(
+        self, step: int, module: nn.Module, optimizer: torch.optim.Optimizer, sums: Mapping[str, float] | None = None
+    ) -> None:
+        """Write the state after ``step`` updates; ``sums`` are the meter's since the last logged line."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
         temporary = self.path.with_suffix(f".tmp-{os.getpid()}")
-        state = {"fingerprint": self.fingerprint, "step": step, "model": module.state_dict()}
+        state = {"fingerprint": self.fingerprint, "step": step, "model": module.state_dict(), "sums": dict(sums or {})}
         torch.save({**state, "optimizer": optimizer.state_dict()}, temporary)
         os.replace(temporary, self.path)
 
-    def load(self, module: nn.Module, optimizer: torch.optim.Optimizer) -> int:
-        """Restore the latest state; returns the number of finished steps (0 without a checkpoint)."""
+    def load(self, module: nn.Module, optimizer: torch.optim.Optimizer) -> tuple[int, dict[str, float]]:
+        """Restore the latest state.
+
+        Returns:
+            the number of finished steps (0 without a checkpoint) and the meter's sums.
+
+        Raises:
+            FormatError: a checkpoint of another run, or a damaged one.
+        """
         if not self.path.exists():
-            return 0
-        state = torch.load(self.path, map_location="cpu", weights_only=True)
-        if state["fingerprint"] != self.fingerprint:
+            return 0, {}
+        try:
+            state = torch.load(self.path, map_location="cpu", weights_only=True)
+            known = state["fingerprint"] == self.fingerprint
+        except (pickle.UnpicklingError, RuntimeError, EOFError, KeyError, TypeError):
+            raise FormatError(f"{self.path}: damaged checkpoint; remove {self.path.parent} to start again") from None
+        if not known:
             raise FormatError(
                 f"{self.path}: checkpoint of a run with another recipe, seed or inputs; remove {self.path.parent}"
             )
         module.load_state_dict(state["model"])
         optimizer.load_state_dict(state["optimizer"])
-        return int(state["step"])
+        return int(state["step"]), state["sums"]
 
 
 class RunLog:
@@ -238,28 +255,35 @@ def run_loop(
         fingerprint: identity of the stage, so that a foreign checkpoint is refused.
 
     Returns:
-        the last logged values, with "seconds_per_second" and "wall_seconds".
+        the last logged values.
 
     Raises:
         KeyboardInterrupt: stopped (Ctrl-C or SIGTERM); a checkpoint was written first.
+        FormatError: the checkpoint is another run's or damaged, or the loss is not finite.
     """
     from accelerate import Accelerator
+    from accelerate.utils import DistributedDataParallelKwargs
 
     chosen = pick_device(device)
-    half = "bf16" if config.precision == "bfloat16" or (config.precision == "auto" and chosen.type == "cuda") else "no"
-    accelerator = Accelerator(cpu=chosen.type == "cpu", mixed_precision=half)
+    # A student has weights that its loss never reaches, such as the mask embedding. Precision is set in _update:
+    # accelerate fixes one for the life of the process.
+    options = DistributedDataParallelKwargs(find_unused_parameters=True)
+    accelerator = Accelerator(cpu=chosen.type == "cpu", mixed_precision="no", kwargs_handlers=[options])
     optimizer = torch.optim.AdamW(
-        parameter_groups(task.module, config.weight_decay), lr=config.lr, betas=(config.beta1, config.beta2), eps=config.eps
+        parameter_groups(task.module, config.weight_decay),
+        lr=config.lr,
+        betas=(config.beta1, config.beta2),
+        eps=config.eps,
     )
     checkpoints = Checkpoints(work, fingerprint)
-    first = checkpoints.load(task.module, optimizer)
+    first, sums = checkpoints.load(task.module, optimizer)
     module, optimizer = accelerator.prepare(task.module, optimizer)
     log = RunLog(work, first) if accelerator.is_main_process else None
     world, rank, accumulate = accelerator.num_processes, accelerator.process_index, config.accumulate
     numbers = (n * world + rank for n in range(first * accumulate, config.steps * accumulate))
     prefetch = _Prefetch(task.batch, numbers)
-    meter = _Meter(task.ratios)
-    values: dict[str, float] = {}
+    meter = _Meter(task.ratios, accelerator, sums)
+    values = {k: v for line in read_log(work)[-1:] for k, v in line.items() if k != "step"} if first else {}
     module.train()
     try:
         with _StopRequest() as stop, ProgressBar(label, config.steps, done=first) as bar:
@@ -267,31 +291,21 @@ def run_loop(
                 torch.manual_seed((seed * 1_000_003 + step) * 1_009 + rank)
                 for group in optimizer.param_groups:
                     group["lr"] = config.lr * lr_factor(step, config)
-                for micro in range(accumulate):
-                    batch = {
-                        key: value.to(accelerator.device) if isinstance(value, Tensor) else value
-                        for key, value in prefetch.get().items()
-                    }
-                    sync = micro == accumulate - 1
-                    with accelerator.autocast(), _maybe_sync(accelerator, module, sync):
-                        output = module(batch)
-                        accelerator.backward(output["loss"] / accumulate)
-                    meter.add(output, float(batch["seconds"]) * world)
-                norm = accelerator.clip_grad_norm_(module.parameters(), config.clip)
-                optimizer.step()
-                optimizer.zero_grad(set_to_none=True)
+                norm = _update(accelerator, module, optimizer, prefetch, meter, config)
                 done = step + 1
                 if done % config.log_every == 0 or done == config.steps:
-                    values = meter.read() | {"lr": config.lr * lr_factor(step, config), "grad_norm": float(norm)}
-                    if not torch.isfinite(torch.tensor(values["loss"])):
+                    values = meter.read() | {"lr": config.lr * lr_factor(step, config), "grad_norm": norm}
+                    if not math.isfinite(values["loss"]):
                         raise FormatError(f"{label}: the loss is not finite at step {done}; lower the learning rate")
                     if log is not None:
                         log.write(done, values)
                 bar.advance(note=_note(values))
-                due = done % config.checkpoint_every == 0 or done == config.steps or stop.requested
-                if due and accelerator.is_main_process:
-                    checkpoints.save(done, accelerator.unwrap_model(module), optimizer.optimizer)
-                if stop.requested and done < config.steps:
+                stopping = _total(accelerator, [float(stop.requested)])[0] > 0
+                if done % config.checkpoint_every == 0 or done == config.steps or stopping:
+                    sums = meter.totals()
+                    if accelerator.is_main_process:
+                        checkpoints.save(done, accelerator.unwrap_model(module), optimizer.optimizer, sums)
+                if stopping and done < config.steps:
                     raise KeyboardInterrupt
     finally:
         prefetch.close()
@@ -299,6 +313,33 @@ def run_loop(
             log.close()
     task.module.eval()
     return values
+
+
+def _update(
+    accelerator: Any, module: nn.Module, optimizer: Any, prefetch: _Prefetch, meter: _Meter, config: LoopConfig
+) -> float:
+    """One optimiser update from ``config.accumulate`` micro-batches; returns the gradient's norm before clipping."""
+    device = accelerator.device
+    half = config.precision == "bfloat16" or (config.precision == "auto" and device.type == "cuda")
+    for micro in range(config.accumulate):
+        batch = {k: v.to(device) if isinstance(v, Tensor) else v for k, v in prefetch.get().items()}
+        with _maybe_sync(accelerator, module, micro == config.accumulate - 1):
+            with torch.autocast(device.type, dtype=torch.bfloat16, enabled=half):
+                output = module(batch)
+            accelerator.backward(output["loss"] / config.accumulate)
+        meter.add(output, float(batch["seconds"]))
+    norm = accelerator.clip_grad_norm_(module.parameters(), config.clip)
+    optimizer.step()
+    optimizer.zero_grad(set_to_none=True)
+    return float(norm)
+
+
+def _total(accelerator: Any, values: Sequence[float]) -> list[float]:
+    """Sums over all processes, which must all ask."""
+    if accelerator.num_processes == 1:
+        return list(values)
+    # The GPU and the CPU backend both take float64.
+    return accelerator.reduce(torch.tensor(values, dtype=torch.float64, device=accelerator.device), "sum").tolist()
 
 
 @contextmanager
@@ -316,28 +357,43 @@ def _note(values: Mapping[str, float]) -> str:
 
 
 class _Meter:
-    """Sums of what the module returned since the last reading."""
+    """Sums over all processes of what the module returned since the last reading.
 
-    def __init__(self, ratios: Mapping[str, tuple[str, str]]) -> None:
-        self.ratios = ratios
+    Args:
+        ratios: which sums are read as quotients.
+        accelerator: knows the other processes.
+        sums: ``totals`` at the checkpoint that the run goes on from.
+    """
+
+    def __init__(self, ratios: Mapping[str, tuple[str, str]], accelerator: Any, sums: Mapping[str, float]) -> None:
+        self.ratios, self.accelerator = ratios, accelerator
         self._reset()
+        # They hold all processes' shares, so only one process takes them up.
+        if accelerator.is_main_process:
+            self.sums.update(sums)
+            self.started -= self.sums.pop(_ELAPSED, 0.0)
 
     def _reset(self) -> None:
         self.sums: dict[str, float] = {}
-        self.count = 0
-        self.audio = 0.0
         self.started = time.monotonic()
 
     def add(self, output: Mapping[str, Tensor], seconds: float) -> None:
         for key, value in output.items():
             self.sums[key] = self.sums.get(key, 0.0) + float(value.detach())
-        self.count += 1
-        self.audio += seconds
+        self.sums[_COUNT] = self.sums.get(_COUNT, 0.0) + 1
+        self.sums[_AUDIO] = self.sums.get(_AUDIO, 0.0) + seconds
+
+    def totals(self) -> dict[str, float]:
+        """The sums of all processes, which must all ask."""
+        names = sorted(self.sums)
+        sums = dict(zip(names, _total(self.accelerator, [self.sums[name] for name in names]), strict=True))
+        return sums | {_ELAPSED: time.monotonic() - self.started}
 
     def read(self) -> dict[str, float]:
-        values = {"loss": self.sums["loss"] / self.count}
+        sums = self.totals()
+        values = {"loss": sums["loss"] / sums[_COUNT]}
         for name, (top, bottom) in self.ratios.items():
-            values[name] = self.sums[top] / max(self.sums[bottom], 1e-9)
-        values["seconds_per_second"] = self.audio / max(time.monotonic() - self.started, 1e-9)
+            values[name] = sums[top] / max(sums[bottom], 1e-9)
+        values["seconds_per_second"] = sums[_AUDIO] / max(sums[_ELAPSED], 1e-9)
         self._reset()
         return values

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Literal
 
 from syllablelm.artifact import Artifact
 from syllablelm.corpus import Manifest, scan
@@ -15,6 +16,8 @@ from syllablelm.train.data import WaveformStore
 from syllablelm.train.encoder import EncoderConfig, train_encoder
 from syllablelm.train.labels import LabelsConfig, make_labels
 from syllablelm.train.sylboost import SylBoostConfig, train_sylboost
+
+Until = Literal["encoder", "losspred", "sylboost", "codebook"]
 
 
 @dataclass(frozen=True)
@@ -65,73 +68,60 @@ def read_corpus(config: DataConfig) -> Manifest:
     Raises:
         InputError: nothing usable is left.
     """
-    recordings = []
+    recordings, unusable = [], []
     for source in config.sources:
         manifest, skipped = scan(source)
-        for bad in skipped:
-            print(f"skipped {bad.path}: {bad.reason}", file=sys.stderr)
         recordings.extend(manifest)
+        unusable.extend(skipped)
     kept = [r for r in recordings if config.min_seconds <= r.seconds <= config.max_seconds]
     if not kept:
         raise InputError(f"data.sources: no usable recording in {', '.join(config.sources)}")
     corpus = Manifest(kept)
+    for bad in unusable:
+        print(f"skipped {bad.path}: {bad.reason}", file=sys.stderr)
     print(f"corpus: {len(corpus)} recordings, {corpus.total_seconds / 3600:.2f} h", file=sys.stderr)
     return corpus
 
 
-def train_all(recipe: Recipe, out: Path, *, device: str = "auto") -> Artifact:
-    """Run every stage of a recipe below ``out``; finished stages are skipped, a stopped one resumes.
+def train_all(recipe: Recipe, out: Path, *, device: str = "auto", until: Until = "codebook") -> Artifact:
+    """Run the stages of a recipe below ``out``; finished ones are skipped, a stopped one resumes.
+
+    Args:
+        until: the last thing made: "encoder" (all iterations), "losspred" (the boundaries of round 1, whatever source
+            the recipe names), "sylboost" (all rounds) or "codebook" (everything).
 
     Returns:
-        the tokenizer artifact.
+        the artifact of the last stage: encoder, boundaries, encoder or tokenizer.
+
+    Raises:
+        InputError: a recipe without an iteration, or without a round where one is needed.
     """
+    if not recipe.round and until in ("losspred", "sylboost"):
+        raise InputError(f"this recipe has no [[round]], which {until} needs")
     corpus = read_corpus(recipe.data)
-    store = WaveformStore(corpus)
-    seed = recipe.seed
+    common: dict[str, Any] = {"seed": recipe.seed, "device": device, "store": WaveformStore(corpus)}
     encoder: Artifact | None = None
     for number, step in enumerate(recipe.iteration, 1):
         folder = out / f"iteration{number}"
-        labels = make_labels(
-            step.labels, corpus, folder / "labels", encoder=encoder, seed=seed, device=device, store=store
-        )
-        encoder = train_encoder(
-            step.encoder,
-            corpus,
-            labels,
-            folder / "encoder",
-            previous=encoder,
-            seed=seed,
-            device=device,
-            store=store,
-        )
+        labels = make_labels(step.labels, corpus, folder / "labels", encoder=encoder, **common)
+        encoder = train_encoder(step.encoder, corpus, labels, folder / "encoder", previous=encoder, **common)
     if encoder is None:
         raise InputError("a recipe needs at least one [[iteration]]")
+    if until == "encoder":
+        return encoder
     teacher, student = encoder, None
     for number, step in enumerate(recipe.round, 1):
         folder = out / f"round{number}"
-        boundaries = find_boundaries(
-            step.boundaries,
-            corpus,
-            folder / "boundaries",
-            encoder=_boundary_source(step.boundaries, teacher, student),
-            seed=seed,
-            device=device,
-            store=store,
-        )
+        source = _boundary_source(step.boundaries, teacher, student)
+        boundaries = find_boundaries(step.boundaries, corpus, folder / "boundaries", encoder=source, **common)
+        if until == "losspred":
+            return boundaries
         student = train_sylboost(
-            step.sylboost,
-            corpus,
-            teacher,
-            boundaries,
-            folder / "encoder",
-            previous=student,
-            seed=seed,
-            device=device,
-            store=store,
+            step.sylboost, corpus, teacher, boundaries, folder / "encoder", previous=student, **common
         )
-    return train_codebook(
-        recipe.codebook, corpus, student or teacher, out / "tokenizer", seed=seed, device=device, store=store
-    )
+    if until == "sylboost" and student is not None:
+        return student
+    return train_codebook(recipe.codebook, corpus, student or teacher, out / "tokenizer", **common)
 
 
 def _boundary_source(config: BoundariesConfig, teacher: Artifact, student: Artifact | None) -> Artifact | None:

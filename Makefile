@@ -1,0 +1,53 @@
+# Everything runs in .venv, which the first target that needs it makes.
+PYTHON ?= python3
+VENV ?= .venv
+# For pip, such as: make test PIP_ARGS="--extra-index-url https://download.pytorch.org/whl/cpu"
+PIP_ARGS ?=
+
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+SAMPLE := src/syllablelm/bundled/sample.flac
+# Threads that wait actively slow each other down on a machine that does other work too.
+export OMP_WAIT_POLICY := passive
+
+.PHONY: demo test test-slow bench lint format clean help
+
+help:
+	@echo "make demo       units and a picture of the bundled recording, in demo/"
+	@echo "make test       the quick tests        make test-slow  the slow ones"
+	@echo "make bench      timings and memory     make lint       ruff, pyright, layers"
+	@echo "make format     ruff format            make clean      remove what these made"
+
+$(STAMP): pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet $(PIP_ARGS) -c constraints.txt -e ".[all,dev]"
+	touch $@
+
+demo: $(STAMP)
+	mkdir -p demo
+	$(BIN)/syllablelm tokenize $(SAMPLE) --out demo/units.jsonl
+	$(BIN)/syllablelm plot $(SAMPLE) --out demo/sample.png
+	$(BIN)/python examples/print_units.py $(SAMPLE)
+
+test: $(STAMP)
+	$(BIN)/python -m pytest -m "not slow and not gpu"
+
+test-slow: $(STAMP)
+	$(BIN)/python -m pytest -m "slow and not gpu"
+
+bench: $(STAMP)
+	@set -e; for file in benchmarks/bench_*.py; do echo "== $$file"; $(BIN)/python $$file; done
+
+lint: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright
+	$(BIN)/python -m pytest -q tests/unit/test_layers.py
+
+format: $(STAMP)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:
+	rm -rf demo dist build .pytest_cache .ruff_cache .hypothesis
+	find src tests -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,84 @@
+"""The command ``syllablelm``: its verbs, and how it ends: 0, 2 with one line on standard error, or 130 when stopped."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+import typer
+
+from syllablelm import __version__
+from syllablelm.cli import evaluate, prepare, tokenize, train
+from syllablelm.cli.common import note
+from syllablelm.errors import SyllableLMError
+
+BAD_INPUT, STOPPED = 2, 130
+# typer raises click's errors, from click itself or, in newer versions, from a copy inside typer. Their common base
+# is reached by the one of them that typer has always exported.
+_UsageError: Any = typer.BadParameter.__mro__[1]
+
+app = typer.Typer(
+    help="Syllable-like units from speech, learned without labels.",
+    epilog="Results go to standard output, progress and messages to standard error. Exit status: 0, or 2 for bad input.",
+    add_completion=False,
+    rich_markup_mode=None,
+)
+app.command("tokenize")(tokenize.tokenize)
+app.command("plot")(tokenize.plot)
+app.add_typer(prepare.app, name="prepare")
+app.add_typer(train.app, name="train")
+app.add_typer(evaluate.app, name="evaluate")
+
+
+@app.callback(invoke_without_command=True)
+def _root(
+    context: typer.Context,
+    version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
+) -> None:
+    if version:
+        typer.echo(f"syllablelm {__version__}")
+        raise typer.Exit
+    if context.invoked_subcommand is None:
+        context.fail("Missing command")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command.
+
+    Args:
+        arguments: what follows ``syllablelm``; by default the process's own.
+
+    Returns:
+        the exit status: 0; 2 after bad input, with one line on standard error; 130 after Ctrl-C.
+    """
+    command = typer.main.get_command(app)
+    try:
+        given = None if arguments is None else list(arguments)
+        status = command.main(args=given, prog_name="syllablelm", standalone_mode=False)
+    except SyllableLMError as error:
+        return _fail(str(error))
+    except _UsageError as error:
+        place = error.ctx.command_path if error.ctx is not None else "syllablelm"
+        return _fail(f"{error.format_message().rstrip('.')}; see {place} --help")
+    except BrokenPipeError:
+        # Whoever read our output (head, less) has had enough.
+        raise
+    except OSError as error:
+        # A disk that is full, a folder that may not be written: the user's to mend, and the message says which.
+        return _fail(f"{error.filename or 'input or output'}: {error.strerror or error}")
+    except (typer.Abort, KeyboardInterrupt):
+        status = STOPPED
+    if status == STOPPED:
+        note("stopped; run the same command to resume")
+    return status or 0
+
+
+def _fail(message: str) -> int:
+    note("error: " + " ".join(message.split()))
+    return BAD_INPUT
+
+
+def run() -> None:
+    """Entry point of the console script."""
+    sys.exit(main())

@@ -1,0 +1,141 @@
+"""What the verbs share: options, recordings from arguments, models, and the two output streams."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from syllablelm.errors import AudioError, InputError
+
+if TYPE_CHECKING:
+    from syllablelm.corpus import Manifest, Recording, SkippedFile
+    from syllablelm.tokenizer import Tokenizer
+    from syllablelm.types import Segmentation
+
+DEFAULT_MODEL = "tiny"
+MANIFEST_SUFFIXES = (".csv", ".jsonl", ".jsonl.gz")
+# Decoded recordings held at once; the tokenizer sorts them by length into its own, smaller batches.
+GROUP_SECONDS = 600.0
+
+Device = Annotated[str, typer.Option("--device", metavar="auto|cpu|cuda", help="Where to compute.")]
+Model = Annotated[str, typer.Option("--model", metavar="NAME|PATH", help="Bundled tokenizer or a tokenizer's folder.")]
+Rate = Annotated[float | None, typer.Option("--rate", help="Units per second instead of the tokenizer's own.")]
+Seed = Annotated[int, typer.Option("--seed", help="Of everything that is drawn at random.")]
+
+
+def note(text: str) -> None:
+    """Say something to the person: one line on standard error."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def print_json(value: Any) -> None:
+    """Print a result: one JSON object on standard output."""
+    print(json.dumps(value, ensure_ascii=False), flush=True)
+
+
+def plural(count: int, noun: str) -> str:
+    """ "1 file", "2,000 files"."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
+def read_recordings(paths: Sequence[str]) -> tuple[Manifest, list[SkippedFile]]:
+    """The recordings that the arguments of a verb name, in their order, and those that cannot be used.
+
+    Args:
+        paths: one manifest, or files, folders and patterns.
+
+    Raises:
+        InputError: a manifest among other arguments.
+        AudioError, FormatError: the only argument is missing, or a manifest that cannot be understood.
+    """
+    from syllablelm.audio import find_audio
+    from syllablelm.corpus import Manifest, SkippedFile, scan
+
+    if len(paths) == 1:
+        return scan(paths[0])
+    manifests = [path for path in paths if path.lower().endswith(MANIFEST_SUFFIXES)]
+    if manifests:
+        raise InputError(f"{manifests[0]}: a manifest must be the only argument; run once for each")
+    files: list[Path] = []
+    skipped: list[SkippedFile] = []
+    for path in paths:
+        try:
+            files.extend(find_audio(path))
+        except AudioError as error:
+            skipped.append(SkippedFile(Path(path), str(error).removeprefix(f"{path}: ")))
+    if not files:
+        return Manifest(), skipped
+    # `scan` orders by path; a file that is named twice keeps its first place.
+    place = {file: number for number, file in reversed(list(enumerate(files)))}
+    manifest, unusable = scan(files)
+    return Manifest(sorted(manifest, key=lambda recording: place[recording.path])), skipped + unusable
+
+
+def no_usable(skipped: Sequence[SkippedFile]) -> InputError:
+    """The error of a run in which no recording could be used: the first reasons in one line."""
+    shown = "; ".join(f"{item.path}: {item.reason}" for item in skipped[:3])
+    more = f"; and {len(skipped) - 3} more" if len(skipped) > 3 else ""
+    return InputError(f"no usable recording: {shown or 'the manifest is empty'}{more}")
+
+
+def load_tokenizer(name: str, *, device: str = "auto", rate: float | None = None) -> Tokenizer:
+    """Open a tokenizer without the progress bars of the libraries below."""
+    from syllablelm.tokenizer import Tokenizer
+
+    quiet_libraries()
+    return Tokenizer.load(name, device=device, rate=rate)
+
+
+def quiet_libraries() -> None:
+    """Keep transformers from writing progress bars and hints between our lines."""
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+    logging.set_verbosity_error()
+
+
+def encode_recordings(
+    tokenizer: Tokenizer, manifest: Manifest, skipped: list[SkippedFile]
+) -> Iterator[tuple[Recording, Segmentation]]:
+    """Encode a corpus in bounded memory and in its order; recordings that fail to load are added to ``skipped``."""
+    from syllablelm.corpus import SkippedFile
+    from syllablelm.progress import ProgressBar
+
+    with ProgressBar("tokenize", len(manifest), closing_line=False) as bar:
+        for group in _groups(manifest):
+            usable, waves = [], []
+            for recording in group:
+                try:
+                    waves.append(recording.load())
+                    usable.append(recording)
+                except AudioError as error:
+                    reason = str(error).removeprefix(f"{recording.path}: ")
+                    skipped.append(SkippedFile(recording.path, reason))
+            yield from zip(usable, tokenizer.encode(waves), strict=True)
+            bar.advance(len(group))
+
+
+def _groups(manifest: Manifest) -> Iterator[list[Recording]]:
+    """Neighbours of at most `GROUP_SECONDS` together; a longer recording is alone."""
+    group: list[Recording] = []
+    seconds = 0.0
+    for recording in manifest:
+        if group and seconds + recording.seconds > GROUP_SECONDS:
+            yield group
+            group, seconds = [], 0.0
+        group.append(recording)
+        seconds += recording.seconds
+    if group:
+        yield group
+
+
+def errors_file(out: str | os.PathLike[str]) -> Path:
+    """Where the unusable files of an output are listed: beside it."""
+    out = Path(out)
+    return out.with_name(out.name + ".errors.jsonl")

@@ -1,0 +1,111 @@
+"""``prepare``: corpora to manifests, and text to synthetic speech."""
+
+from __future__ import annotations
+
+from itertools import islice
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+from typer.core import TyperGroup
+
+from syllablelm.cli.common import Seed, errors_file, no_usable, note, print_json
+from syllablelm.errors import InputError
+
+
+class _CorpusByDefault(TyperGroup):
+    """``prepare SOURCE`` is ``prepare corpus SOURCE``."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        if args and args[0] not in self.commands and args[0] not in ctx.help_option_names:
+            args = ["corpus", *args]
+        return super().parse_args(ctx, args)
+
+
+app = typer.Typer(
+    cls=_CorpusByDefault,
+    help="Make a manifest of a corpus, or a corpus of synthetic speech; `prepare SOURCE` is `prepare corpus SOURCE`.",
+    rich_markup_mode=None,
+)
+
+
+@app.command()
+def corpus(
+    source: Annotated[
+        list[str], typer.Argument(help="LibriSpeech or LibriLight folder, plain folder, files, table, or lhotse cuts.")
+    ],
+    out: Annotated[Path, typer.Option("--out", help="Manifest to write (.jsonl).")],
+    check: Annotated[bool, typer.Option("--check", help="Decode every file to its end, not only its header.")] = False,
+    kind: Annotated[
+        Literal["auto", "librispeech", "librilight", "folder", "manifest", "lhotse"],
+        typer.Option("--kind", help="What the source is."),
+    ] = "auto",
+) -> None:
+    """Make a manifest; unusable files are left out and listed in OUT.errors.jsonl."""
+    from syllablelm.corpus import scan, write_errors
+
+    if out.suffix != ".jsonl":
+        raise InputError(f"--out {out}: a manifest's name ends in .jsonl")
+    manifest, skipped = scan(source[0] if len(source) == 1 else source, kind=kind, check=check)
+    listing = errors_file(out)
+    write_errors(skipped, listing)
+    if not manifest:
+        raise no_usable(skipped)
+    manifest.save(out)
+    for item in skipped:
+        note(f"skipped {item.path}: {item.reason}")
+    print_json(
+        {
+            "manifest": str(out),
+            "recordings": len(manifest),
+            "hours": manifest.total_seconds / 3600,
+            "speakers": len({recording.speaker for recording in manifest} - {None}),
+            "skipped": len(skipped),
+            "errors": str(listing),
+        }
+    )
+
+
+@app.command()
+def synthetic(
+    text: Annotated[Path, typer.Argument(help="A text file, a .trans.txt transcript, or a folder of .txt files.")],
+    out: Annotated[Path, typer.Option("--out", help="Folder of the corpus; one begun before is finished.")],
+    engine: Annotated[Literal["flite", "espeak-ng"], typer.Option("--engine", help="flite gives phone times.")] = "flite",
+    voices: Annotated[str | None, typer.Option("--voices", help="Names joined by commas; default the usual.")] = None,
+    hours: Annotated[float | None, typer.Option("--hours", help="Stop once the corpus is this long.")] = None,
+    limit: Annotated[int | None, typer.Option("--limit", help="Speak at most so many utterances.", min=1)] = None,
+    workers: Annotated[int, typer.Option("--workers", help="Speech engines at a time.", min=1)] = 1,
+    audio_format: Annotated[Literal["flac", "wav", "opus"], typer.Option("--format", help="Of the audio.")] = "flac",
+    seed: Seed = 0,
+) -> None:
+    """Speak a text with a speech engine: audio, manifest, and gold phone times."""
+    from syllablelm.progress import ProgressBar
+    from syllablelm.synthesis import read_texts, synthesize
+
+    if hours is not None and hours <= 0:
+        raise InputError(f"--hours {hours}: must be above 0")
+    texts = list(islice(read_texts(text), limit))
+    if not texts:
+        raise InputError(f"{text}: holds no sentence long enough to speak")
+    with ProgressBar("synthesize", len(texts), closing_line=False) as bar:
+        result = synthesize(
+            texts,
+            out,
+            engine=engine,
+            voices=None if voices is None else [name.strip() for name in voices.split(",")],
+            seed=seed,
+            workers=workers,
+            limit_seconds=None if hours is None else hours * 3600,
+            audio_format=audio_format,
+            progress=bar.advance,
+        )
+    print_json(
+        {
+            "manifest": str(result.manifest),
+            "alignments": str(result.alignments),
+            "utterances": result.num_utterances,
+            "hours": result.seconds / 3600,
+            "skipped": result.num_failed,
+            "errors": str(result.errors),
+        }
+    )

@@ -1,0 +1,143 @@
+"""``tokenize`` and ``plot``: recordings to units, and a picture of one."""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from syllablelm.cli.common import (
+    DEFAULT_MODEL,
+    Device,
+    Model,
+    Rate,
+    encode_recordings,
+    errors_file,
+    load_tokenizer,
+    no_usable,
+    note,
+    plural,
+    print_json,
+    read_recordings,
+)
+from syllablelm.errors import InputError
+
+if TYPE_CHECKING:
+    from syllablelm.alignment import Interval
+    from syllablelm.corpus import SkippedFile
+
+# As in `syllablelm.formats`, which is not imported here because it loads numpy.
+Format = Literal["jsonl", "parquet", "textgrid", "slamkit"]
+
+
+def tokenize(
+    audio: Annotated[list[str], typer.Argument(help="Files, folders, patterns, or one manifest (.csv, .jsonl).")],
+    model: Model = DEFAULT_MODEL,
+    rate: Rate = None,
+    output_format: Annotated[Format, typer.Option("--format", help="What to write.")] = "jsonl",
+    out: Annotated[Path | None, typer.Option("--out", help="File (textgrid: folder); default standard output.")] = None,
+    errors: Annotated[
+        Path | None,
+        typer.Option("--errors", help="List unusable files here; default OUT.errors.jsonl, or standard error."),
+    ] = None,
+    device: Device = "auto",
+) -> None:
+    """Turn recordings into units; unusable files are listed and counted, the rest is encoded."""
+    if out is None and output_format in ("parquet", "textgrid"):
+        raise InputError(f"--format {output_format} does not go to standard output; give --out PATH")
+    from syllablelm.formats import open_writer
+
+    manifest, skipped = read_recordings(audio)
+    listing = errors if errors is not None or out is None else errors_file(out)
+    done, units, seconds = 0, 0, 0.0
+    started = time.monotonic()
+    try:
+        if not manifest:
+            raise no_usable(skipped)
+        tokenizer = load_tokenizer(model, device=device, rate=rate)
+        started = time.monotonic()
+        with open_writer(sys.stdout if out is None else out, output_format) as writer:
+            for recording, segmentation in encode_recordings(tokenizer, manifest, skipped):
+                if output_format == "textgrid" and segmentation.num_frames == 0:
+                    skipped.append(_too_short(recording.path))
+                    continue
+                writer.write(recording.id, recording.path, segmentation)
+                done, units, seconds = done + 1, units + len(segmentation), seconds + recording.seconds
+            if not done:
+                raise no_usable(skipped)
+    finally:
+        if listing is not None:
+            _write_errors(skipped, listing)
+    if listing is None:
+        for item in skipped:
+            note(f"skipped {item.path}: {item.reason}")
+    speed = seconds / max(time.monotonic() - started, 1e-9)
+    where = f" (see {listing})" if listing is not None and skipped else ""
+    note(
+        f"{plural(done, 'recording')}, {seconds / 3600:.2f} h, {plural(units, 'unit')}, "
+        f"{speed:.1f} s of audio per second, {len(skipped)} skipped{where}"
+    )
+
+
+def _too_short(path: Path) -> SkippedFile:
+    from syllablelm.corpus import SkippedFile
+
+    return SkippedFile(path, "is shorter than one frame, which a TextGrid cannot hold")
+
+
+def _write_errors(skipped: list[SkippedFile], path: Path) -> None:
+    from syllablelm.corpus import write_errors
+
+    write_errors(skipped, path)
+
+
+def plot(
+    audio: Annotated[str, typer.Argument(help="One recording.")],
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Picture: .png, .svg or .pdf; default the recording's name + .png.")
+    ] = None,
+    alignment: Annotated[
+        Path | None, typer.Option("--alignment", help="Reference: .jsonl, .TextGrid, .ctm or a folder of them.")
+    ] = None,
+    start: Annotated[float, typer.Option("--start", help="First second shown.")] = 0.0,
+    seconds: Annotated[float, typer.Option("--seconds", help="Length of the stretch shown.")] = 6.0,
+    model: Model = DEFAULT_MODEL,
+    rate: Rate = None,
+    device: Device = "auto",
+) -> None:
+    """Draw a recording: spectrogram, boundaries, units, self-similarity, and a reference if given."""
+    from syllablelm.audio import load_audio
+    from syllablelm.plot import plot_segmentation
+
+    waveform = load_audio(audio)
+    reference = None if alignment is None else _reference(alignment, Path(audio).stem)
+    tokenizer = load_tokenizer(model, device=device, rate=rate)
+    features = tokenizer.features([waveform])[0]
+    segmentation = tokenizer.segment(features)
+    picture = out or Path(Path(audio).stem + ".png")
+    plot_segmentation(
+        waveform,
+        segmentation,
+        features,
+        path=picture,
+        reference=reference,
+        title=Path(audio).name,
+        start=start,
+        seconds=seconds,
+    )
+    print_json({"picture": str(picture), "segments": len(segmentation), "seconds": segmentation.duration})
+
+
+def _reference(path: Path, name: str) -> tuple[Interval, ...]:
+    """Syllables of the recording of this name, or of the only one that the file holds."""
+    from syllablelm.alignment import read_alignments
+
+    found = read_alignments(path)
+    if name in found:
+        return found[name].syllables
+    if len(found) == 1:
+        return next(iter(found.values())).syllables
+    raise InputError(f"{path}: none of its {plural(len(found), 'alignment')} has the id {name!r}")

@@ -1,0 +1,62 @@
+"""``train``: the chain of a recipe, whole or up to one stage."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from syllablelm.cli.common import Device, print_json, quiet_libraries
+
+# As in `syllablelm.train.pipeline`, which is not imported here because it loads torch.
+Until = Literal["encoder", "losspred", "sylboost", "codebook"]
+
+app = typer.Typer(
+    help="Learn units by a recipe: finished stages are skipped, a stopped one resumes.", rich_markup_mode=None
+)
+
+_VERBS: dict[str, tuple[Until, str]] = {
+    "encoder": ("encoder", "Pre-train the encoder: every iteration of the recipe."),
+    "losspred": ("losspred", "Find the first boundaries, from the source that round 1 of the recipe names."),
+    "sylboost": ("sylboost", "Distil syllables into the encoder: every round of the recipe."),
+    "codebook": ("codebook", "Fit the codebook: everything up to the tokenizer."),
+    "all": ("codebook", "Everything: encoder, boundaries, SylBoost, codebook, tokenizer."),
+}
+
+
+def _command(until: Until) -> Callable[..., None]:
+    def train(
+        recipe: Annotated[Path, typer.Argument(help="Recipe (.toml); folders in it are relative to the current one.")],
+        out: Annotated[Path | None, typer.Option("--out", help="Folder of the run; default runs/NAME.")] = None,
+        changes: Annotated[
+            list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a value of the recipe.")
+        ] = None,
+        seed: Annotated[int | None, typer.Option("--seed", help="Instead of the recipe's.")] = None,
+        device: Device = "auto",
+    ) -> None:
+        from syllablelm.config import apply_overrides, build, read_toml
+
+        table = apply_overrides(read_toml(recipe), changes or [])
+        if seed is not None:
+            table["seed"] = seed
+        from syllablelm.train.pipeline import Recipe, train_all
+
+        resolved = build(Recipe, table, str(recipe))
+        quiet_libraries()
+        artifact = train_all(resolved, out or Path("runs") / resolved.name, device=device, until=until)
+        print_json(
+            {
+                "kind": artifact.kind,
+                "path": str(artifact.path),
+                "digest": artifact.digest,
+                "metrics": dict(artifact.metrics),
+            }
+        )
+
+    return train
+
+
+for _name, (_until, _help) in _VERBS.items():
+    app.command(_name, help=_help)(_command(_until))
