@@ -89,9 +89,7 @@ def build(cls: type[T], table: Mapping[str, Any], where: str = "recipe") -> T:
     missing = [
         name
         for name, field in fields.items()
-        if name not in values
-        and field.default is dataclasses.MISSING
-        and field.default_factory is dataclasses.MISSING
+        if name not in values and field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
     ]
     if missing:
         raise FormatError(f"{where}: missing key {missing[0]!r}")
@@ -119,9 +117,7 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
         return build(typing.cast(type, hint), value, where)
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
-    if hint in (int, float, str, bool) and (
-        not isinstance(value, hint) or (hint is int and isinstance(value, bool))
-    ):
+    if hint in (int, float, str, bool) and (not isinstance(value, hint) or (hint is int and isinstance(value, bool))):
         raise FormatError(f"{where}: expected {hint.__name__}, got {value!r}")
     return value
 
@@ -140,18 +136,22 @@ def to_table(config: Any) -> dict[str, Any]:
 
 
 def to_toml(table: Mapping[str, Any]) -> str:
-    """Write a nested table of plain values as TOML text."""
+    """Write a nested table of plain values (lists of tables too) as TOML text."""
     lines: list[str] = []
 
     def emit(node: Mapping[str, Any], prefix: str) -> None:
-        tables = {key: value for key, value in node.items() if isinstance(value, Mapping)}
+        nested: list[tuple[str, Mapping[str, Any]]] = []
         for key, value in node.items():
-            if key not in tables:
-                # JSON strings, numbers, booleans and flat lists are valid TOML values.
-                lines.append(f"{key} = {json.dumps(value, ensure_ascii=False)}")
-        for key, value in tables.items():
-            lines.extend(["", f"[{prefix}{key}]"])
-            emit(value, f"{prefix}{key}.")
+            if isinstance(value, Mapping):
+                nested.append((f"[{prefix}{key}]", value))
+            elif isinstance(value, list) and value and all(isinstance(item, Mapping) for item in value):
+                nested.extend((f"[[{prefix}{key}]]", item) for item in value)
+            else:
+                # JSON strings, numbers, booleans and flat lists are valid TOML values, but for one control character.
+                lines.append(f"{key} = {json.dumps(value, ensure_ascii=False)}".replace("\x7f", "\\u007f"))
+        for heading, table in nested:
+            lines.extend(["", heading])
+            emit(table, f"{heading.strip('[]')}.")
 
     emit(table, "")
     return "\n".join(lines).strip() + "\n"

@@ -25,6 +25,7 @@ from syllablelm.segment import (
 )
 from syllablelm.segment.combined import combined_boundaries
 from syllablelm.segment.mel import log_mel
+from syllablelm.vad import keep_speech, speech_regions
 
 if TYPE_CHECKING:
     from syllablelm.encoders.hub import HubEncoder
@@ -127,6 +128,36 @@ def _clip_to_frames(num_frames: int, count: int) -> int:
 
 def _valleys(curve: npt.NDArray[np.float64], count: int) -> Boundaries:
     return envelope_valleys(curve, _clip_to_frames(len(curve), count))
+
+
+def speech_only(segmenter: Segmenter, method: Literal["none", "energy", "silero"]) -> Segmenter:
+    """Let a segmenter see the speech of a recording only, as the paper's LossPred does; pauses become groups.
+
+    Args:
+        segmenter: any segmenter.
+        method: voice activity detection (``vad.speech_regions``); "none" returns the segmenter as it is.
+
+    Returns:
+        segmenter whose boundaries lie in the whole recording; the asked number of groups is spent on the speech in
+        proportion to its length, and every edge of a pause is a boundary too.
+    """
+    if method == "none":
+        return segmenter
+
+    def segment(wave: Waveform, count: int) -> Boundaries:
+        regions = speech_regions(wave, method=method)
+        speech, places = keep_speech(wave, regions)
+        num_frames, kept_frames = count_frames(len(wave)), count_frames(len(speech))
+        if kept_frames == 0 or len(speech) == len(wave):
+            return segmenter(wave, count)
+        share = feasible_count(kept_frames, max(1, round(count * kept_frames / num_frames)))
+        inner = segmenter(speech, share)[1:-1] * HOP
+        edges = np.concatenate([places.to_original(inner), regions.ravel()])
+        frames = np.rint(edges / HOP).astype(np.int32)
+        inside = frames[(frames > 0) & (frames < num_frames)]
+        return np.unique(np.concatenate([[0], inside, [num_frames]])).astype(np.int32)
+
+    return segment
 
 
 def _minsum(feats: npt.NDArray[np.float32], count: int, max_length: int) -> Boundaries:

@@ -20,7 +20,7 @@ _UsageError: Any = typer.BadParameter.__mro__[1]
 
 app = typer.Typer(
     help="Syllable-like units from speech, learned without labels.",
-    epilog="Results go to standard output, progress and messages to standard error. Exit status: 0, or 2 for bad input.",
+    epilog="Results go to standard output, messages to standard error. Exit status: 0, or 2 for bad input.",
     add_completion=False,
     rich_markup_mode=None,
 )
@@ -60,7 +60,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _fail(str(error))
     except _UsageError as error:
         place = error.ctx.command_path if error.ctx is not None else "syllablelm"
-        return _fail(f"{error.format_message().rstrip('.')}; see {place} --help")
+        return _fail(f"{error.format_message().rstrip('.')} (see {place} --help)")
     except BrokenPipeError:
         # Whoever read our output (head, less) has had enough.
         raise

@@ -25,8 +25,10 @@ GROUP_SECONDS = 600.0
 
 Device = Annotated[str, typer.Option("--device", metavar="auto|cpu|cuda", help="Where to compute.")]
 Model = Annotated[str, typer.Option("--model", metavar="NAME|PATH", help="Bundled tokenizer or a tokenizer's folder.")]
-Rate = Annotated[float | None, typer.Option("--rate", help="Units per second instead of the tokenizer's own.")]
-Seed = Annotated[int, typer.Option("--seed", help="Of everything that is drawn at random.")]
+Rate = Annotated[
+    float | None, typer.Option("--rate", metavar="HZ", help="Units per second instead of the tokenizer's own.")
+]
+Seed = Annotated[int, typer.Option("--seed", metavar="N", help="Of everything that is drawn at random.")]
 
 
 def note(text: str) -> None:
@@ -75,6 +77,24 @@ def read_recordings(paths: Sequence[str]) -> tuple[Manifest, list[SkippedFile]]:
     place = {file: number for number, file in reversed(list(enumerate(files)))}
     manifest, unusable = scan(files)
     return Manifest(sorted(manifest, key=lambda recording: place[recording.path])), skipped + unusable
+
+
+def split_units(paths: Sequence[str]) -> tuple[list[str], list[Path]]:
+    """Tell arguments that are recordings or manifests from those that are files of units."""
+    units = [Path(path) for path in paths if _holds_units(Path(path))]
+    return [path for path in paths if Path(path) not in units], units
+
+
+def _holds_units(path: Path) -> bool:
+    """Whether a file is Parquet, or a jsonl whose first line has segments; what cannot be read is reported later."""
+    if path.suffix != ".jsonl":
+        return path.suffix == ".parquet"
+    try:
+        with path.open(encoding="utf-8") as file:
+            first = json.loads(next(iter(file), "{}"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(first, dict) and {"unit", "start", "end"} <= set(first)
 
 
 def no_usable(skipped: Sequence[SkippedFile]) -> InputError:

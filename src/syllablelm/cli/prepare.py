@@ -24,7 +24,7 @@ class _CorpusByDefault(TyperGroup):
 
 app = typer.Typer(
     cls=_CorpusByDefault,
-    help="Make a manifest of a corpus, or a corpus of synthetic speech; `prepare SOURCE` is `prepare corpus SOURCE`.",
+    help="Make a manifest, or synthetic speech.\n\n`prepare SOURCE` is `prepare corpus SOURCE`.",
     rich_markup_mode=None,
 )
 
@@ -32,16 +32,22 @@ app = typer.Typer(
 @app.command()
 def corpus(
     source: Annotated[
-        list[str], typer.Argument(help="LibriSpeech or LibriLight folder, plain folder, files, table, or lhotse cuts.")
+        list[str],
+        typer.Argument(
+            metavar="SOURCE...", help="LibriSpeech or LibriLight folder, any folder, files, table, lhotse cuts."
+        ),
     ],
-    out: Annotated[Path, typer.Option("--out", help="Manifest to write (.jsonl).")],
+    out: Annotated[Path, typer.Option("--out", metavar="FILE", help="Manifest to write (.jsonl).")],
     check: Annotated[bool, typer.Option("--check", help="Decode every file to its end, not only its header.")] = False,
     kind: Annotated[
         Literal["auto", "librispeech", "librilight", "folder", "manifest", "lhotse"],
         typer.Option("--kind", help="What the source is."),
     ] = "auto",
 ) -> None:
-    """Make a manifest; unusable files are left out and listed in OUT.errors.jsonl."""
+    """Make a manifest of a corpus.
+
+    Unusable files are left out and listed in OUT.errors.jsonl.
+    """
     from syllablelm.corpus import scan, write_errors
 
     if out.suffix != ".jsonl":
@@ -68,17 +74,28 @@ def corpus(
 
 @app.command()
 def synthetic(
-    text: Annotated[Path, typer.Argument(help="A text file, a .trans.txt transcript, or a folder of .txt files.")],
-    out: Annotated[Path, typer.Option("--out", help="Folder of the corpus; one begun before is finished.")],
-    engine: Annotated[Literal["flite", "espeak-ng"], typer.Option("--engine", help="flite gives phone times.")] = "flite",
-    voices: Annotated[str | None, typer.Option("--voices", help="Names joined by commas; default the usual.")] = None,
+    text: Annotated[
+        Path, typer.Argument(metavar="TEXT", help="A text file, a .trans.txt transcript, or a folder of .txt files.")
+    ],
+    out: Annotated[
+        Path, typer.Option("--out", metavar="FOLDER", help="Folder of the corpus; one begun before is finished.")
+    ],
+    engine: Annotated[
+        Literal["flite", "espeak-ng"], typer.Option("--engine", help="flite gives phone times.")
+    ] = "flite",
+    voices: Annotated[
+        str | None, typer.Option("--voices", metavar="A,B", help="Names joined by commas; default the usual.")
+    ] = None,
     hours: Annotated[float | None, typer.Option("--hours", help="Stop once the corpus is this long.")] = None,
     limit: Annotated[int | None, typer.Option("--limit", help="Speak at most so many utterances.", min=1)] = None,
     workers: Annotated[int, typer.Option("--workers", help="Speech engines at a time.", min=1)] = 1,
     audio_format: Annotated[Literal["flac", "wav", "opus"], typer.Option("--format", help="Of the audio.")] = "flac",
     seed: Seed = 0,
 ) -> None:
-    """Speak a text with a speech engine: audio, manifest, and gold phone times."""
+    """Speak a text with a speech engine.
+
+    Writes audio, a manifest, and the engine's own phone times as reference.
+    """
     from syllablelm.progress import ProgressBar
     from syllablelm.synthesis import read_texts, synthesize
 

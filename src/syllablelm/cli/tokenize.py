@@ -34,18 +34,27 @@ Format = Literal["jsonl", "parquet", "textgrid", "slamkit"]
 
 
 def tokenize(
-    audio: Annotated[list[str], typer.Argument(help="Files, folders, patterns, or one manifest (.csv, .jsonl).")],
+    audio: Annotated[
+        list[str], typer.Argument(metavar="AUDIO...", help="Files, folders, patterns, or one manifest (.csv, .jsonl).")
+    ],
     model: Model = DEFAULT_MODEL,
     rate: Rate = None,
     output_format: Annotated[Format, typer.Option("--format", help="What to write.")] = "jsonl",
-    out: Annotated[Path | None, typer.Option("--out", help="File (textgrid: folder); default standard output.")] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="PATH", help="File (textgrid: folder); default standard output.")
+    ] = None,
     errors: Annotated[
         Path | None,
-        typer.Option("--errors", help="List unusable files here; default OUT.errors.jsonl, or standard error."),
+        typer.Option(
+            "--errors", metavar="FILE", help="List unusable files here; default OUT.errors.jsonl, or standard error."
+        ),
     ] = None,
     device: Device = "auto",
 ) -> None:
-    """Turn recordings into units; unusable files are listed and counted, the rest is encoded."""
+    """Turn recordings into units.
+
+    Unusable files are listed and counted, the rest is encoded.
+    """
     if out is None and output_format in ("parquet", "textgrid"):
         raise InputError(f"--format {output_format} does not go to standard output; give --out PATH")
     from syllablelm.formats import open_writer
@@ -95,20 +104,25 @@ def _write_errors(skipped: list[SkippedFile], path: Path) -> None:
 
 
 def plot(
-    audio: Annotated[str, typer.Argument(help="One recording.")],
+    audio: Annotated[str, typer.Argument(metavar="AUDIO", help="One recording.")],
     out: Annotated[
-        Path | None, typer.Option("--out", help="Picture: .png, .svg or .pdf; default the recording's name + .png.")
+        Path | None,
+        typer.Option("--out", metavar="PICTURE", help="A .png, .svg or .pdf; default the recording's name + .png."),
     ] = None,
     alignment: Annotated[
-        Path | None, typer.Option("--alignment", help="Reference: .jsonl, .TextGrid, .ctm or a folder of them.")
+        Path | None,
+        typer.Option("--alignment", metavar="FILE", help="Reference: .jsonl, .TextGrid, .ctm or a folder of them."),
     ] = None,
-    start: Annotated[float, typer.Option("--start", help="First second shown.")] = 0.0,
-    seconds: Annotated[float, typer.Option("--seconds", help="Length of the stretch shown.")] = 6.0,
+    start: Annotated[float, typer.Option("--start", metavar="SECONDS", help="First second shown.")] = 0.0,
+    seconds: Annotated[float, typer.Option("--seconds", metavar="SECONDS", help="Length of the stretch shown.")] = 6.0,
     model: Model = DEFAULT_MODEL,
     rate: Rate = None,
     device: Device = "auto",
 ) -> None:
-    """Draw a recording: spectrogram, boundaries, units, self-similarity, and a reference if given."""
+    """Draw a recording and its units.
+
+    Spectrogram, boundaries, units, self-similarity of the features, and a reference if given.
+    """
     from syllablelm.audio import load_audio
     from syllablelm.plot import plot_segmentation
 

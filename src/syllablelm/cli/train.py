@@ -14,26 +14,31 @@ from syllablelm.cli.common import Device, print_json, quiet_libraries
 Until = Literal["encoder", "losspred", "sylboost", "codebook"]
 
 app = typer.Typer(
-    help="Learn units by a recipe: finished stages are skipped, a stopped one resumes.", rich_markup_mode=None
+    help="Learn units by a recipe.\n\nFinished stages are skipped, a stopped one resumes.", rich_markup_mode=None
 )
 
 _VERBS: dict[str, tuple[Until, str]] = {
-    "encoder": ("encoder", "Pre-train the encoder: every iteration of the recipe."),
-    "losspred": ("losspred", "Find the first boundaries, from the source that round 1 of the recipe names."),
-    "sylboost": ("sylboost", "Distil syllables into the encoder: every round of the recipe."),
-    "codebook": ("codebook", "Fit the codebook: everything up to the tokenizer."),
-    "all": ("codebook", "Everything: encoder, boundaries, SylBoost, codebook, tokenizer."),
+    "encoder": ("encoder", "The encoder: every iteration of the recipe."),
+    "losspred": ("losspred", "The first boundaries, from the source that round 1 of the recipe names."),
+    "sylboost": ("sylboost", "SylBoost: every round of the recipe."),
+    "codebook": ("codebook", "The codebook, and with it the tokenizer."),
+    "all": ("codebook", "The whole recipe, up to the tokenizer."),
 }
 
 
 def _command(until: Until) -> Callable[..., None]:
     def train(
-        recipe: Annotated[Path, typer.Argument(help="Recipe (.toml); folders in it are relative to the current one.")],
-        out: Annotated[Path | None, typer.Option("--out", help="Folder of the run; default runs/NAME.")] = None,
-        changes: Annotated[
-            list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a value of the recipe.")
+        recipe: Annotated[
+            Path, typer.Argument(metavar="RECIPE", help="A .toml file; folders in it are relative to the current one.")
+        ],
+        out: Annotated[
+            Path | None, typer.Option("--out", metavar="FOLDER", help="Of the run; default runs/NAME.")
         ] = None,
-        seed: Annotated[int | None, typer.Option("--seed", help="Instead of the recipe's.")] = None,
+        changes: Annotated[
+            list[str] | None,
+            typer.Option("--set", metavar="KEY=VALUE", help="Change the recipe: round.2.sylboost.layer=4; repeatable."),
+        ] = None,
+        seed: Annotated[int | None, typer.Option("--seed", metavar="N", help="Instead of the recipe's.")] = None,
         device: Device = "auto",
     ) -> None:
         from syllablelm.config import apply_overrides, build, read_toml

@@ -16,7 +16,7 @@ from syllablelm.encoders.hub import load_encoder
 from syllablelm.encoders.masked_prediction import MaskedPredictor
 from syllablelm.errors import InputError
 from syllablelm.progress import ProgressBar
-from syllablelm.segmenters import Segmenter, count_frames, count_groups, make_segmenter
+from syllablelm.segmenters import Segmenter, count_frames, count_groups, make_segmenter, speech_only
 from syllablelm.train.data import WaveformStore
 from syllablelm.train.features import load_arrays, save_arrays
 from syllablelm.train.stage import manifest_digest, run_stage
@@ -37,6 +37,7 @@ class BoundariesConfig:
         layer: of the encoder, for "similarity" and "minsum".
         span, gap: of LossPred, in frames.
         max_length: longest group, in frames.
+        vad: voice activity detection before the cut; only speech is segmented, and pauses become groups.
     """
 
     source: Literal["losspred", "similarity", "envelope", "strength", "combined", "minsum"] = "losspred"
@@ -45,6 +46,7 @@ class BoundariesConfig:
     span: int = 50
     gap: int = 150
     max_length: int = 50
+    vad: Literal["none", "energy", "silero"] = "none"
 
 
 def find_boundaries(
@@ -85,7 +87,7 @@ def _segmenter(config: BoundariesConfig, encoder: Artifact | None, device: str) 
         features = load_encoder(encoder.path, config.layer, device=device)
     elif encoder is not None and config.source in ("losspred", "combined"):
         predictor = MaskedPredictor.load(encoder.path, device=device)
-    return make_segmenter(
+    segmenter = make_segmenter(
         config.source,
         encoder=features,
         predictor=predictor,
@@ -93,6 +95,7 @@ def _segmenter(config: BoundariesConfig, encoder: Artifact | None, device: str) 
         gap=config.gap,
         max_length=config.max_length,
     )
+    return speech_only(segmenter, config.vad)
 
 
 def read_boundaries(artifact: Artifact) -> Mapping[str, Boundaries]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ import numpy as np
 
 from syllablelm.artifact import Artifact
 from syllablelm.corpus import Manifest
-from syllablelm.encoders.hub import load_encoder
+from syllablelm.encoders.hub import load_encoder, save_encoder
 from syllablelm.quantize import fit_codebook
 from syllablelm.tokenizer import CODEBOOK_FILE, RULE_FILE, SegmentRule, Tokenizer
 from syllablelm.train.data import WaveformStore
@@ -58,8 +57,7 @@ def train_codebook(
         codebook = fit_codebook(pooled, config.units, num_centres=config.centres or None, seed=seed)
         codebook.save(folder / CODEBOOK_FILE)
         (folder / RULE_FILE).write_text(json.dumps(asdict(config.rule), indent=2) + "\n", encoding="utf-8")
-        for name in ("config.json", "model.safetensors", "preprocessor_config.json"):
-            shutil.copy(encoder.file(name), folder / name)
+        save_encoder(tokenizer.encoder, folder)
         metrics["segments"] = len(pooled)
         metrics["rate"] = len(pooled) / manifest.total_seconds
         metrics["units_used"] = len(np.unique(codebook.assign(pooled)))

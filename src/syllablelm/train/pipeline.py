@@ -15,6 +15,7 @@ from syllablelm.train.codebook import CodebookConfig, train_codebook
 from syllablelm.train.data import WaveformStore
 from syllablelm.train.encoder import EncoderConfig, train_encoder
 from syllablelm.train.labels import LabelsConfig, make_labels
+from syllablelm.train.stage import external_encoder
 from syllablelm.train.sylboost import SylBoostConfig, train_sylboost
 
 Until = Literal["encoder", "losspred", "sylboost", "codebook"]
@@ -52,14 +53,24 @@ class Round:
 
 @dataclass(frozen=True)
 class Recipe:
-    """Everything that ``train all`` does, in order."""
+    """Everything that ``train all`` does, in order.
+
+    Args:
+        iteration: HuBERT iterations from scratch; or none, and
+        teacher: an encoder that exists: a hub id, or a folder that ``transformers`` opens.
+    """
 
     name: str
     data: DataConfig
-    iteration: tuple[Iteration, ...]
-    round: tuple[Round, ...]
     codebook: CodebookConfig
+    iteration: tuple[Iteration, ...] = ()
+    teacher: str = ""
+    round: tuple[Round, ...] = ()
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        if bool(self.iteration) == bool(self.teacher):
+            raise InputError("a recipe needs either [[iteration]] tables or a teacher, not both")
 
 
 def read_corpus(config: DataConfig) -> Manifest:
@@ -94,19 +105,19 @@ def train_all(recipe: Recipe, out: Path, *, device: str = "auto", until: Until =
         the artifact of the last stage: encoder, boundaries, encoder or tokenizer.
 
     Raises:
-        InputError: a recipe without an iteration, or without a round where one is needed.
+        InputError: a recipe without a round where one is needed.
     """
     if not recipe.round and until in ("losspred", "sylboost"):
         raise InputError(f"this recipe has no [[round]], which {until} needs")
     corpus = read_corpus(recipe.data)
     common: dict[str, Any] = {"seed": recipe.seed, "device": device, "store": WaveformStore(corpus)}
-    encoder: Artifact | None = None
+    encoder = external_encoder(recipe.teacher) if recipe.teacher else None
     for number, step in enumerate(recipe.iteration, 1):
         folder = out / f"iteration{number}"
         labels = make_labels(step.labels, corpus, folder / "labels", encoder=encoder, **common)
         encoder = train_encoder(step.encoder, corpus, labels, folder / "encoder", previous=encoder, **common)
     if encoder is None:
-        raise InputError("a recipe needs at least one [[iteration]]")
+        raise InputError("a recipe needs at least one [[iteration]] or a teacher")
     if until == "encoder":
         return encoder
     teacher, student = encoder, None

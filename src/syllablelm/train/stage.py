@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from syllablelm.artifact import Artifact, digest_json, find_finished, fingerprint, new_artifact, open_artifact
+from syllablelm.artifact import Artifact, digest_files, digest_json, find_finished, fingerprint, new_artifact, open_artifact
 from syllablelm.corpus import Manifest
 
 LOG_FILES = ("log.jsonl",)
@@ -53,6 +53,16 @@ def run_stage(
                 shutil.copy(scratch / name, folder / name)
     shutil.rmtree(scratch, ignore_errors=True)
     return open_artifact(out, kind)
+
+
+def external_encoder(name: str) -> Artifact:
+    """Stand for an encoder that no stage of ours made: a hub id, or a folder that ``transformers`` opens.
+
+    A folder is identified by its files, a hub id by its name.
+    """
+    folder = Path(name)
+    identity = digest_json(digest_files(folder) if folder.is_dir() else name)
+    return Artifact(folder, "encoder", identity, identity)
 
 
 def stage_fingerprint(kind: str, config: Any, seed: int, parents: Mapping[str, str]) -> str:

@@ -1,0 +1,144 @@
+"""The rows of a boundary comparison: which segmenters the options ask for, and how many groups they are given."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from syllablelm.cli.common import load_tokenizer, quiet_libraries
+from syllablelm.errors import InputError
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    from syllablelm.alignment import Alignment
+    from syllablelm.evaluate.compare import Count
+    from syllablelm.segmenters import Segmenter
+    from syllablelm.tokenizer import Tokenizer
+    from syllablelm.types import Segmentation
+
+
+@dataclass(frozen=True)
+class RowChoice:
+    """What is compared.
+
+    Args:
+        models: tokenizers.
+        baselines: names of `make_segmenter`.
+        encoder: rows similarity@L and minsum@L of its layers.
+        layers: of the encoder, as text; all where empty.
+        predictor: encoder with its prediction head, for the row losspred.
+    """
+
+    models: tuple[str, ...] = ()
+    baselines: tuple[str, ...] = ()
+    encoder: str | None = None
+    layers: tuple[str, ...] = ()
+    predictor: str | None = None
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether no row is asked for."""
+        return not (self.models or self.baselines or self.encoder or self.predictor)
+
+
+def split_names(text: str | None) -> tuple[str, ...]:
+    """The parts of "a,b,c"."""
+    return tuple(name.strip() for name in text.split(",") if name.strip()) if text else ()
+
+
+class _OwnRule:
+    """A tokenizer that cuts as many groups as it sees fit.
+
+    It keeps the last recording's segmentation, so that asking for the count and then for the boundaries encodes once.
+    """
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        self.tokenizer = tokenizer
+        self._last: tuple[object, Segmentation] | None = None
+
+    def _segment(self, waveform: npt.NDArray[np.float32]) -> Segmentation:
+        if self._last is None or self._last[0] is not waveform:
+            self._last = (waveform, self.tokenizer.encode(waveform))
+        return self._last[1]
+
+    def count(self, name: str, waveform: npt.NDArray[np.float32]) -> int:
+        return max(1, len(self._segment(waveform)))
+
+    def boundaries(self, waveform: npt.NDArray[np.float32], count: int) -> npt.NDArray[np.int32]:
+        return self._segment(waveform).boundaries
+
+
+def make_rows(
+    choice: RowChoice, count: str, references: Mapping[str, Alignment], device: str
+) -> tuple[dict[str, Segmenter], Count]:
+    """Build the segmenters by the name of their row, and the rule for the number of groups.
+
+    Args:
+        choice: the rows.
+        count: "reference", "own" (the first tokenizer's own choice, for every row) or a rate per second.
+        references: by recording id, for "reference".
+        device: of the models.
+
+    Raises:
+        InputError: a count, baseline or layer that there is not, or "own" without a tokenizer.
+    """
+    from syllablelm.evaluate.compare import rate_count, reference_count
+    from syllablelm.segmenters import make_segmenter
+
+    if count == "own" and not choice.models:
+        raise InputError("--count own is the count of a tokenizer; give --model NAME too")
+    groups = reference_count(references) if count in ("reference", "own") else rate_count(_parse_rate(count))
+    rows: dict[str, Segmenter] = {}
+    for name in choice.models:
+        tokenizer = load_tokenizer(name, device=device)
+        if count == "own":
+            own = _OwnRule(tokenizer)
+            groups = groups if rows else own.count
+            rows[name] = own.boundaries
+        else:
+            rows[name] = make_segmenter("minsum", encoder=tokenizer.encoder, max_length=tokenizer.rule.max_length)
+    masked = None if choice.predictor is None else _load_predictor(choice.predictor, device)
+    for name in [*choice.baselines, *(["losspred"] if masked else [])]:
+        rows[name] = make_segmenter(name, predictor=masked)  # type: ignore[arg-type]
+    if choice.encoder is not None:
+        rows.update(_layer_rows(choice.encoder, choice.layers, device))
+    return rows, groups
+
+
+def _parse_rate(text: str) -> float:
+    try:
+        rate = float(text)
+    except ValueError:
+        rate = 0.0
+    if not 0 < rate < float("inf"):
+        raise InputError(f"--count {text!r}: choose reference, own, or a number of groups per second")
+    return rate
+
+
+def _load_predictor(folder: str, device: str) -> Any:
+    from syllablelm.encoders import MaskedPredictor
+
+    quiet_libraries()
+    return MaskedPredictor.load(folder, device=device)
+
+
+def _layer_rows(encoder: str, layers: tuple[str, ...], device: str) -> dict[str, Segmenter]:
+    from syllablelm.encoders import load_encoder
+    from syllablelm.segmenters import make_segmenter
+
+    quiet_libraries()
+    try:
+        wanted = [int(layer) for layer in layers]
+    except ValueError:
+        raise InputError(f"--layers {','.join(layers)}: give numbers joined by commas, such as 3,4") from None
+    if not wanted:
+        wanted = list(range(1, load_encoder(encoder, device=device).layer + 1))
+    models = {layer: load_encoder(encoder, layer, device=device) for layer in wanted}
+    return {
+        f"{name}@{layer}": make_segmenter(name, encoder=model)
+        for name in ("similarity", "minsum")
+        for layer, model in models.items()
+    }

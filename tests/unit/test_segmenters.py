@@ -1,0 +1,135 @@
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import get_args
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+sys.path.insert(0, str(Path(__file__).parents[2]))
+from tests.small import noise, small_predictor
+
+from syllablelm.errors import InputError
+from syllablelm.segment import (
+    boundary_strength,
+    envelope,
+    envelope_valleys,
+    log_mel,
+    losspred_matrix,
+    mincut,
+    minsum,
+    similarity_matrix,
+)
+from syllablelm.segment.combined import combined_boundaries
+from syllablelm.segmenters import Name, count_frames, count_groups, make_segmenter
+
+PREDICTOR = small_predictor()
+NAMES = get_args(Name)
+EXACT = ("even", "mel", "similarity", "minsum", "losspred")
+WAVE = noise(24_000, 5)
+
+
+def segmenter(name, **options):
+    return make_segmenter(name, encoder=PREDICTOR.encoder, predictor=PREDICTOR, span=6, gap=10, **options)
+
+
+@pytest.fixture(params=NAMES)
+def name(request) -> str:
+    return request.param
+
+
+class TestEverySegmenter:
+    def test_spans_the_recording(self, name):
+        found = segmenter(name)(WAVE, 9)
+        assert found.dtype == np.int32 and found[0] == 0 and found[-1] == count_frames(len(WAVE)) == 74
+        assert (np.diff(found) > 0).all() and len(found) - 1 <= 9
+        if name in EXACT:
+            assert len(found) - 1 == 9
+
+    def test_counts_beyond_the_feasible_are_clipped(self, name):
+        for count in (-1, 0, 1, 10_000):
+            found = segmenter(name)(WAVE[:4000], count)
+            assert found[0] == 0 and found[-1] == 12 and (np.diff(found) > 0).all()
+            if name in EXACT:
+                assert len(found) - 1 == (12 if count == 10_000 else 1)
+
+    @pytest.mark.parametrize("num_samples", [1, 399])
+    def test_a_clip_without_frames(self, name, num_samples):
+        assert segmenter(name)(WAVE[:num_samples], 3).tolist() == [0]
+
+    @pytest.mark.parametrize("num_samples", [400, 720])
+    def test_shortest_clips(self, name, num_samples):
+        found = segmenter(name)(WAVE[:num_samples], 1)
+        assert found.tolist() == [0, count_frames(num_samples)]
+
+    def test_silence(self, name):
+        found = segmenter(name)(np.zeros(8000, dtype=np.float32), 4)
+        assert found[0] == 0 and found[-1] == 24
+
+    def test_leaves_the_waveform_alone(self, name):
+        wave = WAVE.copy()
+        segmenter(name)(wave, 9)
+        np.testing.assert_array_equal(wave, WAVE)
+
+
+class TestWhatTheyAre:
+    def check(self, name, expected):
+        np.testing.assert_array_equal(segmenter(name, max_length=20)(WAVE, 9), expected)
+
+    def test_even(self):
+        assert segmenter("even")(WAVE[:4000], 4).tolist() == [0, 3, 6, 9, 12]
+
+    def test_acoustic(self):
+        self.check("envelope", envelope_valleys(envelope(WAVE), 9))
+        self.check("strength", envelope_valleys(-boundary_strength(WAVE), 9))
+        self.check("mel", minsum(log_mel(WAVE), 9, max_length=20))
+
+    def test_features(self):
+        feats = PREDICTOR.encoder.encode([WAVE])[0]
+        self.check("minsum", minsum(feats, 9, max_length=20))
+        self.check("similarity", mincut(similarity_matrix(feats), 9, max_length=20))
+
+    def test_loss_prediction(self):
+        matrix = losspred_matrix(PREDICTOR, WAVE, span=6, gap=10)
+        self.check("losspred", mincut(matrix, 9, max_length=20))
+        self.check("combined", combined_boundaries(matrix, boundary_strength(WAVE), 9))
+
+    def test_longest_group(self):
+        for name in EXACT:
+            assert len(segmenter(name, max_length=10)(WAVE, 2)) - 1 == 8
+            if name != "even":
+                assert np.diff(segmenter(name, max_length=10)(WAVE, 2)).max() <= 10
+
+
+class TestCounts:
+    @given(st.integers(0, 100_000))
+    def test_frames_are_those_of_the_encoder(self, num_samples):
+        assert count_frames(num_samples) == PREDICTOR.encoder.num_frames(num_samples)
+
+    def test_groups(self):
+        assert count_groups(500, 6.25) == 62  # 10 s
+        assert count_groups(500, 5.0) == 50
+        assert count_groups(500, 0.1) == 10  # groups of at most 50 frames
+        assert count_groups(500, 0.1, max_length=500) == 1
+        assert count_groups(3, 1000.0) == 3
+        assert count_groups(0, 6.25) == 0
+        assert count_groups(1, 6.25) == 1
+
+
+class TestErrors:
+    def test_unknown_name(self):
+        with pytest.raises(InputError, match="unknown segmenter 'wavelets'; choose one of even, envelope"):
+            make_segmenter("wavelets")  # type: ignore[arg-type]
+
+    @pytest.mark.parametrize("name", ["similarity", "minsum"])
+    def test_needs_an_encoder(self, name):
+        with pytest.raises(InputError, match=f"{name!r} needs an encoder"):
+            make_segmenter(name, predictor=PREDICTOR)
+
+    @pytest.mark.parametrize("name", ["losspred", "combined"])
+    def test_needs_a_predictor(self, name):
+        with pytest.raises(InputError, match=f"{name!r} needs an encoder with its masked-prediction head"):
+            make_segmenter(name, encoder=PREDICTOR.encoder)
