@@ -60,7 +60,7 @@ def alignments(recordings: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
     found = []
     for recording in scan(recordings)[0]:
         words = []
-        for number in range(round(recording.seconds / SYLLABLE_SECONDS - 0.5)):
+        for number in range(int(recording.seconds / SYLLABLE_SECONDS + 1e-6)):
             start, end = number * SYLLABLE_SECONDS, (number + 1) * SYLLABLE_SECONDS
             vowel = ("AA1", "IY1", "UW1")[number % 3]
             phones = (Interval("B", start, start + 0.06), Interval(vowel, start + 0.06, end))

@@ -1,8 +1,8 @@
 """Artifacts: the folders by which stages meet, written under a temporary name and then renamed.
 
-A folder holds ``artifact.json`` (kind, format version, code commit, seed, config digest, digests of
-its parents and of its files, metrics), ``config.toml`` (resolved) and its payload. A finished stage is recognised by its
-fingerprint (kind, config, seed, parents) and skipped.
+A folder holds ``artifact.json`` (kind, format version, code commit, seed, digests of its parents and of its files,
+metrics), ``config.toml`` (resolved) and its payload. A finished stage is recognised by its fingerprint (kind, config,
+seed, parents) and skipped.
 """
 
 from __future__ import annotations
@@ -23,6 +23,8 @@ from syllablelm.errors import FormatError, InputError
 
 FORMAT_VERSION = 1
 RECORD = "artifact.json"
+# Losses and speeds on the way: no two runs log the same seconds, so it is no part of what the result is.
+LOG = "log.jsonl"
 
 
 @dataclass(frozen=True)
@@ -67,17 +69,21 @@ def digest_json(value: Any) -> str:
 
 
 def digest_files(folder: Path) -> dict[str, str]:
-    """Digest of every payload file below a folder, by its relative name."""
-    result = {}
-    for path in sorted(folder.rglob("*")):
-        name = path.relative_to(folder).as_posix()
-        if path.is_file() and name != RECORD:
-            hasher = hashlib.sha256()
-            with open(path, "rb") as file:
-                while block := file.read(1 << 20):
-                    hasher.update(block)
-            result[name] = hasher.hexdigest()[:16]
-    return result
+    """Digest of every payload file below a folder, by its relative name; the record and the log are none."""
+    names = {path: path.relative_to(folder).as_posix() for path in sorted(folder.rglob("*")) if path.is_file()}
+    return {name: _digest_file(path) for path, name in names.items() if name not in (RECORD, LOG)}
+
+
+def _digest_file(path: Path) -> str:
+    hasher = hashlib.sha256()
+    with open(path, "rb") as file:
+        if path.suffix == ".safetensors":
+            # Its writer puts the entries of the header in an order that changes from run to run.
+            length = int.from_bytes(file.read(8), "little")
+            hasher.update(json.dumps(json.loads(file.read(length)), sort_keys=True).encode())
+        while block := file.read(1 << 20):
+            hasher.update(block)
+    return hasher.hexdigest()[:16]
 
 
 def code_commit() -> str:
@@ -138,7 +144,8 @@ def find_finished(path: str | Path, kind: str, config: Any, seed: int, parents: 
         raise InputError(f"{path} exists and is not an artifact; choose another --out or remove it") from None
     if artifact.fingerprint != fingerprint(kind, config, seed, parents):
         raise InputError(
-            f"{path} holds a {artifact.kind} made with another recipe, seed or inputs; choose another --out or remove it"
+            f"{path} holds a {artifact.kind} made with another recipe, seed or inputs; "
+            "choose another --out or remove it"
         )
     return artifact
 

@@ -88,6 +88,22 @@ def test_files_are_digested_by_name_and_content(tmp_path: Path) -> None:
     assert digest_files(artifact.path) != before
 
 
+def test_digest_looks_past_the_log_and_the_order_of_a_safetensors_header(tmp_path: Path) -> None:
+    def save(folder: Path, header: dict, data: bytes, log: str) -> dict[str, str]:
+        folder.mkdir()
+        encoded = json.dumps(header).encode()
+        (folder / "w.safetensors").write_bytes(len(encoded).to_bytes(8, "little") + encoded + data)
+        (folder / "log.jsonl").write_text(log, encoding="utf-8")
+        return digest_files(folder)
+
+    tensor = {"dtype": "U8", "shape": [2], "data_offsets": [0, 2]}
+    first = save(tmp_path / "a", {"__metadata__": {"a": "1", "b": "2"}, "x": tensor}, b"12", "fast")
+    assert set(first) == {"w.safetensors"}
+    assert first == save(tmp_path / "b", {"x": tensor, "__metadata__": {"b": "2", "a": "1"}}, b"12", "slow")
+    assert first != save(tmp_path / "c", {"__metadata__": {"a": "1", "b": "2"}, "x": tensor}, b"13", "fast")
+    assert first != save(tmp_path / "d", {"__metadata__": {"a": "1", "b": "3"}, "x": tensor}, b"12", "fast")
+
+
 def test_nothing_is_left_after_a_failure(tmp_path: Path) -> None:
     with (
         pytest.raises(RuntimeError, match="half way"),

@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import sys
-from pathlib import Path
 from typing import get_args
 
 import numpy as np
@@ -9,9 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-sys.path.insert(0, str(Path(__file__).parents[2]))
-from tests.small import noise, small_predictor
-
+from small import noise, small_predictor
 from syllablelm.errors import InputError
 from syllablelm.segment import (
     boundary_strength,

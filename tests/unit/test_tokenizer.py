@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -9,10 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-sys.path.insert(0, str(Path(__file__).parents[2]))
-from tests.small import SHAPE, noise
-
 import syllablelm.tokenizer
+from small import SHAPE, noise
 from syllablelm import Segmentation, Tokenizer
 from syllablelm.artifact import new_artifact
 from syllablelm.encoders.hub import HubEncoder, save_encoder

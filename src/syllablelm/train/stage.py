@@ -8,10 +8,17 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from syllablelm.artifact import Artifact, digest_files, digest_json, find_finished, fingerprint, new_artifact, open_artifact
+from syllablelm.artifact import (
+    LOG,
+    Artifact,
+    digest_files,
+    digest_json,
+    find_finished,
+    fingerprint,
+    new_artifact,
+    open_artifact,
+)
 from syllablelm.corpus import Manifest
-
-LOG_FILES = ("log.jsonl",)
 
 
 def manifest_digest(manifest: Manifest) -> str:
@@ -48,9 +55,8 @@ def run_stage(
     metrics: dict[str, Any] = {}
     with new_artifact(out, kind, config=config, seed=seed, parents=parents, metrics=metrics, extra=extra) as folder:
         work(folder, scratch, metrics)
-        for name in LOG_FILES:
-            if (scratch / name).exists():
-                shutil.copy(scratch / name, folder / name)
+        if (scratch / LOG).exists():
+            shutil.copy(scratch / LOG, folder / LOG)
     shutil.rmtree(scratch, ignore_errors=True)
     return open_artifact(out, kind)
 

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -18,9 +17,7 @@ from transformers.models.wav2vec2.modeling_wav2vec2 import Wav2Vec2Model
 from transformers.models.wavlm.configuration_wavlm import WavLMConfig
 from transformers.models.wavlm.modeling_wavlm import WavLMModel
 
-sys.path.insert(0, str(Path(__file__).parents[3]))
-from tests.small import SHAPE, noise
-
+from small import SHAPE, noise
 from syllablelm.encoders.device import pick_device
 from syllablelm.encoders.hub import HubEncoder, frame_mask, load_encoder, load_model, pad_waveforms, save_encoder
 from syllablelm.errors import FormatError, InputError

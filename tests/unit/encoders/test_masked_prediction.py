@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,9 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-sys.path.insert(0, str(Path(__file__).parents[3]))
-from tests.small import SHAPE, noise, small_predictor
-
+from small import SHAPE, noise, small_predictor
 from syllablelm.encoders import MaskedPredictor, load_encoder
 from syllablelm.encoders.hub import HubEncoder, pad_waveforms, save_encoder
 from syllablelm.encoders.masked_prediction import HEAD_FILE, PredictionHead

@@ -1,15 +1,10 @@
 from __future__ import annotations
 
-import sys
-from pathlib import Path
-
 import numpy as np
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parents[3]))
-from tests.oracles import losspred_matrix_slow, probabilities_under_mask
-from tests.small import noise, small_predictor
-
+from model_oracles import losspred_matrix_slow, probabilities_under_mask
+from small import noise, small_predictor
 from syllablelm.errors import InputError
 from syllablelm.segment import losspred_matrix
 from syllablelm.segment.losspred import span_starts
@@ -52,7 +47,10 @@ class TestAgainstOneSpanAtATime:
 
     def test_the_oracle_sees_what_is_hidden(self):
         wave = clip(20)
-        assert np.abs(probabilities_under_mask(MODEL, wave, {9}) - probabilities_under_mask(MODEL, wave, set())).max() > 0.1
+        assert (
+            np.abs(probabilities_under_mask(MODEL, wave, {9}) - probabilities_under_mask(MODEL, wave, set())).max()
+            > 0.1
+        )
 
 
 class TestMatrix:
@@ -84,7 +82,8 @@ class TestMatrix:
         np.testing.assert_allclose(found, losspred_matrix_slow(MODEL, wave, span=6, gap=8, labels=labels), atol=1e-5)
         own = probabilities_under_mask(MODEL, wave, set()).argmax(axis=1)
         np.testing.assert_array_equal(
-            losspred_matrix(MODEL, wave, span=6, gap=8, labels=own.tolist()), losspred_matrix(MODEL, wave, span=6, gap=8)
+            losspred_matrix(MODEL, wave, span=6, gap=8, labels=own.tolist()),
+            losspred_matrix(MODEL, wave, span=6, gap=8),
         )
         assert np.abs(found - losspred_matrix(MODEL, wave, span=6, gap=8)).max() > 0.1
 

@@ -1,0 +1,178 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from small import SHAPE, small_corpus, small_predictor
+from syllablelm.artifact import Artifact, new_artifact, open_artifact
+from syllablelm.encoders import MaskedPredictor
+from syllablelm.errors import InputError
+from syllablelm.segmenters import count_frames
+from syllablelm.train.data import WaveformStore
+from syllablelm.train.encoder import IGNORED, EncoderConfig, MaskedPredictionTask, span_mask, train_encoder
+from syllablelm.train.features import save_arrays
+from syllablelm.train.loop import LoopConfig
+
+LENGTHS = [40_000, 9_000, 64_000, 18_000]
+CONFIG = EncoderConfig(
+    LoopConfig(4, lr=1e-3, batch_seconds=6.0, log_every=2), shape=SHAPE, crop_seconds=1.5, mask_length=5
+)
+
+
+def runs(mask: np.ndarray) -> list[int]:
+    edges = np.flatnonzero(np.diff(np.concatenate([[0], mask.astype(int), [0]])))
+    return (edges[1::2] - edges[::2]).tolist()
+
+
+class TestSpanMask:
+    @given(st.integers(1, 200), st.floats(0.0, 1.0), st.integers(1, 30), st.integers(0, 1000))
+    def test_spans_are_whole_and_something_is_masked(self, num_frames, prob, length, seed):
+        mask = span_mask(num_frames, prob, length, np.random.default_rng(seed))
+        assert mask.shape == (num_frames,) and mask.dtype == bool
+        assert runs(mask) and min(runs(mask)) >= min(length, num_frames)
+
+    @pytest.mark.parametrize(("prob", "length"), [(0.8, 10), (0.3, 5), (0.65, 10)])
+    def test_coverage(self, prob, length):
+        num_frames = 500
+        shares = [span_mask(num_frames, prob, length, np.random.default_rng(seed)).mean() for seed in range(300)]
+        # A frame escapes if none of the starts, drawn without repetition, is among the `length` that cover it.
+        expected = 1 - (1 - length / (num_frames - length + 1)) ** (prob * num_frames / length)
+        assert np.mean(shares) == pytest.approx(expected, abs=0.01)
+        assert expected < prob
+
+    def test_number_of_spans_is_right_on_average(self):
+        # One frame per span: 20.5 of 41 frames.
+        counts = [span_mask(41, 0.5, 1, np.random.default_rng(seed)).sum() for seed in range(1000)]
+        assert set(counts) == {20, 21} and np.mean(counts) == pytest.approx(20.5, abs=0.05)
+
+    def test_every_frame_is_masked_about_as_often(self):
+        total = sum(span_mask(60, 0.5, 6, np.random.default_rng(seed)).astype(int) for seed in range(2000)) / 2000
+        assert total[6:-6].std() < 0.03 and total.min() > 0.03
+
+    def test_seeded(self):
+        first, again, other = (span_mask(100, 0.5, 7, np.random.default_rng(seed)) for seed in (1, 1, 2))
+        np.testing.assert_array_equal(first, again)
+        assert (first != other).any()
+
+    def test_edges(self):
+        assert span_mask(0, 0.8, 10, np.random.default_rng(0)).shape == (0,)
+        assert span_mask(1, 0.8, 10, np.random.default_rng(0)).all()
+        assert span_mask(50, 1.0, 50, np.random.default_rng(0)).all()
+
+
+@pytest.fixture
+def store(tmp_path) -> WaveformStore:
+    return WaveformStore(small_corpus(tmp_path / "audio", LENGTHS))
+
+
+def places(store: WaveformStore) -> dict[str, np.ndarray]:
+    """As the label of every frame, its number."""
+    return {r.id: np.arange(count_frames(r.num_samples), dtype=np.int16) for r in store.manifest}
+
+
+def loudness(store: WaveformStore) -> dict[str, np.ndarray]:
+    labels = {}
+    for index, recording in enumerate(store.manifest):
+        frames = np.lib.stride_tricks.sliding_window_view(store[index], 400)[::320]
+        labels[recording.id] = np.digitize(np.square(frames).mean(1), [1e-3, 4e-3, 1e-2]).astype(np.int16)
+    return labels
+
+
+class TestTask:
+    def test_labels_go_with_the_samples(self, store):
+        task = MaskedPredictionTask(small_predictor(), store, places(store), CONFIG, seed=0)
+        seen = set()
+        for number in range(12):
+            crops, batch = task.plan.batch(number), task.batch(number)
+            for row, crop in enumerate(crops):
+                length = int(batch["lengths"][row])
+                count = count_frames(length)
+                start = crop.start
+                np.testing.assert_array_equal(
+                    batch["wave"][row, :length].numpy(), store[crop.index][320 * start : 320 * start + length]
+                )
+                assert batch["labels"][row, :count].tolist() == list(range(start, start + count))
+                assert (batch["labels"][row, count:] == IGNORED).all() and not batch["mask"][row, count:].any()
+                assert min(runs(batch["mask"][row].numpy())) >= 5
+                seen.add((crop.index, start))
+            assert batch["seconds"] == pytest.approx(float(batch["lengths"].sum()) / 16_000)
+        assert len({start for index, start in seen if index == 2}) > 2
+
+    def test_a_batch_is_always_the_same(self, store):
+        first, second = (MaskedPredictionTask(small_predictor(), store, places(store), CONFIG, seed=0) for _ in "ab")
+        second.batch(5)
+        for name, value in first.batch(2).items():
+            assert np.array_equal(np.asarray(value), np.asarray(second.batch(2)[name])), name
+        other = MaskedPredictionTask(small_predictor(), store, places(store), CONFIG, seed=1)
+        assert not np.array_equal(other.batch(2)["mask"], first.batch(2)["mask"])
+
+    def test_frames_without_a_label_are_not_asked(self, store):
+        labels = {name: row[:-4] for name, row in places(store).items()}
+        config = replace(CONFIG, crop_seconds=10.0, mask_prob=1.0)
+        task = MaskedPredictionTask(small_predictor(), store, labels, config, seed=0)
+        for number in range(3):
+            batch = task.batch(number)
+            for row, crop in enumerate(task.plan.batch(number)):
+                count = count_frames(LENGTHS[crop.index])
+                assert (batch["labels"][row, count - 4 :] == IGNORED).all()
+                assert not batch["mask"][row, count - 4 :].any() and batch["mask"][row].any()
+
+    @pytest.mark.parametrize("weight", [1.0, 0.7])
+    def test_loss_is_mean_cross_entropy(self, store, weight):
+        model = small_predictor()
+        task = MaskedPredictionTask(model, store, loudness(store), replace(CONFIG, masked_weight=weight), seed=0)
+        batch = next(b for b in map(task.batch, range(9)) if len(b["lengths"]) > 1)
+        with torch.no_grad():
+            output = task.module(batch)
+            logits = model.head(model.hidden(*model.inputs(batch["wave"], batch["lengths"]), batch["mask"]))
+        logprobs = torch.log_softmax(logits.double(), -1)
+        sums, hits = {True: [], False: []}, 0
+        for b, count in enumerate(model.encoder.frames(batch["lengths"]).tolist()):
+            for t in range(count):
+                masked = bool(batch["mask"][b, t])
+                sums[masked].append(-float(logprobs[b, t, batch["labels"][b, t]]))
+                hits += masked and int(logits[b, t].argmax()) == int(batch["labels"][b, t])
+        masked, unmasked = np.mean(sums[True]), np.mean(sums[False])
+        assert float(output["loss"]) == pytest.approx(weight * masked + (1 - weight) * unmasked, rel=1e-5)
+        assert float(output["masked_loss"]) == pytest.approx(masked, rel=1e-5)
+        assert (int(output["hits"]), int(output["targets"])) == (hits, len(sums[True]))
+
+
+class TestStage:
+    def labels(self, folder, store) -> Artifact:
+        with new_artifact(folder, "labels", config={}, seed=0, parents={}, metrics={}) as payload:
+            save_arrays(payload / "labels.safetensors", loudness(store))
+        return open_artifact(folder)
+
+    def test_trains_an_encoder_that_opens(self, store, tmp_path):
+        labels = self.labels(tmp_path / "labels", store)
+        made = [
+            train_encoder(CONFIG, store.manifest, labels, tmp_path / name, seed=seed, device="cpu", store=store)
+            for name, seed in (("a", 0), ("b", 0), ("c", 1))
+        ]
+        files = [{k: v for k, v in m.record["files"].items() if k != "log.jsonl"} for m in made]
+        assert files[0] == files[1] != files[2]
+        assert {"config.json", "model.safetensors", "head.safetensors", "log.jsonl"} <= files[0].keys() | {"log.jsonl"}
+        assert made[0].metrics.keys() >= {"loss", "masked_accuracy", "masked_loss"}
+        model = MaskedPredictor.load(made[0].path, device="cpu")
+        assert model.head.num_labels == 4 and model.encoder.layer == 2
+
+    def test_goes_on_from_the_iteration_before(self, store, tmp_path):
+        labels = self.labels(tmp_path / "labels", store)
+        first = train_encoder(CONFIG, store.manifest, labels, tmp_path / "a", device="cpu", store=store)
+        still = replace(CONFIG, start="previous", loop=replace(CONFIG.loop, lr=0.0))
+        second = train_encoder(
+            still, store.manifest, labels, tmp_path / "b", previous=first, device="cpu", store=store, seed=1
+        )
+        assert second.record["parents"]["previous"] == first.digest
+        before, after = (MaskedPredictor.load(a.path, device="cpu") for a in (first, second))
+        for name, tensor in before.encoder.state_dict().items():
+            assert torch.equal(after.encoder.state_dict()[name], tensor), name
+        assert not torch.equal(after.head.label_embeddings, before.head.label_embeddings)
+        with pytest.raises(InputError, match="no earlier iteration"):
+            train_encoder(still, store.manifest, labels, tmp_path / "c", device="cpu", store=store)

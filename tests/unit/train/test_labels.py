@@ -1,0 +1,90 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from small import small_corpus, small_predictor
+from syllablelm.artifact import Artifact, new_artifact, open_artifact
+from syllablelm.encoders import load_encoder
+from syllablelm.errors import InputError
+from syllablelm.quantize import Codebook
+from syllablelm.segment import mfcc
+from syllablelm.segmenters import count_frames
+from syllablelm.train.data import WaveformStore
+from syllablelm.train.labels import LabelsConfig, make_labels, read_labels
+
+LENGTHS = [40_000, 9_000, 64_000, 18_000]
+MFCC = LabelsConfig(num_labels=6)
+LAYER = LabelsConfig("encoder", layer=1, num_labels=6)
+
+
+@pytest.fixture
+def store(tmp_path) -> WaveformStore:
+    return WaveformStore(small_corpus(tmp_path / "audio", LENGTHS))
+
+
+def teacher(folder) -> Artifact:
+    with new_artifact(folder / "encoder", "encoder", config={}, seed=0, parents={}, metrics={}) as payload:
+        small_predictor().save(payload)
+    return open_artifact(folder / "encoder")
+
+
+def nearest(feats: np.ndarray, artifact: Artifact) -> np.ndarray:
+    centres = Codebook.load(artifact.file("centres.safetensors")).centres
+    return ((feats[:, None] - centres[None]) ** 2).sum(2).argmin(1)
+
+
+def test_mfcc_labels_are_nearest_centres(store, tmp_path):
+    artifact = make_labels(MFCC, store.manifest, tmp_path / "out", device="cpu", store=store)
+    labels = read_labels(artifact)
+    assert list(labels) == sorted(labels) == [r.id for r in store.manifest]
+    for index, recording in enumerate(store.manifest):
+        frames = mfcc(store[index])
+        # Of one loudness and channel in every recording.
+        frames = ((frames - frames.mean(0)) / (frames.std(0) + 1e-5)).astype(np.float16).astype(np.float32)
+        assert labels[recording.id].dtype == np.int16
+        assert len(labels[recording.id]) == count_frames(recording.num_samples)
+        np.testing.assert_array_equal(labels[recording.id], nearest(frames, artifact))
+    everything = np.concatenate(list(labels.values()))
+    share = np.bincount(everything, minlength=6) / len(everything)
+    assert (share > 0).all() and artifact.metrics["frames"] == len(everything)
+    assert artifact.metrics["label_entropy_bits"] == pytest.approx(-(share * np.log2(share)).sum())
+
+
+def test_encoder_labels_are_of_its_layer(store, tmp_path):
+    encoder = teacher(tmp_path)
+    artifact = make_labels(LAYER, store.manifest, tmp_path / "out", encoder=encoder, device="cpu", store=store)
+    assert artifact.record["parents"]["encoder"] == encoder.digest
+    model = load_encoder(encoder.path, 1, device="cpu")
+    for index, recording in enumerate(store.manifest):
+        expected = nearest(model.encode([store[index]])[0], artifact)
+        # Half precision may turn a tie.
+        assert (read_labels(artifact)[recording.id] == expected).mean() > 0.97
+
+
+def test_seed_decides(store, tmp_path):
+    made = [
+        make_labels(MFCC, store.manifest, tmp_path / name, seed=seed, device="cpu", store=store)
+        for name, seed in (("a", 0), ("b", 0), ("c", 1))
+    ]
+    assert made[0].digest == made[1].digest != made[2].digest
+
+
+def test_fits_on_a_sample(store, tmp_path):
+    config = LabelsConfig(num_labels=6, fit_frames=60)
+    artifact = make_labels(config, store.manifest, tmp_path / "out", device="cpu", store=store)
+    assert artifact.metrics["frames"] == sum(count_frames(n) for n in LENGTHS)
+    assert len(Codebook.load(artifact.file("centres.safetensors")).centres) == 6
+
+
+def test_more_labels_than_frames(store, tmp_path):
+    with pytest.raises(InputError):
+        make_labels(LabelsConfig(num_labels=5000), store.manifest, tmp_path / "out", device="cpu", store=store)
+    assert not (tmp_path / "out").exists()
+
+
+def test_source_and_encoder_must_fit(store, tmp_path):
+    with pytest.raises(InputError, match="labels with source='encoder': give an encoder"):
+        make_labels(LAYER, store.manifest, tmp_path / "out", store=store)
+    with pytest.raises(InputError, match="labels with source='mfcc': do not give an encoder"):
+        make_labels(MFCC, store.manifest, tmp_path / "out", encoder=teacher(tmp_path), store=store)

@@ -1,0 +1,112 @@
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pytest
+
+from small import SHAPE, small_corpus
+from syllablelm.artifact import open_artifact
+from syllablelm.corpus import Manifest
+from syllablelm.encoders.hub import HubEncoder, save_encoder
+from syllablelm.errors import InputError
+from syllablelm.manifest import Recording
+from syllablelm.train.stage import external_encoder, manifest_digest, run_stage, stage_fingerprint
+
+
+@dataclass(frozen=True)
+class Config:
+    size: int = 3
+
+
+class Work:
+    """Counts its runs, fails where asked, and logs as the training loop does."""
+
+    def __init__(self, error: type[BaseException] | None = None) -> None:
+        self.runs, self.error = 0, error
+
+    def __call__(self, folder, scratch, metrics) -> None:
+        self.runs += 1
+        scratch.mkdir(exist_ok=True)
+        (scratch / "state.pt").write_text("half")
+        (scratch / "log.jsonl").write_text('{"step": 1}\n')
+        (folder / "payload.txt").write_text("done")
+        metrics["loss"] = 0.5
+        if self.error is not None:
+            raise self.error("stopped")
+
+
+def run(out, work, config=None, seed=0, parents=None):
+    return run_stage("labels", out, config=config or Config(), seed=seed, parents=parents or {"corpus": "c"}, work=work)
+
+
+def names(folder) -> set[str]:
+    return {path.name for path in folder.iterdir()}
+
+
+def test_makes_a_whole_artifact(tmp_path):
+    artifact = run(tmp_path / "deep" / "out", Work())
+    assert names(tmp_path / "deep") == {"out"}
+    assert names(artifact.path) == {"artifact.json", "config.toml", "log.jsonl", "payload.txt"}
+    assert artifact == open_artifact(tmp_path / "deep" / "out", "labels")
+    assert artifact.metrics == {"loss": 0.5} and artifact.record["parents"] == {"corpus": "c"}
+    assert artifact.fingerprint == stage_fingerprint("labels", Config(), 0, {"corpus": "c"})
+
+
+def test_a_finished_stage_is_skipped(tmp_path, capsys):
+    first, work = run(tmp_path / "out", Work()), Work()
+    capsys.readouterr()
+    assert run(tmp_path / "out", work) == first and work.runs == 0
+    assert capsys.readouterr() == ("", f"labels: {tmp_path / 'out'} is finished, skipped\n")
+
+
+@pytest.mark.parametrize("other", [{"config": Config(4)}, {"seed": 1}, {"parents": {"corpus": "d"}}])
+def test_a_stage_of_another_recipe_is_not_overwritten(tmp_path, other):
+    run(tmp_path / "out", Work())
+    work = Work()
+    with pytest.raises(InputError, match="another recipe, seed or inputs; choose another --out or remove it"):
+        run(tmp_path / "out", work, **other)
+    assert work.runs == 0 and open_artifact(tmp_path / "out").metrics == {"loss": 0.5}
+
+
+def test_a_foreign_folder_is_not_overwritten(tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "thesis.txt").write_text("years")
+    with pytest.raises(InputError, match="exists and is not an artifact"):
+        run(tmp_path / "out", Work())
+    assert names(tmp_path / "out") == {"thesis.txt"}
+
+
+@pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
+def test_after_an_error_only_the_work_folder_stays(tmp_path, error):
+    with pytest.raises(error):
+        run(tmp_path / "out", Work(error))
+    assert names(tmp_path) == {".out.work"} and "state.pt" in names(tmp_path / ".out.work")
+    run(tmp_path / "out", Work())
+    assert names(tmp_path) == {"out"}
+
+
+def test_a_corpus_is_its_recordings_not_where_they_lie(tmp_path):
+    manifest = small_corpus(tmp_path, [1000, 2000])
+    moved = Manifest(Recording(r.id, tmp_path / "else" / r.path.name, r.num_samples, 16_000) for r in manifest)
+    assert manifest_digest(moved) == manifest_digest(manifest)
+    a, b = manifest
+    changed = [
+        Manifest([b, a]),
+        Manifest([a]),
+        Manifest([a, Recording("other", b.path, b.num_samples, 16_000)]),
+        Manifest([a, Recording(b.id, b.path, b.num_samples - 1, 16_000)]),
+        Manifest([a, Recording(b.id, b.path, b.num_samples, 16_000, start=1)]),
+        Manifest([a, Recording(b.id, b.path, b.num_samples, 8_000)]),
+    ]
+    assert len({manifest_digest(m) for m in [manifest, *changed]}) == 7
+
+
+def test_an_encoder_from_elsewhere(tmp_path):
+    hub = external_encoder("facebook/hubert-base-ls960")
+    assert str(hub.path) == "facebook/hubert-base-ls960" and hub.kind == "encoder"
+    assert hub.digest == external_encoder("facebook/hubert-base-ls960").digest != external_encoder("other").digest
+    save_encoder(HubEncoder(SHAPE.build()), tmp_path)
+    before = external_encoder(str(tmp_path))
+    assert before.digest == external_encoder(str(tmp_path)).digest
+    save_encoder(HubEncoder(SHAPE.build()), tmp_path)
+    assert external_encoder(str(tmp_path)).digest != before.digest
