@@ -1,7 +1,7 @@
 # Everything runs in .venv, which the first target that needs it makes.
 PYTHON ?= python3
 VENV ?= .venv
-# For pip, such as: make test PIP_ARGS="--extra-index-url https://download.pytorch.org/whl/cpu"
+# Further arguments of pip.
 PIP_ARGS ?=
 
 BIN := $(VENV)/bin

@@ -12,8 +12,9 @@ import syllablelm as sl
 
 def main(path: str, model: str = "tiny") -> None:
     segmentation = sl.Tokenizer.load(model).encode(sl.load_audio(path))
+    units = [] if segmentation.unit is None else segmentation.unit.tolist()
     print("  start      end   unit")
-    for (start, end), unit in zip(segmentation.seconds, segmentation.unit, strict=True):
+    for (start, end), unit in zip(segmentation.seconds.tolist(), units, strict=True):
         print(f"{start:7.2f}  {end:7.2f}  {unit:5d}")
 
 

@@ -23,7 +23,7 @@ from syllablelm.segment import (
     minsum,
     similarity_matrix,
 )
-from syllablelm.segment.combined import combined_boundaries
+from syllablelm.segment.combined import combined_boundaries, feature_step, novelty, peak_boundaries
 from syllablelm.segment.mel import log_mel
 from syllablelm.vad import keep_speech, speech_regions
 
@@ -34,7 +34,9 @@ if TYPE_CHECKING:
 Waveform = npt.NDArray[np.float32]
 Boundaries = npt.NDArray[np.int32]
 Segmenter = Callable[[Waveform, int], Boundaries]
-Name = Literal["even", "envelope", "strength", "mel", "similarity", "minsum", "losspred", "combined"]
+Name = Literal[
+    "even", "envelope", "strength", "mel", "similarity", "minsum", "peaks", "refined", "losspred", "combined"
+]
 
 HOP, RECEPTIVE_FIELD = 320, 400
 
@@ -63,17 +65,18 @@ def make_segmenter(
     Args:
         name: "even" (equal lengths), "envelope" (valleys of the band-limited amplitude envelope), "strength"
             (peaks of the acoustic boundary score), "mel" (MinSum on log-mel), "similarity" (MinCut on the encoder's
-            feature similarity), "minsum" (MinSum on its features), "losspred" (MinCut on the loss-prediction matrix),
+            feature similarity), "minsum" (MinSum on its features), "peaks" (where its features change most),
+            "refined" ("peaks" added to the acoustic score), "losspred" (MinCut on the loss-prediction matrix),
             "combined" (LossPred's novelty added to the acoustic score).
-        encoder: for "similarity" and "minsum".
+        encoder: for "similarity", "minsum", "peaks" and "refined".
         predictor: for "losspred" and "combined".
         span, gap: of LossPred, in frames.
         max_length: longest group of MinSum and MinCut, in frames.
 
     Returns:
-        function (waveform, num_segments) -> boundaries [0, ..., num_frames]. "envelope", "strength" and "combined"
-        give fewer groups than asked where there are fewer valleys; the others give exactly the asked number, clipped
-        to what is feasible. A clip without frames gives [0].
+        function (waveform, num_segments) -> boundaries [0, ..., num_frames]. "even", "mel",
+        "similarity", "minsum" and "losspred" give exactly the asked number, clipped to what is feasible; the others
+        give fewer where there are fewer peaks. A clip without frames gives [0].
 
     Raises:
         InputError: an unknown name, or the model it needs was not given.
@@ -92,18 +95,10 @@ def make_segmenter(
         return lambda wave, count: _valleys(-boundary_strength(wave), count)
     if name == "mel":
         return lambda wave, count: _minsum(log_mel(wave), count, max_length)
-    if name in ("similarity", "minsum"):
+    if name in ("similarity", "minsum", "peaks", "refined"):
         if encoder is None:
             raise InputError(f"segmenter {name!r} needs an encoder")
-        model = encoder
-        if name == "minsum":
-            return lambda wave, count: _minsum(_features(model, wave), count, max_length)
-
-        def by_similarity(wave: Waveform, count: int) -> Boundaries:
-            feats = _features(model, wave)
-            return mincut(similarity_matrix(feats), clip(len(feats), count), max_length=max_length)
-
-        return by_similarity
+        return _on_features(name, encoder, max_length)
     if predictor is None:
         raise InputError(f"segmenter {name!r} needs an encoder with its masked-prediction head")
     masked = predictor
@@ -111,10 +106,27 @@ def make_segmenter(
     def by_losspred(wave: Waveform, count: int) -> Boundaries:
         matrix = losspred_matrix(masked, wave, span=span, gap=gap)
         if name == "combined":
-            return combined_boundaries(matrix, boundary_strength(wave), _clip_to_frames(len(matrix), count))
+            groups = _clip_to_frames(len(matrix), count)
+            return combined_boundaries(novelty(matrix), boundary_strength(wave), groups)
         return mincut(matrix, clip(len(matrix), count), max_length=max_length)
 
     return by_losspred
+
+
+def _on_features(name: Name, model: HubEncoder, max_length: int) -> Segmenter:
+    def segment(wave: Waveform, count: int) -> Boundaries:
+        feats = _features(model, wave)
+        if name == "minsum":
+            return _minsum(feats, count, max_length)
+        if name == "similarity":
+            groups = feasible_count(len(feats), count, 1, max_length)
+            return mincut(similarity_matrix(feats), groups, max_length=max_length)
+        groups = _clip_to_frames(len(feats), count)
+        if name == "peaks":
+            return peak_boundaries(feats, groups)
+        return combined_boundaries(feature_step(feats), boundary_strength(wave), groups)
+
+    return segment
 
 
 def _features(model: HubEncoder, wave: Waveform) -> npt.NDArray[np.float32]:

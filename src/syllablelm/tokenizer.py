@@ -19,6 +19,7 @@ from syllablelm.encoders.hub import HubEncoder, load_encoder
 from syllablelm.errors import FormatError, InputError
 from syllablelm.quantize import Codebook, pool_segments
 from syllablelm.segment import minsum, minsum_dynamic
+from syllablelm.segment.combined import peak_boundaries
 from syllablelm.segmenters import count_groups
 from syllablelm.types import Segmentation
 
@@ -33,16 +34,17 @@ class SegmentRule:
     """How features become segments and vectors.
 
     Args:
-        method: "rate" cuts exactly round(rate x seconds) groups (Eq. 4); "released" chooses the count from the data
-            by the rule of the published inference code.
-        rate: groups per second, for "rate".
+        method: "rate" cuts exactly round(rate x seconds) groups by MinSum (Eq. 4); "peaks" cuts at most so many where
+            the features change most; "released" chooses the count from the data by the rule of the published
+            inference code.
+        rate: groups per second, for "rate" and "peaks".
         delta, quantile: of "released"; delta is tied to the scale of one checkpoint's features.
         min_length, max_length: of a group, in frames.
         drop_edges: leave the first and last frame of a group out of its mean.
         merge: join neighbours that carry the same unit.
     """
 
-    method: Literal["rate", "released"] = "rate"
+    method: Literal["rate", "peaks", "released"] = "rate"
     rate: float = 6.25
     delta: float = 0.0028
     quantile: float = 0.75
@@ -57,6 +59,8 @@ class SegmentRule:
             cuts = minsum_dynamic(
                 features, self.delta, quantile=self.quantile, min_length=self.min_length, max_length=self.max_length
             )
+        elif self.method == "peaks":
+            cuts = peak_boundaries(features, count_groups(len(features), self.rate, len(features)))
         else:
             count = count_groups(len(features), self.rate, self.max_length)
             cuts = minsum(features, count, min_length=self._shortest(len(features), count), max_length=self.max_length)
@@ -116,7 +120,8 @@ class Tokenizer:
         if rate is not None:
             if not 0 < rate < float("inf"):
                 raise InputError(f"rate {rate}: groups per second must be above 0 and finite")
-            rule = build(SegmentRule, {**vars(rule), "method": "rate", "rate": float(rate)})
+            method = "rate" if rule.method == "released" else rule.method
+            rule = build(SegmentRule, {**vars(rule), "method": method, "rate": float(rate)})
         encoder = load_encoder(artifact.path, device=device)
         codebook = Codebook.load(artifact.file(CODEBOOK_FILE))
         return cls(encoder, codebook, rule, batch_seconds=batch_seconds, digest=artifact.digest)
@@ -169,7 +174,8 @@ class Tokenizer:
         """Features (num_frames, dim) of one recording to its segmentation."""
         hop, sample_rate = self.encoder.hop, self.encoder.sample_rate
         if len(features) == 0:
-            return Segmentation(np.zeros(0), np.zeros(0), None if self.codebook is None else np.zeros(0), 0, hop)
+            none = None if self.codebook is None else []
+            return Segmentation.from_boundaries([], unit=none, hop=hop, sample_rate=sample_rate)
         cuts = self.rule.boundaries(features)
         unit = None
         if self.codebook is not None:

@@ -99,7 +99,7 @@ class Segmentation:
     @cached_property
     def seconds(self) -> npt.NDArray[np.float64]:
         """(num_segments, 2) start and end of each segment in seconds."""
-        return np.stack([self.start, self.end], axis=1) * (self.hop / self.sample_rate)
+        return np.stack([self.start, self.end], axis=1).astype(np.float64) * (self.hop / self.sample_rate)
 
     @property
     def duration(self) -> float:

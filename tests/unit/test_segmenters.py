@@ -20,7 +20,7 @@ from syllablelm.segment import (
     similarity_matrix,
 )
 from syllablelm.segment.combined import combined_boundaries
-from syllablelm.segmenters import Name, count_frames, count_groups, make_segmenter
+from syllablelm.segmenters import Name, count_frames, count_groups, make_segmenter, speech_only
 
 PREDICTOR = small_predictor()
 NAMES = get_args(Name)
@@ -113,6 +113,37 @@ class TestCounts:
         assert count_groups(3, 1000.0) == 3
         assert count_groups(0, 6.25) == 0
         assert count_groups(1, 6.25) == 1
+
+
+class TestSpeechOnly:
+    WAVE = np.concatenate([np.zeros(16_000), WAVE, np.zeros(24_000), WAVE, np.zeros(8_000)]).astype(np.float32)
+
+    def test_pauses_become_groups(self):
+        asked = []
+
+        def even(wave, count):
+            asked.append((len(wave), count))
+            return make_segmenter("even")(wave, count)
+
+        found = speech_only(even, "energy")(self.WAVE, 30)
+        frames = count_frames(len(self.WAVE))
+        assert found.dtype == np.int32 and found[0] == 0 and found[-1] == frames and (np.diff(found) > 0).all()
+        # Half of it is speech, padded a little at its edges, and gets its share of the groups.
+        [(length, count)] = asked
+        assert 48_000 <= length < 56_000 and count == round(30 * count_frames(length) / frames)
+        for edge in (16_000, 40_000, 64_000, 88_000):
+            assert np.abs(found * 320 - edge).min() <= 1600
+        for pause in (range(5, 45), range(130, 195), range(280, frames - 5)):
+            assert not set(found.tolist()) & set(pause)
+
+    def test_without_detection_nothing_changes(self):
+        even = make_segmenter("even")
+        assert speech_only(even, "none") is even
+
+    @pytest.mark.parametrize("wave", [np.zeros(16_000, dtype=np.float32), WAVE[:300]])
+    def test_nothing_to_hear(self, wave):
+        even = make_segmenter("even")
+        np.testing.assert_array_equal(speech_only(even, "energy")(wave, 4), even(wave, 4))
 
 
 class TestErrors:

@@ -105,19 +105,10 @@ def no_usable(skipped: Sequence[SkippedFile]) -> InputError:
 
 
 def load_tokenizer(name: str, *, device: str = "auto", rate: float | None = None) -> Tokenizer:
-    """Open a tokenizer without the progress bars of the libraries below."""
+    """Open a tokenizer."""
     from syllablelm.tokenizer import Tokenizer
 
-    quiet_libraries()
     return Tokenizer.load(name, device=device, rate=rate)
-
-
-def quiet_libraries() -> None:
-    """Keep transformers from writing progress bars and hints between our lines."""
-    from transformers.utils import logging
-
-    logging.disable_progress_bar()
-    logging.set_verbosity_error()
 
 
 def encode_recordings(

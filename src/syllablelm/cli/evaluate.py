@@ -35,7 +35,7 @@ app = typer.Typer(help="Score units as the papers do.", rich_markup_mode=None)
 
 Audio = Annotated[
     list[str] | None,
-    typer.Argument(metavar="[AUDIO]...", help="Files, folders, patterns, or one manifest; or units as --units."),
+    typer.Argument(metavar="AUDIO", help="Files, folders, patterns, or one manifest; or units as --units."),
 ]
 Alignments = Annotated[
     Path,

@@ -34,7 +34,7 @@ def corpus(
     source: Annotated[
         list[str],
         typer.Argument(
-            metavar="SOURCE...", help="LibriSpeech or LibriLight folder, any folder, files, table, lhotse cuts."
+            metavar="SOURCE", help="LibriSpeech or LibriLight folder, any folder, files, table, lhotse cuts."
         ),
     ],
     out: Annotated[Path, typer.Option("--out", metavar="FILE", help="Manifest to write (.jsonl).")],

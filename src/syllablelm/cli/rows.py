@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from syllablelm.cli.common import load_tokenizer, quiet_libraries
+from syllablelm.cli.common import load_tokenizer
 from syllablelm.errors import InputError
 
 if TYPE_CHECKING:
@@ -121,7 +121,6 @@ def _parse_rate(text: str) -> float:
 def _load_predictor(folder: str, device: str) -> Any:
     from syllablelm.encoders import MaskedPredictor
 
-    quiet_libraries()
     return MaskedPredictor.load(folder, device=device)
 
 
@@ -129,7 +128,6 @@ def _layer_rows(encoder: str, layers: tuple[str, ...], device: str) -> dict[str,
     from syllablelm.encoders import load_encoder
     from syllablelm.segmenters import make_segmenter
 
-    quiet_libraries()
     try:
         wanted = [int(layer) for layer in layers]
     except ValueError:

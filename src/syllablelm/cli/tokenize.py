@@ -35,7 +35,7 @@ Format = Literal["jsonl", "parquet", "textgrid", "slamkit"]
 
 def tokenize(
     audio: Annotated[
-        list[str], typer.Argument(metavar="AUDIO...", help="Files, folders, patterns, or one manifest (.csv, .jsonl).")
+        list[str], typer.Argument(metavar="AUDIO", help="Files, folders, patterns, or one manifest (.csv, .jsonl).")
     ],
     model: Model = DEFAULT_MODEL,
     rate: Rate = None,

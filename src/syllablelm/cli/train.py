@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from syllablelm.cli.common import Device, print_json, quiet_libraries
+from syllablelm.cli.common import Device, print_json
 
 # As in `syllablelm.train.pipeline`, which is not imported here because it loads torch.
 Until = Literal["encoder", "losspred", "sylboost", "codebook"]
@@ -49,7 +49,6 @@ def _command(until: Until) -> Callable[..., None]:
         from syllablelm.train.pipeline import Recipe, train_all
 
         resolved = build(Recipe, table, str(recipe))
-        quiet_libraries()
         artifact = train_all(resolved, out or Path("runs") / resolved.name, device=device, until=until)
         print_json(
             {

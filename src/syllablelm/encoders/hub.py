@@ -167,9 +167,7 @@ class HubEncoder(nn.Module):
         return ((lengths_B - self.receptive_field) // self.hop + 1).clamp(min=0)
 
     @torch.inference_mode()
-    def encode(
-        self, waveforms: Sequence[Waveform], layers: Sequence[int] | None = None
-    ) -> list[Any]:
+    def encode(self, waveforms: Sequence[Waveform], layers: Sequence[int] | None = None) -> list[Any]:
         """Encode one batch of clips.
 
         Args:
@@ -184,7 +182,8 @@ class HubEncoder(nn.Module):
         shortest = min(len(w) for w in waveforms)
         if shortest < self.receptive_field:
             raise InputError(
-                f"a clip of {shortest} samples is shorter than one frame ({self.receptive_field} samples); drop or join it"
+                f"a clip of {shortest} samples is shorter than one frame ({self.receptive_field} samples); "
+                "drop or join it"
             )
         wave_BN, lengths_B = pad_waveforms(waveforms, self.device)
         frames_B = self.frames(lengths_B)
@@ -196,9 +195,7 @@ class HubEncoder(nn.Module):
         return result
 
 
-def load_encoder(
-    name: str | Path, layer: int | None = None, *, device: str | torch.device = "auto"
-) -> HubEncoder:
+def load_encoder(name: str | Path, layer: int | None = None, *, device: str | torch.device = "auto") -> HubEncoder:
     """Load an encoder from a hub id or a folder.
 
     Args:
@@ -247,7 +244,8 @@ def load_model(source: str) -> nn.Module:
         )
     try:
         with quiet_transformers():
-            model, report = Model.from_pretrained(source, output_loading_info=True)
+            loaded: Any = Model.from_pretrained(source, output_loading_info=True)
+            model, report = loaded
     except (OSError, RuntimeError, ValueError, SafetensorError) as error:
         raise FormatError(f"{source}: its weights cannot be read ({first_line(error)})") from None
     # transformers fills gaps with random weights. Fine-tuned checkpoints may lack the mask embedding, which features

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -56,7 +57,7 @@ class EncoderShape:
         from transformers.models.hubert.configuration_hubert import HubertConfig
         from transformers.models.hubert.modeling_hubert import HubertModel
 
-        model = HubertModel(
+        model: Any = HubertModel(
             HubertConfig(
                 hidden_size=self.dim,
                 num_hidden_layers=self.layers,
@@ -172,9 +173,7 @@ class MaskedPredictor(nn.Module):
         """
         path = Path(folder) / HEAD_FILE
         if not path.exists():
-            raise FormatError(
-                f"{folder}: no {HEAD_FILE}; LossPred needs the masked-prediction head beside the encoder"
-            )
+            raise FormatError(f"{folder}: no {HEAD_FILE}; LossPred needs the masked-prediction head beside the encoder")
         try:
             tensors = load_file(path)
             with safe_open(path, framework="pt") as file:

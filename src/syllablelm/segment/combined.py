@@ -1,4 +1,4 @@
-"""LossPred and the acoustic boundary score together: two views of a boundary that share no computation."""
+"""Boundaries at peaks: of how much the features change, and of that or LossPred together with the acoustic score."""
 
 from __future__ import annotations
 
@@ -32,27 +32,60 @@ def novelty(matrix: npt.NDArray[np.floating], half_width: int = 8) -> npt.NDArra
     return 0.5 * (block(low, t, low, t) + block(t, high, t, high)) - block(low, t, t, high)
 
 
-def combined_boundaries(
-    matrix: npt.NDArray[np.floating],
-    strength: npt.NDArray[np.floating],
-    num_segments: int,
-    *,
-    weight: float = 0.3,
-    half_width: int = 8,
-) -> npt.NDArray[np.int32]:
-    """Boundaries at the most prominent peaks of the acoustic score plus LossPred's novelty.
+def feature_step(features: npt.NDArray[np.floating], half_width: int = 5) -> npt.NDArray[np.float64]:
+    """How far the mean of the frames from t on lies from the mean of those before t.
 
     Args:
-        matrix: (T, T) loss-prediction matrix.
-        strength: (T,) acoustic score, high at boundaries (``boundary_strength``).
+        features: (T, D).
+        half_width: frames averaged on either side, fewer at the edges.
+
+    Returns:
+        (T,) Euclidean distances; 0 at t = 0.
+    """
+    feats = np.asarray(features, dtype=np.float64)
+    num_frames = len(feats)
+    sums = np.concatenate([np.zeros((1, feats.shape[1])), np.cumsum(feats, axis=0)])
+    t = np.arange(num_frames)
+    low, high = np.maximum(t - half_width, 0), np.minimum(t + half_width, num_frames)
+    before = (sums[t] - sums[low]) / np.maximum(t - low, 1)[:, None]
+    after = (sums[high] - sums[t]) / np.maximum(high - t, 1)[:, None]
+    step = np.linalg.norm(after - before, axis=1)
+    step[:1] = 0.0
+    return step
+
+
+def peak_boundaries(
+    features: npt.NDArray[np.floating], num_segments: int, *, half_width: int = 5
+) -> npt.NDArray[np.int32]:
+    """Boundaries at the most prominent peaks of ``feature_step``.
+
+    Unlike MinSum it never spends two cuts on one slow transition; it needs no search and no length limit.
+
+    Args:
+        features: (T, D).
         num_segments: wanted number of groups; fewer are returned where there are fewer peaks.
-        weight: of the novelty, both curves scaled to unit variance.
-        half_width: of the novelty, in frames.
 
     Returns:
         int32 [0, ..., T].
     """
-    curve = _unit(np.asarray(strength, dtype=np.float64)) + weight * _unit(novelty(matrix, half_width))
+    return envelope_valleys(-feature_step(features, half_width), num_segments)
+
+
+def combined_boundaries(
+    change: npt.NDArray[np.floating], strength: npt.NDArray[np.floating], num_segments: int, *, weight: float = 0.3
+) -> npt.NDArray[np.int32]:
+    """Boundaries at the most prominent peaks of the acoustic score plus another view of change.
+
+    Args:
+        change: (T,) ``novelty`` of a loss-prediction matrix, or ``feature_step`` of features.
+        strength: (T,) acoustic score, high at boundaries (``boundary_strength``).
+        num_segments: wanted number of groups; fewer are returned where there are fewer peaks.
+        weight: of the change, both curves scaled to unit variance.
+
+    Returns:
+        int32 [0, ..., T].
+    """
+    curve = _unit(np.asarray(strength, dtype=np.float64)) + weight * _unit(np.asarray(change, dtype=np.float64))
     return envelope_valleys(-curve, num_segments)
 
 

@@ -23,6 +23,8 @@ from syllablelm.train.stage import manifest_digest, run_stage
 
 Boundaries = npt.NDArray[np.int32]
 WITHOUT_ENCODER = ("envelope", "strength")
+# Read from the last round's student once there is one.
+FROM_STUDENT = ("minsum", "peaks", "refined")
 
 
 @dataclass(frozen=True)
@@ -32,7 +34,8 @@ class BoundariesConfig:
     Args:
         source: "losspred" (MinCut on the loss-prediction matrix), "similarity" (MinCut on the features' similarity),
             "envelope" (valleys of the amplitude envelope), "strength" (peaks of the acoustic score), "combined"
-            (LossPred and the acoustic score) or "minsum" (features of ``layer``; every round after the first).
+            (LossPred and the acoustic score), or of the last round's features at ``layer``: "minsum" (as in the paper),
+            "peaks" (where they change most), "refined" (that and the acoustic score).
         rate: groups per second; k = round(rate x seconds).
         layer: of the encoder, for "similarity" and "minsum".
         span, gap: of LossPred, in frames.
@@ -40,7 +43,7 @@ class BoundariesConfig:
         vad: voice activity detection before the cut; only speech is segmented, and pauses become groups.
     """
 
-    source: Literal["losspred", "similarity", "envelope", "strength", "combined", "minsum"] = "losspred"
+    source: Literal["losspred", "similarity", "envelope", "strength", "combined", "minsum", "peaks", "refined"] = "losspred"
     rate: float = 6.25
     layer: int = 9
     span: int = 50
@@ -71,7 +74,9 @@ def find_boundaries(
         with ProgressBar(f"boundaries ({config.source})", len(store)) as bar:
             for index, recording in enumerate(manifest):
                 wave = store[index]
-                found[recording.id] = segment(wave, count_groups(count_frames(len(wave)), config.rate, config.max_length))
+                found[recording.id] = segment(
+                    wave, count_groups(count_frames(len(wave)), config.rate, config.max_length)
+                )
                 bar.advance()
         groups = sum(len(b) - 1 for b in found.values())
         metrics["groups"] = groups
@@ -83,7 +88,7 @@ def find_boundaries(
 
 def _segmenter(config: BoundariesConfig, encoder: Artifact | None, device: str) -> Segmenter:
     features = predictor = None
-    if encoder is not None and config.source in ("similarity", "minsum"):
+    if encoder is not None and config.source in ("similarity", *FROM_STUDENT):
         features = load_encoder(encoder.path, config.layer, device=device)
     elif encoder is not None and config.source in ("losspred", "combined"):
         predictor = MaskedPredictor.load(encoder.path, device=device)

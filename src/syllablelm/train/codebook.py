@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +31,7 @@ class CodebookConfig:
 
     units: int = 2048
     centres: int = 0
-    rule: SegmentRule = SegmentRule()
+    rule: SegmentRule = field(default_factory=SegmentRule)
 
 
 def train_codebook(

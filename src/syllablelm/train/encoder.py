@@ -49,9 +49,7 @@ class EncoderConfig:
     start: Literal["random", "previous"] = "random"
 
 
-def span_mask(
-    num_frames: int, prob: float, length: int, rng: np.random.Generator
-) -> npt.NDArray[np.bool_]:
+def span_mask(num_frames: int, prob: float, length: int, rng: np.random.Generator) -> npt.NDArray[np.bool_]:
     """Random span mask as HuBERT draws it: ``prob * T / length`` spans (rounded at random), distinct starts.
 
     At least one frame is masked, so that every clip that has frames has a loss.

@@ -25,8 +25,7 @@ def iterate_features(
     seconds = [recording.seconds for recording in store.manifest]
     with ProgressBar(label, len(store)) as bar:
         for batch in batches_by_seconds(seconds, batch_seconds):
-            for index, feats in zip(batch, encoder.encode([store[i] for i in batch]), strict=True):
-                yield index, feats
+            yield from zip(batch, encoder.encode([store[i] for i in batch]), strict=True)
             bar.advance(len(batch))
 
 

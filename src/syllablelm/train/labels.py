@@ -50,7 +50,9 @@ def make_labels(
 ) -> Artifact:
     """Label every frame of a corpus; the artifact holds ``labels.safetensors`` (id -> int16 (T,)) and the centres."""
     if (config.source == "encoder") != (encoder is not None):
-        raise InputError(f"labels with source={config.source!r}: {'give' if encoder is None else 'do not give'} an encoder")
+        raise InputError(
+            f"labels with source={config.source!r}: {'give' if encoder is None else 'do not give'} an encoder"
+        )
     store = store or WaveformStore(manifest)
     parents = {"corpus": manifest_digest(manifest)} | ({"encoder": encoder.digest} if encoder else {})
 

@@ -74,8 +74,11 @@ class Task(Protocol):
     ``module`` maps a batch to {"loss": scalar, name: sum...}; sums named in ``ratios`` are logged as quotients.
     """
 
-    module: nn.Module
-    ratios: Mapping[str, tuple[str, str]]
+    @property
+    def module(self) -> nn.Module: ...
+
+    @property
+    def ratios(self) -> Mapping[str, tuple[str, str]]: ...
 
     def batch(self, number: int) -> Batch:
         """Micro-batch ``number`` of the run: CPU tensors, and "seconds" of audio in it."""

@@ -10,7 +10,7 @@ from typing import Any, Literal
 from syllablelm.artifact import Artifact
 from syllablelm.corpus import Manifest, scan
 from syllablelm.errors import InputError
-from syllablelm.train.bootstrap import WITHOUT_ENCODER, BoundariesConfig, find_boundaries
+from syllablelm.train.bootstrap import FROM_STUDENT, WITHOUT_ENCODER, BoundariesConfig, find_boundaries
 from syllablelm.train.codebook import CodebookConfig, train_codebook
 from syllablelm.train.data import WaveformStore
 from syllablelm.train.encoder import EncoderConfig, train_encoder
@@ -139,4 +139,4 @@ def _boundary_source(config: BoundariesConfig, teacher: Artifact, student: Artif
     """The model that a round's boundaries are read from: none, the teacher, or the last round's student."""
     if config.source in WITHOUT_ENCODER:
         return None
-    return student if config.source == "minsum" and student is not None else teacher
+    return student if config.source in FROM_STUDENT and student is not None else teacher

@@ -55,7 +55,9 @@ class GroupTargets:
         means: {index: (groups, D)}.
     """
 
-    def __init__(self, boundaries: Mapping[int, npt.NDArray[np.int32]], means: dict[int, npt.NDArray[np.float32]]) -> None:
+    def __init__(
+        self, boundaries: Mapping[int, npt.NDArray[np.int32]], means: dict[int, npt.NDArray[np.float32]]
+    ) -> None:
         self.boundaries, self.means = boundaries, means
 
     @classmethod
@@ -72,7 +74,10 @@ class GroupTargets:
                 raise FormatError(f"boundaries of {name!r} are missing or do not span its {len(feats)} frames")
             kept[index] = boundaries[name]
             means[index] = pool_segments(feats, kept[index][:-1], kept[index][1:], drop_edges=False)
-            total, total_sq = total + feats.sum(0, dtype=np.float64), total_sq + np.square(feats, dtype=np.float64).sum(0)
+            total, total_sq = (
+                total + feats.sum(0, dtype=np.float64),
+                total_sq + np.square(feats, dtype=np.float64).sum(0),
+            )
             count += len(feats)
         if whiten:
             mean = total / count

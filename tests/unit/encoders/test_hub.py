@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -25,7 +26,7 @@ from syllablelm.errors import FormatError, InputError
 # transformers' WavLM mixes two kinds of masks, which torch has announced to refuse one day.
 pytestmark = pytest.mark.filterwarnings("ignore:Support for mismatched key_padding_mask")
 
-COMMON = {
+COMMON: dict[str, Any] = {
     "hidden_size": 32,
     "num_hidden_layers": 3,
     "num_attention_heads": 2,
@@ -35,10 +36,10 @@ COMMON = {
     "num_conv_pos_embedding_groups": 4,
     "initializer_range": 0.2,
 }
-DATA2VEC = {**COMMON, "num_conv_pos_embeddings": 5, "conv_pos_kernel_size": 19}
-GROUP = {"feat_extract_norm": "group", "conv_bias": False}
-LAYER = {"feat_extract_norm": "layer", "conv_bias": True}
-STABLE = {"do_stable_layer_norm": True}
+DATA2VEC: dict[str, Any] = {**COMMON, "num_conv_pos_embeddings": 5, "conv_pos_kernel_size": 19}
+GROUP: dict[str, Any] = {"feat_extract_norm": "group", "conv_bias": False}
+LAYER: dict[str, Any] = {"feat_extract_norm": "layer", "conv_bias": True}
+STABLE: dict[str, Any] = {"do_stable_layer_norm": True}
 FAMILIES = {
     "hubert-layer": lambda: HubertModel(HubertConfig(**COMMON, **LAYER)),
     "hubert-layer-stable": lambda: HubertModel(HubertConfig(**COMMON, **LAYER, **STABLE)),
@@ -53,9 +54,9 @@ FAMILIES = {
 CLIP, LONG, OTHER = noise(9_000, 1), noise(41_111, 2), noise(12_345, 3)
 
 
-def make(family: str, seed: int = 0):
+def make(family: str, seed: int = 0) -> Any:
     torch.manual_seed(seed)
-    model = FAMILIES[family]().eval()
+    model: Any = FAMILIES[family]().eval()
     if "wavlm" in family:
         with torch.no_grad():
             # Zero at the start, so that a wrong relative position would not show.

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -101,14 +102,16 @@ class TestMasking:
 
 class TestShape:
     def test_no_layer_is_dropped_and_transformers_masks_nothing(self):
-        config = SHAPE.build().config
+        model: Any = SHAPE.build()
+        config = model.config
         assert config.layerdrop == 0 and not config.apply_spec_augment
 
     @pytest.mark.parametrize("channels", [16, 17])
     def test_filterbank_start(self, channels):
         shape = replace(SHAPE, conv_dim=(channels, 16, 16, 16), filterbank=True)
         torch.manual_seed(0)
-        filters = shape.build().feature_extractor.conv_layers[0].conv.weight.detach()[:16, 0]
+        model: Any = shape.build()
+        filters = model.feature_extractor.conv_layers[0].conv.weight.detach()[:16, 0]
         assert torch.allclose(filters.norm(dim=1), torch.full((16,), 10.0), atol=1e-4)
         assert filters.sum(1).abs().max() < 1e-4
         power = torch.fft.rfft(filters, 1024).abs().square()

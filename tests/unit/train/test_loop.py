@@ -85,7 +85,7 @@ class TestParameterGroups:
         for decay in (0.0, 1.0):
             task = ToyTask()
             run(task, tmp_path / str(decay), config(weight_decay=decay))
-            ends[decay] = task.module.layers[0].weight.norm().item()
+            ends[decay] = weights(task)["layers.0.weight"].norm().item()
         assert ends[1.0] < 0.9 * ends[0.0]
 
 
@@ -280,7 +280,10 @@ def test_two_processes_train_as_one(tmp_path):
         command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
         environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
         done = subprocess.run(
-            [*command, toy_task.__file__, str(folder), "12", *arguments], env=environment, capture_output=True, text=True
+            [*command, toy_task.__file__, str(folder), "12", *arguments],
+            env=environment,
+            capture_output=True,
+            text=True,
         )
         assert done.returncode == 0, done.stderr
 

@@ -1,0 +1,108 @@
+"""Time the loss-prediction matrix against one span per forward pass.
+
+Run: python benchmarks/bench_losspred.py [--seconds 3] [--span 50] [--gap 150]
+The model has random weights and the size of the bundled tokenizer's encoder (recipes/tiny.toml). First both must agree
+on a short recording; then forward passes and seconds of both, and the ratio. It grows with length: the passes of one do
+not, those of the other are two per frame.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from syllablelm.encoders import MaskedPredictor
+from syllablelm.encoders.masked_prediction import EncoderShape
+from syllablelm.segment import losspred_matrix
+from syllablelm.segment.losspred import span_starts
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
+from model_oracles import losspred_matrix_slow
+
+TINY = EncoderShape(
+    layers=6,
+    dim=256,
+    heads=4,
+    feed_forward=1024,
+    conv_dim=(64, 128, 256, 256),
+    conv_kernel=(40, 9, 4, 2),
+    conv_stride=(10, 4, 4, 2),
+    position_kernel=31,
+    activation="relu",
+    dropout=0.0,
+    final_dim=128,
+)
+
+
+class CountPasses:
+    """A masked predictor that counts the recordings' passes through its transformer."""
+
+    def __init__(self, model: MaskedPredictor) -> None:
+        self.model, self.passes = model, 0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.model, name)
+
+    def hidden(self, input_BTD: torch.Tensor, frames_B: torch.Tensor, mask_BT: Any = None) -> torch.Tensor:
+        self.passes += len(input_BTD)
+        return self.model.hidden(input_BTD, frames_B, mask_BT)
+
+
+def measure(function: Callable[[CountPasses], np.ndarray], model: MaskedPredictor) -> tuple[np.ndarray, int, float]:
+    """Matrix, forward passes and seconds of one run."""
+    counted = CountPasses(model)
+    start = time.perf_counter()
+    matrix = function(counted)
+    return matrix, counted.passes, time.perf_counter() - start
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seconds", type=float, default=3.0)
+    parser.add_argument("--span", type=int, default=50)
+    parser.add_argument("--gap", type=int, default=150)
+    options = parser.parse_args()
+    torch.manual_seed(0)
+    model = MaskedPredictor.create(TINY, 500).eval()
+    rng = np.random.default_rng(0)
+    short, clip = (0.1 * rng.standard_normal(int(16_000 * s)).astype(np.float32) for s in (0.6, options.seconds))
+
+    for gap in (None, 8):
+        fast = losspred_matrix(model, short, span=10, gap=len(short) if gap is None else gap)
+        slow = losspred_matrix_slow(model, short, span=10, gap=gap)
+        # Relative, since under random weights all probabilities lie near one over the number of labels.
+        difference = float((np.abs(fast - slow) / np.maximum(slow, 1e-12)).max())
+        if difference > 1e-4:
+            raise SystemExit(f"the matrix differs from the plain loops by {difference:.1e} of a value")
+        print(
+            f"agreement with plain loops, gap {gap}: {len(fast)} frames, largest relative difference {difference:.1e}"
+        )
+
+    span, gap = options.span, options.gap
+    # The slow version passes through the transformer twice per row, whatever the gap.
+    rows = {
+        "all spans of a pass at once": measure(lambda m: losspred_matrix(m, clip, span=span, gap=gap), model),
+        "one span per pass": measure(lambda m: losspred_matrix_slow(m, clip, span=span), model),
+    }
+    print(f"\n{options.seconds:g} s of audio, span {span}, gap {gap}, {torch.get_num_threads()} threads")
+    print(f"{'':30}{'passes':>8}{'seconds':>10}")
+    for name, (_, passes, taken) in rows.items():
+        print(f"{name:30}{passes:8}{taken:10.2f}")
+    (_, few, quick), (_, many, slow_seconds) = rows.values()
+    print(f"{'ratio':30}{many / few:8.1f}{slow_seconds / quick:10.1f}")
+    for length in (15, 60):
+        frames = model.encoder.num_frames(16_000 * length)
+        passes = sum(len(span_starts(frames, span, shift, gap)) > 0 for shift in range(span + gap))
+        # One pass for the labels; the first and the last row have one side only.
+        print(f"{length} s would take {passes + 1} passes against {2 * frames - 1}")
+
+
+if __name__ == "__main__":
+    main()

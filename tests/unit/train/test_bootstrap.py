@@ -1,0 +1,62 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from small import small_corpus, small_predictor
+from syllablelm.artifact import new_artifact, open_artifact
+from syllablelm.encoders import MaskedPredictor, load_encoder
+from syllablelm.errors import InputError
+from syllablelm.segment import minsum
+from syllablelm.segmenters import count_frames, count_groups, make_segmenter
+from syllablelm.train.bootstrap import BoundariesConfig, find_boundaries, read_boundaries
+from syllablelm.train.data import WaveformStore
+
+LENGTHS = [40_000, 9_000, 18_000]
+
+
+@pytest.fixture
+def store(tmp_path) -> WaveformStore:
+    return WaveformStore(small_corpus(tmp_path / "audio", LENGTHS))
+
+
+@pytest.fixture
+def encoder(tmp_path):
+    with new_artifact(tmp_path / "encoder", "encoder", config={}, seed=0, parents={}, metrics={}) as payload:
+        small_predictor().save(payload)
+    return open_artifact(tmp_path / "encoder")
+
+
+@pytest.mark.parametrize("source", ["envelope", "strength", "similarity", "minsum", "losspred", "combined"])
+def test_boundaries_are_those_of_the_segmenter(store, encoder, tmp_path, source):
+    config = BoundariesConfig(source, rate=5.0, layer=1, span=6, gap=20, max_length=30)
+    needed = None if source in ("envelope", "strength") else encoder
+    made = find_boundaries(config, store.manifest, tmp_path / "out", encoder=needed, device="cpu", store=store)
+    segment = make_segmenter(
+        source,
+        encoder=load_encoder(encoder.path, 1, device="cpu"),
+        predictor=MaskedPredictor.load(encoder.path, device="cpu"),
+        span=6,
+        gap=20,
+        max_length=30,
+    )
+    found = read_boundaries(made)
+    assert list(found) == ["r0", "r1", "r2"]
+    for index, name in enumerate(found):
+        frames = count_frames(LENGTHS[index])
+        np.testing.assert_array_equal(found[name], segment(store[index], count_groups(frames, 5.0, 30)))
+        assert found[name].dtype == np.int32 and found[name][-1] == frames
+    groups = sum(len(edges) - 1 for edges in found.values())
+    assert made.metrics == {"groups": groups, "rate": groups / store.manifest.total_seconds}
+
+
+def test_minsum_is_on_the_asked_layer(store, encoder, tmp_path):
+    config = BoundariesConfig("minsum", rate=5.0, layer=2)
+    made = find_boundaries(config, store.manifest, tmp_path / "out", encoder=encoder, device="cpu", store=store)
+    feats = load_encoder(encoder.path, 2, device="cpu").encode([store[0]])[0]
+    np.testing.assert_array_equal(read_boundaries(made)["r0"], minsum(feats, round(5.0 * len(feats) / 50)))
+
+
+def test_a_source_without_its_encoder(store, tmp_path):
+    with pytest.raises(InputError, match="source='minsum' need an encoder"):
+        find_boundaries(BoundariesConfig("minsum"), store.manifest, tmp_path / "out", store=store)

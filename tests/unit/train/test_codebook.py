@@ -1,0 +1,51 @@
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from small import small_corpus, small_predictor
+from syllablelm import Tokenizer
+from syllablelm.artifact import new_artifact, open_artifact
+from syllablelm.errors import InputError
+from syllablelm.quantize import Codebook
+from syllablelm.tokenizer import SegmentRule
+from syllablelm.train.codebook import CodebookConfig, train_codebook
+from syllablelm.train.data import WaveformStore
+
+
+@pytest.fixture
+def inputs(tmp_path):
+    with new_artifact(tmp_path / "encoder", "encoder", config={}, seed=0, parents={}, metrics={}) as payload:
+        small_predictor().save(payload)
+    store = WaveformStore(small_corpus(tmp_path / "audio", [40_000, 9_000, 64_000]))
+    return store, open_artifact(tmp_path / "encoder")
+
+
+def test_makes_a_tokenizer_that_opens(inputs, tmp_path):
+    store, encoder = inputs
+    config = CodebookConfig(5, centres=9, rule=SegmentRule(rate=8.0))
+    made = train_codebook(config, store.manifest, encoder, tmp_path / "out", device="cpu", store=store)
+    tokenizer = Tokenizer.load(made.path, device="cpu")
+    assert tokenizer.rule == config.rule and tokenizer.num_units == 5
+    assert len(Codebook.load(made.file("codebook.safetensors")).centres) == 9
+    assert json.loads(made.file("tokenizer.json").read_text())["rate"] == 8.0
+    segmentations = tokenizer.encode([store[index] for index in range(3)])
+    used = np.unique(np.concatenate([s.unit for s in segmentations if s.unit is not None]))
+    segments = sum(len(s) for s in segmentations)
+    assert made.metrics["segments"] == segments and made.metrics["units_used"] == len(used)
+    assert made.metrics["rate"] == pytest.approx(segments / store.manifest.total_seconds)
+
+
+def test_twice_as_many_centres_as_units(inputs, tmp_path):
+    store, encoder = inputs
+    made = train_codebook(CodebookConfig(6), store.manifest, encoder, tmp_path / "out", device="cpu", store=store)
+    assert len(Codebook.load(made.file("codebook.safetensors")).centres) == 12
+
+
+def test_more_units_than_segments(inputs, tmp_path):
+    store, encoder = inputs
+    with pytest.raises(InputError):
+        train_codebook(CodebookConfig(500), store.manifest, encoder, tmp_path / "out", device="cpu", store=store)
+    assert not (tmp_path / "out").exists()
