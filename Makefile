@@ -26,7 +26,7 @@ $(STAMP): pyproject.toml constraints.txt
 demo: $(STAMP)
 	mkdir -p demo
 	$(BIN)/syllablelm tokenize $(SAMPLE) --out demo/units.jsonl
-	$(BIN)/syllablelm plot $(SAMPLE) --out demo/sample.png
+	$(BIN)/syllablelm plot $(SAMPLE) --alignment $(basename $(SAMPLE)).alignments.jsonl --seconds 60 --out demo/sample.png
 	$(BIN)/python examples/print_units.py $(SAMPLE)
 
 test: $(STAMP)

@@ -558,7 +558,7 @@ def test_evaluate_boundaries_compares_everything(
     assert ended.status == 0, ended.err
     rows = {row["segmenter"]: row for row in ended.result["rows"]}
     expected = [str(tokenizer_folder), "even", "mel", "losspred"]
-    expected += ["similarity@1", "similarity@2", "minsum@1", "minsum@2", "units"]
+    expected += ["similarity@1", "similarity@2", "minsum@1", "minsum@2", "peaks@1", "peaks@2", "units"]
     assert list(rows) == expected
     assert ended.result["protocol"]["name"] == "paper"
     assert ended.result["count"] == "reference"

@@ -19,7 +19,7 @@ from syllablelm.segment import (
     minsum,
     similarity_matrix,
 )
-from syllablelm.segment.combined import combined_boundaries
+from syllablelm.segment.combined import combined_boundaries, feature_step, novelty, peak_boundaries
 from syllablelm.segmenters import Name, count_frames, count_groups, make_segmenter, speech_only
 
 PREDICTOR = small_predictor()
@@ -87,11 +87,13 @@ class TestWhatTheyAre:
         feats = PREDICTOR.encoder.encode([WAVE])[0]
         self.check("minsum", minsum(feats, 9, max_length=20))
         self.check("similarity", mincut(similarity_matrix(feats), 9, max_length=20))
+        self.check("peaks", peak_boundaries(feats, 9))
+        self.check("refined", combined_boundaries(feature_step(feats), boundary_strength(WAVE), 9))
 
     def test_loss_prediction(self):
         matrix = losspred_matrix(PREDICTOR, WAVE, span=6, gap=10)
         self.check("losspred", mincut(matrix, 9, max_length=20))
-        self.check("combined", combined_boundaries(matrix, boundary_strength(WAVE), 9))
+        self.check("combined", combined_boundaries(novelty(matrix), boundary_strength(WAVE), 9))
 
     def test_longest_group(self):
         for name in EXACT:

@@ -56,8 +56,8 @@ Baselines = Annotated[
     str | None, typer.Option("--baselines", metavar="A,B", help="Rows of even, envelope, strength, mel.")
 ]
 Encoder = Annotated[
-    str | None,
-    typer.Option("--encoder", metavar="NAME|PATH", help="Rows similarity@L and minsum@L for each layer asked for."),
+    list[str] | None,
+    typer.Option("--encoder", metavar="NAME|PATH", help="Rows similarity, minsum and peaks of each layer; repeatable."),
 ]
 Layers = Annotated[str | None, typer.Option("--layers", metavar="L,L", help="Of --encoder; default all.")]
 Predictor = Annotated[
@@ -119,7 +119,9 @@ def boundaries(
     if audio:
         manifest = _aligned(audio, references)
         ids = {recording.id for recording in manifest}
-        wanted = RowChoice(tuple(model or ()), split_names(baselines), encoder, split_names(layers), predictor)
+        wanted = RowChoice(
+            tuple(model or ()), split_names(baselines), tuple(encoder or ()), split_names(layers), predictor
+        )
         if units or not wanted.is_empty:
             rows, groups = make_rows(wanted, count, references, device)
         else:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from syllablelm.cli.common import load_tokenizer
@@ -27,21 +28,21 @@ class RowChoice:
     Args:
         models: tokenizers.
         baselines: names of `make_segmenter`.
-        encoder: rows similarity@L and minsum@L of its layers.
-        layers: of the encoder, as text; all where empty.
+        encoders: rows similarity@L, minsum@L and peaks@L of their layers; where there are several, with their name.
+        layers: of the encoders, as text; all where empty, and those that an encoder has.
         predictor: encoder with its prediction head, for the row losspred.
     """
 
     models: tuple[str, ...] = ()
     baselines: tuple[str, ...] = ()
-    encoder: str | None = None
+    encoders: tuple[str, ...] = ()
     layers: tuple[str, ...] = ()
     predictor: str | None = None
 
     @property
     def is_empty(self) -> bool:
         """Whether no row is asked for."""
-        return not (self.models or self.baselines or self.encoder or self.predictor)
+        return not (self.models or self.baselines or self.encoders or self.predictor)
 
 
 def split_names(text: str | None) -> tuple[str, ...]:
@@ -99,12 +100,16 @@ def make_rows(
             groups = groups if rows else own.count
             rows[name] = own.boundaries
         else:
-            rows[name] = make_segmenter("minsum", encoder=tokenizer.encoder, max_length=tokenizer.rule.max_length)
+            rule = tokenizer.rule
+            rows[name] = make_segmenter(
+                "peaks" if rule.method == "peaks" else "minsum", encoder=tokenizer.encoder, max_length=rule.max_length
+            )
     masked = None if choice.predictor is None else _load_predictor(choice.predictor, device)
     for name in [*choice.baselines, *(["losspred"] if masked else [])]:
         rows[name] = make_segmenter(name, predictor=masked)  # type: ignore[arg-type]
-    if choice.encoder is not None:
-        rows.update(_layer_rows(choice.encoder, choice.layers, device))
+    for name in choice.encoders:
+        label = f"{encoder_label(name)} " if len(choice.encoders) > 1 else ""
+        rows.update({label + row: segmenter for row, segmenter in _layer_rows(name, choice.layers, device).items()})
     return rows, groups
 
 
@@ -124,6 +129,12 @@ def _load_predictor(folder: str, device: str) -> Any:
     return MaskedPredictor.load(folder, device=device)
 
 
+def encoder_label(name: str) -> str:
+    """What tells one encoder from another: the folder's name, or that of the stage that it belongs to."""
+    path = Path(name)
+    return path.parent.name if path.name == "encoder" and path.parent.name else path.name
+
+
 def _layer_rows(encoder: str, layers: tuple[str, ...], device: str) -> dict[str, Segmenter]:
     from syllablelm.encoders import load_encoder
     from syllablelm.segmenters import make_segmenter
@@ -132,11 +143,13 @@ def _layer_rows(encoder: str, layers: tuple[str, ...], device: str) -> dict[str,
         wanted = [int(layer) for layer in layers]
     except ValueError:
         raise InputError(f"--layers {','.join(layers)}: give numbers joined by commas, such as 3,4") from None
+    deepest = load_encoder(encoder, device=device).layer
+    wanted = [layer for layer in wanted or range(1, deepest + 1) if layer <= deepest]
     if not wanted:
-        wanted = list(range(1, load_encoder(encoder, device=device).layer + 1))
+        raise InputError(f"--layers {','.join(layers)}: {encoder} has layers 1 to {deepest}")
     models = {layer: load_encoder(encoder, layer, device=device) for layer in wanted}
     return {
         f"{name}@{layer}": make_segmenter(name, encoder=model)
-        for name in ("similarity", "minsum")
+        for name in ("similarity", "minsum", "peaks")
         for layer, model in models.items()
     }

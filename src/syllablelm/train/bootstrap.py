@@ -43,7 +43,9 @@ class BoundariesConfig:
         vad: voice activity detection before the cut; only speech is segmented, and pauses become groups.
     """
 
-    source: Literal["losspred", "similarity", "envelope", "strength", "combined", "minsum", "peaks", "refined"] = "losspred"
+    source: Literal["losspred", "similarity", "envelope", "strength", "combined", "minsum", "peaks", "refined"] = (
+        "losspred"
+    )
     rate: float = 6.25
     layer: int = 9
     span: int = 50

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from syllablelm.errors import InputError
-from syllablelm.segment.combined import combined_boundaries, novelty
+from syllablelm.segment.combined import combined_boundaries, feature_step, novelty, peak_boundaries
 
 
 def novelty_slow(matrix: np.ndarray, half_width: int) -> list[float]:
@@ -48,28 +48,70 @@ class TestNovelty:
         assert novelty(np.zeros((0, 0))).shape == (0,)
 
 
+def feature_step_slow(features: np.ndarray, half_width: int) -> list[float]:
+    result = [0.0]
+    for t in range(1, len(features)):
+        before = features[max(0, t - half_width) : t].mean(0)
+        after = features[t : t + half_width].mean(0)
+        result.append(float(np.sqrt(((after - before) ** 2).sum())))
+    return result
+
+
+class TestFeatureStep:
+    @given(st.integers(0, 1000), st.integers(1, 20), st.integers(1, 7))
+    @settings(max_examples=60, deadline=None)
+    def test_equals_plain_loops(self, seed, num_frames, half_width):
+        features = np.random.default_rng(seed).standard_normal((num_frames, 3)).astype(np.float32)
+        np.testing.assert_allclose(
+            feature_step(features, half_width), feature_step_slow(features, half_width), atol=1e-6
+        )
+
+    def test_shift_and_rotation_do_not_matter(self):
+        rng = np.random.default_rng(0)
+        features = rng.standard_normal((50, 4))
+        turn, _ = np.linalg.qr(rng.standard_normal((4, 4)))
+        np.testing.assert_allclose(feature_step(features @ turn + 3.0), feature_step(features), atol=1e-9)
+
+    def test_no_frames(self):
+        assert feature_step(np.zeros((0, 3))).shape == (0,)
+        assert peak_boundaries(np.zeros((0, 3)), 0).tolist() == [0]
+
+
+class TestPeaks:
+    def test_finds_the_steps_of_constant_stretches(self):
+        features = np.repeat(np.random.default_rng(0).standard_normal((4, 5)), [11, 8, 14, 9], axis=0)
+        assert peak_boundaries(features, 4).tolist() == [0, 11, 19, 33, 42]
+
+    def test_one_slow_transition_is_one_cut(self):
+        ramp = np.concatenate([np.zeros(15), np.linspace(0, 1, 9), np.ones(15)])[:, None]
+        assert len(peak_boundaries(ramp, 4)) == 3
+
+    def test_constant_features_are_one_segment(self):
+        assert peak_boundaries(np.ones((20, 3)), 5).tolist() == [0, 20]
+
+
 class TestCombined:
     def test_both_views_count(self):
         matrix = blocks([20, 20])
         strength = np.zeros(40)
         strength[10] = 1.0
-        assert combined_boundaries(matrix, strength, 3).tolist() == [0, 10, 20, 40]
-        assert combined_boundaries(matrix, strength, 2, weight=0.3).tolist() == [0, 10, 40]
-        assert combined_boundaries(matrix, strength, 2, weight=100.0).tolist() == [0, 20, 40]
+        assert combined_boundaries(novelty(matrix), strength, 3).tolist() == [0, 10, 20, 40]
+        assert combined_boundaries(novelty(matrix), strength, 2, weight=0.3).tolist() == [0, 10, 40]
+        assert combined_boundaries(novelty(matrix), strength, 2, weight=100.0).tolist() == [0, 20, 40]
 
     def test_scales_of_both_views_do_not_matter(self):
         rng = np.random.default_rng(0)
         matrix, strength = rng.random((60, 60)), rng.standard_normal(60)
-        expected = combined_boundaries(matrix, strength, 9)
+        expected = combined_boundaries(novelty(matrix), strength, 9)
         assert len(expected) == 10 and expected.dtype == np.int32
-        np.testing.assert_array_equal(combined_boundaries(7 * matrix, 0.01 * strength - 5, 9), expected)
+        np.testing.assert_array_equal(combined_boundaries(novelty(7 * matrix), 0.01 * strength - 5, 9), expected)
 
     def test_flat_curves_give_one_group(self):
-        assert combined_boundaries(np.ones((9, 9)), np.zeros(9), 1).tolist() == [0, 9]
+        assert combined_boundaries(novelty(np.ones((9, 9))), np.zeros(9), 1).tolist() == [0, 9]
 
     def test_no_frames(self):
-        assert combined_boundaries(np.zeros((0, 0)), np.zeros(0), 0).tolist() == [0]
+        assert combined_boundaries(novelty(np.zeros((0, 0))), np.zeros(0), 0).tolist() == [0]
 
     def test_too_many_segments(self):
         with pytest.raises(InputError, match="9 frames cannot be cut into 10"):
-            combined_boundaries(np.ones((9, 9)), np.zeros(9), 10)
+            combined_boundaries(novelty(np.ones((9, 9))), np.zeros(9), 10)
