@@ -55,7 +55,7 @@ class CountPasses:
         return self.model.hidden(input_BTD, frames_B, mask_BT)
 
 
-def measure(function: Callable[[CountPasses], np.ndarray], model: MaskedPredictor) -> tuple[np.ndarray, int, float]:
+def measure(function: Callable[[Any], np.ndarray], model: MaskedPredictor) -> tuple[np.ndarray, int, float]:
     """Matrix, forward passes and seconds of one run."""
     counted = CountPasses(model)
     start = time.perf_counter()

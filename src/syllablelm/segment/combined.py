@@ -7,6 +7,8 @@ import numpy.typing as npt
 
 from syllablelm.segment.baselines import envelope_valleys
 
+EDGE = 3  # frames at either end of a recording without a peak
+
 
 def novelty(matrix: npt.NDArray[np.floating], half_width: int = 8) -> npt.NDArray[np.float64]:
     """How little a matrix ties the frames before t to those from t on.
@@ -63,12 +65,17 @@ def peak_boundaries(
 
     Args:
         features: (T, D).
-        num_segments: wanted number of groups; fewer are returned where there are fewer peaks.
+        num_segments: wanted number of groups; fewer are returned where there are fewer peaks, of which none lies
+            within 3 frames of an end.
 
     Returns:
         int32 [0, ..., T].
     """
-    return envelope_valleys(-feature_step(features, half_width), num_segments)
+    step = feature_step(features, half_width)
+    if len(step) > 2 * EDGE:
+        # A mean over one or two frames at the very edge is too rough to show a boundary.
+        step[:EDGE], step[-EDGE:] = step[EDGE], step[-EDGE - 1]
+    return envelope_valleys(-step, num_segments)
 
 
 def combined_boundaries(

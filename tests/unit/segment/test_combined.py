@@ -82,6 +82,13 @@ class TestPeaks:
         features = np.repeat(np.random.default_rng(0).standard_normal((4, 5)), [11, 8, 14, 9], axis=0)
         assert peak_boundaries(features, 4).tolist() == [0, 11, 19, 33, 42]
 
+    @given(st.integers(0, 1000), st.integers(7, 40))
+    @settings(max_examples=40, deadline=None)
+    def test_ends_of_a_recording_are_left_alone(self, seed, num_frames):
+        found = peak_boundaries(np.random.default_rng(seed).standard_normal((num_frames, 3)), num_frames)
+        assert found[0] == 0 and found[-1] == num_frames
+        assert ((found[1:-1] > 3) & (found[1:-1] < num_frames - 4)).all()
+
     def test_one_slow_transition_is_one_cut(self):
         ramp = np.concatenate([np.zeros(15), np.linspace(0, 1, 9), np.ones(15)])[:, None]
         assert len(peak_boundaries(ramp, 4)) == 3
