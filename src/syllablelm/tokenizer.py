@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal, overload
+from typing import Literal, get_args, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -28,6 +28,8 @@ Features = npt.NDArray[np.float32]
 BUNDLED = Path(__file__).resolve().parent / "bundled"
 RULE_FILE, CODEBOOK_FILE = "tokenizer.json", "codebook.safetensors"
 
+Method = Literal["rate", "peaks", "released"]
+
 
 @dataclass(frozen=True)
 class SegmentRule:
@@ -44,7 +46,7 @@ class SegmentRule:
         merge: join neighbours that carry the same unit.
     """
 
-    method: Literal["rate", "peaks", "released"] = "rate"
+    method: Method = "rate"
     rate: float = 6.25
     delta: float = 0.0028
     quantile: float = 0.75
@@ -101,6 +103,8 @@ class Tokenizer:
         *,
         device: str = "auto",
         rate: float | None = None,
+        rule: Method | None = None,
+        delta: float | None = None,
         batch_seconds: float = 120.0,
     ) -> Tokenizer:
         """Open a tokenizer.
@@ -109,22 +113,20 @@ class Tokenizer:
             name: a bundled name ("tiny") or a tokenizer artifact's folder.
             device: "auto", "cpu" or "cuda".
             rate: groups per second instead of the tokenizer's own.
+            rule: "rate" (MinSum), "peaks" or "released" instead of the tokenizer's own way of cutting.
+            delta: threshold of the "released" rule instead of the tokenizer's own.
             batch_seconds: see the class.
 
         Raises:
             FormatError: no such tokenizer, or a damaged one.
-            InputError: a rate that is not above zero.
+            InputError: a rate or delta that is not above zero, or an unknown rule.
         """
         artifact = open_artifact(_resolve(name), "tokenizer")
-        rule = read_rule(artifact)
-        if rate is not None:
-            if not 0 < rate < float("inf"):
-                raise InputError(f"rate {rate}: groups per second must be above 0 and finite")
-            method = "rate" if rule.method == "released" else rule.method
-            rule = build(SegmentRule, {**vars(rule), "method": method, "rate": float(rate)})
+        own = read_rule(artifact)
+        changed = _change_rule(own, rate, rule, delta)
         encoder = load_encoder(artifact.path, device=device)
         codebook = Codebook.load(artifact.file(CODEBOOK_FILE))
-        return cls(encoder, codebook, rule, batch_seconds=batch_seconds, digest=artifact.digest)
+        return cls(encoder, codebook, changed, batch_seconds=batch_seconds, digest=artifact.digest)
 
     @property
     def num_units(self) -> int | None:
@@ -186,6 +188,24 @@ class Tokenizer:
     def pool(self, features: Features, boundaries: npt.NDArray[np.int32]) -> Features:
         """(num_segments, dim) mean of each segment, as the rule pools."""
         return pool_segments(features, boundaries[:-1], boundaries[1:], drop_edges=self.rule.drop_edges)
+
+
+def _change_rule(own: SegmentRule, rate: float | None, method: Method | None, delta: float | None) -> SegmentRule:
+    """A tokenizer's rule with what the caller wants otherwise; a rate turns the released rule into MinSum's."""
+    if method is not None and method not in get_args(Method):
+        raise InputError(f"rule {method!r}: choose one of {', '.join(get_args(Method))}")
+    if rate is not None and not 0 < rate < float("inf"):
+        raise InputError(f"rate {rate}: groups per second must be above 0 and finite")
+    if delta is not None and not 0 < delta < float("inf"):
+        raise InputError(f"delta {delta}: the threshold must be above 0 and finite")
+    if method is None:
+        method = "rate" if own.method == "released" and rate is not None else own.method
+    return replace(
+        own,
+        method=method,
+        rate=own.rate if rate is None else float(rate),
+        delta=own.delta if delta is None else float(delta),
+    )
 
 
 def read_rule(artifact: Artifact) -> SegmentRule:

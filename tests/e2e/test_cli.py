@@ -665,18 +665,3 @@ def test_recordings_of_other_rates_and_channels(run: Run, tokenizer_folder: Path
     soundfile.write(tmp_path / "stereo.ogg", stereo, 44_100)
     (record,) = run("tokenize", tmp_path / "stereo.ogg", "--model", tokenizer_folder).records
     assert (record["sample_rate"], record["num_frames"]) == (16_000, 49)
-
-
-# The bundled model and recording
-
-
-def test_bundled_tokenizer_hears_syllables_in_the_bundled_recording(run: Run) -> None:
-    sample = SOURCE / "syllablelm" / "bundled" / "sample.flac"
-    (record,) = run("tokenize", sample).records
-    assert record["id"] == "sample"
-    assert record["num_frames"] == 349
-    assert len(set(record["unit"])) > 10
-    reference = sample.with_name("sample.alignments.jsonl")
-    ended = run("evaluate", "boundaries", sample, "--alignments", reference, "--model", "tiny", "--baselines", "even")
-    tiny, even = ended.result["rows"]
-    assert tiny["f1@50"] > even["f1@50"] + 0.15

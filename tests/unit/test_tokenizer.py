@@ -181,6 +181,21 @@ class TestLoad:
         assert tok.rule == SegmentRule("rate", rate=10.0, drop_edges=False)
         assert len(tok.encode(CLIPS[2])) == 19
 
+    def test_another_rule(self, tmp_path):
+        path = saved(tmp_path)
+        peaks = Tokenizer.load(path, device="cpu", rule="peaks", rate=4.0)
+        assert (peaks.rule.method, peaks.rule.rate) == ("peaks", 4.0)
+        released = Tokenizer.load(path, device="cpu", rule="released", delta=0.01)
+        assert (released.rule.method, released.rule.delta) == ("released", 0.01)
+        with pytest.raises(InputError, match="rule 'fast': choose one of rate, peaks, released"):
+            Tokenizer.load(path, rule="fast")  # type: ignore[arg-type]
+        with pytest.raises(InputError, match="delta 0: the threshold must be above 0"):
+            Tokenizer.load(path, rule="released", delta=0)
+
+    def test_peaks_are_at_most_as_many_as_asked(self):
+        seg = tokenizer(SegmentRule("peaks", rate=5.0)).encode(CLIPS[2])
+        assert 1 < len(seg) <= round(5.0 * seg.num_frames / 50)
+
     @pytest.mark.parametrize("rate", [0, -1.0, float("nan"), float("inf")])
     def test_unusable_rates(self, tmp_path, rate):
         with pytest.raises(InputError, match="groups per second must be above 0"):

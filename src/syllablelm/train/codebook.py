@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -26,11 +26,13 @@ class CodebookConfig:
     Args:
         units: size of the final vocabulary (2,048 at 8.33 Hz, 8,192 at 6.25 Hz, 16,384 at 5 Hz in the paper).
         centres: k-means clusters before agglomeration; 0 takes twice the units.
+        kmeans: algorithm; "auto" depends on the size and on whether faiss is installed.
         rule: how segments are cut and pooled, here and later in the tokenizer.
     """
 
     units: int = 2048
     centres: int = 0
+    kmeans: Literal["auto", "minibatch", "lloyd", "faiss"] = "auto"
     rule: SegmentRule = field(default_factory=SegmentRule)
 
 
@@ -54,7 +56,9 @@ def train_codebook(
         for _, feats in iterate_features(store, tokenizer.encoder, label="codebook"):
             vectors.append(tokenizer.pool(feats, config.rule.boundaries(feats)))
         pooled = np.concatenate(vectors)
-        codebook = fit_codebook(pooled, config.units, num_centres=config.centres or None, seed=seed)
+        codebook = fit_codebook(
+            pooled, config.units, num_centres=config.centres or None, seed=seed, method=config.kmeans
+        )
         codebook.save(folder / CODEBOOK_FILE)
         (folder / RULE_FILE).write_text(json.dumps(asdict(config.rule), indent=2) + "\n", encoding="utf-8")
         save_encoder(tokenizer.encoder, folder)

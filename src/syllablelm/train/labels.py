@@ -30,12 +30,15 @@ class LabelsConfig:
         layer: of the encoder.
         num_labels: clusters (100 in the paper's iteration 1, 500 in iteration 2).
         fit_frames: frames drawn at random to fit k-means.
+        kmeans: algorithm; "auto" depends on the size and on whether faiss is installed, so a recipe that must give
+            the same labels everywhere names one.
     """
 
     source: Literal["mfcc", "encoder"] = "mfcc"
     layer: int = 6
     num_labels: int = 100
     fit_frames: int = 200_000
+    kmeans: Literal["auto", "minibatch", "lloyd", "faiss"] = "auto"
 
 
 def make_labels(
@@ -62,7 +65,7 @@ def make_labels(
         total = sum(len(f) for f in feats.values())
         keep = min(1.0, config.fit_frames / max(total, 1))
         sample = np.concatenate([f[rng.random(len(f)) < keep] for f in feats.values()]).astype(np.float32)
-        centres = fit_kmeans(sample, config.num_labels, seed=seed)
+        centres = fit_kmeans(sample, config.num_labels, seed=seed, method=config.kmeans)
         codebook = Codebook(centres, np.arange(len(centres), dtype=np.int32), standardize=False)
         labels = {manifest[i].id: codebook.assign(f.astype(np.float32)).astype(np.int16) for i, f in feats.items()}
         counts = np.bincount(np.concatenate(list(labels.values())), minlength=config.num_labels)
