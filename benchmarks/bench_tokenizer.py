@@ -23,7 +23,7 @@ from syllablelm.encoders.hub import HubEncoder
 from syllablelm.quantize import Codebook
 from syllablelm.tokenizer import BUNDLED, SegmentRule
 
-STAGES = ("convolutions", "transformer", "MinSum", "pooling and units", "the rest")
+STAGES = ("convolutions", "transformer", "segmentation", "pooling and units", "the rest")
 
 
 def open_tokenizer(name: str | None) -> tuple[Tokenizer, str]:
@@ -83,7 +83,7 @@ def main() -> None:
     watch.watch(tokenizer.encoder, "convolve", "convolutions")
     watch.watch(tokenizer.encoder, "project", "transformer")
     watch.watch(tokenizer.encoder, "transform", "transformer")
-    watch.watch(tokenizer.rule, "boundaries", "MinSum")
+    watch.watch(tokenizer.rule, "boundaries", "segmentation")
     watch.watch(tokenizer, "pool", "pooling and units")
     if tokenizer.codebook is not None:
         watch.watch(tokenizer.codebook, "assign", "pooling and units")
