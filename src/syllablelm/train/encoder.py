@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from syllablelm.artifact import Artifact
+from syllablelm.artifact import Artifact, fingerprint
 from syllablelm.corpus import Manifest
 from syllablelm.encoders.hub import load_encoder, pad_waveforms
 from syllablelm.encoders.masked_prediction import EncoderShape, MaskedPredictor
@@ -21,7 +21,7 @@ from syllablelm.errors import InputError
 from syllablelm.train.data import Crop, CropPlan, WaveformStore
 from syllablelm.train.labels import read_labels
 from syllablelm.train.loop import Batch, LoopConfig, run_loop
-from syllablelm.train.stage import manifest_digest, run_stage, stage_fingerprint
+from syllablelm.train.stage import manifest_digest, run_stage
 
 IGNORED = -1
 
@@ -170,7 +170,7 @@ def train_encoder(
         if config.start == "previous" and previous is not None:
             model.encoder.load_state_dict(load_encoder(previous.path, device="cpu").state_dict())
         task = MaskedPredictionTask(model, store, by_id, config, seed)
-        identity = stage_fingerprint("encoder", config, seed, parents)
+        identity = fingerprint("encoder", config, seed, parents)
         metrics.update(
             run_loop(task, config.loop, scratch, seed=seed, fingerprint=identity, device=device, label="encoder")
         )

@@ -23,6 +23,7 @@ from typing import Any, Literal, Protocol
 import torch
 from torch import Tensor, nn
 
+from syllablelm.artifact import LOG
 from syllablelm.encoders.device import pick_device
 from syllablelm.errors import FormatError, InputError
 from syllablelm.progress import ProgressBar
@@ -181,7 +182,7 @@ class RunLog:
 
     def __init__(self, folder: Path, first_step: int) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        self.path = folder / "log.jsonl"
+        self.path = folder / LOG
         kept = []
         if self.path.exists():
             # Lines logged after the last checkpoint will be logged again by the resumed run.
@@ -209,7 +210,7 @@ class RunLog:
 
 def read_log(folder: Path) -> list[dict[str, float]]:
     """The logged lines of a run."""
-    path = folder / "log.jsonl"
+    path = folder / LOG
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.exists() else []
 
 

@@ -14,7 +14,6 @@ from syllablelm.artifact import (
     digest_files,
     digest_json,
     find_finished,
-    fingerprint,
     new_artifact,
     open_artifact,
 )
@@ -69,8 +68,3 @@ def external_encoder(name: str) -> Artifact:
     folder = Path(name)
     identity = digest_json(digest_files(folder) if folder.is_dir() else name)
     return Artifact(folder, "encoder", identity, identity)
-
-
-def stage_fingerprint(kind: str, config: Any, seed: int, parents: Mapping[str, str]) -> str:
-    """The identity that a stage's checkpoint carries."""
-    return fingerprint(kind, config, seed, parents)

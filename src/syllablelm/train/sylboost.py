@@ -12,7 +12,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from syllablelm.artifact import Artifact
+from syllablelm.artifact import Artifact, fingerprint
 from syllablelm.corpus import Manifest
 from syllablelm.encoders.hub import HubEncoder, frame_mask, load_encoder, pad_waveforms, save_encoder
 from syllablelm.errors import FormatError
@@ -22,7 +22,7 @@ from syllablelm.train.bootstrap import read_boundaries
 from syllablelm.train.data import CropPlan, WaveformStore
 from syllablelm.train.features import iterate_features
 from syllablelm.train.loop import Batch, LoopConfig, run_loop
-from syllablelm.train.stage import manifest_digest, run_stage, stage_fingerprint
+from syllablelm.train.stage import manifest_digest, run_stage
 
 
 @dataclass(frozen=True)
@@ -175,7 +175,7 @@ def train_sylboost(
         student = load_encoder(start.path, config.layer, device="cpu")
         if not config.train_cnn:
             freeze_extractor(student)
-        identity = stage_fingerprint("encoder", config, seed, parents)
+        identity = fingerprint("encoder", config, seed, parents)
         task = SylBoostTask(student, store, targets, config, seed)
         metrics.update(
             run_loop(task, config.loop, scratch, seed=seed, fingerprint=identity, device=device, label="sylboost")

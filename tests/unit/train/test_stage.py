@@ -5,12 +5,12 @@ from dataclasses import dataclass
 import pytest
 
 from small import SHAPE, small_corpus
-from syllablelm.artifact import open_artifact
+from syllablelm.artifact import fingerprint, open_artifact
 from syllablelm.corpus import Manifest
 from syllablelm.encoders.hub import HubEncoder, save_encoder
 from syllablelm.errors import InputError
 from syllablelm.manifest import Recording
-from syllablelm.train.stage import external_encoder, manifest_digest, run_stage, stage_fingerprint
+from syllablelm.train.stage import external_encoder, manifest_digest, run_stage
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ def test_makes_a_whole_artifact(tmp_path):
     assert names(artifact.path) == {"artifact.json", "config.toml", "log.jsonl", "payload.txt"}
     assert artifact == open_artifact(tmp_path / "deep" / "out", "labels")
     assert artifact.metrics == {"loss": 0.5} and artifact.record["parents"] == {"corpus": "c"}
-    assert artifact.fingerprint == stage_fingerprint("labels", Config(), 0, {"corpus": "c"})
+    assert artifact.fingerprint == fingerprint("labels", Config(), 0, {"corpus": "c"})
 
 
 def test_a_finished_stage_is_skipped(tmp_path, capsys):
