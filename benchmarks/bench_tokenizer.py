@@ -21,7 +21,8 @@ from bench_losspred import TINY
 from syllablelm import Tokenizer, load_audio
 from syllablelm.encoders.hub import HubEncoder
 from syllablelm.quantize import Codebook
-from syllablelm.tokenizer import BUNDLED, SegmentRule
+from syllablelm.rule import SegmentRule
+from syllablelm.tokenizer import BUNDLED
 
 STAGES = ("convolutions", "transformer", "segmentation", "pooling and units", "the rest")
 

@@ -29,7 +29,8 @@ def tokenizer_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from small import small_predictor
     from syllablelm.artifact import new_artifact
     from syllablelm.quantize import Codebook
-    from syllablelm.tokenizer import CODEBOOK_FILE, RULE_FILE, SegmentRule
+    from syllablelm.rule import RULE_FILE, SegmentRule
+    from syllablelm.tokenizer import CODEBOOK_FILE
 
     rule = SegmentRule(rate=5.0)
     centres = np.random.default_rng(0).standard_normal((24, 32)).astype(np.float32)

@@ -2,75 +2,26 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal, get_args, overload
+from typing import overload
 
 import numpy as np
 import numpy.typing as npt
 
-from syllablelm.artifact import Artifact, open_artifact
+from syllablelm.artifact import open_artifact
 from syllablelm.audio import check_waveform
-from syllablelm.config import build
 from syllablelm.corpus import batches_by_seconds
 from syllablelm.encoders.hub import HubEncoder, load_encoder
-from syllablelm.errors import FormatError, InputError
+from syllablelm.errors import FormatError
 from syllablelm.quantize import Codebook, pool_segments
-from syllablelm.segment import minsum, minsum_dynamic
-from syllablelm.segment.combined import peak_boundaries
-from syllablelm.segmenters import count_groups
+from syllablelm.rule import RULE_FILE, Method, SegmentRule, change_rule, read_rule
 from syllablelm.types import Segmentation
 
 Waveform = npt.NDArray[np.float32]
 Features = npt.NDArray[np.float32]
 BUNDLED = Path(__file__).resolve().parent / "bundled"
-RULE_FILE, CODEBOOK_FILE = "tokenizer.json", "codebook.safetensors"
-
-Method = Literal["rate", "peaks", "released"]
-
-
-@dataclass(frozen=True)
-class SegmentRule:
-    """How features become segments and vectors.
-
-    Args:
-        method: "rate" cuts exactly round(rate x seconds) groups by MinSum (Eq. 4); "peaks" cuts at most so many where
-            the features change most; "released" chooses the count from the data by the rule of the published
-            inference code.
-        rate: groups per second, for "rate" and "peaks".
-        delta, quantile: of "released"; delta is tied to the scale of one checkpoint's features.
-        min_length, max_length: of a group, in frames.
-        drop_edges: leave the first and last frame of a group out of its mean.
-        merge: join neighbours that carry the same unit.
-    """
-
-    method: Method = "rate"
-    rate: float = 6.25
-    delta: float = 0.0028
-    quantile: float = 0.75
-    min_length: int = 1
-    max_length: int = 50
-    drop_edges: bool = True
-    merge: bool = False
-
-    def boundaries(self, features: Features) -> npt.NDArray[np.int32]:
-        """Boundaries [0, ..., T] of one recording's features (T, D)."""
-        if self.method == "released":
-            cuts = minsum_dynamic(
-                features, self.delta, quantile=self.quantile, min_length=self.min_length, max_length=self.max_length
-            )
-        elif self.method == "peaks":
-            cuts = peak_boundaries(features, count_groups(len(features), self.rate, len(features)))
-        else:
-            count = count_groups(len(features), self.rate, self.max_length)
-            cuts = minsum(features, count, min_length=self._shortest(len(features), count), max_length=self.max_length)
-        return np.asarray(cuts, dtype=np.int32)
-
-    def _shortest(self, num_frames: int, count: int) -> int:
-        # A very short clip may not hold its groups at the wanted shortest length.
-        return max(1, min(self.min_length, num_frames // max(count, 1)))
+CODEBOOK_FILE = "codebook.safetensors"
 
 
 class Tokenizer:
@@ -123,7 +74,7 @@ class Tokenizer:
         """
         artifact = open_artifact(_resolve(name), "tokenizer")
         own = read_rule(artifact)
-        changed = _change_rule(own, rate, rule, delta)
+        changed = change_rule(own, rate, rule, delta)
         encoder = load_encoder(artifact.path, device=device)
         codebook = Codebook.load(artifact.file(CODEBOOK_FILE))
         return cls(encoder, codebook, changed, batch_seconds=batch_seconds, digest=artifact.digest)
@@ -188,36 +139,6 @@ class Tokenizer:
     def pool(self, features: Features, boundaries: npt.NDArray[np.int32]) -> Features:
         """(num_segments, dim) mean of each segment, as the rule pools."""
         return pool_segments(features, boundaries[:-1], boundaries[1:], drop_edges=self.rule.drop_edges)
-
-
-def _change_rule(own: SegmentRule, rate: float | None, method: Method | None, delta: float | None) -> SegmentRule:
-    """A tokenizer's rule with what the caller wants otherwise; a rate turns the released rule into MinSum's."""
-    if method is not None and method not in get_args(Method):
-        raise InputError(f"rule {method!r}: choose one of {', '.join(get_args(Method))}")
-    if rate is not None and not 0 < rate < float("inf"):
-        raise InputError(f"rate {rate}: groups per second must be above 0 and finite")
-    if delta is not None and not 0 < delta < float("inf"):
-        raise InputError(f"delta {delta}: the threshold must be above 0 and finite")
-    if method is None:
-        method = "rate" if own.method == "released" and rate is not None else own.method
-    return replace(
-        own,
-        method=method,
-        rate=own.rate if rate is None else float(rate),
-        delta=own.delta if delta is None else float(delta),
-    )
-
-
-def read_rule(artifact: Artifact) -> SegmentRule:
-    """The segmentation rule of a tokenizer artifact."""
-    path = artifact.file(RULE_FILE)
-    try:
-        table = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise FormatError(f"{path}: not JSON ({error})") from None
-    if not isinstance(table, dict):
-        raise FormatError(f"{path}: not a JSON object of rule settings")
-    return build(SegmentRule, table, str(path))
 
 
 def _resolve(name: str | Path) -> Path:

@@ -17,6 +17,8 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"alignment", "audio", "corpus", "manifest", "speech_engines", "syllables", "synthesis", "vad"}),
     frozenset({"encoders", "quantize", "segment"}),
     frozenset({"plot", "segmenters"}),
+    frozenset({"rule"}),
+    frozenset({"released"}),
     frozenset({"tokenizer"}),
     frozenset({"evaluate", "train"}),
     frozenset({"cli"}),

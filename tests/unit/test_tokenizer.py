@@ -15,8 +15,9 @@ from syllablelm.artifact import new_artifact
 from syllablelm.encoders.hub import HubEncoder, save_encoder
 from syllablelm.errors import AudioError, FormatError, InputError
 from syllablelm.quantize import Codebook, pool_segments
+from syllablelm.rule import RULE_FILE, SegmentRule
 from syllablelm.segment import minsum, minsum_dynamic
-from syllablelm.tokenizer import CODEBOOK_FILE, RULE_FILE, SegmentRule
+from syllablelm.tokenizer import CODEBOOK_FILE
 
 CLIPS = [noise(n, seed) for seed, n in enumerate([16_000, 399, 30_000, 400, 5_000, 720, 16_000])]
 

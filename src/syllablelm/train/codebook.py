@@ -13,7 +13,8 @@ from syllablelm.artifact import Artifact
 from syllablelm.corpus import Manifest
 from syllablelm.encoders.hub import load_encoder, save_encoder
 from syllablelm.quantize import fit_codebook
-from syllablelm.tokenizer import CODEBOOK_FILE, RULE_FILE, SegmentRule, Tokenizer
+from syllablelm.rule import RULE_FILE, SegmentRule
+from syllablelm.tokenizer import CODEBOOK_FILE, Tokenizer
 from syllablelm.train.data import WaveformStore
 from syllablelm.train.features import iterate_features
 from syllablelm.train.stage import manifest_digest, run_stage

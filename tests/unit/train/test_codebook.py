@@ -10,7 +10,7 @@ from syllablelm import Tokenizer
 from syllablelm.artifact import new_artifact, open_artifact
 from syllablelm.errors import InputError
 from syllablelm.quantize import Codebook
-from syllablelm.tokenizer import SegmentRule
+from syllablelm.rule import SegmentRule
 from syllablelm.train.codebook import CodebookConfig, train_codebook
 from syllablelm.train.data import WaveformStore
 
