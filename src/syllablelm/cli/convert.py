@@ -1,0 +1,89 @@
+"""``convert``: units and released tokenizers to and from the formats of other programs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+
+from syllablelm.cli.common import note, plural, print_json
+from syllablelm.errors import InputError
+
+# As in `syllablelm.formats`, which is not imported here because it loads numpy; and the two forms of a tokenizer.
+Format = Literal[
+    "jsonl",
+    "parquet",
+    "textgrid",
+    "slamkit",
+    "slamkit-tokens",
+    "textless",
+    "textless-lines",
+    "gslm",
+    "sdhubert",
+    "tokenizer",
+    "released",
+]
+TOKENIZERS = ("tokenizer", "released")
+
+
+def convert(
+    source: Annotated[
+        Path, typer.Argument(metavar="IN", help="A file or folder of units, a tokenizer's folder, or SylBoost_*.pth.")
+    ],
+    to: Annotated[Format, typer.Option("--to", help="What to write.")],
+    out: Annotated[
+        Path,
+        typer.Option("--out", metavar="PATH", help="File, folder (textgrid, sdhubert) or prefix (textless-lines)."),
+    ],
+    source_format: Annotated[
+        Format | None, typer.Option("--from", help="What IN is; default by its suffix and its first line.")
+    ] = None,
+    hop: Annotated[
+        int | None,
+        typer.Option("--hop", metavar="SAMPLES", help="Of a frame, where IN does not say (320 at 16 kHz: 50 Hz)."),
+    ] = None,
+    sample_rate: Annotated[
+        int, typer.Option("--sample-rate", metavar="HZ", help="Of the samples, where IN does not say.")
+    ] = 16_000,
+    gap_unit: Annotated[
+        int | None,
+        typer.Option("--gap-unit", metavar="N", help="Unit that stands for a gap in formats without gaps."),
+    ] = None,
+    unit_frames: Annotated[
+        int | None,
+        typer.Option("--unit-frames", metavar="N", help="Frames of every unit, where IN has no durations."),
+    ] = None,
+    merge_repeats: Annotated[
+        bool, typer.Option("--merge-repeats", help="Join segments that touch and carry the same unit.")
+    ] = False,
+    delta: Annotated[
+        float | None,
+        typer.Option("--delta", help="Threshold of a released tokenizer; default that of the rate in its name."),
+    ] = None,
+) -> None:
+    """Convert units, or a tokenizer, to and from the formats of other programs.
+
+    Nothing is lost in silence: what a format cannot hold is an error, or named when done.
+    """
+    if to in TOKENIZERS or source_format in TOKENIZERS:
+        if merge_repeats or {hop, gap_unit, unit_frames} != {None}:
+            raise InputError("--hop, --gap-unit, --unit-frames and --merge-repeats are for units, not for tokenizers")
+        from syllablelm.convert.checkpoints import convert_tokenizer
+
+        result = convert_tokenizer(source, out, to=to, format=source_format, delta=delta)
+        _report(result, out, plural(result["units"], "unit"))
+        return
+    if delta is not None:
+        raise InputError("--delta is for released tokenizers, not for units")
+    from syllablelm.convert import convert_units
+    from syllablelm.formats import Unsaid
+
+    unsaid = Unsaid(hop=hop, sample_rate=sample_rate, gap_unit=gap_unit, unit_frames=unit_frames)
+    result = convert_units(source, out, to=to, format=source_format, unsaid=unsaid, merge_repeats=merge_repeats)
+    _report(result, out, f"{plural(result['recordings'], 'recording')}, {plural(result['segments'], 'segment')}")
+
+
+def _report(result: dict[str, Any], out: Path, counts: str) -> None:
+    print_json({**result, "out": str(out)})
+    note(counts + (f"; {result['to']} does not hold: {', '.join(result['loses'])}" if result["loses"] else ""))

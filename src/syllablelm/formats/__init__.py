@@ -1,0 +1,182 @@
+"""Units on disk: what an encoded recording looks like in our formats and in those of other programs.
+
+`FORMATS` is the registry: one module per format, each with a reader and a writer. JSONL and Parquet are ours and
+exact; every other one loses something, which its `Format.loses` names. A writer refuses a recording that its format
+would change in any other way (gaps, several frame grids).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Any
+
+from syllablelm.errors import FormatError, InputError
+from syllablelm.formats.files import atomic_path, find_files
+from syllablelm.formats.form import Entry, Format, Unsaid
+from syllablelm.formats.gslm import GSLM
+from syllablelm.formats.parquet import PARQUET
+from syllablelm.formats.record import JSONL, KEYS, from_record, to_record
+from syllablelm.formats.sdhubert import SDHUBERT
+from syllablelm.formats.slamkit import SLAMKIT, SLAMKIT_TOKENS
+from syllablelm.formats.textgrid import TEXTGRID
+from syllablelm.formats.textless import TEXTLESS, TEXTLESS_LINES
+from syllablelm.formats.writer import RecordWriter
+from syllablelm.types import Segmentation
+
+__all__ = [
+    "FORMATS",
+    "KEYS",
+    "Entry",
+    "Format",
+    "RecordWriter",
+    "Unsaid",
+    "atomic_path",
+    "detect_format",
+    "from_record",
+    "open_writer",
+    "read_entries",
+    "read_segmentations",
+    "to_record",
+]
+
+FORMATS: dict[str, Format] = {
+    format.name: format
+    for format in (
+        JSONL,
+        PARQUET,
+        TEXTGRID,
+        SLAMKIT,
+        SLAMKIT_TOKENS,
+        TEXTLESS,
+        TEXTLESS_LINES,
+        GSLM,
+        SDHUBERT,
+    )
+}
+# What `read_segmentations` takes: the formats of `tokenize` that can be read without being told anything.
+_OWN = ("jsonl", "parquet", "textgrid")
+
+
+def get_format(name: str) -> Format:
+    """A format by its name.
+
+    Raises:
+        InputError: there is none of this name.
+    """
+    if name not in FORMATS:
+        raise InputError(f"unknown format {name!r}: choose one of {', '.join(FORMATS)}")
+    return FORMATS[name]
+
+
+def detect_format(path: str | Path) -> str:
+    """Name of the format of a file, or of a folder's files, by suffix and, for jsonl, by the first record's keys.
+
+    Raises:
+        FormatError: missing, or nothing that a format of the registry looks like.
+    """
+    path = Path(path)
+    suffixes = {suffix: None for format in FORMATS.values() for suffix in format.suffixes}
+    files = find_files(path, tuple(suffixes)) if path.is_dir() else [path]
+    if not files[0].is_file():
+        raise FormatError(f"{path}: there is no such file or folder")
+    if len({file.suffix for file in files}) != 1:
+        # One recording is two files there, and .npy may lie beside .npz.
+        for format in (TEXTLESS_LINES, SDHUBERT):
+            if {file.suffix for file in files} <= set(format.suffixes):
+                return format.name
+        raise FormatError(f"{path}: holds files of several formats; name one file, or say the format")
+    candidates = [format for format in FORMATS.values() if files[0].suffix in format.suffixes]
+    if candidates and all(format.keys for format in candidates):
+        found = _first_keys(files[0])
+        candidates = [format for format in candidates if format.keys <= found]
+        if not candidates:
+            raise FormatError(f"{files[0]}: its first record has none of the known sets of keys; say the format")
+    if not candidates:
+        raise FormatError(f"{files[0]}: cannot tell the format by this name; say it: {', '.join(FORMATS)}")
+    return candidates[0].name
+
+
+def _first_keys(file: Path) -> set[str]:
+    """Keys of the first record of a jsonl; an empty file is taken for one of ours, in which every key is."""
+    with open(file, encoding="utf-8", errors="replace") as stream:
+        line = next((line for line in stream if line.strip()), None)
+    if line is None:
+        return set(KEYS)
+    try:
+        value = json.loads(line)
+    except (ValueError, RecursionError):
+        raise FormatError(f"{file}: its first line is not JSON; say the format") from None
+    return set(value) if isinstance(value, dict) else set()
+
+
+def open_writer(target: str | Path | IO[Any], format: str = "jsonl", unsaid: Unsaid | None = None) -> RecordWriter:
+    """Open a writer of records; use it as a context manager and call `write(id, path, segmentation)`.
+
+    Args:
+        target: a file name (a folder for textgrid and sdhubert, a prefix for textless-lines), or a stream: binary for
+            parquet, text for the other formats that write one file.
+        format: a name of the registry.
+        unsaid: the unit that stands for gaps, for formats without gaps.
+
+    Raises:
+        InputError: unknown format, or a target that the format cannot write to.
+        MissingDependencyError: the package the format needs is not installed.
+    """
+    return get_format(format).writer(target, unsaid or Unsaid())
+
+
+def read_entries(path: str | Path, format: str, unsaid: Unsaid | None = None) -> Iterator[Entry]:
+    """Read a file, or a folder of files, one recording at a time.
+
+    Args:
+        path: file or folder.
+        format: a name of the registry.
+        unsaid: what the format leaves out and must be told.
+
+    Raises:
+        InputError: unknown format, or one that needs to be told something.
+        FormatError: missing, damaged, of another kind, or with an id twice; the message names file and line.
+        MissingDependencyError: the package the format needs is not installed.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise FormatError(f"{path}: there is no such file or folder")
+    seen: set[str] = set()
+    for entry in get_format(format).read(path, unsaid or Unsaid()):
+        if entry.id in seen:
+            raise FormatError(f"{entry.place}: record {entry.id!r} appears twice")
+        seen.add(entry.id)
+        yield entry
+
+
+def read_segmentations(path: str | Path, *, hop: int = 320, sample_rate: int = 16_000) -> dict[str, Segmentation]:
+    """Read a .jsonl, .parquet or .TextGrid file that `open_writer` wrote, or a folder of such files.
+
+    Args:
+        path: a file, or a folder of files of one of these kinds.
+        hop: samples per frame, for TextGrid, which does not say.
+        sample_rate: samples per second, for TextGrid.
+
+    Returns:
+        Segmentations by id, in the order of the files.
+
+    Raises:
+        FormatError: missing, damaged, of another kind, or with an id twice; the message names file and record.
+        MissingDependencyError: the package the format needs is not installed.
+    """
+    path = Path(path)
+    suffixes = {FORMATS[name].suffixes[0]: name for name in _OWN}
+    if not path.exists():
+        raise FormatError(f"{path}: there is no such file or folder")
+    kinds = {file.suffix for file in (path.rglob("*") if path.is_dir() else [path])}
+    if path.is_dir():
+        kinds &= set(suffixes)
+    if len(kinds) != 1:
+        raise FormatError(f"{path}: a folder with .jsonl, .parquet or .TextGrid files of one kind is needed")
+    suffix = kinds.pop()
+    if suffix not in suffixes:
+        raise FormatError(f"{path}: cannot tell the format by this name: use .jsonl, .parquet or .TextGrid")
+    entries = read_entries(path, suffixes[suffix], Unsaid(hop=hop, sample_rate=sample_rate))
+    return {entry.id: entry.segmentation for entry in entries}

@@ -1,0 +1,75 @@
+"""Parquet: the records of `tokenize` as columns, exact."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from syllablelm.errors import FormatError, MissingDependencyError
+from syllablelm.formats.files import find_files
+from syllablelm.formats.form import Entry, Format, Unsaid
+from syllablelm.formats.record import KEYS, entry_of, to_record
+from syllablelm.formats.writer import RecordWriter
+from syllablelm.types import Segmentation
+
+ROWS_PER_GROUP = 1024
+
+
+class _Writer(RecordWriter):
+    name = "parquet"
+    binary = True
+
+    def _open(self, stack: ExitStack) -> None:
+        pyarrow, parquet = _import_pyarrow()
+        super()._open(stack)
+        integers = pyarrow.list_(pyarrow.int32())
+        kinds = {"id": pyarrow.string(), "path": pyarrow.string(), "unit": integers, "start": integers, "end": integers}
+        self._schema = pyarrow.schema([(key, kinds.get(key, pyarrow.int32())) for key in KEYS])
+        self._to_table = pyarrow.Table.from_pylist
+        self._rows: list[dict[str, Any]] = []
+        self._writer = stack.enter_context(parquet.ParquetWriter(self._stream, self._schema))
+        # Runs before the writer above is closed.
+        stack.push(lambda kind, error, trace: self._flush() if kind is None else None)
+
+    def _write(self, id: str, path: str | Path, segmentation: Segmentation) -> None:
+        self._rows.append(to_record(id, path, segmentation))
+        if len(self._rows) >= ROWS_PER_GROUP:
+            self._flush()
+
+    def _flush(self) -> None:
+        if self._rows:
+            self._writer.write_table(self._to_table(self._rows, schema=self._schema))
+            self._rows = []
+
+
+def _read(path: Path, unsaid: Unsaid) -> Iterator[Entry]:
+    for file in find_files(path, PARQUET.suffixes):
+        for record in _records(file):
+            yield entry_of(str(file), record)
+
+
+def _records(file: Path) -> Iterator[dict[str, Any]]:
+    pyarrow, parquet = _import_pyarrow()
+    try:
+        with parquet.ParquetFile(file) as table:
+            missing = [key for key in KEYS if key not in table.schema_arrow.names]
+            if missing:
+                raise FormatError(f"{file}: missing columns {', '.join(missing)}")
+            for batch in table.iter_batches(columns=list(KEYS)):
+                yield from batch.to_pylist()
+    except (pyarrow.ArrowException, OSError) as error:
+        raise FormatError(f"{file}: not a readable Parquet file ({error})") from error
+
+
+def _import_pyarrow() -> tuple[Any, Any]:
+    try:
+        import pyarrow
+        from pyarrow import parquet
+    except ImportError as error:
+        raise MissingDependencyError("the parquet format needs pyarrow: pip install pyarrow") from error
+    return pyarrow, parquet
+
+
+PARQUET = Format("parquet", (".parquet",), _read, _Writer)

@@ -1,0 +1,109 @@
+"""SD-HuBERT (github.com/cheoljun95/sdhubert): segments of each recording in a numpy file.
+
+Its `extract_segments.py` saves a pickled dictionary {"segments", "features", "length", "segment_features"} under .npy.
+Unpickling runs whatever code a file holds, so such files are refused here; they are saved anew by
+
+    d = numpy.load("a.npy", allow_pickle=True)[()]
+    numpy.savez("a.npz", segments=d["segments"], length=d["length"])
+
+Read are that .npz (optionally with "units"), and a .npy of the segments alone, (num_segments, 2). Integers are frames,
+as its newer versions save them, fractions are seconds, as those of the paper's time did; it has 50 frames per second.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from zipfile import BadZipFile
+
+import numpy as np
+
+from syllablelm.errors import FormatError, InputError
+from syllablelm.formats.files import find_files, id_below
+from syllablelm.formats.form import Entry, Format, Unsaid
+from syllablelm.formats.times import whole_frames
+from syllablelm.formats.writer import FolderWriter
+from syllablelm.types import Segmentation
+
+FRAMES_PER_SECOND = 50
+_HOP = 320
+
+
+class _Writer(FolderWriter):
+    name = "sdhubert"
+    suffix = ".npz"
+    keeps_grid = False
+
+    def _write_file(self, file: Path, id: str, segmentation: Segmentation) -> None:
+        if segmentation.hop * FRAMES_PER_SECOND != segmentation.sample_rate:
+            rate = segmentation.sample_rate / segmentation.hop
+            raise InputError(f"{id}: SD-HuBERT's files have 50 frames per second, not {rate:g}")
+        arrays: dict[str, Any] = {
+            "segments": np.stack([segmentation.start, segmentation.end], axis=1),
+            "length": np.int64(segmentation.num_frames),
+        }
+        if segmentation.unit is not None:
+            arrays["units"] = segmentation.unit
+        np.savez(file, **arrays)
+
+
+def _read(path: Path, unsaid: Unsaid) -> Iterator[Entry]:
+    hop = unsaid.hop or _HOP
+    for file in find_files(path, SDHUBERT.suffixes):
+        arrays = _load(file)
+        try:
+            segmentation = _segmentation(arrays, hop, unsaid.sample_rate)
+        except (InputError, FormatError) as error:
+            raise FormatError(f"{file}: {error}") from error
+        yield Entry(id_below(path, file), "", segmentation, str(file))
+
+
+def _segmentation(arrays: dict[str, Any], hop: int, sample_rate: int) -> Segmentation:
+    segments = arrays["segments"]
+    if segments.ndim != 2 or segments.shape[1] != 2 or segments.dtype.kind not in "iuf":
+        raise FormatError(
+            f"segments must be (num_segments, 2) frames or seconds, not {segments.dtype}{list(segments.shape)}"
+        )
+    if segments.dtype.kind == "f":
+        segments = whole_frames(segments, hop, sample_rate)
+    units, length = arrays.get("units"), arrays.get("length", segments.max(initial=0))
+    if length.ndim != 0 or length.dtype.kind not in "iu":
+        raise FormatError("length must be one integer, the frames of the recording")
+    for array in (segments, length, *([] if units is None else [units])):
+        if np.abs(array.astype(np.float64)).max(initial=0) >= 2**31:
+            raise FormatError("a number does not fit 31 bits")
+    return Segmentation(segments[:, 0], segments[:, 1], units, int(length), hop, sample_rate)
+
+
+def _load(file: Path) -> dict[str, Any]:
+    """The plain arrays of a file."""
+    with open(file, "rb") as stream:
+        magic = stream.read(6)
+    if magic[:4] != b"PK\x03\x04" and magic != b"\x93NUMPY":
+        raise FormatError(f"{file}: not a file of numpy arrays")
+    try:
+        loaded = np.load(file, allow_pickle=False)
+        if isinstance(loaded, np.ndarray):
+            return {"segments": loaded}
+        with loaded:
+            arrays = {key: loaded[key] for key in ("segments", "length", "units") if key in loaded.files}
+    except (ValueError, EOFError, OSError, BadZipFile) as error:
+        if "pickle" in str(error):
+            raise FormatError(
+                f"{file}: a pickled dictionary, which can hold code and is not opened; save it anew by numpy.savez("
+                "'x.npz', segments=d['segments'], length=d['length']), see docs/convert.md"
+            ) from None
+        raise FormatError(f"{file}: damaged numpy file ({error})") from None
+    if "segments" not in arrays:
+        raise FormatError(f"{file}: holds no array called 'segments'")
+    return arrays
+
+
+SDHUBERT = Format(
+    "sdhubert",
+    (".npz", ".npy"),
+    _read,
+    _Writer,
+    loses=("path", "hop and sample rate (but 50 frames per second)"),
+)

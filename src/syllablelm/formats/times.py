@@ -1,0 +1,123 @@
+"""Between segments and the ways in which other programs write times: durations, seconds."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from syllablelm.errors import FormatError, InputError
+from syllablelm.formats.form import Unsaid
+from syllablelm.types import IntArray, Segmentation
+
+# Of a frame: other programs round seconds to a few digits.
+ROUNDING = 0.1
+
+
+def to_durations(id: str, segmentation: Segmentation, gap_unit: int | None) -> tuple[IntArray, IntArray]:
+    """Cover the whole recording with units, for formats that hold units and their durations only.
+
+    Args:
+        id: for messages.
+        segmentation: with units.
+        gap_unit: the unit in the place of a gap; None where gaps are not to be filled.
+
+    Returns:
+        (N,) units and (N,) frames of each, which add up to the recording's.
+
+    Raises:
+        InputError: there is a gap and no unit for it, or that unit is one of the recording's.
+    """
+    start, end, unit = segmentation.start, segmentation.end, segmentation.unit
+    if unit is None:
+        raise InputError(f"{id}: durations need units; this segmentation has none")
+    if gap_unit is not None and np.any(unit == gap_unit):
+        raise InputError(f"{id}: unit {gap_unit} occurs, so it cannot stand for gaps: choose another --gap-unit")
+    before = np.concatenate([[0], end])
+    after = np.concatenate([start, [segmentation.num_frames]])
+    gaps = np.flatnonzero(before < after)
+    if len(gaps) and gap_unit is None:
+        raise InputError(
+            f"{id}: frames {before[gaps[0]]} to {after[gaps[0]]} belong to no segment, and this format has no gaps: "
+            "give --gap-unit N, a unit that is to stand for them"
+        )
+    # A gap lies before the segment of its index.
+    units = np.insert(unit, gaps, 0 if gap_unit is None else gap_unit)
+    lengths = np.insert(end - start, gaps, (after - before)[gaps])
+    return units.astype(np.int32), lengths.astype(np.int32)
+
+
+def from_durations(units: Sequence[int], durations: Sequence[int], hop: int, unsaid: Unsaid) -> Segmentation:
+    """Lay segments of given lengths one after the other from frame 0; those of the gap unit become gaps.
+
+    Raises:
+        FormatError: lists of different length, or numbers that are no units or durations.
+    """
+    if len(units) != len(durations):
+        raise FormatError(f"{len(units)} units but {len(durations)} durations")
+    length = np.array(durations, dtype=np.int64)
+    if len(length) and length.min() < 1:
+        place = int(np.argmin(length))
+        raise FormatError(
+            f"unit {units[place]} lasts {durations[place]} frames; remove what takes no time, such as marks of "
+            "beginning and end"
+        )
+    end = np.cumsum(length)
+    total = int(end[-1]) if len(end) else 0
+    if total >= 2**31 or (len(units) and not 0 <= min(units) <= max(units) < 2**31):
+        raise FormatError("a number does not fit 31 bits")
+    unit = np.array(units, dtype=np.int32)
+    kept = np.ones(len(unit), dtype=bool) if unsaid.gap_unit is None else unit != unsaid.gap_unit
+    return Segmentation(
+        (end - length)[kept].astype(np.int32), end[kept].astype(np.int32), unit[kept], total, hop, unsaid.sample_rate
+    )
+
+
+def int_list(record: Any, key: str) -> list[int]:
+    """A list of integers in a JSON record.
+
+    Raises:
+        FormatError: no object, the key is missing, or its value is something else.
+    """
+    values = record.get(key) if isinstance(record, dict) else None
+    if not isinstance(values, list) or not all(isinstance(x, int) and not isinstance(x, bool) for x in values):
+        raise FormatError(f"a record must be an object in which {key!r} is a list of integers")
+    if values and not -(2**31) <= min(values) <= max(values) < 2**31:
+        raise FormatError(f"{key!r} holds a number that does not fit 32 bits")
+    return values
+
+
+def parse_ints(text: str) -> list[int]:
+    """Numbers between blanks.
+
+    Raises:
+        FormatError: something else is among them.
+    """
+    words = text.split()
+    for word in words:
+        # int() also takes signs, underscores and other scripts' digits.
+        if not (word.isascii() and word.isdigit() and len(word) <= 10):
+            raise FormatError(f"{word[:20]!r} is not a unit or a count of frames")
+    return [int(word) for word in words]
+
+
+def whole_frames(seconds: npt.ArrayLike, hop: int, sample_rate: int) -> IntArray:
+    """Seconds as frames, which they must be but for the rounding of printed digits.
+
+    Raises:
+        FormatError: a time between two frames.
+    """
+    exact = np.asarray(seconds, dtype=np.float64) * (sample_rate / hop)
+    if not np.isfinite(exact).all() or np.abs(exact).max(initial=0.0) >= 2**31 - 1:
+        raise FormatError("a time that is not finite or does not fit")
+    frames = np.rint(exact)
+    off = np.abs(exact - frames)
+    if off.max(initial=0.0) > ROUNDING:
+        worst = float(np.asarray(seconds, dtype=np.float64).ravel()[int(np.argmax(off))])
+        raise FormatError(
+            f"{worst:g} s is between two frames of {hop} samples at {sample_rate} Hz: give the --hop that it was "
+            "written with (1 keeps every sample)"
+        )
+    return frames.astype(np.int32)

@@ -1,0 +1,81 @@
+"""``syllablelm convert`` as a user meets it."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import get_args
+
+import pytest
+
+from segmentations import SOME, files_below, write_all
+from syllablelm.cli.app import main
+from syllablelm.cli.convert import TOKENIZERS, Format
+from syllablelm.formats import FORMATS, read_segmentations
+
+
+def run(capfd: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, str, str]:
+    capfd.readouterr()
+    return (main(["convert", *map(str, arguments)]), *capfd.readouterr())
+
+
+def test_every_format_of_the_registry_can_be_chosen() -> None:
+    assert get_args(Format) == (*FORMATS, *TOKENIZERS)
+
+
+def test_help_loads_nothing_heavy() -> None:
+    script = """
+import sys
+from syllablelm.cli.app import main
+assert main(["convert", "--help"]) == 0
+loaded = {"torch", "transformers", "numpy", "pyarrow"} & set(sys.modules)
+assert not loaded, loaded
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "--gap-unit" in done.stdout
+
+
+def test_there_and_back(capfd: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    write_all(tmp_path / "a.jsonl", "jsonl", {"one": SOME["one"]})
+    status, out, err = run(capfd, tmp_path / "a.jsonl", "--to", "slamkit", "--out", tmp_path / "b.jsonl")
+    assert status == 0
+    result = json.loads(out)
+    assert (result["recordings"], result["segments"], result["out"]) == (1, 3, str(tmp_path / "b.jsonl"))
+    assert err == (
+        "1 recording, 3 segments; slamkit does not hold: id (the audio file's name), hop and sample rate, "
+        "gaps (need a gap unit)\n"
+    )
+    back = ("--to", "jsonl", "--out", tmp_path / "c.jsonl")
+    status, out, err = run(capfd, tmp_path / "b.jsonl", *back)
+    assert (status, out) == (2, "")
+    assert err.startswith("error: slamkit files do not say how long a frame is: give --hop")
+    status, out, err = run(capfd, tmp_path / "b.jsonl", *back, "--hop", 320)
+    assert (status, err) == (0, "1 recording, 3 segments\n")
+    assert read_segmentations(tmp_path / "c.jsonl") == {"one": SOME["one"]}
+
+
+@pytest.mark.parametrize(
+    ("text", "arguments", "message"),
+    [
+        ("{}\n", ("--to", "jsonl"), "a.jsonl: its first record has none of the known sets of keys; say the format"),
+        ('{"audio_repr": "x"}\n', ("--to", "jsonl", "--hop", 320), "files hold no durations: give --unit-frames"),
+        ('{"units": [], "durations": []}\n{"units": 3}\n', ("--to", "jsonl", "--hop", 320), "a.jsonl:2: a record must"),
+        ("{}\n", ("--to", "jsonl", "--from", "jsonl"), "a.jsonl:1: record without id: missing id"),
+        ("{}\n", ("--to", "jsonl", "--hop", 0), "--hop 0: must be from 1"),
+        ("{}\n", ("--to", "jsonl", "--delta", 0.1), "--delta is for released tokenizers"),
+        ("{}\n", ("--to", "tokenizer", "--hop", 320), "are for units, not for tokenizers"),
+        ("{}\n", ("--to", "xml"), "xml"),
+        ("{}\n", (), "--to"),
+    ],
+)
+def test_bad_input_is_one_line_and_leaves_nothing(
+    capfd: pytest.CaptureFixture[str], tmp_path: Path, text: str, arguments: tuple, message: str
+) -> None:
+    (tmp_path / "a.jsonl").write_text(text)
+    status, out, err = run(capfd, tmp_path / "a.jsonl", *arguments, "--out", tmp_path / "b.jsonl")
+    assert (status, out, err.count("\n")) == (2, "", 1)
+    assert err.startswith("error: ") and message in err
+    assert files_below(tmp_path) == ["a.jsonl"]

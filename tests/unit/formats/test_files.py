@@ -1,0 +1,36 @@
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from syllablelm.errors import FormatError
+from syllablelm.formats import atomic_path
+from syllablelm.formats.files import find_files, id_below, text_lines
+
+
+def test_atomic_path_leaves_ordinary_permissions(tmp_path: Path) -> None:
+    (tmp_path / "plain").write_text("")
+    with atomic_path(tmp_path / "made") as temporary:
+        temporary.write_text("x")
+        assert not (tmp_path / "made").exists() and temporary.parent == tmp_path
+    assert os.stat(tmp_path / "made").st_mode == os.stat(tmp_path / "plain").st_mode
+
+
+def test_files_of_a_folder_in_order(tmp_path: Path) -> None:
+    for name in ("b.npy", "a/c.npz", "a/d.txt"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("")
+    files = find_files(tmp_path, (".npy", ".npz"))
+    assert [id_below(tmp_path, file) for file in files] == ["a/c", "b"]
+    assert find_files(tmp_path / "b.npy", (".npz",)) == [tmp_path / "b.npy"]
+    assert id_below(tmp_path / "a" / "d.x.txt", tmp_path / "a" / "d.x.txt") == "d.x"
+    with pytest.raises(FormatError, match=r"no \.units file below this folder"):
+        find_files(tmp_path, (".units",))
+
+
+def test_lines_have_places_and_no_ends(tmp_path: Path) -> None:
+    file = tmp_path / "a.txt"
+    file.write_bytes("é 1\r\n\n2\t".encode())
+    assert list(text_lines(file)) == [(f"{file}:1", "é 1"), (f"{file}:2", ""), (f"{file}:3", "2\t")]

@@ -1,0 +1,37 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from segmentations import SOME, write_all
+from syllablelm.errors import FormatError
+from syllablelm.formats import read_segmentations, to_record
+
+pyarrow = pytest.importorskip("pyarrow")
+parquet = pytest.importorskip("pyarrow.parquet")
+
+
+def test_parquet_has_the_columns_of_the_records(tmp_path: Path) -> None:
+    write_all(tmp_path / "units.parquet", "parquet", SOME)
+    table = parquet.read_table(tmp_path / "units.parquet")
+    assert table.to_pylist() == [to_record(name, f"audio/{name}.flac", seg) for name, seg in SOME.items()]
+    kinds = {field.name: str(field.type) for field in table.schema}
+    assert kinds["sample_rate"] == kinds["hop"] == kinds["num_frames"] == "int32"
+    assert all(kinds[name].startswith("list<") and "int32" in kinds[name] for name in ("unit", "start", "end"))
+
+
+def test_parquet_keeps_order_over_row_groups(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("syllablelm.formats.parquet.ROWS_PER_GROUP", 2)
+    write_all(tmp_path / "units.parquet", "parquet", SOME)
+    assert parquet.ParquetFile(tmp_path / "units.parquet").num_row_groups == 3
+    assert list(read_segmentations(tmp_path / "units.parquet").items()) == list(SOME.items())
+
+
+def test_parquet_of_something_else_is_named(tmp_path: Path) -> None:
+    parquet.write_table(pyarrow.table({"id": ["a"]}), tmp_path / "a.parquet")
+    with pytest.raises(FormatError, match="missing columns path, sample_rate"):
+        read_segmentations(tmp_path / "a.parquet")
+    (tmp_path / "b.parquet").write_text("text")
+    with pytest.raises(FormatError, match=r"b\.parquet: not a readable Parquet file"):
+        read_segmentations(tmp_path / "b.parquet")

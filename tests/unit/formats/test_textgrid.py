@@ -1,0 +1,112 @@
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from segmentations import SOME, files_below, segmentations, write_all
+from syllablelm.errors import FormatError, InputError
+from syllablelm.formats import Unsaid, read_entries, read_segmentations
+from syllablelm.types import Segmentation
+
+textgrid = pytest.importorskip("praatio.textgrid")
+
+
+def save_tier(path: Path, label: str, end: float, tier: str = "units") -> None:
+    grid = textgrid.Textgrid()
+    grid.addTier(textgrid.IntervalTier(tier, [(0.0, end, label)], minT=0.0, maxT=1.0))
+    grid.save(str(path), format="short_textgrid", includeBlankSpaces=True)
+
+
+def test_textgrids_round_trip(tmp_path: Path) -> None:
+    some = {name: seg for name, seg in SOME.items() if seg.num_frames and seg.hop == 320}
+    write_all(tmp_path / "grids", "textgrid", some)
+    assert read_segmentations(tmp_path / "grids") == {**some, "nöthing found": SOME["nöthing found"]}
+    other = SOME["folder/gaps"]
+    write_all(tmp_path / "other", "textgrid", {"folder/gaps": other})
+    assert files_below(tmp_path / "other") == ["folder", "folder/gaps.TextGrid"]
+    assert read_segmentations(tmp_path / "other", hop=160, sample_rate=8_000) == {"folder/gaps": other}
+    assert read_segmentations(tmp_path / "other/folder/gaps.TextGrid", hop=160, sample_rate=8_000) == {"gaps": other}
+
+
+def test_textgrid_tier_covers_the_whole_recording(tmp_path: Path) -> None:
+    write_all(tmp_path / "grids", "textgrid", {"a": Segmentation(np.array([10]), np.array([20]), np.array([3]), 50)})
+    tier = textgrid.openTextgrid(str(tmp_path / "grids" / "a.TextGrid"), includeEmptyIntervals=True).getTier("units")
+    assert [tuple(entry) for entry in tier.entries] == [(0.0, 0.2, ""), (0.2, 0.4, "3"), (0.4, 1.0, "")]
+
+
+@settings(deadline=None, max_examples=50)
+@given(segmentation=segmentations(min_frames=1), hop=st.sampled_from([160, 320, 441]))
+def test_textgrid_seconds_lead_back_to_the_same_frames(tmp_path_factory, segmentation: Segmentation, hop: int) -> None:
+    folder = tmp_path_factory.mktemp("grids") / "out"
+    units = None if segmentation.unit is None or len(segmentation) == 0 else segmentation.unit
+    unit = np.zeros(0, dtype=np.int32) if len(segmentation) == 0 else units
+    expected = Segmentation(segmentation.start, segmentation.end, unit, segmentation.num_frames, hop, 22_050)
+    write_all(folder, "textgrid", {"a": expected})
+    assert read_segmentations(folder, hop=hop, sample_rate=22_050) == {"a": expected}
+
+
+def test_one_output_has_one_grid(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="folder/gaps: frames of 160 samples at 8000 Hz after some of"):
+        write_all(tmp_path / "grids", "textgrid", {"one": SOME["one"], "folder/gaps": SOME["folder/gaps"]})
+    assert files_below(tmp_path) == []
+
+
+def test_reading_needs_the_hop(tmp_path: Path) -> None:
+    write_all(tmp_path / "grids", "textgrid", {"one": SOME["one"]})
+    with pytest.raises(InputError, match="TextGrid files do not say how long a frame is: give --hop"):
+        list(read_entries(tmp_path / "grids", "textgrid"))
+    (entry,) = read_entries(tmp_path / "grids", "textgrid", Unsaid(hop=320))
+    assert entry[:3] == ("one", "", SOME["one"])
+    assert entry.place.endswith("one.TextGrid")
+
+
+def test_times_between_frames_are_not_rounded_in_silence(tmp_path: Path) -> None:
+    save_tier(tmp_path / "a.TextGrid", "5", 0.3725)
+    with pytest.raises(
+        FormatError, match=r"a\.TextGrid: .* 0\.3725 s is between two frames of 320 samples at 16000 Hz"
+    ):
+        read_segmentations(tmp_path)
+    assert read_segmentations(tmp_path, hop=1)["a"].end.tolist() == [5960]
+    # Three printed digits of 26 whole frames, 0.37732... s.
+    save_tier(tmp_path / "a.TextGrid", "5", 0.377)
+    assert read_segmentations(tmp_path, hop=320, sample_rate=22_050)["a"].end.tolist() == [26]
+
+
+@pytest.mark.parametrize("id", ["../a", "/a", "", "a/../../b"])
+def test_textgrid_ids_stay_in_the_folder(tmp_path: Path, id: str) -> None:
+    with pytest.raises(InputError, match="cannot name a TextGrid"):
+        write_all(tmp_path / "grids", "textgrid", {id: SOME["one"]})
+    assert files_below(tmp_path) == []
+
+
+def test_textgrid_refuses_what_it_cannot_do(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="give --out FOLDER"):
+        write_all(io.StringIO(), "textgrid", SOME)
+    with pytest.raises(InputError, match="empty: a TextGrid cannot hold"):
+        write_all(tmp_path / "grids", "textgrid", {"empty": SOME["empty"]})
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "kept.txt").write_text("mine")
+    with pytest.raises(InputError, match="not an empty folder"):
+        write_all(tmp_path / "full", "textgrid", {"one": SOME["one"]})
+    assert files_below(tmp_path) == ["full", "full/kept.txt"]
+    (tmp_path / "free").mkdir()
+    write_all(tmp_path / "free", "textgrid", {"one": SOME["one"]})
+    assert files_below(tmp_path / "free") == ["one.TextGrid"]
+
+
+def test_textgrid_of_something_else_is_named(tmp_path: Path) -> None:
+    save_tier(tmp_path / "a.TextGrid", "5", 1.0, tier="words")
+    save_tier(tmp_path / "b.TextGrid", "hello", 1.0)
+    (tmp_path / "c.TextGrid").write_text("text")
+    for name, message in (
+        ("a", "no tier called 'units', only words"),
+        ("b", "does not hold units at 50 Hz"),
+        ("c", "c.TextGrid: not a readable TextGrid"),
+    ):
+        with pytest.raises(FormatError, match=message):
+            read_segmentations(tmp_path / f"{name}.TextGrid")
