@@ -74,6 +74,20 @@ def digest_files(folder: Path) -> dict[str, str]:
     return {name: _digest_file(path) for path, name in names.items() if name not in (RECORD, LOG)}
 
 
+def digest_path(path: str | Path) -> str:
+    """Identity of a file's or a folder's contents.
+
+    Raises:
+        FormatError: there is nothing.
+    """
+    path = Path(path)
+    if path.is_dir():
+        return digest_json(digest_files(path))
+    if not path.is_file():
+        raise FormatError(f"{path}: no such file or folder")
+    return _digest_file(path)
+
+
 def _digest_file(path: Path) -> str:
     hasher = hashlib.sha256()
     with open(path, "rb") as file:

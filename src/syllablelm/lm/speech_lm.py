@@ -1,0 +1,252 @@
+"""The speech language model that a user holds: scores and continues segmentations (section 4.1)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal, overload
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from syllablelm.artifact import open_artifact
+from syllablelm.encoders.device import pick_device
+from syllablelm.encoders.quiet import quiet_transformers
+from syllablelm.errors import FormatError, InputError
+from syllablelm.lm.decode import CachedDecoder, Sampler, Sampling
+from syllablelm.lm.ngram import Likelihood
+from syllablelm.lm.store import INFO_FILE, TokenInfo, TokenStore, check_units, read_info
+from syllablelm.types import Segmentation
+
+BUNDLED = Path(__file__).resolve().parents[1] / "bundled"
+FOLDER = "lm"
+DURATIONS_FILE = "durations.npy"
+Reduce = Literal["mean", "sum"]
+
+
+class SpeechLM:
+    """An OPT-style language model of units.
+
+    Args:
+        model: ``OPTForCausalLM`` over ``info.num_tokens`` units and BOS.
+        info: the units.
+        durations: (num_units,) typical frames of each unit, which generated units get.
+        batch_tokens: positions scored at once; bounds memory, never changes a result.
+    """
+
+    def __init__(
+        self, model: nn.Module, info: TokenInfo, durations: npt.NDArray[np.int32], *, batch_tokens: int = 8192
+    ) -> None:
+        config: Any = model.config
+        if config.vocab_size != info.num_tokens + 1 or len(durations) != info.num_tokens:
+            raise FormatError(
+                f"a language model of {config.vocab_size} tokens does not fit {info.num_tokens} units and one BOS"
+            )
+        self.model: Any = model.eval()
+        self.info, self.durations, self.batch_tokens = info, durations, batch_tokens
+
+    @classmethod
+    def load(cls, name: str | Path, *, device: str | torch.device = "auto", batch_tokens: int = 8192) -> SpeechLM:
+        """Open a language model.
+
+        Args:
+            name: a bundled name ("tiny"), or the folder that ``train lm`` wrote.
+
+        Raises:
+            FormatError: no such model, or a damaged one.
+        """
+        folder = _resolve(name)
+        open_artifact(folder, "lm")
+        info = read_info(folder / INFO_FILE)
+        try:
+            durations = np.load(folder / DURATIONS_FILE, allow_pickle=False)
+        except (OSError, ValueError, EOFError) as error:
+            raise FormatError(f"{folder / DURATIONS_FILE}: unreadable ({error})") from None
+        return cls(load_opt(folder).to(pick_device(device)), info, durations, batch_tokens=batch_tokens)
+
+    @property
+    def context(self) -> int:
+        """Longest sequence of units that the model reads, BOS included."""
+        return int(self.model.config.max_position_embeddings)
+
+    @property
+    def device(self) -> torch.device:
+        return self.model.lm_head.weight.device
+
+    @overload
+    def score(self, segmentations: Segmentation, reduce: Reduce = "mean") -> float: ...
+    @overload
+    def score(self, segmentations: Sequence[Segmentation], reduce: Reduce = "mean") -> list[float]: ...
+    def score(
+        self, segmentations: Segmentation | Sequence[Segmentation], reduce: Reduce = "mean"
+    ) -> float | list[float]:
+        """Log-probability of the units, in nats, after BOS.
+
+        Args:
+            segmentations: one or many, of any lengths; what stands beside one never changes its score.
+            reduce: "mean" per unit (as sWUGGY and sBLIMP are scored, FACTS A9) or "sum".
+
+        Raises:
+            InputError: no units, units outside the vocabulary, or more than the context holds.
+        """
+        if reduce not in ("mean", "sum"):
+            raise InputError(f"reduce {reduce!r}: choose mean or sum")
+        if isinstance(segmentations, Segmentation):
+            return self.score([segmentations], reduce)[0]
+        rows = self.log_probs(segmentations)
+        return [float(row.mean() if reduce == "mean" else row.sum()) for row in rows]
+
+    def log_probs(self, segmentations: Sequence[Segmentation]) -> list[npt.NDArray[np.float64]]:
+        """Natural log-probability of each unit of each segmentation: (num_units,) each."""
+        rows = [self._units(segmentation, i) for i, segmentation in enumerate(segmentations)]
+        return self._score_tokens(rows)
+
+    def evaluate(self, store: TokenStore) -> Likelihood:
+        """Likelihood of a store of units, each recording in pieces of at most the context."""
+        total = Likelihood(0.0, 0, 0.0)
+        for index in range(len(store)):
+            tokens, frames = store[index]
+            cuts = range(0, len(tokens), self.context)
+            rows = self._score_tokens([tokens[at : at + self.context] for at in cuts])
+            learned = tokens >= store.info.loss_from
+            nats = -float(np.concatenate(rows)[learned].sum()) if len(tokens) else 0.0
+            seconds = float(frames.sum()) * store.info.frame_seconds
+            total += Likelihood(nats, int(learned.sum()), seconds)
+        return total
+
+    @torch.inference_mode()
+    def _score_tokens(self, rows: Sequence[npt.NDArray[np.integer]]) -> list[npt.NDArray[np.float64]]:
+        result: list[npt.NDArray[np.float64]] = [np.zeros(0)] * len(rows)
+        # Longest first, so that the rows of a batch are about equally long and memory runs out at once or never.
+        order = sorted((i for i in range(len(rows)) if len(rows[i])), key=lambda i: -len(rows[i]))
+        while order:
+            width = len(rows[order[0]])
+            count = max(1, self.batch_tokens // width)
+            batch, order = order[:count], order[count:]
+            tokens_BT = torch.full((len(batch), width + 1), self.info.bos)
+            for row, i in zip(tokens_BT, batch, strict=True):
+                row[1 : 1 + len(rows[i])] = torch.from_numpy(rows[i].astype(np.int64))
+            tokens_BT = tokens_BT.to(self.device)
+            # No mask: padding stands on the right, and no token sees what follows it.
+            logits = self.model(input_ids=tokens_BT[:, :-1], use_cache=False).logits.float()
+            log_probs = logits.log_softmax(-1).gather(-1, tokens_BT[:, 1:, None])[..., 0].double().cpu().numpy()
+            for row, i in zip(log_probs, batch, strict=True):
+                result[i] = row[: len(rows[i])]
+        return result
+
+    @overload
+    def generate(self, prompts: Segmentation, seconds: float = 10.0, **sampling: Any) -> Segmentation: ...
+    @overload
+    def generate(
+        self, prompts: Sequence[Segmentation], seconds: float = 10.0, **sampling: Any
+    ) -> list[Segmentation]: ...
+    def generate(
+        self, prompts: Segmentation | Sequence[Segmentation], seconds: float = 10.0, **sampling: Any
+    ) -> Segmentation | list[Segmentation]:
+        """Continue prompts.
+
+        Args:
+            prompts: units of what was heard; an empty segmentation starts from nothing.
+            seconds: length of the continuation, as the typical durations of its units add up.
+            sampling: temperature (default 0.8; 0 is greedy), top_k, top_p and seed, see ``Sampling``.
+
+        Returns:
+            the continuations alone, from frame 0 on; units get their typical durations.
+
+        Raises:
+            InputError: units outside the vocabulary, or prompt and continuation do not fit the context.
+        """
+        if isinstance(prompts, Segmentation):
+            return self.generate([prompts], seconds, **sampling)[0]
+        if not 0 < seconds < float("inf"):
+            raise InputError(f"seconds {seconds}: the continuation's length must be above 0 and finite")
+        if not prompts:
+            return []
+        rows = [[self.info.bos, *self._units(prompt, i).tolist()] for i, prompt in enumerate(prompts)]
+        frames = round(seconds / self.info.frame_seconds)
+        sampler = Sampler(Sampling(**sampling), range(len(rows)))
+        units = self._continue(rows, max(frames, 1), sampler)
+        return [self._timed(row, max(frames, 1)) for row in units]
+
+    def _continue(self, rows: list[list[int]], frames: int, sampler: Sampler) -> list[list[int]]:
+        """Draw units until each sequence lasts ``frames``."""
+        longest = max(len(row) for row in rows)
+        if longest >= self.context:
+            raise InputError(f"a prompt of {longest - 1} units fills the model's context of {self.context}; shorten it")
+        decoder = CachedDecoder(self.model, len(rows), min(self.context, longest + frames))
+        logits = self._without_bos(decoder.prefill(rows))
+        drawn: list[list[int]] = [[] for _ in rows]
+        lasted = np.zeros(len(rows), dtype=np.int64)
+        while True:
+            tokens = sampler(logits)
+            for i, token in enumerate(tokens.tolist()):
+                if lasted[i] < frames:
+                    drawn[i].append(token)
+                    lasted[i] += self.durations[token]
+            if (lasted >= frames).all():
+                return drawn
+            if decoder.length >= self.context:
+                raise InputError(
+                    f"the continuation does not fit the model's context of {self.context} tokens after a prompt of "
+                    f"{longest - 1} units; ask for fewer seconds or shorten the prompt"
+                )
+            logits = self._without_bos(decoder.step(tokens))
+
+    def _without_bos(self, logits_BV: Tensor) -> Tensor:
+        # BOS begins a recording and never occurs inside one.
+        return logits_BV[:, : self.info.num_tokens]
+
+    def _timed(self, units: list[int], frames: int) -> Segmentation:
+        ends = np.cumsum(self.durations[units]).astype(np.int32)
+        ends[-1] = frames
+        return Segmentation.from_boundaries(
+            np.concatenate([[0], ends]), unit=units, hop=self.info.hop, sample_rate=self.info.sample_rate
+        )
+
+    def _units(self, segmentation: Segmentation, index: int) -> npt.NDArray[np.int32]:
+        units = check_units(segmentation, self.info, f"segmentation {index}")
+        if len(units) > self.context:
+            raise InputError(
+                f"segmentation {index}: {len(units)} units, but the model's context holds {self.context}; shorten it"
+            )
+        return units
+
+
+def typical_durations(store: TokenStore) -> npt.NDArray[np.int32]:
+    """(num_tokens,) mean frames of each unit, rounded, at least 1; units that never occur get the overall mean."""
+    tokens, frames = store.tokens[:].astype(np.int64), store.frames[:].astype(np.float64)
+    counts = np.bincount(tokens, minlength=store.info.num_tokens)
+    total = np.bincount(tokens, weights=frames, minlength=store.info.num_tokens)
+    mean = np.where(counts > 0, total / np.maximum(counts, 1), frames.mean())
+    return np.maximum(np.rint(mean), 1).astype(np.int32)
+
+
+def load_opt(folder: Path) -> nn.Module:
+    """Open an ``OPTForCausalLM`` folder, checking that every weight was there."""
+    from safetensors import SafetensorError
+    from transformers.models.opt.modeling_opt import OPTForCausalLM
+
+    try:
+        with quiet_transformers():
+            loaded: Any = OPTForCausalLM.from_pretrained(folder, output_loading_info=True, local_files_only=True)
+    except (OSError, RuntimeError, ValueError, SafetensorError) as error:
+        raise FormatError(f"{folder}: not a readable OPT model ({str(error).splitlines()[0]})") from None
+    model, report = loaded
+    missing = sorted(name for name in report["missing_keys"] if name != "lm_head.weight")
+    if missing:
+        raise FormatError(f"{folder}: {len(missing)} weights are missing ({missing[0]}, ...); get the whole model")
+    return model
+
+
+def _resolve(name: str | Path) -> Path:
+    path = Path(name)
+    if (path / INFO_FILE).exists():
+        return path
+    bundled = BUNDLED / str(name) / FOLDER
+    if len(path.parts) == 1 and bundled.is_dir():
+        return bundled
+    if path.is_dir() and (path / FOLDER / INFO_FILE).exists():
+        return path / FOLDER
+    raise FormatError(f"{name}: no such language model; give a folder written by 'train lm' or a bundled name")

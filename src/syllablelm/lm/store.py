@@ -1,0 +1,172 @@
+"""Packed tokens on disk: three flat arrays that training reads through a memory map."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from syllablelm.config import build
+from syllablelm.errors import FormatError, InputError
+from syllablelm.types import Segmentation
+
+IntArray = npt.NDArray[np.int32]
+
+INFO_FILE = "tokens.json"
+TOKENS_FILE, FRAMES_FILE, OFFSETS_FILE = "tokens.npy", "frames.npy", "offsets.npy"
+
+
+@dataclass(frozen=True)
+class TokenInfo:
+    """What tokens are.
+
+    Args:
+        num_tokens: size of the vocabulary, without the beginning-of-sequence token.
+        loss_from: tokens below it are given, not learned: the syllables of an interleaved stream.
+        hop, sample_rate: of the frames in which durations are counted.
+        tokenizer: digest of the tokenizer that made them; models refuse units of another one.
+        syllable_hop: of an interleaved stream: samples per frame of its syllables; 0 elsewhere.
+    """
+
+    num_tokens: int
+    loss_from: int = 0
+    hop: int = 320
+    sample_rate: int = 16_000
+    tokenizer: str = ""
+    syllable_hop: int = 0
+
+    @property
+    def bos(self) -> int:
+        """The beginning-of-sequence token; it follows the last unit."""
+        return self.num_tokens
+
+    @property
+    def frame_seconds(self) -> float:
+        """Seconds of one frame."""
+        return self.hop / self.sample_rate
+
+
+def token_frames(segmentation: Segmentation) -> IntArray:
+    """Frames from each segment's start to the next one's (the last: to the end of the recording)."""
+    ends = np.append(segmentation.start[1:], segmentation.num_frames)
+    return (ends - segmentation.start).astype(np.int32)
+
+
+def check_units(segmentation: Segmentation, info: TokenInfo, name: str) -> IntArray:
+    """The units of a segmentation, after checking that a model of ``info`` knows them.
+
+    Raises:
+        InputError: no units, units outside the vocabulary, or another time grid.
+    """
+    unit = segmentation.unit
+    if unit is None:
+        raise InputError(f"{name}: boundaries without units; encode it with a tokenizer that has a codebook")
+    if len(unit) and int(unit.max()) >= info.num_tokens:
+        raise InputError(
+            f"{name}: unit {int(unit.max())} is outside the vocabulary of {info.num_tokens}; "
+            "use the tokenizer that the model was trained with"
+        )
+    if (segmentation.hop, segmentation.sample_rate) != (info.hop, info.sample_rate):
+        raise InputError(
+            f"{name}: frames of {segmentation.hop} samples at {segmentation.sample_rate} Hz, but the model was "
+            f"trained on {info.hop} at {info.sample_rate}"
+        )
+    return unit
+
+
+class TokenStore:
+    """Tokens of many recordings, end to end.
+
+    Args:
+        tokens: (num_tokens,) token ids.
+        frames: (num_tokens,) duration of each in frames; 0 for tokens that share another one's time.
+        offsets: (num_recordings + 1,) where each recording begins.
+        info: the vocabulary.
+    """
+
+    def __init__(self, tokens: npt.NDArray, frames: npt.NDArray, offsets: npt.NDArray, info: TokenInfo) -> None:
+        if len(tokens) != len(frames) or len(offsets) == 0 or offsets[0] != 0 or offsets[-1] != len(tokens):
+            raise InputError("a token store needs as many frames as tokens, and offsets from 0 to their number")
+        if np.any(np.diff(offsets) < 0):
+            raise InputError("the offsets of a token store must not fall")
+        self.tokens, self.frames, self.offsets, self.info = tokens, frames, offsets, info
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    def __getitem__(self, index: int) -> tuple[IntArray, IntArray]:
+        """Tokens and their frames of one recording."""
+        piece = slice(int(self.offsets[index]), int(self.offsets[index + 1]))
+        return self.tokens[piece].astype(np.int32), self.frames[piece].astype(np.int32)
+
+    @property
+    def seconds(self) -> float:
+        """Length of everything, as counted in frames."""
+        return float(np.sum(self.frames, dtype=np.int64)) * self.info.frame_seconds
+
+    @classmethod
+    def from_segmentations(cls, items: Iterable[tuple[str, Segmentation]], info: TokenInfo) -> TokenStore:
+        """Collect the units of recordings; those without a unit are left out.
+
+        Raises:
+            InputError: units outside the vocabulary or on another time grid, named by recording; or no units at all.
+        """
+        tokens, frames, offsets = [], [], [0]
+        for name, segmentation in items:
+            unit = check_units(segmentation, info, name)
+            if len(unit):
+                tokens.append(unit)
+                frames.append(token_frames(segmentation))
+                offsets.append(offsets[-1] + len(unit))
+        return cls.from_arrays(tokens, frames, info)
+
+    @classmethod
+    def from_arrays(cls, tokens: list[IntArray], frames: list[IntArray], info: TokenInfo) -> TokenStore:
+        """Lay the recordings' arrays end to end."""
+        if not tokens:
+            raise InputError("no units at all: nothing to train on or to score")
+        offsets = np.concatenate([[0], np.cumsum([len(row) for row in tokens])])
+        kind = np.uint16 if info.num_tokens <= 1 << 16 else np.int32
+        return cls(np.concatenate(tokens).astype(kind), np.concatenate(frames).astype(np.int32), offsets, info)
+
+    def save(self, folder: Path) -> None:
+        """Write the arrays into an existing folder."""
+        np.save(folder / TOKENS_FILE, self.tokens)
+        np.save(folder / FRAMES_FILE, self.frames)
+        np.save(folder / OFFSETS_FILE, self.offsets)
+        (folder / INFO_FILE).write_text(json.dumps(asdict(self.info), indent=2) + "\n", encoding="utf-8")
+
+    @classmethod
+    def open(cls, folder: str | Path) -> TokenStore:
+        """Map what ``save`` wrote; nothing is read until it is used.
+
+        Raises:
+            FormatError: missing or damaged files.
+        """
+        folder = Path(folder)
+        info = read_info(folder / INFO_FILE)
+        try:
+            names = (TOKENS_FILE, FRAMES_FILE, OFFSETS_FILE)
+            tokens, frames, offsets = (np.load(folder / name, mmap_mode="r", allow_pickle=False) for name in names)
+            return cls(tokens, frames, offsets, info)
+        except (OSError, ValueError, EOFError, InputError) as error:
+            raise FormatError(f"{folder}: not a token store ({error})") from None
+
+
+def read_info(path: Path) -> TokenInfo:
+    """Read the description of a vocabulary.
+
+    Raises:
+        FormatError: missing or damaged.
+    """
+    try:
+        table = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise FormatError(f"{path}: no readable description of tokens ({error})") from None
+    if not isinstance(table, dict):
+        raise FormatError(f"{path}: not a JSON object")
+    return build(TokenInfo, table, str(path))

@@ -1,0 +1,279 @@
+"""Speech language models: an OPT-style decoder on packed units (sections 4.1 and 5.2, Table 8)."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from syllablelm.artifact import Artifact, fingerprint
+from syllablelm.encoders.device import pick_device
+from syllablelm.encoders.quiet import quiet_transformers
+from syllablelm.errors import InputError
+from syllablelm.lm.ngram import NgramModel
+from syllablelm.lm.packing import IGNORED, PackPlan
+from syllablelm.lm.speech_lm import DURATIONS_FILE, SpeechLM, load_opt, typical_durations
+from syllablelm.lm.store import INFO_FILE, TokenInfo, TokenStore
+from syllablelm.train.loop import Batch, LoopConfig, run_loop
+from syllablelm.train.stage import run_stage
+
+RUN_FILE = "run.json"
+
+
+@dataclass(frozen=True)
+class LMShape:
+    """An OPT decoder; the defaults are the paper's base model (Table 8).
+
+    Args:
+        layers, dim, heads, feed_forward: of the decoder (large: 24, 1024, 16, 4096).
+        positions: learned positions, the longest sequence with its BOS.
+        dropout: of everything but attention weights.
+    """
+
+    layers: int = 12
+    dim: int = 768
+    heads: int = 12
+    feed_forward: int = 3072
+    positions: int = 1024
+    dropout: float = 0.1
+
+    def build(self, num_tokens: int) -> nn.Module:
+        """A random ``OPTForCausalLM`` over ``num_tokens`` units and BOS (seed torch first)."""
+        from transformers.models.opt.configuration_opt import OPTConfig
+        from transformers.models.opt.modeling_opt import OPTForCausalLM
+
+        if self.dim % self.heads:
+            raise InputError(f"lm.shape: dim {self.dim} is not a multiple of heads {self.heads}")
+        return OPTForCausalLM(OPTConfig(**self._settings(num_tokens)))
+
+    def _settings(self, num_tokens: int) -> dict[str, Any]:
+        return {
+            "vocab_size": num_tokens + 1,
+            "hidden_size": self.dim,
+            "word_embed_proj_dim": self.dim,
+            "num_hidden_layers": self.layers,
+            "num_attention_heads": self.heads,
+            "ffn_dim": self.feed_forward,
+            "max_position_embeddings": self.positions,
+            "dropout": self.dropout,
+            "attention_dropout": 0.0,
+            "layerdrop": 0.0,
+            "do_layer_norm_before": True,
+            "bos_token_id": num_tokens,
+            "eos_token_id": None,
+            "pad_token_id": None,
+        }
+
+
+@dataclass(frozen=True)
+class LMConfig:
+    """Training of a speech language model.
+
+    Args:
+        loop: the optimisation; ``batch_tokens`` takes the place of its ``batch_seconds``.
+        shape: the decoder.
+        crop_seconds: longest stretch of a recording (25 s in the paper).
+        row_tokens: crops are packed into rows of so many positions.
+        batch_tokens: positions in a micro-batch (80,000 an update in the paper).
+        text_model: folder or hub id of a text OPT whose decoder layers are taken over (TWIST); "" starts at random.
+    """
+
+    loop: LoopConfig
+    shape: LMShape = field(default_factory=LMShape)
+    crop_seconds: float = 25.0
+    row_tokens: int = 1024
+    batch_tokens: int = 80_000
+    text_model: str = ""
+
+    def __post_init__(self) -> None:
+        if self.row_tokens > self.batch_tokens:
+            raise InputError(f"lm.batch_tokens {self.batch_tokens} is less than one row of {self.row_tokens}")
+
+
+class _PackedLoss(nn.Module):
+    """Mean cross-entropy of a packed batch; no crop attends to another."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, batch: Batch) -> dict[str, Tensor]:
+        crop_BT, targets_BT = batch["crop"], batch["targets"]
+        length = crop_BT.shape[1]
+        causal_TT = torch.ones(length, length, dtype=torch.bool, device=crop_BT.device).tril()
+        mask = ((crop_BT[:, :, None] == crop_BT[:, None, :]) & causal_TT)[:, None]
+        output = self.model(
+            input_ids=batch["tokens"], attention_mask=mask, position_ids=batch["positions"], use_cache=False
+        )
+        learned = targets_BT != IGNORED
+        logits, targets = output.logits[learned].float(), targets_BT[learned]
+        nats = F.cross_entropy(logits, targets, reduction="sum")
+        return {
+            "loss": nats / len(targets),
+            "nats": nats,
+            "hits": (logits.argmax(-1) == targets).sum(),
+            "targets": torch.tensor(len(targets)),
+            "positions": torch.tensor(targets_BT.numel()),
+            "audio": batch["frames"].sum() * batch["frame_seconds"],
+        }
+
+
+class LanguageModelTask:
+    """Packed batches and their loss, for the training loop."""
+
+    ratios: Mapping[str, tuple[str, str]] = {
+        "nats_per_token": ("nats", "targets"),
+        "nats_per_second": ("nats", "audio"),
+        "accuracy": ("hits", "targets"),
+        "filled": ("targets", "positions"),
+    }
+
+    def __init__(self, model: nn.Module, store: TokenStore, config: LMConfig, seed: int) -> None:
+        self.module = _PackedLoss(model)
+        self.plan = PackPlan(
+            store,
+            crop_seconds=config.crop_seconds,
+            row_tokens=config.row_tokens,
+            batch_tokens=config.batch_tokens,
+            seed=seed,
+        )
+        self.frame_seconds = store.info.frame_seconds
+
+    def batch(self, number: int) -> Batch:
+        """The arrays of one micro-batch (``packing.PackedBatch``)."""
+        packed = self.plan.batch(number)
+        tensors = {name: torch.from_numpy(getattr(packed, name)) for name in vars(packed)}
+        seconds = float(packed.frames.sum()) * self.frame_seconds
+        return tensors | {"frame_seconds": self.frame_seconds, "seconds": seconds}
+
+
+def train_lm(
+    config: LMConfig,
+    train: Artifact,
+    out: Path,
+    *,
+    valid: Artifact | None = None,
+    seed: int = 0,
+    device: str = "auto",
+) -> Artifact:
+    """Train a language model on a token store; the artifact opens with ``AutoModelForCausalLM`` too.
+
+    Args:
+        train, valid: "tokens" artifacts; the model, unigrams and bigrams are scored on ``valid``.
+    """
+    parents = {"train": train.digest} | ({"valid": valid.digest} if valid is not None else {})
+
+    def work(folder: Path, scratch: Path, metrics: dict[str, Any]) -> None:
+        store = TokenStore.open(train.path)
+        if config.row_tokens > config.shape.positions and _longest_crop(store, config) > config.shape.positions:
+            raise InputError(
+                f"lm.shape.positions {config.shape.positions}: crops of {config.crop_seconds:g} s have up to "
+                f"{_longest_crop(store, config)} tokens; raise it or shorten lm.crop_seconds"
+            )
+        torch.manual_seed(seed)
+        model = config.shape.build(store.info.num_tokens)
+        if config.text_model:
+            take_text_layers(model, config.text_model)
+        task = LanguageModelTask(model, store, config, seed)
+        identity = fingerprint("lm", config, seed, parents)
+        started = time.monotonic()
+        last = run_loop(task, config.loop, scratch, seed=seed, fingerprint=identity, device=device, label="lm")
+        metrics.update({f"train_{name}": value for name, value in last.items()})
+        speech_lm = SpeechLM(model.to(pick_device(device)), store.info, typical_durations(store))
+        save_lm(speech_lm, folder)
+        record = run_record(config, model, store.info, last["seconds_per_second"])
+        record["wall_seconds"] = time.monotonic() - started
+        if valid is not None:
+            scores = compare_with_ngrams(speech_lm, store, TokenStore.open(valid.path))
+            metrics["valid"] = record["valid"] = scores
+        (folder / RUN_FILE).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+
+    return run_stage("lm", out, config=config, seed=seed, parents=parents, work=work)
+
+
+def compare_with_ngrams(model: SpeechLM, train: TokenStore, valid: TokenStore) -> dict[str, dict[str, float | int]]:
+    """Likelihoods of held-out units under the model and under n-grams of the training units."""
+    return {
+        "model": model.evaluate(valid).as_dict(),
+        "unigram": NgramModel(train, 1).evaluate(valid).as_dict(),
+        "bigram": NgramModel(train, 2).evaluate(valid).as_dict(),
+    }
+
+
+def save_lm(model: SpeechLM, folder: Path) -> None:
+    """Write the Hugging Face model, the vocabulary and the durations into an existing folder."""
+    with quiet_transformers():
+        model.model.save_pretrained(folder)
+    (folder / INFO_FILE).write_text(json.dumps(asdict(model.info), indent=2) + "\n", encoding="utf-8")
+    np.save(folder / DURATIONS_FILE, model.durations)
+
+
+def count_parameters(model: nn.Module) -> tuple[int, int]:
+    """(non-embedding, all) parameters; token and position embeddings are embeddings."""
+    total = sum(p.numel() for p in model.parameters())
+    embeddings = sum(m.weight.numel() for m in model.modules() if isinstance(m, nn.Embedding))
+    return total - embeddings, total
+
+
+def run_record(config: LMConfig, model: nn.Module, info: TokenInfo, seconds_per_second: float) -> dict[str, Any]:
+    """What the scaling study wants to know about a run: sizes, tokens, FLOPs (6 N D)."""
+    parameters, everything = count_parameters(model)
+    positions = config.loop.steps * config.loop.accumulate * (config.batch_tokens // config.row_tokens)
+    tokens = positions * config.row_tokens
+    return {
+        "params": parameters,
+        "params_total": everything,
+        "tokens": tokens,
+        "flops": 6 * parameters * tokens,
+        "num_units": info.num_tokens,
+        "tokenizer": info.tokenizer,
+        "seconds_per_second": seconds_per_second,
+        "layers": config.shape.layers,
+        "dim": config.shape.dim,
+    }
+
+
+def take_text_layers(model: nn.Module, source: str) -> None:
+    """Start from the decoder layers of a text OPT of the same shape; embeddings stay random (TWIST).
+
+    Raises:
+        InputError: another shape, named by the first layer weight that does not fit.
+    """
+    text = load_opt(Path(source)) if Path(source).is_dir() else _load_hub_opt(source)
+    own, other = model.state_dict(), text.state_dict()
+    wanted = [name for name in own if ".layers." in name or ".final_layer_norm." in name]
+    for name in wanted:
+        if name not in other or other[name].shape != own[name].shape:
+            raise InputError(f"lm.text_model {source}: {name} has another shape or is missing; set lm.shape to match")
+    if any(".layers." in name and name not in own for name in other):
+        raise InputError(f"lm.text_model {source}: it has more layers than lm.shape.layers; set lm.shape to match")
+    model.load_state_dict({**own, **{name: other[name] for name in wanted}})
+
+
+def _load_hub_opt(source: str) -> nn.Module:
+    from transformers.models.opt.modeling_opt import OPTForCausalLM
+
+    try:
+        with quiet_transformers():
+            return OPTForCausalLM.from_pretrained(source)
+    except (OSError, ValueError) as error:
+        raise InputError(f"lm.text_model {source}: cannot be opened ({str(error).splitlines()[0]})") from None
+
+
+def _longest_crop(store: TokenStore, config: LMConfig) -> int:
+    """Most tokens that a crop of any recording can have."""
+    crop_frames = max(1, round(config.crop_seconds / store.info.frame_seconds))
+    longest = 0
+    for index in range(len(store)):
+        ends = np.concatenate([[0], np.cumsum(store[index][1])])
+        stops = np.searchsorted(ends, ends[:-1] + crop_frames, side="right") - 1
+        longest = max(longest, int((stops - np.arange(len(stops))).max(initial=1)))
+    return min(longest, config.row_tokens)

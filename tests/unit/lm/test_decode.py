@@ -1,0 +1,109 @@
+"""The cached decoder and the sampler, against transformers and against definitions."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from transformers.models.opt.configuration_opt import OPTConfig
+from transformers.models.opt.modeling_opt import OPTForCausalLM
+
+from syllablelm.errors import InputError
+from syllablelm.lm.decode import CachedDecoder, Sampler, Sampling
+
+V = 17
+
+
+def build(norm_first: bool, embed: int) -> OPTForCausalLM:
+    torch.manual_seed(3)
+    config = OPTConfig(
+        vocab_size=V,
+        hidden_size=16,
+        word_embed_proj_dim=embed,
+        num_hidden_layers=3,
+        num_attention_heads=4,
+        ffn_dim=32,
+        max_position_embeddings=40,
+        do_layer_norm_before=norm_first,
+    )
+    model = OPTForCausalLM(config).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.ndim >= 2:
+                parameter.normal_(0.0, 0.3)
+    return model
+
+
+@pytest.mark.parametrize(("norm_first", "embed"), [(True, 16), (True, 8), (False, 16)])
+def test_logits_are_those_of_the_whole_sequence(norm_first, embed):
+    model = build(norm_first, embed)
+    tokens = torch.randint(0, V, (1, 20), generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        whole = model(tokens).logits[0]
+    decoder = CachedDecoder(model, 1, 20)
+    logits = [decoder.prefill([tokens[0, :6].tolist()])[0]]
+    logits += [decoder.step(tokens[:, at])[0] for at in range(6, 20)]
+    torch.testing.assert_close(torch.stack(logits), whole[5:], atol=1e-4, rtol=1e-4)
+
+
+def test_prompts_of_other_lengths_change_nothing():
+    model = build(True, 16)
+    rng = np.random.default_rng(0)
+    prompts = [rng.integers(0, V, n).tolist() for n in (1, 9, 4)]
+    steps = torch.from_numpy(rng.integers(0, V, (5, 3)))
+    decoder = CachedDecoder(model, 3, 20)
+    together = [decoder.prefill(prompts), *(decoder.step(row) for row in steps)]
+    for i, prompt in enumerate(prompts):
+        alone = CachedDecoder(model, 1, 20)
+        logits = [alone.prefill([prompt]), *(alone.step(row[i : i + 1]) for row in steps)]
+        torch.testing.assert_close(torch.cat(logits), torch.stack([row[i] for row in together]), atol=1e-5, rtol=1e-5)
+
+
+def test_capacity_beyond_the_context_is_refused():
+    with pytest.raises(InputError, match="context of 40"):
+        CachedDecoder(build(True, 16), 1, 41)
+
+
+def test_greedy_takes_the_likeliest():
+    logits = torch.randn(5, V, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(Sampler(Sampling(0.0), range(5))(logits), logits.argmax(-1))
+
+
+def test_draws_follow_the_distribution():
+    logits = torch.tensor([[0.3, -1.0, 2.0, 0.0, 1.0]])
+    sampler = Sampler(Sampling(temperature=0.7, seed=5), [0])
+    drawn = torch.cat([sampler(logits) for _ in range(6000)])
+    expected = (logits.double() / 0.7).softmax(-1)[0]
+    observed = torch.bincount(drawn, minlength=5) / 6000
+    assert torch.all((observed - expected).abs() < 4 * (expected * (1 - expected) / 6000).sqrt())
+
+
+def test_top_k_keeps_k_even_where_logits_tie():
+    probs = Sampler(Sampling(1.0, top_k=2), [0]).probabilities(torch.zeros(1, 6))
+    assert int((probs > 0).sum()) == 2
+    probs = Sampler(Sampling(1.0, top_k=2), [0]).probabilities(torch.tensor([[1.0, 3.0, 2.0]]))
+    assert probs[0, 0] == 0
+    assert probs.sum() == pytest.approx(1.0)
+
+
+def test_top_p_keeps_the_token_that_crosses():
+    logits = torch.log(torch.tensor([[0.5, 0.3, 0.15, 0.05]]))
+    probs = Sampler(Sampling(1.0, top_p=0.6), [0]).probabilities(logits)[0]
+    torch.testing.assert_close(probs, torch.tensor([0.5, 0.3, 0, 0], dtype=torch.float64) / 0.8, atol=1e-6, rtol=0)
+    probs = Sampler(Sampling(1.0, top_p=0.01), [0]).probabilities(logits)[0]
+    assert probs.tolist() == [1.0, 0.0, 0.0, 0.0]
+
+
+def test_a_draw_never_gives_an_impossible_token():
+    sampler = Sampler(Sampling(1.0, top_k=1), [0])
+    logits = torch.tensor([[0.0, 5.0, 0.0]])
+    assert {int(sampler(logits)) for _ in range(200)} == {1}
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [({"temperature": -1.0}, "temperature"), ({"top_k": -1}, "top_k"), ({"top_p": 0.0}, "top_p")],
+)
+def test_impossible_options(options, message):
+    with pytest.raises(InputError, match=message):
+        Sampling(**options)

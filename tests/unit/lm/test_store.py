@@ -1,0 +1,72 @@
+"""Token stores: what goes in comes out, and nothing foreign goes in."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from syllablelm.errors import FormatError, InputError
+from syllablelm.lm.store import INFO_FILE, OFFSETS_FILE, TOKENS_FILE, TokenInfo, TokenStore, token_frames
+from syllablelm.types import Segmentation
+
+
+def test_saved_and_mapped_store_holds_the_same(tmp_path, store):
+    store.save(tmp_path)
+    mapped = TokenStore.open(tmp_path)
+    assert mapped.info == store.info
+    assert isinstance(mapped.tokens, np.memmap)
+    assert len(mapped) == len(store)
+    for index in range(len(store)):
+        for ours, theirs in zip(mapped[index], store[index], strict=True):
+            np.testing.assert_array_equal(ours, theirs)
+
+
+def test_durations_cover_gaps_and_the_end_but_not_the_start():
+    seg = Segmentation(np.array([2, 5, 10]), np.array([4, 9, 12]), np.array([0, 1, 2]), 20)
+    assert token_frames(seg).tolist() == [3, 5, 10]
+
+
+def test_seconds_are_those_of_the_recordings(store, recordings):
+    assert store.seconds == pytest.approx(sum(seg.duration for _, seg in recordings))
+
+
+@pytest.mark.parametrize(
+    ("segmentation", "message"),
+    [
+        (Segmentation.from_boundaries([0, 3]), "without units"),
+        (Segmentation.from_boundaries([0, 3], unit=[30]), "unit 30 is outside the vocabulary of 30"),
+        (Segmentation.from_boundaries([0, 3], unit=[1], hop=640), "640 samples"),
+    ],
+)
+def test_foreign_units_are_refused_by_name(segmentation, message):
+    with pytest.raises(InputError, match=message) as error:
+        TokenStore.from_segmentations([("talk7", segmentation)], TokenInfo(30))
+    assert "talk7" in str(error.value)
+
+
+def test_no_units_at_all():
+    empty = Segmentation.from_boundaries([], unit=[])
+    with pytest.raises(InputError, match="no units at all"):
+        TokenStore.from_segmentations([("a", empty)], TokenInfo(30))
+
+
+@pytest.mark.parametrize("name", [INFO_FILE, TOKENS_FILE, OFFSETS_FILE])
+def test_damaged_files_are_named(tmp_path, store, name):
+    store.save(tmp_path)
+    (tmp_path / name).write_bytes(b"\x80\x04nonsense")
+    with pytest.raises(FormatError, match=str(tmp_path)):
+        TokenStore.open(tmp_path)
+
+
+def test_pickled_arrays_are_not_opened(tmp_path, store):
+    store.save(tmp_path)
+    np.save(tmp_path / TOKENS_FILE, np.array([{"a": 1}], dtype=object), allow_pickle=True)
+    with pytest.raises(FormatError, match="not a token store"):
+        TokenStore.open(tmp_path)
+
+
+def test_offsets_that_do_not_fit_are_refused(tmp_path, store):
+    store.save(tmp_path)
+    np.save(tmp_path / OFFSETS_FILE, store.offsets[:-1])
+    with pytest.raises(FormatError, match="offsets"):
+        TokenStore.open(tmp_path)
