@@ -1,17 +1,22 @@
-"""``train``: the chain of a recipe, whole or up to one stage."""
+"""``train``: the chain of a recipe, whole or up to one stage; language models and vocoders by recipes of their own."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from syllablelm.cli.common import Device, print_json
 
+if TYPE_CHECKING:
+    from syllablelm.artifact import Artifact
+
 # As in `syllablelm.train.pipeline`, which is not imported here because it loads torch.
 Until = Literal["encoder", "losspred", "sylboost", "codebook"]
+
+RUNS = Path("runs")
 
 app = typer.Typer(
     help="Learn units by a recipe.\n\nFinished stages are skipped, a stopped one resumes.", rich_markup_mode=None
@@ -26,41 +31,74 @@ _VERBS: dict[str, tuple[Until, str]] = {
 }
 
 
+RecipePath = Annotated[
+    Path, typer.Argument(metavar="RECIPE", help="A .toml file; folders in it are relative to the current one.")
+]
+Out = Annotated[Path | None, typer.Option("--out", metavar="FOLDER", help="Of the run; default runs/NAME.")]
+Changes = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Change the recipe: round.2.sylboost.layer=4; repeatable."),
+]
+Seed = Annotated[int | None, typer.Option("--seed", metavar="N", help="Instead of the recipe's.")]
+
+
+def _read(recipe: Path, changes: list[str] | None, seed: int | None) -> dict[str, Any]:
+    from syllablelm.config import apply_overrides, read_toml
+
+    table = apply_overrides(read_toml(recipe), changes or [])
+    return table if seed is None else {**table, "seed": seed}
+
+
+def _print_artifact(artifact: Artifact) -> None:
+    from syllablelm.train.processes import is_main
+
+    path, metrics = str(artifact.path), dict(artifact.metrics)
+    if is_main():
+        print_json({"kind": artifact.kind, "path": path, "digest": artifact.digest, "metrics": metrics})
+
+
 def _command(until: Until) -> Callable[..., None]:
     def train(
-        recipe: Annotated[
-            Path, typer.Argument(metavar="RECIPE", help="A .toml file; folders in it are relative to the current one.")
-        ],
-        out: Annotated[
-            Path | None, typer.Option("--out", metavar="FOLDER", help="Of the run; default runs/NAME.")
-        ] = None,
-        changes: Annotated[
-            list[str] | None,
-            typer.Option("--set", metavar="KEY=VALUE", help="Change the recipe: round.2.sylboost.layer=4; repeatable."),
-        ] = None,
-        seed: Annotated[int | None, typer.Option("--seed", metavar="N", help="Instead of the recipe's.")] = None,
-        device: Device = "auto",
+        recipe: RecipePath, out: Out = None, changes: Changes = None, seed: Seed = None, device: Device = "auto"
     ) -> None:
-        from syllablelm.config import apply_overrides, build, read_toml
+        from syllablelm.config import build
 
-        table = apply_overrides(read_toml(recipe), changes or [])
-        if seed is not None:
-            table["seed"] = seed
+        table = _read(recipe, changes, seed)
         from syllablelm.train.pipeline import Recipe, train_all
 
         resolved = build(Recipe, table, str(recipe))
-        artifact = train_all(resolved, out or Path("runs") / resolved.name, device=device, until=until)
-        print_json(
-            {
-                "kind": artifact.kind,
-                "path": str(artifact.path),
-                "digest": artifact.digest,
-                "metrics": dict(artifact.metrics),
-            }
-        )
+        _print_artifact(train_all(resolved, out or RUNS / resolved.name, device=device, until=until))
 
     return train
 
 
 for _name, (_until, _help) in _VERBS.items():
     app.command(_name, help=_help)(_command(_until))
+
+
+@app.command()
+def lm(
+    recipe: RecipePath, out: Out = None, changes: Changes = None, seed: Seed = None, device: Device = "auto"
+) -> None:
+    """A speech language model of units that ``tokenize`` or ``encode`` wrote."""
+    from syllablelm.config import build
+
+    table = _read(recipe, changes, seed)
+    from syllablelm.train.speech import LMRecipe, train_lm_recipe
+
+    resolved = build(LMRecipe, table, str(recipe))
+    _print_artifact(train_lm_recipe(resolved, out or RUNS / resolved.name, device=device))
+
+
+@app.command()
+def vocoder(
+    recipe: RecipePath, out: Out = None, changes: Changes = None, seed: Seed = None, device: Device = "auto"
+) -> None:
+    """Acoustic units, the unit vocoder of one voice, and the interleaved vocoder LM."""
+    from syllablelm.config import build
+
+    table = _read(recipe, changes, seed)
+    from syllablelm.train.vocoder import VocoderRecipe, train_vocoder_recipe
+
+    resolved = build(VocoderRecipe, table, str(recipe))
+    _print_artifact(train_vocoder_recipe(resolved, out or RUNS / resolved.name, device=device))

@@ -1,0 +1,184 @@
+"""The vocoder's recipe: acoustic units, the vocoder of one voice, and the interleaved vocoder LM (section 4.2)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from safetensors.numpy import save_file
+
+from syllablelm.artifact import Artifact
+from syllablelm.corpus import Manifest
+from syllablelm.encoders.load import load_encoder
+from syllablelm.formats import open_writer, read_segmentations
+from syllablelm.progress import ProgressBar
+from syllablelm.quantize import fit_kmeans
+from syllablelm.tokenizer import FRAME_UNITS, Tokenizer
+from syllablelm.train.data import WaveformStore
+from syllablelm.train.features import iterate_features
+from syllablelm.train.lm import LMConfig, train_lm
+from syllablelm.train.pipeline import DataConfig, read_corpus
+from syllablelm.train.spectral import SpectralConfig, train_spectral
+from syllablelm.train.stage import manifest_digest, run_stage
+from syllablelm.types import Segmentation
+from syllablelm.vocoder.interleave import StreamInfo, interleaved_store
+from syllablelm.vocoder.resynthesizer import ACOUSTIC_FILE
+
+SYLLABLES_FILE, UNITS_FILE = "syllables.jsonl", "acoustic.jsonl"
+
+
+@dataclass(frozen=True)
+class AcousticConfig:
+    """Acoustic units: k-means of one layer's frames.
+
+    Args:
+        layer: 1-based layer of the tokenizer's encoder.
+        units: clusters.
+        frames: k-means is fitted to at most so many, evenly drawn.
+        kmeans: algorithm.
+    """
+
+    layer: int
+    units: int = 200
+    frames: int = 200_000
+    kmeans: Literal["auto", "minibatch", "lloyd", "faiss"] = "minibatch"
+
+
+@dataclass(frozen=True)
+class VocoderRecipe:
+    """Everything that ``train vocoder`` does.
+
+    Args:
+        tokenizer: name or folder of the syllable tokenizer.
+        voice: recordings of the one voice that the vocoder speaks with.
+        data: recordings that the vocoder LM learns from, the voice among them or not.
+        acoustic, vocoder, vocoder_lm: the stages.
+    """
+
+    name: str
+    tokenizer: str
+    voice: DataConfig
+    data: DataConfig
+    acoustic: AcousticConfig
+    vocoder: SpectralConfig
+    vocoder_lm: LMConfig
+    seed: int = 0
+
+
+def train_vocoder_recipe(recipe: VocoderRecipe, out: Path, *, device: str = "auto") -> Artifact:
+    """Run the stages of a vocoder's recipe below ``out``; finished ones are skipped.
+
+    Returns:
+        the vocoder LM's artifact, the last one made.
+    """
+    syllables = Tokenizer.load(recipe.tokenizer, device=device)
+    voice, data = read_corpus(recipe.voice), read_corpus(recipe.data)
+    store = WaveformStore(voice)
+    centres = fit_acoustic(recipe.acoustic, data, syllables, recipe.tokenizer, out / "acoustic", device=device)
+    acoustic = Tokenizer.from_parts(
+        load_encoder(_folder(recipe.tokenizer), recipe.acoustic.layer, device=device),
+        centres.file(ACOUSTIC_FILE),
+        rule=FRAME_UNITS,
+    )
+    voice_units = make_units(voice, syllables, acoustic, centres, out / "voice_units", store=store)
+    train_spectral(
+        recipe.vocoder,
+        voice,
+        read_segmentations(voice_units.file(UNITS_FILE)),
+        recipe.acoustic.units,
+        out / "vocoder",
+        tokenizer=voice_units.digest,
+        seed=recipe.seed,
+        device=device,
+        store=store,
+    )
+    units = make_units(data, syllables, acoustic, centres, out / "units")
+    stream = StreamInfo(
+        syllables.num_units or 0,
+        recipe.acoustic.units,
+        acoustic.encoder.hop,
+        acoustic.encoder.sample_rate,
+        syllables.encoder.hop,
+        syllables.digest,
+    )
+    tokens = make_stream(units, stream, out / "stream")
+    return train_lm(recipe.vocoder_lm, tokens, out / "vocoder_lm", seed=recipe.seed, device=device)
+
+
+def fit_acoustic(
+    config: AcousticConfig,
+    manifest: Manifest,
+    tokenizer: Tokenizer,
+    name: str,
+    out: Path,
+    *,
+    seed: int = 0,
+    device: str = "auto",
+) -> Artifact:
+    """Fit the centres of the acoustic units to frames of a corpus."""
+    parents = {"corpus": manifest_digest(manifest), "tokenizer": tokenizer.digest}
+
+    def work(folder: Path, scratch: Path, metrics: dict[str, Any]) -> None:
+        encoder = load_encoder(_folder(name), config.layer, device=device)
+        share = max(1, round(manifest.total_seconds * tokenizer.frame_rate / config.frames))
+        store = WaveformStore(manifest, budget_bytes=0)
+        frames = [feats[index % share :: share] for index, feats in iterate_features(store, encoder, label="acoustic")]
+        centres = fit_kmeans(np.concatenate(frames), config.units, method=config.kmeans, seed=seed)
+        save_file({"centres": centres}, folder / ACOUSTIC_FILE, metadata={"layer": str(config.layer)})
+        metrics["frames"] = sum(len(rows) for rows in frames)
+
+    return run_stage("acoustic", out, config=config, seed=seed, parents=parents, work=work)
+
+
+def make_units(
+    manifest: Manifest,
+    syllables: Tokenizer,
+    acoustic: Tokenizer,
+    centres: Artifact,
+    out: Path,
+    *,
+    store: WaveformStore | None = None,
+) -> Artifact:
+    """Encode every recording twice: ``syllables.jsonl`` and ``acoustic.jsonl``."""
+    store = store or WaveformStore(manifest, budget_bytes=0)
+    parents = {"corpus": manifest_digest(manifest), "syllables": syllables.digest, "acoustic": centres.digest}
+
+    def work(folder: Path, scratch: Path, metrics: dict[str, Any]) -> None:
+        with (
+            open_writer(folder / SYLLABLES_FILE) as first,
+            open_writer(folder / UNITS_FILE) as second,
+            ProgressBar("units", len(manifest)) as bar,
+        ):
+            for index, recording in enumerate(manifest):
+                wave = store[index]
+                first.write(recording.id, recording.id, syllables.encode(wave))
+                second.write(recording.id, recording.id, acoustic.encode(wave))
+                bar.advance()
+
+    return run_stage("units", out, config={}, seed=0, parents=parents, work=work)
+
+
+def make_stream(units: Artifact, info: StreamInfo, out: Path) -> Artifact:
+    """The interleaved tokens of encoded recordings."""
+
+    def work(folder: Path, scratch: Path, metrics: dict[str, Any]) -> None:
+        syllables = read_segmentations(units.file(SYLLABLES_FILE))
+        acoustic = read_segmentations(units.file(UNITS_FILE))
+        pairs: Mapping[str, tuple[Segmentation, Segmentation]] = {
+            name: (row, acoustic[name]) for name, row in syllables.items() if len(row)
+        }
+        store = interleaved_store(((name, *pair) for name, pair in pairs.items()), info)
+        store.save(folder)
+        metrics.update(recordings=len(store), tokens=len(store.tokens), hours=store.seconds / 3600)
+
+    return run_stage("tokens", out, config=info, seed=0, parents={"units": units.digest}, work=work)
+
+
+def _folder(tokenizer: str) -> Path:
+    """The folder of a bundled or trained tokenizer, which holds its encoder."""
+    from syllablelm.tokenizer import BUNDLED
+
+    return Path(tokenizer) if Path(tokenizer).is_dir() else BUNDLED / tokenizer

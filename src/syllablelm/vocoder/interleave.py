@@ -1,0 +1,127 @@
+"""One stream of syllable and acoustic units in order of time (section 4.2; ELLA-V, Song et al. 2024).
+
+Syllables keep their numbers, acoustic unit a becomes token ``num_syllables + a``. Both are run-length merged.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from syllablelm.errors import FormatError, InputError
+from syllablelm.lm.store import TokenInfo, TokenStore, token_frames
+from syllablelm.types import Segmentation
+
+IntArray = npt.NDArray[np.int32]
+
+# Syllables are moved this much earlier, so that a syllable stands before the sounds that belong to it (section 4.2).
+LEAD_SECONDS = 0.08
+
+
+@dataclass(frozen=True)
+class StreamInfo:
+    """The two vocabularies of an interleaved stream.
+
+    Args:
+        syllables, acoustic: numbers of units.
+        hop, sample_rate: of the acoustic frames, in which durations are counted.
+        syllable_hop: samples per frame of the syllables.
+        tokenizer: digest of the tokenizer that made the syllables.
+    """
+
+    syllables: int
+    acoustic: int
+    hop: int = 320
+    sample_rate: int = 16_000
+    syllable_hop: int = 320
+    tokenizer: str = ""
+
+    @property
+    def tokens(self) -> TokenInfo:
+        """The joint vocabulary; only acoustic tokens are learned."""
+        return TokenInfo(
+            self.syllables + self.acoustic,
+            self.syllables,
+            self.hop,
+            self.sample_rate,
+            self.tokenizer,
+            self.syllable_hop,
+        )
+
+    @classmethod
+    def of_tokens(cls, info: TokenInfo) -> StreamInfo:
+        """The two vocabularies of a joint one.
+
+        Raises:
+            FormatError: tokens of another kind.
+        """
+        if not 0 < info.loss_from < info.num_tokens or info.syllable_hop < 1:
+            raise FormatError("a language model of plain units, not of an interleaved stream")
+        acoustic = info.num_tokens - info.loss_from
+        return cls(info.loss_from, acoustic, info.hop, info.sample_rate, info.syllable_hop, info.tokenizer)
+
+    @property
+    def lead(self) -> int:
+        """``LEAD_SECONDS`` in samples."""
+        return round(LEAD_SECONDS * self.sample_rate)
+
+    def check(self, syllables: Segmentation, acoustic: Segmentation | None, name: str) -> None:
+        """Refuse units of other vocabularies or grids.
+
+        Raises:
+            InputError: what does not fit, named by recording.
+        """
+        for kind, seg, count, hop in (
+            ("syllable", syllables, self.syllables, self.syllable_hop),
+            ("acoustic", acoustic, self.acoustic, self.hop),
+        ):
+            if seg is None:
+                continue
+            if seg.unit is None or (len(seg) and int(seg.unit.max()) >= count):
+                raise InputError(f"{name}: its {kind} units are missing or outside the vocabulary of {count}")
+            if (seg.hop, seg.sample_rate) != (hop, self.sample_rate):
+                raise InputError(
+                    f"{name}: {kind} frames of {seg.hop} samples at {seg.sample_rate} Hz; "
+                    f"this model takes {hop} at {self.sample_rate}"
+                )
+
+
+def due_times(syllables: Segmentation, info: StreamInfo) -> npt.NDArray[np.int64]:
+    """(num_segments,) samples at which each syllable enters the stream; the first ones not before 0."""
+    return np.maximum(syllables.start.astype(np.int64) * info.syllable_hop - info.lead, 0)
+
+
+def interleave(syllables: Segmentation, acoustic: Segmentation, info: StreamInfo) -> tuple[IntArray, IntArray]:
+    """Merge the units of one recording by time; a syllable goes before acoustic units of the same time.
+
+    Returns:
+        tokens (n,) and their frames (n,): those of acoustic tokens, 0 for syllables.
+
+    Raises:
+        InputError: units that do not fit ``info``.
+    """
+    info.check(syllables, acoustic, "recording")
+    syllables, acoustic = syllables.merge_repeats(), acoustic.merge_repeats()
+    if syllables.unit is None or acoustic.unit is None:
+        raise InputError("an interleaved stream needs units on both sides")
+    times = np.concatenate([due_times(syllables, info), acoustic.start.astype(np.int64) * info.hop])
+    tokens = np.concatenate([syllables.unit, acoustic.unit + info.syllables])
+    frames = np.concatenate([np.zeros(len(syllables), dtype=np.int32), token_frames(acoustic)])
+    # Syllables come first in the arrays, and a stable sort keeps them first at equal times.
+    order = np.argsort(times, kind="stable")
+    return tokens[order].astype(np.int32), frames[order].astype(np.int32)
+
+
+def interleaved_store(items: Iterable[tuple[str, Segmentation, Segmentation]], info: StreamInfo) -> TokenStore:
+    """The training tokens of a vocoder LM from (id, syllables, acoustic units) of many recordings."""
+    tokens, frames = [], []
+    for name, syllables, acoustic in items:
+        info.check(syllables, acoustic, name)
+        row, row_frames = interleave(syllables, acoustic, info)
+        if len(row):
+            tokens.append(row)
+            frames.append(row_frames)
+    return TokenStore.from_arrays(tokens, frames, info.tokens)

@@ -1,0 +1,111 @@
+"""Units back to speech: vocoder LM, then unit vocoder, as one thing that a user holds (section 4.2)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from syllablelm.encoders.load import load_encoder
+from syllablelm.errors import FormatError
+from syllablelm.lm.decode import Sampling
+from syllablelm.tokenizer import BUNDLED, FRAME_UNITS, Tokenizer
+from syllablelm.types import Segmentation
+from syllablelm.vocoder.spectral import SpectralVocoder
+from syllablelm.vocoder.vocoder_lm import VocoderLM
+
+LM_FOLDER, VOCODER_FOLDER, ACOUSTIC_FILE = "vocoder_lm", "vocoder", "acoustic.safetensors"
+
+
+class UnitVocoder(Protocol):
+    """Acoustic units to a waveform."""
+
+    sample_rate: int
+
+    @property
+    def num_units(self) -> int: ...
+
+    def decode(self, acoustic: Segmentation, *, seed: int = 0) -> npt.NDArray[np.float32]: ...
+
+
+class Resynthesizer:
+    """Speaks syllable units.
+
+    Args:
+        vocoder_lm: syllables to acoustic units.
+        vocoder: acoustic units to sound.
+        acoustic: makes acoustic units of a prompt; None leaves continuation without a prompt's sound.
+
+    Raises:
+        FormatError: the parts have different acoustic vocabularies.
+    """
+
+    def __init__(self, vocoder_lm: VocoderLM, vocoder: UnitVocoder, acoustic: Tokenizer | None = None) -> None:
+        sizes = {vocoder_lm.stream.acoustic, vocoder.num_units}
+        if acoustic is not None and acoustic.num_units is not None:
+            sizes.add(acoustic.num_units)
+        if len(sizes) > 1:
+            raise FormatError(f"vocoder LM, vocoder and acoustic tokenizer disagree on the number of units: {sizes}")
+        self.vocoder_lm, self.vocoder, self.acoustic = vocoder_lm, vocoder, acoustic
+
+    @classmethod
+    def load(cls, name: str | Path, *, device: str = "auto") -> Resynthesizer:
+        """Open a resynthesizer.
+
+        Args:
+            name: a bundled name ("tiny"), or a folder that ``train vocoder`` wrote.
+
+        Raises:
+            FormatError: nothing of the kind there, or parts that do not belong together.
+        """
+        folder = Path(name) if Path(name).is_dir() else BUNDLED / str(name)
+        if not (folder / LM_FOLDER).is_dir():
+            raise FormatError(f"{name}: no resynthesizer; give a folder with {LM_FOLDER}/ and {VOCODER_FOLDER}/ in it")
+        acoustic = None
+        if (folder / ACOUSTIC_FILE).exists():
+            acoustic = load_acoustic(folder, device=device)
+        vocoder = SpectralVocoder.load(folder / VOCODER_FOLDER, device=device)
+        return cls(VocoderLM.load(folder / LM_FOLDER, device=device), vocoder, acoustic)
+
+    @property
+    def sample_rate(self) -> int:
+        """Of the waveforms that ``decode`` gives."""
+        return self.vocoder.sample_rate
+
+    def decode(
+        self, segmentation: Segmentation, *, prompt: Segmentation | None = None, temperature: float = 0.8, seed: int = 0
+    ) -> npt.NDArray[np.float32]:
+        """Speak syllable units.
+
+        Args:
+            segmentation: the syllables, with their times.
+            prompt: acoustic units that are already there.
+            temperature: of the acoustic units; 0 is greedy.
+            seed: of every random choice.
+
+        Returns:
+            (num_samples,) float32 at ``sample_rate``.
+
+        Raises:
+            InputError: units that do not fit, or none.
+        """
+        sampling = Sampling(temperature=temperature, seed=seed)
+        return self.vocoder.decode(self.vocoder_lm.decode(segmentation, prompt=prompt, sampling=sampling), seed=seed)
+
+
+def load_acoustic(folder: Path, *, device: str = "auto") -> Tokenizer:
+    """The acoustic tokenizer of a model folder: the k-means units of an encoder's layer.
+
+    The encoder lies in the folder itself; ``acoustic.safetensors`` holds the centres and names the layer.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    path = folder / ACOUSTIC_FILE
+    try:
+        with safe_open(path, framework="numpy") as file:
+            layer = int((file.metadata() or {})["layer"])
+    except (SafetensorError, KeyError, ValueError) as error:
+        raise FormatError(f"{path}: not the centres of acoustic units ({error})") from None
+    return Tokenizer.from_parts(load_encoder(folder, layer, device=device), path, rule=FRAME_UNITS)

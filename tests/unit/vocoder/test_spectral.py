@@ -1,0 +1,100 @@
+"""The light unit vocoder: it learns, saves, and speaks as long as its units last."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from syllablelm.audio import save_audio
+from syllablelm.corpus import scan
+from syllablelm.errors import FormatError, InputError
+from syllablelm.train.loop import LoopConfig, read_log
+from syllablelm.train.spectral import SpectralConfig, train_spectral
+from syllablelm.types import Segmentation
+from syllablelm.vocoder.spectral import SHAPE_FILE, SpectralNet, SpectralShape, SpectralVocoder, unit_frames
+from syllablelm.vocoder.spectrum import SpectrumSpec
+
+SHAPE = SpectralShape(units=5, dim=16, blocks=2, kernel=3, spectrum=SpectrumSpec(fft=640, hop=160))
+UNITS = Segmentation.from_boundaries([0, 4, 10, 25], unit=[1, 4, 0])
+
+
+@pytest.fixture(scope="module")
+def vocoder() -> SpectralVocoder:
+    torch.manual_seed(0)
+    return SpectralVocoder(SpectralNet(SHAPE), iterations=2)
+
+
+def test_speaks_as_long_as_its_units_last(vocoder):
+    wave = vocoder.decode(UNITS)
+    assert wave.dtype == np.float32
+    assert len(wave) == 25 * 320
+    assert np.abs(wave).max() <= 1.0
+    assert np.array_equal(wave, vocoder.decode(UNITS))
+
+
+def test_no_units_give_no_sound(vocoder):
+    assert len(vocoder.decode(Segmentation.from_boundaries([], unit=[]))) == 0
+
+
+def test_saved_and_loaded_sounds_the_same(vocoder, tmp_path):
+    vocoder.save(tmp_path)
+    loaded = SpectralVocoder.load(tmp_path, device="cpu")
+    loaded.iterations = 2
+    assert loaded.net.shape == SHAPE
+    np.testing.assert_array_equal(loaded.decode(UNITS), vocoder.decode(UNITS))
+
+
+@pytest.mark.parametrize("text", ["", "[]", '{"kind": "other"}', '{"kind": "spectral", "units": 5, "bad": 1}'])
+def test_damaged_description(vocoder, tmp_path, text):
+    vocoder.save(tmp_path)
+    (tmp_path / SHAPE_FILE).write_text(text)
+    with pytest.raises((FormatError, InputError), match=SHAPE_FILE):
+        SpectralVocoder.load(tmp_path)
+
+
+def test_weights_of_another_shape(vocoder, tmp_path):
+    vocoder.save(tmp_path)
+    text = (tmp_path / SHAPE_FILE).read_text().replace('"dim": 16', '"dim": 32')
+    (tmp_path / SHAPE_FILE).write_text(text)
+    with pytest.raises(FormatError, match="not the weights"):
+        SpectralVocoder.load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("segmentation", "message"),
+    [
+        (Segmentation.from_boundaries([0, 3]), "none"),
+        (Segmentation.from_boundaries([0, 3], unit=[5]), "vocabulary of 5"),
+        (Segmentation.from_boundaries([0, 3], unit=[1], hop=640), "640 samples"),
+        (Segmentation(np.array([0, 5]), np.array([3, 9]), np.array([0, 1]), 9), "gaps"),
+    ],
+)
+def test_units_that_do_not_fit(vocoder, segmentation, message):
+    with pytest.raises(InputError, match=message):
+        vocoder.decode(segmentation)
+
+
+def test_frames_carry_their_unit():
+    assert unit_frames(UNITS, 5, 320, 16_000).tolist() == [1] * 4 + [4] * 6 + [0] * 15
+
+
+def test_learns_which_unit_sounds_how(tmp_path):
+    """Two units, a low and a high tone: after training their spectra peak where the tones are."""
+    time = np.arange(16_000) / 16_000
+    low, high = (0.3 * np.sin(2 * np.pi * hertz * time) for hertz in (300.0, 3000.0))
+    units = {}
+    for i in range(6):
+        swap = i % 2
+        wave = np.concatenate([high, low] if swap else [low, high]).astype(np.float32)
+        save_audio(tmp_path / "voice" / f"{i}.wav", wave)
+        units[f"{i}"] = Segmentation.from_boundaries([0, 50, 99], unit=[swap, 1 - swap])
+    manifest, _ = scan(tmp_path / "voice")
+    config = SpectralConfig(LoopConfig(steps=80, lr=1e-2, batch_seconds=8.0, log_every=20), 16, 2, 3, 2.0)
+    train_spectral(config, manifest, units, 2, tmp_path / "vocoder", device="cpu")
+    log = read_log(tmp_path / "vocoder")
+    assert log[-1]["level_error"] < 0.7 * log[0]["level_error"]
+    net = SpectralVocoder.load(tmp_path / "vocoder", device="cpu").net
+    with torch.inference_mode():
+        peaks = [int(net(torch.full((1, 20), unit))[0, 20].argmax()) * 16_000 / 800 for unit in (0, 1)]
+    assert peaks == pytest.approx([300.0, 3000.0], abs=40)

@@ -1,0 +1,103 @@
+"""Forced decoding: every syllable stands where it is due, and the time is full."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from syllablelm.errors import FormatError, InputError
+from syllablelm.lm.decode import Sampling
+from syllablelm.lm.speech_lm import SpeechLM
+from syllablelm.lm.store import TokenInfo
+from syllablelm.train.lm import LMShape
+from syllablelm.types import Segmentation
+from syllablelm.vocoder.interleave import StreamInfo, interleave
+from syllablelm.vocoder.vocoder_lm import VocoderLM, _Reader
+
+STREAM = StreamInfo(syllables=8, acoustic=6)
+SYLLABLES = Segmentation.from_boundaries([0, 12, 30, 41, 60], unit=[3, 1, 1, 7])
+
+
+def make(positions: int = 128) -> VocoderLM:
+    torch.manual_seed(0)
+    model = LMShape(2, 32, 4, 64, positions, 0.0).build(14)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.ndim >= 2:
+                parameter.normal_(0.0, 0.3)
+    durations = np.array([1] * 8 + [2, 3, 4, 1, 2, 5], dtype=np.int32)
+    return VocoderLM(SpeechLM(model, STREAM.tokens, durations))
+
+
+def reread(vocoder: VocoderLM, acoustic: Segmentation) -> list[int]:
+    """The stream that the drawn units make with the given syllables (repeats unmerged)."""
+    merged = SYLLABLES.merge_repeats()
+    events = [(max(int(b) * 320 - 1280, 0), 0, int(u)) for b, u in zip(merged.start, merged.unit, strict=True)]
+    events += [(int(b) * 320, 1, int(u) + 8) for b, u in zip(acoustic.start, acoustic.unit, strict=True)]
+    return [event[2] for event in sorted(events, key=lambda e: e[:2])]
+
+
+def test_the_model_reads_the_stream_it_was_trained_on(monkeypatch):
+    vocoder, read = make(), []
+    append = _Reader.append
+    monkeypatch.setattr(_Reader, "append", lambda self, token: (read.append(token), append(self, token))[1])
+    acoustic = vocoder.decode(SYLLABLES, sampling=Sampling(seed=1))
+    assert read == reread(vocoder, acoustic)
+    assert acoustic.num_frames == 60
+    lengths = (acoustic.end - acoustic.start)[:-1]
+    np.testing.assert_array_equal(lengths, vocoder.lm.durations[8:][acoustic.unit[:-1]])
+
+
+def test_greedy_equals_reading_everything_anew_at_each_step():
+    vocoder = make()
+    acoustic = vocoder.decode(SYLLABLES, sampling=Sampling(0.0))
+    stream = reread(vocoder, acoustic)
+    for at, token in enumerate(stream):
+        if token >= 8:
+            with torch.inference_mode():
+                logits = vocoder.lm.model(torch.tensor([[14, *stream[:at]]])).logits[0, -1]
+            assert int(logits[8:14].argmax()) == token - 8
+
+
+def test_a_prompt_is_kept_and_continued():
+    vocoder = make()
+    prompt = Segmentation.from_boundaries([0, 5, 9, 22], unit=[2, 0, 5])
+    acoustic = vocoder.decode(SYLLABLES, prompt=prompt, sampling=Sampling(seed=3))
+    assert acoustic.unit[:3].tolist() == [2, 0, 5]
+    assert acoustic.start[:4].tolist() == [0, 5, 9, 22]
+    assert acoustic.num_frames == 60
+    heard, _ = interleave(Segmentation(SYLLABLES.start[:2], SYLLABLES.end[:2], SYLLABLES.unit[:2], 60), prompt, STREAM)
+    assert vocoder._prompt_tokens(SYLLABLES.merge_repeats(), prompt)[0].tolist() == heard.tolist()
+
+
+def test_repeats_by_seed():
+    vocoder = make()
+    assert vocoder.decode(SYLLABLES, sampling=Sampling(seed=1)) == vocoder.decode(SYLLABLES, sampling=Sampling(seed=1))
+    assert vocoder.decode(SYLLABLES, sampling=Sampling(seed=1)) != vocoder.decode(SYLLABLES, sampling=Sampling(seed=2))
+
+
+def test_streams_longer_than_the_context_are_spoken_to_the_end():
+    vocoder = make(positions=16)
+    rng = np.random.default_rng(0)
+    long = Segmentation.from_boundaries(np.arange(0, 1010, 10), unit=rng.integers(0, 8, 100))
+    acoustic = vocoder.decode(long, sampling=Sampling(seed=0))
+    assert acoustic.num_frames == 1000
+    assert len(acoustic) > 100
+
+
+def test_acoustic_frames_of_another_length():
+    stream = StreamInfo(8, 6, hop=640, syllable_hop=320)
+    lm = make().lm
+    acoustic = VocoderLM(SpeechLM(lm.model, stream.tokens, lm.durations)).decode(SYLLABLES)
+    assert (acoustic.num_frames, acoustic.hop) == (30, 640)
+
+
+def test_bad_input():
+    vocoder = make()
+    with pytest.raises(InputError, match="no syllable"):
+        vocoder.decode(Segmentation.from_boundaries([], unit=[]))
+    with pytest.raises(InputError, match="outside the vocabulary of 8"):
+        vocoder.decode(Segmentation.from_boundaries([0, 3], unit=[9]))
+    with pytest.raises(FormatError, match="plain units"):
+        VocoderLM(SpeechLM(vocoder.lm.model, TokenInfo(14), vocoder.lm.durations))
