@@ -19,7 +19,9 @@ from syllablelm.segmenters import count_groups
 Features = npt.NDArray[np.float32]
 RULE_FILE = "tokenizer.json"
 
-Method = Literal["rate", "peaks", "released"]
+Method = Literal["rate", "peaks", "released", "frames"]
+# The published inference code allows 0.2 segments a frame at 50 frames per second.
+RELEASED_MAX_RATE = 10.0
 
 
 @dataclass(frozen=True)
@@ -29,12 +31,14 @@ class SegmentRule:
     Args:
         method: "rate" cuts exactly round(rate x seconds) groups by MinSum (Eq. 4); "peaks" cuts at most so many where
             the features change most; "released" chooses the count from the data by the rule of the published
-            inference code.
+            inference code; "frames" makes every frame a segment, for HuBERT-like units.
         rate: groups per second, for "rate" and "peaks".
         delta, quantile: of "released"; delta is tied to the scale of one checkpoint's features.
-        min_length, max_length: of a group, in frames.
-        drop_edges: leave the first and last frame of a group out of its mean.
+        min_length, max_length: of a group, in frames, for "rate" and "released".
+        drop_edges: leave the first and last frame of a group of at least three out of its mean.
         merge: join neighbours that carry the same unit.
+
+    A recording longer than a tokenizer's window is cut window by window, each with a count of its own.
     """
 
     method: Method = "rate"
@@ -46,17 +50,25 @@ class SegmentRule:
     drop_edges: bool = True
     merge: bool = False
 
-    def boundaries(self, features: Features) -> npt.NDArray[np.int32]:
-        """Boundaries [0, ..., T] of one recording's features (T, D)."""
-        if self.method == "released":
+    def boundaries(self, features: Features, frame_rate: float = 50.0) -> npt.NDArray[np.int32]:
+        """Boundaries [0, ..., T] of the features (T, D) of one recording, or one window, at so many frames a second."""
+        num_frames = len(features)
+        if self.method == "frames":
+            cuts = np.arange(num_frames + 1)
+        elif self.method == "released":
             cuts = minsum_dynamic(
-                features, self.delta, quantile=self.quantile, min_length=self.min_length, max_length=self.max_length
+                features,
+                self.delta,
+                quantile=self.quantile,
+                max_rate=min(1.0, RELEASED_MAX_RATE / frame_rate),
+                min_length=self.min_length,
+                max_length=self.max_length,
             )
         elif self.method == "peaks":
-            cuts = peak_boundaries(features, count_groups(len(features), self.rate, len(features)))
+            cuts = peak_boundaries(features, count_groups(num_frames, self.rate, num_frames, frame_rate))
         else:
-            count = count_groups(len(features), self.rate, self.max_length)
-            cuts = minsum(features, count, min_length=self._shortest(len(features), count), max_length=self.max_length)
+            count = count_groups(num_frames, self.rate, self.max_length, frame_rate)
+            cuts = minsum(features, count, min_length=self._shortest(num_frames, count), max_length=self.max_length)
         return np.asarray(cuts, dtype=np.int32)
 
     def _shortest(self, num_frames: int, count: int) -> int:
@@ -65,7 +77,11 @@ class SegmentRule:
 
 
 def change_rule(own: SegmentRule, rate: float | None, method: Method | None, delta: float | None) -> SegmentRule:
-    """A tokenizer's rule with what the caller wants otherwise; a rate turns the released rule into MinSum's."""
+    """A tokenizer's rule with what the caller wants otherwise; a rate alone turns the released rule into MinSum's.
+
+    Raises:
+        InputError: an unknown method, a rate or delta that is not above zero, or one that the method does not use.
+    """
     if method is not None and method not in get_args(Method):
         raise InputError(f"rule {method!r}: choose one of {', '.join(get_args(Method))}")
     if rate is not None and not 0 < rate < float("inf"):
@@ -73,7 +89,13 @@ def change_rule(own: SegmentRule, rate: float | None, method: Method | None, del
     if delta is not None and not 0 < delta < float("inf"):
         raise InputError(f"delta {delta}: the threshold must be above 0 and finite")
     if method is None:
-        method = "rate" if own.method == "released" and rate is not None else own.method
+        method = "rate" if own.method in ("released", "frames") and rate is not None else own.method
+    if rate is not None and method not in ("rate", "peaks"):
+        raise InputError(
+            f"rate {rate}: the rule {method!r} has no rate; leave it out, or choose rule 'rate' or 'peaks'"
+        )
+    if delta is not None and method != "released":
+        raise InputError(f"delta {delta}: the rule {method!r} has no delta; leave it out, or choose rule 'released'")
     return replace(
         own,
         method=method,

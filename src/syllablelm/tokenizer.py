@@ -1,27 +1,39 @@
-"""The tokenizer: waveforms to syllable-like units by encoder, MinSum, pooling and codebook."""
+"""The tokenizer: waveforms of any length to syllable-like units by encoder, boundaries, pooling and codebook."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict
 from pathlib import Path
-from typing import overload
+from typing import Any, overload
 
 import numpy as np
 import numpy.typing as npt
 
-from syllablelm.artifact import open_artifact
+from syllablelm.artifact import new_artifact, open_artifact
 from syllablelm.audio import check_waveform
 from syllablelm.corpus import batches_by_seconds
-from syllablelm.encoders.hub import HubEncoder, load_encoder
-from syllablelm.errors import FormatError
+from syllablelm.encoders.base import FrameEncoder
+from syllablelm.encoders.data2vec2 import Data2Vec2Encoder
+from syllablelm.encoders.data2vec2_folder import save_data2vec2_folder
+from syllablelm.encoders.device import Precision
+from syllablelm.encoders.hub import HubEncoder, save_encoder
+from syllablelm.encoders.load import load_encoder
+from syllablelm.errors import AudioError, FormatError, InputError
 from syllablelm.quantize import Codebook, pool_segments
+from syllablelm.quantize.centres import read_codebook
+from syllablelm.released import load_released
 from syllablelm.rule import RULE_FILE, Method, SegmentRule, change_rule, read_rule
 from syllablelm.types import Segmentation
+from syllablelm.windows import WINDOW_SECONDS, Stitcher, Stretch, WindowGrid, WindowReader, merge_pieces
 
 Waveform = npt.NDArray[np.float32]
 Features = npt.NDArray[np.float32]
 BUNDLED = Path(__file__).resolve().parent / "bundled"
 CODEBOOK_FILE = "codebook.safetensors"
+FRAME_UNITS = SegmentRule("frames", drop_edges=False, merge=True)
+"""The rule of HuBERT-like units: the nearest centre of every frame, equal neighbours joined."""
 
 
 class Tokenizer:
@@ -32,20 +44,35 @@ class Tokenizer:
         codebook: segment vectors to units; None leaves the units out.
         rule: features to segments.
         batch_seconds: seconds of audio encoded at once, padding included; bounds memory, never changes a result.
+        window_seconds: longer recordings are encoded in windows of this length, which overlap by 10 s (a quarter of a
+            window where that is less) and are joined at a boundary that both found (see ``windows``).
         digest: identity of the weights, where it was loaded from an artifact.
+
+    A recording of at most one window is encoded whole. Of a longer one every segment comes from one window and lies
+    at least 2.5 s (a sixteenth of a shorter window) away from any edge the recording itself does not have; counts
+    ("rate" x seconds), prominences and waveform standardisation are those of the window.
+
+    Raises:
+        InputError: a codebook of other dimensions than the encoder's features, or windows shorter than a second.
     """
 
     def __init__(
         self,
-        encoder: HubEncoder,
+        encoder: FrameEncoder,
         codebook: Codebook | None,
         rule: SegmentRule,
         *,
         batch_seconds: float = 120.0,
+        window_seconds: float = WINDOW_SECONDS,
         digest: str = "",
     ) -> None:
+        if codebook is not None and codebook.dim != encoder.dim:
+            raise InputError(
+                f"the codebook has {codebook.dim} dims, the features have {encoder.dim}: it is of another encoder"
+            )
         self.encoder, self.codebook, self.rule = encoder, codebook, rule
         self.batch_seconds, self.digest = batch_seconds, digest
+        self.grid = WindowGrid.of_seconds(window_seconds, encoder.hop, encoder.receptive_field, encoder.sample_rate)
 
     @classmethod
     def load(
@@ -56,33 +83,113 @@ class Tokenizer:
         rate: float | None = None,
         rule: Method | None = None,
         delta: float | None = None,
+        precision: Precision = "float32",
         batch_seconds: float = 120.0,
+        window_seconds: float = WINDOW_SECONDS,
     ) -> Tokenizer:
         """Open a tokenizer.
 
         Args:
-            name: a bundled name ("tiny") or a tokenizer artifact's folder.
+            name: a bundled name ("tiny"), a tokenizer artifact's folder, the hub id of one, or a released SyllableLM
+                checkpoint (SylBoost_833Hz.pth with its _kmeans.npy and _agglom.npy beside it).
             device: "auto", "cpu" or "cuda".
             rate: groups per second instead of the tokenizer's own.
-            rule: "rate" (MinSum), "peaks" or "released" instead of the tokenizer's own way of cutting.
+            rule: "rate" (MinSum), "peaks", "released" or "frames" instead of the tokenizer's own way of cutting.
             delta: threshold of the "released" rule instead of the tokenizer's own.
-            batch_seconds: see the class.
+            precision: of the encoder: "float32", "bfloat16" or, on a GPU, "float16".
+            batch_seconds, window_seconds: see the class.
 
         Raises:
             FormatError: no such tokenizer, or a damaged one.
-            InputError: a rate or delta that is not above zero, or an unknown rule.
+            InputError: a rate or delta that is not above zero or not of the rule, or an unknown rule.
         """
-        artifact = open_artifact(_resolve(name), "tokenizer")
-        own = read_rule(artifact)
-        changed = change_rule(own, rate, rule, delta)
-        encoder = load_encoder(artifact.path, device=device)
+        sizes: Any = {"batch_seconds": batch_seconds, "window_seconds": window_seconds}
+        path = _resolve(name)
+        if path.is_file():
+            encoder, codebook, own = load_released(path, device=device, delta=delta, precision=precision)
+            return cls(encoder, codebook, change_rule(own, rate, rule, None), **sizes)
+        artifact = open_artifact(path, "tokenizer")
+        changed = change_rule(read_rule(artifact), rate, rule, delta)
+        encoder = load_encoder(artifact.path, device=device, precision=precision)
         codebook = Codebook.load(artifact.file(CODEBOOK_FILE))
-        return cls(encoder, codebook, changed, batch_seconds=batch_seconds, digest=artifact.digest)
+        return cls(encoder, codebook, changed, **sizes, digest=artifact.digest)
+
+    @classmethod
+    def from_parts(
+        cls,
+        encoder: str | Path | FrameEncoder,
+        codebook: str | Path | Codebook | None,
+        *,
+        layer: int | None = None,
+        rule: SegmentRule = FRAME_UNITS,
+        device: str = "auto",
+        precision: Precision = "float32",
+        batch_seconds: float = 120.0,
+        window_seconds: float = WINDOW_SECONDS,
+    ) -> Tokenizer:
+        """Make a tokenizer of an encoder and a codebook, such as mHuBERT with its k-means centres.
+
+        Args:
+            encoder: what ``load_encoder`` opens (hub id, folder, checkpoint file), or an encoder.
+            codebook: a codebook of this package, a .npy or .safetensors file of k-means centres (num_units, dim),
+                or None for segments without units.
+            layer: 1-based layer of an encoder given by name; None is the last.
+            rule: how to cut; by default every frame is a segment and equal neighbours are joined.
+            device, precision, batch_seconds, window_seconds: see ``load``.
+
+        Raises:
+            FormatError: an encoder or a codebook that cannot be read.
+            InputError: a codebook of other dimensions than the features.
+        """
+        if isinstance(encoder, str | Path):
+            encoder = load_encoder(encoder, layer, device=device, precision=precision)
+        if isinstance(codebook, str | Path):
+            codebook = read_codebook(codebook)
+        return cls(encoder, codebook, rule, batch_seconds=batch_seconds, window_seconds=window_seconds)
+
+    def save(self, folder: str | Path) -> None:
+        """Write a tokenizer artifact that ``load`` opens; it appears complete or not at all.
+
+        Raises:
+            InputError: the folder exists, or there is no codebook to write.
+        """
+        if Path(folder).exists():
+            raise InputError(f"{folder} exists; choose another folder or remove it")
+        parents = {"tokenizer": self.digest} if self.digest else {}
+        with new_artifact(folder, "tokenizer", config=self.rule, seed=0, parents=parents, metrics={}) as payload:
+            self.write_payload(payload)
+
+    def write_payload(self, folder: Path) -> None:
+        """Write the files of a tokenizer artifact into its folder: encoder, codebook, rule."""
+        if self.codebook is None:
+            raise InputError("a tokenizer without a codebook cannot be saved; fit one first")
+        _save_encoder(self.encoder, folder)
+        self.codebook.save(folder / CODEBOOK_FILE)
+        (folder / RULE_FILE).write_text(json.dumps(asdict(self.rule), indent=2) + "\n", encoding="utf-8")
 
     @property
     def num_units(self) -> int | None:
         """Size of the unit vocabulary; None without a codebook."""
         return None if self.codebook is None else self.codebook.num_units
+
+    @property
+    def frame_rate(self) -> float:
+        """Frames per second."""
+        return self.encoder.sample_rate / self.encoder.hop
+
+    @property
+    def window_seconds(self) -> float:
+        """Longest recording that is certainly encoded whole, in seconds."""
+        return self.grid.num_frames / self.frame_rate
+
+    @property
+    def latency(self) -> float:
+        """Most seconds between a segment's end and its appearance from ``stream``, blocks and computing aside.
+
+        It is the window less the margin at its end: 57.5 s with the default window, 9.4 s with one of 10 s. Under a
+        rule that merges, a segment waits for the one after it too.
+        """
+        return self.grid.latency / self.encoder.sample_rate
 
     @overload
     def encode(self, audio: npt.NDArray[np.floating]) -> Segmentation: ...
@@ -106,47 +213,174 @@ class Tokenizer:
         """
         if isinstance(audio, np.ndarray):
             return self.encode([audio])[0]
-        return [self.segment(feats) for feats in self.features(audio)]
+        waves = _check_all(audio)
+        result = {index: self.segment(feats) for index, feats in self._encode_short(waves)}
+        for index in self._long(waves):
+            result[index] = Segmentation.join(self._pieces([waves[index]]))
+        return [result[index] for index in range(len(waves))]
 
     def features(self, audio: Sequence[npt.NDArray[np.floating]]) -> list[Features]:
-        """Frame features of each waveform: float32 (num_frames, dim)."""
-        waves = [check_waveform(wave, name=f"waveform {i}", allow_silence=True) for i, wave in enumerate(audio)]
-        result: list[Features] = [np.zeros((0, self.encoder.dim), dtype=np.float32)] * len(waves)
-        for index, feats in self._encode_batches(waves):
-            result[index] = feats
-        return result
+        """Frame features of each waveform: float32 (num_frames, dim); each frame from the window that its segment has.
 
-    def _encode_batches(self, waves: Sequence[Waveform]) -> Iterator[tuple[int, Features]]:
-        usable = [i for i, wave in enumerate(waves) if self.encoder.num_frames(len(wave)) > 0]
-        seconds = [len(waves[i]) / self.encoder.sample_rate for i in usable]
-        for batch in batches_by_seconds(seconds, self.batch_seconds):
-            members = [usable[place] for place in batch]
-            yield from zip(members, self.encoder.encode([waves[i] for i in members]), strict=True)
+        Raises:
+            InputError, AudioError: as ``encode``.
+        """
+        waves = _check_all(audio)
+        result = dict(self._encode_short(waves))
+        for index in self._long(waves):
+            result[index] = np.concatenate([stretch.features for stretch in self._stretches([waves[index]])])
+        return [result[index] for index in range(len(waves))]
+
+    def stream(self, blocks: Iterable[npt.NDArray[np.floating]]) -> Iterator[Segmentation]:
+        """Encode one recording block by block in bounded memory, without knowing where it ends.
+
+        Args:
+            blocks: (num_samples,) each, mono at 16 kHz, of any sizes. When they end, so does the recording.
+
+        Yields:
+            pieces of one or more finished segments, in frames of the whole recording; ``num_frames`` of a piece is
+            the frame up to which segments are finished, and of the last piece the recording's. There is always one.
+            ``Segmentation.join(pieces)`` is what ``encode`` gives for the blocks joined, whatever their sizes.
+
+        Held are the samples of the windows in work (one, or ``batch_seconds`` of them if a block completes so many),
+        the features of one window, and the last block. A segment appears at most ``latency`` seconds after its end.
+
+        Raises:
+            InputError: a block is not one-dimensional or not floating point; the message counts blocks from 0.
+            AudioError: a block holds NaN or infinity, or there were no samples at all.
+        """
+        if isinstance(blocks, np.ndarray):
+            raise InputError("stream takes blocks, one after the other; a single array is for encode")
+        return self._pieces(_check_blocks(blocks))
 
     def segment(self, features: Features) -> Segmentation:
-        """Features (num_frames, dim) of one recording to its segmentation."""
-        hop, sample_rate = self.encoder.hop, self.encoder.sample_rate
-        if len(features) == 0:
-            none = None if self.codebook is None else []
-            return Segmentation.from_boundaries([], unit=none, hop=hop, sample_rate=sample_rate)
-        cuts = self.rule.boundaries(features)
-        unit = None
-        if self.codebook is not None:
-            unit = self.codebook.assign(self.pool(features, cuts))
-        segmentation = Segmentation.from_boundaries(cuts, unit=unit, hop=hop, sample_rate=sample_rate)
-        return segmentation.merge_repeats() if self.rule.merge and unit is not None else segmentation
+        """Features (num_frames, dim) of one recording, taken whole, to its segmentation."""
+        segmentation = self._segment_stretch(Stretch(0, features, self._cut(features)))
+        return segmentation.merge_repeats() if self._merges else segmentation
 
     def pool(self, features: Features, boundaries: npt.NDArray[np.int32]) -> Features:
         """(num_segments, dim) mean of each segment, as the rule pools."""
         return pool_segments(features, boundaries[:-1], boundaries[1:], drop_edges=self.rule.drop_edges)
 
+    @property
+    def _merges(self) -> bool:
+        return self.rule.merge and self.codebook is not None
+
+    def _cut(self, features: Features) -> npt.NDArray[np.int32]:
+        if len(features) == 0:
+            return np.zeros(1, dtype=np.int32)
+        return self.rule.boundaries(features, self.frame_rate)
+
+    def _segment_stretch(self, stretch: Stretch) -> Segmentation:
+        """Units of one stretch, not merged, in frames of the recording."""
+        cuts = stretch.boundaries
+        unit = None
+        if self.codebook is not None:
+            vectors = self.pool(stretch.features, cuts)
+            unit = self.codebook.assign(vectors) if len(vectors) else np.zeros(0, dtype=np.int32)
+        start, end = cuts[:-1] + stretch.first, cuts[1:] + stretch.first
+        finished = stretch.first + len(stretch.features)
+        return Segmentation(start, end, unit, finished, self.encoder.hop, self.encoder.sample_rate)
+
+    def _long(self, waves: Sequence[Waveform]) -> list[int]:
+        return [i for i, wave in enumerate(waves) if self.encoder.num_frames(len(wave)) > self.grid.num_frames]
+
+    def _encode_short(self, waves: Sequence[Waveform]) -> Iterator[tuple[int, Features]]:
+        """(index, features) of the recordings that fit in one window, in any order."""
+        frames = [self.encoder.num_frames(len(wave)) for wave in waves]
+        yield from ((i, self._no_features()) for i, count in enumerate(frames) if count == 0)
+        usable = [i for i, count in enumerate(frames) if 0 < count <= self.grid.num_frames]
+        seconds = [len(waves[i]) / self.encoder.sample_rate for i in usable]
+        batches = [[usable[place] for place in batch] for batch in batches_by_seconds(seconds, self.batch_seconds)]
+        found = self._encode_ahead([waves[i] for i in batch] for batch in batches)
+        for batch, features in zip(batches, found, strict=True):
+            yield from zip(batch, features, strict=True)
+
+    def _encode_ahead(self, batches: Iterable[list[Waveform]]) -> Iterator[list[Features]]:
+        # Some encoders work on a GPU while the batch before is cut on the processor.
+        ahead = getattr(self.encoder, "encode_batches", None)
+        return map(self.encoder.encode, batches) if ahead is None else ahead(batches)
+
+    def _no_features(self) -> Features:
+        return np.zeros((0, self.encoder.dim), dtype=np.float32)
+
+    def _pieces(self, blocks: Iterable[Waveform]) -> Iterator[Segmentation]:
+        pieces = map(self._segment_stretch, self._stretches(blocks))
+        return merge_pieces(pieces) if self._merges else pieces
+
+    def _stretches(self, blocks: Iterable[Waveform]) -> Iterator[Stretch]:
+        """Finished stretches of one recording, in order, and at least one."""
+        reader, stitcher = WindowReader(self.grid), Stitcher(self.grid)
+        for windows in self._window_batches(reader, blocks):
+            for feats in self.encoder.encode(windows):
+                yield from stitcher.push(feats, self._cut(feats), last=False)
+        if reader.num_samples == 0:
+            raise AudioError("the stream ended without a sample; give at least one block that is not empty")
+        rest = reader.close()
+        if self.encoder.num_frames(len(rest)) == 0:
+            feats = self._no_features()
+            yield Stretch(0, feats, self._cut(feats))
+            return
+        feats = self.encoder.encode([rest])[0]
+        yield from stitcher.push(feats, self._cut(feats), last=True)
+
+    def _window_batches(self, reader: WindowReader, blocks: Iterable[Waveform]) -> Iterator[list[Waveform]]:
+        """Windows that have successors, together those that one block completes, as many as a batch may hold."""
+        most = max(1, int(self.batch_seconds * self.frame_rate / self.grid.num_frames))
+        for block in blocks:
+            ready: list[Waveform] = []
+            for window in reader.push(block):
+                ready.append(window)
+                if len(ready) == most:
+                    yield ready
+                    ready = []
+            if ready:
+                yield ready
+
+
+def _check_all(audio: Sequence[npt.NDArray[np.floating]]) -> list[Waveform]:
+    return [check_waveform(wave, name=f"waveform {i}", allow_silence=True) for i, wave in enumerate(audio)]
+
+
+def _check_blocks(blocks: Iterable[npt.NDArray[np.floating]]) -> Iterator[Waveform]:
+    for i, block in enumerate(blocks):
+        # A live source may have nothing new.
+        if np.shape(block) != (0,):
+            yield check_waveform(block, name=f"block {i}", allow_silence=True)
+
+
+def _save_encoder(encoder: FrameEncoder, folder: Path) -> None:
+    if isinstance(encoder, HubEncoder):
+        save_encoder(encoder, folder)
+    elif isinstance(encoder, Data2Vec2Encoder):
+        save_data2vec2_folder(encoder, folder)
+    else:
+        raise InputError(f"a {type(encoder).__name__} has no form in which it could be saved; keep its own files")
+
 
 def _resolve(name: str | Path) -> Path:
+    """The folder or checkpoint file that a tokenizer's name stands for."""
     path = Path(name)
-    if path.is_dir():
+    if path.exists():
         return path
     bundled = BUNDLED / str(name)
     if len(path.parts) == 1 and bundled.is_dir():
         return bundled
+    if path.suffix == "" and len(path.parts) == 2 and not path.is_absolute():
+        return _download(str(name))
     known = sorted(path.parent.name for path in BUNDLED.glob(f"*/{RULE_FILE}"))
-    raise FormatError(f"{name}: no such tokenizer; give a folder or a bundled name ({', '.join(known) or 'none here'})")
+    raise FormatError(
+        f"{name}: no such tokenizer; give a folder, a checkpoint or a bundled name ({', '.join(known) or 'none here'})"
+    )
+
+
+def _download(name: str) -> Path:
+    """The local copy of a tokenizer artifact on the Hugging Face hub."""
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+
+    try:
+        return Path(snapshot_download(name, allow_patterns=["*.json", "*.safetensors"]))
+    except (OSError, HfHubHTTPError, HFValidationError, ValueError) as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise FormatError(f"{name}: neither a folder here nor a tokenizer that the hub gives ({reason})") from None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -129,3 +130,25 @@ class Segmentation:
         num_frames = int(edges[-1]) if len(edges) else 0
         units = None if unit is None else _int_array(unit, "unit")
         return cls(edges[:-1], edges[1:], units, num_frames, hop, sample_rate)
+
+    @classmethod
+    def join(cls, pieces: Iterable[Segmentation]) -> Segmentation:
+        """Join the pieces of one recording that a tokenizer's ``stream`` yields, in order.
+
+        Raises:
+            InputError: no pieces, pieces that overlap or are out of order, of different grids, or some without units.
+        """
+        parts = list(pieces)
+        if not parts:
+            raise InputError("Segmentation.join needs at least one piece")
+        if len({(part.hop, part.sample_rate, part.unit is None) for part in parts}) > 1:
+            raise InputError("Segmentation.join needs pieces of one frame grid, all with units or all without")
+        units = [part.unit for part in parts if part.unit is not None]
+        return cls(
+            np.concatenate([part.start for part in parts]),
+            np.concatenate([part.end for part in parts]),
+            np.concatenate(units) if units else None,
+            parts[-1].num_frames,
+            parts[0].hop,
+            parts[0].sample_rate,
+        )

@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+import itertools
 import json
 from dataclasses import asdict, replace
 from pathlib import Path
 
+import huggingface_hub
 import numpy as np
 import pytest
 import torch
@@ -11,10 +13,12 @@ import torch
 import syllablelm.tokenizer
 from small import SHAPE, noise
 from syllablelm import Segmentation, Tokenizer
-from syllablelm.artifact import new_artifact
+from syllablelm.artifact import new_artifact, open_artifact
+from syllablelm.encoders.data2vec2 import Data2Vec2, Data2Vec2Encoder, Data2Vec2Shape
 from syllablelm.encoders.hub import HubEncoder, save_encoder
 from syllablelm.errors import AudioError, FormatError, InputError
 from syllablelm.quantize import Codebook, pool_segments
+from syllablelm.released import save_released
 from syllablelm.rule import RULE_FILE, SegmentRule
 from syllablelm.segment import minsum, minsum_dynamic
 from syllablelm.tokenizer import CODEBOOK_FILE
@@ -164,8 +168,8 @@ class TestErrors:
             tokenizer().encode(np.zeros((2, 16_000), dtype=np.float32))
 
     def test_codebook_of_another_encoder(self):
-        with pytest.raises(InputError, match="it is of another encoder"):
-            Tokenizer(encoder(), codebook(dim=48), SegmentRule()).encode(CLIPS[0])
+        with pytest.raises(InputError, match="the codebook has 48 dims, the features have 32: it is of another"):
+            Tokenizer(encoder(), codebook(dim=48), SegmentRule())
 
 
 class TestLoad:
@@ -188,7 +192,7 @@ class TestLoad:
         assert (peaks.rule.method, peaks.rule.rate) == ("peaks", 4.0)
         released = Tokenizer.load(path, device="cpu", rule="released", delta=0.01)
         assert (released.rule.method, released.rule.delta) == ("released", 0.01)
-        with pytest.raises(InputError, match="rule 'fast': choose one of rate, peaks, released"):
+        with pytest.raises(InputError, match="rule 'fast': choose one of rate, peaks, released, frames"):
             Tokenizer.load(path, rule="fast")  # type: ignore[arg-type]
         with pytest.raises(InputError, match="delta 0: the threshold must be above 0"):
             Tokenizer.load(path, rule="released", delta=0)
@@ -206,8 +210,39 @@ class TestLoad:
         saved(tmp_path)
         monkeypatch.setattr(syllablelm.tokenizer, "BUNDLED", tmp_path)
         assert Tokenizer.load("tok", device="cpu").num_units == 20
-        with pytest.raises(FormatError, match=r"other: no such tokenizer; give a folder or a bundled name \(tok\)"):
+        with pytest.raises(FormatError, match=r"other: no such tokenizer; give a folder, .* bundled name \(tok\)"):
             Tokenizer.load("other")
+
+    def test_hub_ids(self, tmp_path, monkeypatch):
+        with pytest.raises(
+            FormatError, match="someone/tok: neither a folder here nor a tokenizer that the hub"
+        ) as caught:
+            Tokenizer.load("someone/tok")
+        assert "\n" not in str(caught.value)
+        asked = []
+        monkeypatch.setattr(
+            huggingface_hub, "snapshot_download", lambda name, **_: asked.append(name) or str(saved(tmp_path))
+        )
+        assert Tokenizer.load("someone/tok", device="cpu").num_units == 20 and asked == ["someone/tok"]
+
+    def test_released_files(self, tmp_path):
+        torch.manual_seed(0)
+        shape = Data2Vec2Shape(channels=16, dim=32, heads=2, feed_forward=32)
+        model = Data2Vec2Encoder(Data2Vec2(shape))
+        path = save_released(tmp_path, "SylBoost_625Hz", model, codebook())
+        tok = Tokenizer.load(path, device="cpu")
+        assert (tok.rule.method, tok.rule.delta, tok.rule.merge, tok.num_units) == ("released", 0.0028, True, 20)
+        feats = model.encode([CLIPS[2]])[0]
+        cuts = minsum_dynamic(feats, 0.0028)
+        units = codebook().assign(pool_segments(feats, cuts[:-1], cuts[1:], drop_edges=True))
+        assert tok.encode(CLIPS[2]) == Segmentation.from_boundaries(cuts, unit=units).merge_repeats()
+        # The release cannot encode clips of fewer than 15 frames.
+        assert [len(seg) for seg in tok.encode([noise(400), noise(2400), noise(399)])] == [1, 1, 0]
+        same = Tokenizer.load(path, device="cpu", rule="released", delta=0.5)
+        assert same.rule == replace(tok.rule, delta=0.5)
+        assert Tokenizer.load(path, device="cpu", rate=5.0).rule.method == "rate"
+        with pytest.raises(InputError, match="delta 0"):
+            Tokenizer.load(path, device="cpu", delta=0)
 
     def test_nothing_bundled(self, tmp_path, monkeypatch):
         monkeypatch.setattr(syllablelm.tokenizer, "BUNDLED", tmp_path / "bundled")
@@ -247,3 +282,51 @@ class TestLoad:
     def test_damaged_codebook(self, tmp_path):
         (saved(tmp_path) / CODEBOOK_FILE).write_bytes(b"nonsense")
         self.fails(tmp_path / "tok", "not a codebook")
+
+
+class TestFromParts:
+    def test_units_of_every_frame(self, tmp_path):
+        centres = np.random.default_rng(1).standard_normal((10, 32)).astype(np.float32)
+        np.save(tmp_path / "km.npy", centres)
+        save_encoder(encoder(), tmp_path)
+        tok = Tokenizer.from_parts(tmp_path, tmp_path / "km.npy", layer=1, device="cpu")
+        feats = encoder().encode([CLIPS[2]], layers=[1])[0][1]
+        labels = [int(((frame - centres) ** 2).sum(1).argmin()) for frame in feats]
+        runs = [(unit, len(list(group))) for unit, group in itertools.groupby(labels)]
+        seg = tok.encode(CLIPS[2])
+        assert seg.unit is not None and list(zip(seg.unit, seg.end - seg.start, strict=True)) == runs
+        assert seg.num_frames == len(labels) > len(runs) > 1
+        apart = Tokenizer.from_parts(encoder(), tok.codebook, rule=SegmentRule("frames"))
+        assert len(apart.encode(CLIPS[2])) == 93
+        with pytest.raises(FormatError, match="no such codebook file"):
+            Tokenizer.from_parts(tmp_path, tmp_path / "none.npy", device="cpu")
+
+    def test_slower_frames(self):
+        torch.manual_seed(0)
+        half = HubEncoder(replace(SHAPE, conv_stride=(10, 4, 4, 4)).build())
+        tok = Tokenizer.from_parts(half, None, rule=SegmentRule(rate=5.0))
+        assert (tok.frame_rate, tok.grid.num_frames) == (25.0, 1500)
+        seg = tok.encode(CLIPS[2])
+        assert (seg.num_frames, seg.hop, len(seg)) == (47, 640, 9) and seg.unit is None
+
+
+class TestSave:
+    def test_saved_and_loaded(self, tmp_path):
+        tok = tokenizer(SegmentRule("peaks", rate=4.0, merge=True))
+        tok.save(tmp_path / "new")
+        again = Tokenizer.load(tmp_path / "new", device="cpu")
+        assert again.rule == tok.rule and again.encode(CLIPS) == tok.encode(CLIPS) and again.digest
+        again.save(tmp_path / "copy")
+        copy = open_artifact(tmp_path / "copy", "tokenizer")
+        assert copy.record["parents"] == {"tokenizer": again.digest}
+
+    def test_nothing_is_overwritten_or_half_written(self, tmp_path):
+        with pytest.raises(InputError, match="exists; choose another folder"):
+            tokenizer().save(tmp_path)
+        with pytest.raises(InputError, match="a tokenizer without a codebook cannot be saved"):
+            Tokenizer(encoder(), None, SegmentRule()).save(tmp_path / "new")
+        other = tokenizer()
+        other.encoder = object()  # type: ignore[assignment]
+        with pytest.raises(InputError, match="object has no form in which it could be saved"):
+            other.save(tmp_path / "new")
+        assert list(tmp_path.iterdir()) == []

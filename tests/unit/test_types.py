@@ -119,3 +119,27 @@ def test_from_boundaries_is_undone_by_boundaries(inner: set[int]) -> None:
 
 def test_from_no_boundaries_is_empty() -> None:
     assert Segmentation.from_boundaries([]).num_frames == 0
+
+
+@given(segmentations(), st.data())
+def test_join_undoes_cutting_into_pieces(segments: Segmentation, data: st.DataObject) -> None:
+    cuts = sorted(data.draw(st.sets(st.integers(0, len(segments)), max_size=4)) | {0, len(segments)})
+    pieces = []
+    for first, last in itertools.pairwise(cuts):
+        finished = segments.num_frames if last == len(segments) else int(segments.end[last - 1])
+        unit = None if segments.unit is None else segments.unit[first:last]
+        pieces.append(Segmentation(segments.start[first:last], segments.end[first:last], unit, finished))
+    assert Segmentation.join(iter(pieces or [segments])) == segments
+
+
+def test_join_refuses_what_is_not_one_recording() -> None:
+    first, second = Segmentation.from_boundaries([0, 3, 5]), Segmentation(np.array([5]), np.array([9]), None, 9)
+    assert Segmentation.join([first, second]).boundaries.tolist() == [0, 3, 5, 9]
+    with pytest.raises(InputError, match="at least one piece"):
+        Segmentation.join([])
+    with pytest.raises(InputError, match="must not overlap"):
+        Segmentation.join([second, first])
+    with pytest.raises(InputError, match="one frame grid, all with units or all without"):
+        Segmentation.join([first, Segmentation(np.array([5]), np.array([9]), np.array([1]), 9)])
+    with pytest.raises(InputError, match="one frame grid"):
+        Segmentation.join([first, Segmentation(np.array([5]), np.array([9]), None, 9, hop=640)])

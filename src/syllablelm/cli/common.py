@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -24,9 +24,23 @@ MANIFEST_SUFFIXES = (".csv", ".jsonl", ".jsonl.gz")
 GROUP_SECONDS = 600.0
 
 Device = Annotated[str, typer.Option("--device", metavar="auto|cpu|cuda", help="Where to compute.")]
-Model = Annotated[str, typer.Option("--model", metavar="NAME|PATH", help="Bundled tokenizer or a tokenizer's folder.")]
+Model = Annotated[
+    str,
+    typer.Option("--model", metavar="NAME|PATH", help="Bundled name, tokenizer's folder or hub id, or released .pth."),
+]
 Rate = Annotated[
     float | None, typer.Option("--rate", metavar="HZ", help="Units per second instead of the tokenizer's own.")
+]
+# As in `syllablelm.rule` and `syllablelm.tokenizer`, which are not imported here because they load torch.
+Rule = Annotated[
+    Literal["rate", "peaks", "released", "frames"] | None,
+    typer.Option("--rule", help="How to cut, instead of the tokenizer's own way."),
+]
+Delta = Annotated[
+    float | None, typer.Option("--delta", metavar="X", help="Threshold of --rule released instead of its own.")
+]
+Precision = Annotated[
+    Literal["float32", "bfloat16", "float16"], typer.Option("--precision", help="Of the encoder; the rest is float32.")
 ]
 Seed = Annotated[int, typer.Option("--seed", metavar="N", help="Of everything that is drawn at random.")]
 
@@ -104,25 +118,39 @@ def no_usable(skipped: Sequence[SkippedFile]) -> InputError:
     return InputError(f"no usable recording: {shown or 'the manifest is empty'}{more}")
 
 
-def load_tokenizer(name: str, *, device: str = "auto", rate: float | None = None) -> Tokenizer:
+def load_tokenizer(
+    name: str,
+    *,
+    device: str = "auto",
+    rate: float | None = None,
+    rule: Rule = None,
+    delta: float | None = None,
+    precision: Precision = "float32",
+) -> Tokenizer:
     """Open a tokenizer."""
     from syllablelm.tokenizer import Tokenizer
 
-    return Tokenizer.load(name, device=device, rate=rate)
+    return Tokenizer.load(name, device=device, rate=rate, rule=rule, delta=delta, precision=precision)
 
 
 def encode_recordings(
     tokenizer: Tokenizer, manifest: Manifest, skipped: list[SkippedFile]
 ) -> Iterator[tuple[Recording, Segmentation]]:
-    """Encode a corpus in bounded memory and in its order; recordings that fail to load are added to ``skipped``."""
+    """Encode a corpus in bounded memory and in its order; recordings that fail to load are added to ``skipped``.
+
+    Recordings that may be longer than the tokenizer's window are read block by block, the others in groups.
+    """
     from syllablelm.corpus import SkippedFile
     from syllablelm.progress import ProgressBar
 
     with ProgressBar("tokenize", len(manifest), closing_line=False) as bar:
-        for group in _groups(manifest):
+        for group in _groups(manifest, tokenizer.window_seconds):
             usable, waves = [], []
             for recording in group:
                 try:
+                    if recording.seconds > tokenizer.window_seconds:
+                        yield recording, _encode_long(tokenizer, recording)
+                        continue
                     waves.append(recording.load())
                     usable.append(recording)
                 except AudioError as error:
@@ -132,16 +160,30 @@ def encode_recordings(
             bar.advance(len(group))
 
 
-def _groups(manifest: Manifest) -> Iterator[list[Recording]]:
-    """Neighbours of at most `GROUP_SECONDS` together; a longer recording is alone."""
+def _encode_long(tokenizer: Tokenizer, recording: Recording) -> Segmentation:
+    from syllablelm.audio import read_blocks
+    from syllablelm.types import Segmentation
+
+    stop = recording.start + recording.num_samples
+    # A block of many windows lets them be encoded together.
+    blocks = read_blocks(recording.path, max(tokenizer.batch_seconds, 1.0), start=recording.start, stop=stop)
+    return Segmentation.join(tokenizer.stream(blocks))
+
+
+def _groups(manifest: Manifest, longest: float) -> Iterator[list[Recording]]:
+    """Neighbours of at most `GROUP_SECONDS` together; a recording of more than ``longest`` seconds is alone."""
     group: list[Recording] = []
     seconds = 0.0
     for recording in manifest:
-        if group and seconds + recording.seconds > GROUP_SECONDS:
+        alone = recording.seconds > longest
+        if group and (alone or seconds + recording.seconds > GROUP_SECONDS):
             yield group
             group, seconds = [], 0.0
         group.append(recording)
         seconds += recording.seconds
+        if alone:
+            yield group
+            group, seconds = [], 0.0
     if group:
         yield group
 

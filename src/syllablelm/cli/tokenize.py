@@ -11,9 +11,12 @@ import typer
 
 from syllablelm.cli.common import (
     DEFAULT_MODEL,
+    Delta,
     Device,
     Model,
+    Precision,
     Rate,
+    Rule,
     encode_recordings,
     errors_file,
     load_tokenizer,
@@ -39,6 +42,8 @@ def tokenize(
     ],
     model: Model = DEFAULT_MODEL,
     rate: Rate = None,
+    rule: Rule = None,
+    delta: Delta = None,
     output_format: Annotated[Format, typer.Option("--format", help="What to write.")] = "jsonl",
     out: Annotated[
         Path | None, typer.Option("--out", metavar="PATH", help="File (textgrid: folder); default standard output.")
@@ -50,10 +55,11 @@ def tokenize(
         ),
     ] = None,
     device: Device = "auto",
+    precision: Precision = "float32",
 ) -> None:
     """Turn recordings into units.
 
-    Unusable files are listed and counted, the rest is encoded.
+    Unusable files are listed and counted, the rest is encoded. Recordings of any length need little memory.
     """
     if out is None and output_format in ("parquet", "textgrid"):
         raise InputError(f"--format {output_format} does not go to standard output; give --out PATH")
@@ -66,7 +72,7 @@ def tokenize(
     try:
         if not manifest:
             raise no_usable(skipped)
-        tokenizer = load_tokenizer(model, device=device, rate=rate)
+        tokenizer = load_tokenizer(model, device=device, rate=rate, rule=rule, delta=delta, precision=precision)
         started = time.monotonic()
         with open_writer(sys.stdout if out is None else out, output_format) as writer:
             for recording, segmentation in encode_recordings(tokenizer, manifest, skipped):
@@ -117,6 +123,8 @@ def plot(
     seconds: Annotated[float, typer.Option("--seconds", metavar="SECONDS", help="Length of the stretch shown.")] = 6.0,
     model: Model = DEFAULT_MODEL,
     rate: Rate = None,
+    rule: Rule = None,
+    delta: Delta = None,
     device: Device = "auto",
 ) -> None:
     """Draw a recording and its units.
@@ -128,9 +136,9 @@ def plot(
 
     waveform = load_audio(audio)
     reference = None if alignment is None else _reference(alignment, Path(audio).stem)
-    tokenizer = load_tokenizer(model, device=device, rate=rate)
+    tokenizer = load_tokenizer(model, device=device, rate=rate, rule=rule, delta=delta)
     features = tokenizer.features([waveform])[0]
-    segmentation = tokenizer.segment(features)
+    segmentation = tokenizer.encode(waveform)
     picture = out or Path(Path(audio).stem + ".png")
     plot_segmentation(
         waveform,
