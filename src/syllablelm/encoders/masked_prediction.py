@@ -1,7 +1,7 @@
-"""HuBERT with its masked-prediction head: the model that pre-training makes and LossPred reads.
+"""An encoder with its masked-prediction head: the model that pre-training makes and LossPred reads.
 
-The encoder is a Hugging Face ``HubertModel``; the head (final projection and label embeddings, cosine logits divided
-by a temperature, Hsu et al. 2021, Eq. 3) is saved beside it, because transformers has no place for it.
+The encoder is a Hugging Face model; the head (final projection and label embeddings, cosine logits divided by a
+temperature, Hsu et al. 2021, Eq. 3) is saved beside it, because transformers has no place for it.
 """
 
 from __future__ import annotations
@@ -12,16 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from syllablelm.encoders.device import pick_device
-from syllablelm.encoders.hub import HubEncoder, first_line, load_model, save_encoder, wants_normalisation
+from syllablelm.encoders.fairseq import FairseqHubert
+from syllablelm.encoders.heads import PredictionHead
+from syllablelm.encoders.hub import HubEncoder, save_encoder
+from syllablelm.encoders.load import load_encoder
 from syllablelm.errors import FormatError
-
-HEAD_FILE = "head.safetensors"
 
 
 @dataclass(frozen=True)
@@ -106,24 +103,6 @@ def set_gabor_filters(weight: Tensor, *, low: float = 60.0, high: float = 7000.0
     weight[: len(pairs), 0] = gain * pairs / pairs.norm(dim=1, keepdim=True)
 
 
-class PredictionHead(nn.Module):
-    """Cosine logits over label embeddings: (.., D) -> (.., num_labels)."""
-
-    def __init__(self, dim: int, num_labels: int, final_dim: int = 256, temperature: float = 0.1) -> None:
-        super().__init__()
-        self.projection = nn.Linear(dim, final_dim)
-        self.label_embeddings = nn.Parameter(torch.randn(num_labels, final_dim))
-        self.temperature = temperature
-
-    @property
-    def num_labels(self) -> int:
-        return len(self.label_embeddings)
-
-    def forward(self, feats: Tensor) -> Tensor:
-        projected = F.normalize(self.projection(feats).float(), dim=-1)
-        return projected @ F.normalize(self.label_embeddings.float(), dim=-1).T / self.temperature
-
-
 class MaskedPredictor(nn.Module):
     """An encoder with its head: predicts the label of every frame, under masks.
 
@@ -147,11 +126,15 @@ class MaskedPredictor(nn.Module):
         return self.encoder.project(self.encoder.convolve(wave_BN, lengths_B)), self.encoder.frames(lengths_B)
 
     def hidden(self, input_BTD: Tensor, frames_B: Tensor, mask_BT: Tensor | None = None) -> Tensor:
-        """Last layer's output with the masked frames replaced by the mask embedding: (B, T, D)."""
+        """What the head reads: the encoder's last output, masked frames replaced by the mask embedding: (B, T, D)."""
         if mask_BT is not None:
             embedding = self.encoder.model.masked_spec_embed.to(input_BTD.dtype)
             input_BTD = torch.where(mask_BT[..., None], embedding, input_BTD)
-        return self.encoder.transform(input_BTD, frames_B)[self.encoder.layer]
+        output_BTD = self.encoder.transform(input_BTD, frames_B)[self.encoder.layer]
+        if getattr(self.encoder.model.config, "do_stable_layer_norm", False):
+            # Blocks with the norm before their parts leave the last norm to the encoder as a whole.
+            output_BTD = self.encoder.model.encoder.layer_norm(output_BTD)
+        return output_BTD
 
     def forward(self, wave_BN: Tensor, lengths_B: Tensor, mask_BT: Tensor) -> Tensor:
         """Logits of the masked frames only: (num_masked, num_labels), in row-major order of the mask."""
@@ -161,30 +144,33 @@ class MaskedPredictor(nn.Module):
     def save(self, folder: Path) -> None:
         """Write ``config.json`` and ``model.safetensors`` for transformers, and the head beside them."""
         save_encoder(self.encoder, folder)
-        tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in self.head.state_dict().items()}
-        save_file(tensors, folder / HEAD_FILE, metadata={"temperature": str(self.head.temperature)})
+        self.head.save(folder)
 
     @classmethod
-    def load(cls, folder: str | Path, *, device: str | torch.device = "auto") -> MaskedPredictor:
-        """Open what ``save`` wrote.
+    def load(cls, source: str | Path, *, device: str | torch.device = "auto") -> MaskedPredictor:
+        """Open what ``save`` wrote, or a pre-training checkpoint of fairseq's HuBERT.
+
+        Args:
+            source: a folder, or a checkpoint file such as ``hubert_base_ls960.pt``.
 
         Raises:
-            FormatError: no head beside the encoder, or a damaged one.
+            FormatError: no head beside the encoder or in the file, or a damaged one.
         """
-        path = Path(folder) / HEAD_FILE
-        if not path.exists():
-            raise FormatError(f"{folder}: no {HEAD_FILE}; LossPred needs the masked-prediction head beside the encoder")
-        try:
-            tensors = load_file(path)
-            with safe_open(path, framework="pt") as file:
-                temperature = float((file.metadata() or {}).get("temperature", 0.1))
-            final_dim, dim = tensors["projection.weight"].shape
-            head = PredictionHead(dim, len(tensors["label_embeddings"]), final_dim, temperature)
-            head.load_state_dict(tensors)
-        except (SafetensorError, KeyError, RuntimeError, ValueError) as error:
-            raise FormatError(f"{path}: not a prediction head ({first_line(error)})") from None
-        encoder = HubEncoder(load_model(str(folder)), normalize=wants_normalisation(str(folder)))
-        if encoder.dim != dim:
-            raise FormatError(f"{path}: a head for {dim} dimensions beside an encoder of {encoder.dim}")
-        model = cls(encoder, head)
-        return model.to(pick_device(device)).eval()
+        path = Path(source)
+        head = FairseqHubert.read(path).head() if path.is_file() else PredictionHead.load(path)
+        encoder = load_maskable(path, device=device)
+        if encoder.dim != head.dim:
+            raise FormatError(f"{path}: a head for {head.dim} dimensions beside an encoder of {encoder.dim}")
+        return cls(encoder, head).to(encoder.device).eval()
+
+
+def load_maskable(source: str | Path, *, device: str | torch.device = "auto") -> HubEncoder:
+    """Load a whole encoder from which frames can be hidden.
+
+    Raises:
+        FormatError: nothing loadable there, or an encoder without a mask embedding.
+    """
+    encoder = load_encoder(source, device=device)
+    if not isinstance(encoder, HubEncoder) or not hasattr(encoder.model, "masked_spec_embed"):
+        raise FormatError(f"{source}: this encoder has no mask embedding, with which LossPred hides frames")
+    return encoder

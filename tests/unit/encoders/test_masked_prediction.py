@@ -10,8 +10,9 @@ import torch
 
 from small import SHAPE, noise, small_predictor
 from syllablelm.encoders import MaskedPredictor, load_encoder
-from syllablelm.encoders.hub import HubEncoder, pad_waveforms, save_encoder
-from syllablelm.encoders.masked_prediction import HEAD_FILE, PredictionHead
+from syllablelm.encoders.heads import HEAD_FILE, PredictionHead
+from syllablelm.encoders.hub import HubEncoder, save_encoder
+from syllablelm.encoders.padding import pad_waveforms
 from syllablelm.errors import FormatError
 
 CLIPS = [noise(9_000, 1), noise(14_321, 2)]
@@ -19,31 +20,6 @@ CLIPS = [noise(9_000, 1), noise(14_321, 2)]
 
 def padded():
     return pad_waveforms(CLIPS, torch.device("cpu"))
-
-
-class TestHead:
-    def test_cosine_logits(self):
-        torch.manual_seed(0)
-        head = PredictionHead(6, 5, final_dim=4, temperature=0.2)
-        feats = torch.randn(3, 2, 6)
-        logits = head(feats).detach()
-        assert logits.shape == (3, 2, 5) and head.num_labels == 5
-        for b in range(3):
-            for t in range(2):
-                projected = (head.projection.weight @ feats[b, t] + head.projection.bias).detach().numpy()
-                for label, embedding in enumerate(head.label_embeddings.detach().numpy()):
-                    cosine = projected @ embedding / np.linalg.norm(projected) / np.linalg.norm(embedding)
-                    assert float(logits[b, t, label]) == pytest.approx(cosine / 0.2, abs=1e-5)
-
-    def test_lengths_of_vectors_do_not_matter(self):
-        torch.manual_seed(0)
-        head = PredictionHead(6, 5, final_dim=4)
-        feats = torch.randn(7, 6)
-        before = head(feats).detach()
-        with torch.no_grad():
-            head.label_embeddings.mul_(torch.rand(5, 1) + 0.5)
-        assert torch.allclose(head(feats), before, atol=1e-5)
-        assert float(before.abs().max()) <= 10.0001  # cosine over the default temperature
 
 
 class TestMasking:
@@ -75,6 +51,26 @@ class TestMasking:
             changed[:, 5:12] = torch.randn(2, 7, 32)
             found = model.hidden(changed, frames_B, mask_BT)
             assert torch.equal(found, model.hidden(input_BTD, frames_B, mask_BT))
+
+    @pytest.mark.parametrize("stable", [False, True])
+    def test_as_transformers_masks(self, stable):
+        """In models with the norm before each block's parts, the head reads what the last norm gives."""
+        from transformers.models.hubert.modeling_hubert import HubertModel
+
+        shape: Any = SHAPE.build()
+        config = shape.config
+        config.do_stable_layer_norm, config.apply_spec_augment = stable, True
+        torch.manual_seed(0)
+        theirs = HubertModel(config).eval()
+        model = MaskedPredictor(HubEncoder(theirs), PredictionHead(32, 7))
+        wave = torch.from_numpy(CLIPS[0])[None]
+        input_BTD, frames_B = model.inputs(wave, torch.tensor([wave.shape[1]]))
+        mask_BT = torch.arange(input_BTD.shape[1])[None] % 7 < 3
+        with torch.no_grad():
+            expected = theirs(wave, mask_time_indices=mask_BT).last_hidden_state
+            found = model.hidden(input_BTD, frames_B, mask_BT)
+            assert (found - model.hidden(input_BTD, frames_B)).abs().max() > 0.1
+        np.testing.assert_allclose(found.numpy(), expected.numpy(), atol=1e-5)
 
     def test_forward_gives_the_masked_frames_in_order(self):
         model = small_predictor()
@@ -193,6 +189,14 @@ class TestSaveAndLoad:
         small_predictor().save(tmp_path)
         save_file(load_file(tmp_path / HEAD_FILE), tmp_path / HEAD_FILE, metadata={"temperature": "warm"})
         self.fails(tmp_path, "not a prediction head")
+
+    def test_samples_put_around(self, tmp_path):
+        model = small_predictor()
+        model.encoder.set_pad(40)
+        model.save(tmp_path)
+        loaded = MaskedPredictor.load(tmp_path, device="cpu")
+        assert loaded.encoder.pad == 40
+        np.testing.assert_array_equal(loaded.encoder.encode(CLIPS)[0], model.encoder.encode(CLIPS)[0])
 
     def test_head_without_its_encoder(self, tmp_path):
         small_predictor().save(tmp_path)

@@ -1,0 +1,65 @@
+"""The masked-prediction head and its file, which lies beside the encoder that it was trained with."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from syllablelm.errors import FormatError
+
+HEAD_FILE = "head.safetensors"
+
+
+class PredictionHead(nn.Module):
+    """Cosine logits over label embeddings (Hsu et al. 2021, Eq. 3): (.., D) -> (.., num_labels)."""
+
+    def __init__(self, dim: int, num_labels: int, final_dim: int = 256, temperature: float = 0.1) -> None:
+        super().__init__()
+        self.projection = nn.Linear(dim, final_dim)
+        self.label_embeddings = nn.Parameter(torch.randn(num_labels, final_dim))
+        self.temperature = temperature
+
+    @property
+    def num_labels(self) -> int:
+        return len(self.label_embeddings)
+
+    @property
+    def dim(self) -> int:
+        """Size of the vectors it takes."""
+        return self.projection.in_features
+
+    def forward(self, feats: Tensor) -> Tensor:
+        projected = F.normalize(self.projection(feats).float(), dim=-1)
+        return projected @ F.normalize(self.label_embeddings.float(), dim=-1).T / self.temperature
+
+    def save(self, folder: Path) -> None:
+        """Write ``head.safetensors``."""
+        tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in self.state_dict().items()}
+        save_file(tensors, folder / HEAD_FILE, metadata={"temperature": str(self.temperature)})
+
+    @classmethod
+    def load(cls, folder: Path) -> PredictionHead:
+        """Open what ``save`` wrote.
+
+        Raises:
+            FormatError: no head there, or a damaged one.
+        """
+        path = folder / HEAD_FILE
+        if not path.exists():
+            raise FormatError(f"{folder}: no {HEAD_FILE}; LossPred needs the masked-prediction head beside the encoder")
+        try:
+            tensors = load_file(path)
+            with safe_open(path, framework="pt") as file:
+                temperature = float((file.metadata() or {}).get("temperature", 0.1))
+            final_dim, dim = tensors["projection.weight"].shape
+            head = cls(dim, len(tensors["label_embeddings"]), final_dim, temperature)
+            head.load_state_dict(tensors)
+        except (SafetensorError, KeyError, RuntimeError, ValueError) as error:
+            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+            raise FormatError(f"{path}: not a prediction head ({reason})") from None
+        return head

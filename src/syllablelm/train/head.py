@@ -1,0 +1,121 @@
+"""A prediction head for an encoder that has none: fitted under masking, the encoder frozen."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from syllablelm.artifact import Artifact, fingerprint
+from syllablelm.config import read_toml
+from syllablelm.corpus import Manifest
+from syllablelm.encoders.heads import PredictionHead
+from syllablelm.encoders.hub import HubEncoder
+from syllablelm.encoders.masked_prediction import MaskedPredictor, load_maskable
+from syllablelm.train.data import WaveformStore
+from syllablelm.train.encoder import EncoderConfig, MaskedPredictionTask
+from syllablelm.train.labels import read_labels
+from syllablelm.train.loop import LoopConfig, run_loop
+from syllablelm.train.stage import manifest_digest, run_stage
+
+
+@dataclass(frozen=True)
+class HeadConfig:
+    """Fitting of a prediction head.
+
+    Args:
+        loop: the optimisation.
+        final_dim: size of the label embeddings.
+        crop_seconds: longest stretch of a recording in a batch.
+        mask_prob: expected share of frames covered by spans if these never overlapped.
+        mask_length: frames per span.
+        masked_weight: alpha in L = alpha L_masked + (1 - alpha) L_unmasked. Both parts count: LossPred takes its labels
+            from the head on clean audio and its probabilities on masked.
+    """
+
+    loop: LoopConfig
+    final_dim: int = 256
+    crop_seconds: float = 15.6
+    mask_prob: float = 0.8
+    mask_length: int = 10
+    masked_weight: float = 0.5
+
+
+class FrozenEncoder(nn.Module):
+    """A masked predictor of which only the head is a part: its encoder neither learns nor drops out nor is saved."""
+
+    def __init__(self, predictor: MaskedPredictor) -> None:
+        super().__init__()
+        self.head = predictor.head
+        # In a tuple, where torch does not look for submodules.
+        self._whole = (predictor.eval(),)
+
+    @property
+    def encoder(self) -> HubEncoder:
+        return self._whole[0].encoder
+
+    @torch.no_grad()
+    def inputs(self, wave_BN: Tensor, lengths_B: Tensor) -> tuple[Tensor, Tensor]:
+        """As ``MaskedPredictor.inputs``."""
+        # The loop moves its own module to the device, and under torchrun every process has another one.
+        return self._whole[0].to(wave_BN.device).inputs(wave_BN, lengths_B)
+
+    @torch.no_grad()
+    def hidden(self, input_BTD: Tensor, frames_B: Tensor, mask_BT: Tensor | None = None) -> Tensor:
+        """As ``MaskedPredictor.hidden``."""
+        return self._whole[0].hidden(input_BTD, frames_B, mask_BT)
+
+
+def fit_head(
+    config: HeadConfig,
+    manifest: Manifest,
+    encoder: Artifact,
+    labels: Artifact,
+    out: Path,
+    *,
+    seed: int = 0,
+    device: str = "auto",
+    store: WaveformStore | None = None,
+) -> Artifact:
+    """Fit a head to the last layer of an encoder, so that LossPred can read it.
+
+    Args:
+        encoder: any encoder with a mask embedding; its weights stay as they are.
+        labels: k-means labels of one of its layers (``make_labels`` with source "encoder").
+
+    Returns:
+        a predictor: the encoder and the head beside it, for ``MaskedPredictor.load``; its record says that the head was
+        fitted, and to which layer, number of labels and seed.
+
+    Raises:
+        FormatError: an encoder without a mask embedding.
+    """
+    parents = {"corpus": manifest_digest(manifest), "encoder": encoder.digest, "labels": labels.digest}
+    store = store or WaveformStore(manifest)
+    made = read_toml(labels.file("config.toml"))
+    record = {"fitted": True, "layer": made["layer"], "num_labels": made["num_labels"], "seed": labels.record["seed"]}
+
+    def work(folder: Path, scratch: Path, metrics: dict[str, Any]) -> None:
+        model = load_maskable(encoder.path, device="cpu")
+        torch.manual_seed(seed)
+        predictor = MaskedPredictor(model, PredictionHead(model.dim, made["num_labels"], config.final_dim))
+        frozen: Any = FrozenEncoder(predictor)
+        batches = EncoderConfig(
+            loop=config.loop,
+            crop_seconds=config.crop_seconds,
+            mask_prob=config.mask_prob,
+            mask_length=config.mask_length,
+            masked_weight=config.masked_weight,
+        )
+        task = MaskedPredictionTask(frozen, store, read_labels(labels), batches, seed)
+        identity = fingerprint("predictor", config, seed, parents)
+        metrics.update(
+            run_loop(task, config.loop, scratch, seed=seed, fingerprint=identity, device=device, label="head")
+        )
+        predictor.save(folder)
+
+    extra = {"head": record}
+    return run_stage("predictor", out, config=config, seed=seed, parents=parents, work=work, extra=extra, device=device)
