@@ -6,15 +6,18 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from syllablelm.encoders.hub import HubEncoder, load_encoder
+    from syllablelm.encoders.base import FrameEncoder
+    from syllablelm.encoders.hub import HubEncoder
+    from syllablelm.encoders.load import load_encoder
     from syllablelm.encoders.masked_prediction import MaskedPredictor
 
 _PUBLIC = {
+    "FrameEncoder": "syllablelm.encoders.base",
     "HubEncoder": "syllablelm.encoders.hub",
-    "load_encoder": "syllablelm.encoders.hub",
+    "load_encoder": "syllablelm.encoders.load",
     "MaskedPredictor": "syllablelm.encoders.masked_prediction",
 }
-__all__ = ["HubEncoder", "MaskedPredictor", "load_encoder"]
+__all__ = ["FrameEncoder", "HubEncoder", "MaskedPredictor", "load_encoder"]
 
 
 def __getattr__(name: str) -> Any:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Literal, get_args
+
 import torch
 
 from syllablelm.errors import InputError
+
+Precision = Literal["float32", "bfloat16", "float16"]
 
 
 def pick_device(device: str | torch.device = "auto") -> torch.device:
@@ -26,3 +30,23 @@ def pick_device(device: str | torch.device = "auto") -> torch.device:
     if chosen.type == "cuda" and not torch.cuda.is_available():
         raise InputError(f"--device {device!r}: no CUDA device is available here; use --device cpu")
     return chosen
+
+
+def check_precision(precision: str, device: torch.device) -> Precision:
+    """The precision, if this device computes in it.
+
+    Raises:
+        InputError: an unknown precision, or float16 on a CPU.
+    """
+    if precision not in get_args(Precision):
+        raise InputError(f"precision {precision!r}: choose {', '.join(get_args(Precision))}")
+    if precision == "float16" and device.type == "cpu":
+        raise InputError("precision 'float16' needs a CUDA device; use bfloat16 or float32 on the CPU")
+    return precision  # pyright: ignore[reportReturnType]
+
+
+def autocast(precision: Precision, device: torch.device) -> torch.autocast:
+    """A context in which matrix products run in ``precision``; weights and sums over layers stay float32."""
+    if precision == "float32":
+        return torch.autocast(device.type, enabled=False)
+    return torch.autocast(device.type, getattr(torch, precision))

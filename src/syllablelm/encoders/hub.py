@@ -6,54 +6,58 @@ Shape suffixes: B clips, N samples, T frames, C channels of the convolutional ex
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
-from syllablelm.encoders.device import pick_device
+from syllablelm.encoders.attention import GatedRelativeAttention
+from syllablelm.encoders.base import Waveform
+from syllablelm.encoders.device import Precision, autocast
+from syllablelm.encoders.extractor import convolve_tiles
+from syllablelm.encoders.padding import (
+    frame_mask,
+    longest_first,
+    similar_lengths,
+    stack_waveforms,
+    standardize,
+    start_download,
+)
 from syllablelm.encoders.quiet import quiet_transformers
 from syllablelm.errors import FormatError, InputError
 
-Waveform = npt.NDArray[np.float32]
 PREPROCESSOR = "preprocessor_config.json"
-
-
-def pad_waveforms(waveforms: Sequence[Waveform], device: torch.device) -> tuple[Tensor, Tensor]:
-    """Stack waveforms of different lengths: (wave_BN zero-padded float32, lengths_B in samples)."""
-    lengths = torch.tensor([len(w) for w in waveforms])
-    wave_BN = torch.zeros(len(waveforms), int(lengths.max()))
-    for row, waveform in zip(wave_BN, waveforms, strict=True):
-        row[: len(waveform)] = torch.from_numpy(np.ascontiguousarray(waveform, dtype=np.float32))
-    return wave_BN.to(device), lengths.to(device)
-
-
-def frame_mask(lengths_B: Tensor, num_frames: int) -> Tensor:
-    """(B, T) True where a frame belongs to the clip."""
-    return torch.arange(num_frames, device=lengths_B.device)[None, :] < lengths_B[:, None]
 
 
 class HubEncoder(nn.Module):
     """A HuBERT-like Hugging Face model cut off after one layer.
 
     Args:
-        model: ``HubertModel``, ``Wav2Vec2Model``, ``Data2VecAudioModel`` or ``WavLMModel``.
+        model: ``HubertModel``, ``Wav2Vec2Model``, ``Data2VecAudioModel`` or ``WavLMModel`` (for ``Wav2Vec2BertModel``
+            see ``w2vbert``).
         layer: 1-based transformer layer whose output is the feature (0 is the first layer's input); None is the last.
-            Layers above it are dropped.
+            Layers above it are dropped. Features are outputs of blocks: in models with ``do_stable_layer_norm``
+            (large, x-large) the residual stream, to which the model's final norm was never applied.
         normalize: whether each waveform is standardised over its own samples first, as its checkpoint was trained.
+        pad: zero samples put before and after each waveform, after it was standardised. HuBERT-like units of the
+            field are often made with 40, which gives exactly one frame per hop: those of TWIST's 25 Hz mHuBERT are.
 
     The same clip gives the same features alone and in any batch: padded frames are masked in attention and zeroed
-    before the positional convolution, and group-norm extractors (HuBERT-base) take statistics over each clip's own
-    samples.
+    before every positional convolution, and group-norm extractors (HuBERT-base) take statistics over each clip's own
+    samples. No layer is dropped at random in training, whatever the configuration asks for.
+
+    Attributes:
+        precision: what ``encode`` multiplies matrices in ("float32", "bfloat16", "float16").
     """
 
     sample_rate = 16_000
+    precision: Precision = "float32"
 
-    def __init__(self, model: nn.Module, layer: int | None = None, *, normalize: bool = False) -> None:
+    def __init__(self, model: nn.Module, layer: int | None = None, *, normalize: bool = False, pad: int = 0) -> None:
         super().__init__()
         config: Any = model.config
         if layer is None:
@@ -63,22 +67,39 @@ class HubEncoder(nn.Module):
         self.model: Any = model
         self.layer = layer
         self.normalize = normalize
-        self.hop = int(np.prod(config.conv_stride))
+        self.hop, self.window = self._frame_grid()
+        self.set_pad(pad)
         self.dim = int(config.hidden_size)
-        self._kernels = list(zip(config.conv_kernel, config.conv_stride, strict=True))
-        self._per_clip_statistics = getattr(config, "feat_extract_norm", "layer") == "group"
         self.model.encoder.layers = self.model.encoder.layers[: max(layer, 1)]
-        # A dropped layer has no output to teach or learn from; published configs ask for it in training.
-        config.layerdrop = 0.0
-        self.receptive_field = self._receptive_field()
+        self._choose_attention()
         self.eval()
 
-    def _receptive_field(self) -> int:
-        field, jump = 1, 1
-        for kernel, stride in self._kernels:
-            field += (kernel - 1) * jump
-            jump *= stride
-        return field
+    def _frame_grid(self) -> tuple[int, int]:
+        """Samples from frame to frame, and samples that one frame sees."""
+        window, hop = 1, 1
+        for kernel, stride in zip(self.model.config.conv_kernel, self.model.config.conv_stride, strict=True):
+            window += (kernel - 1) * hop
+            hop *= stride
+        return hop, window
+
+    def _choose_attention(self) -> None:
+        if self.model.config.model_type == "wavlm":
+            for block in self.model.encoder.layers:
+                # A student may be made of a model that was an encoder before.
+                if not isinstance(block.attention, GatedRelativeAttention):
+                    block.attention = GatedRelativeAttention(block.attention)
+        else:
+            self.model.set_attn_implementation("sdpa")
+
+    def set_pad(self, pad: int) -> None:
+        """Put so many zero samples before and after each waveform; a clip then needs fewer of its own.
+
+        Raises:
+            InputError: fewer than none, or so many that a frame could see nothing else.
+        """
+        if not 0 <= 2 * pad < self.window:
+            raise InputError(f"pad {pad}: at least 0, and less than half of the {self.window} samples of a frame")
+        self.pad, self.receptive_field = pad, self.window - 2 * pad
 
     @property
     def device(self) -> torch.device:
@@ -88,21 +109,20 @@ class HubEncoder(nn.Module):
         """Frames that a clip of ``num_samples`` samples at 16 kHz gives; 0 below the receptive field."""
         return max(0, (num_samples - self.receptive_field) // self.hop + 1)
 
+    def frames(self, lengths_B: Tensor) -> Tensor:
+        """Frame counts of clips of the given sample counts."""
+        return ((lengths_B - self.receptive_field) // self.hop + 1).clamp(min=0)
+
     def convolve(self, wave_BN: Tensor, lengths_B: Tensor) -> Tensor:
         """Convolutional features: (B, T, C)."""
         if self.normalize:
-            valid = frame_mask(lengths_B, wave_BN.shape[1])
-            count = lengths_B[:, None].to(wave_BN.dtype)
-            mean = wave_BN.sum(1, keepdim=True) / count
-            var = ((wave_BN - mean) * valid).pow(2).sum(1, keepdim=True) / count
-            wave_BN = (wave_BN - mean) / torch.sqrt(var + 1e-7) * valid
-        if not self._per_clip_statistics or len(wave_BN) == 1:
-            return self.model.feature_extractor(wave_BN).transpose(1, 2)
-        # Group norm averages over time, so each clip must be convolved without its neighbours' padding.
-        clips = [
-            self.model.feature_extractor(wave_BN[b : b + 1, : int(n)])[0].T for b, n in enumerate(lengths_B.tolist())
-        ]
-        return nn.utils.rnn.pad_sequence(clips, batch_first=True)
+            wave_BN = standardize(wave_BN, lengths_B.to(wave_BN.device, non_blocking=True))
+        if self.pad:
+            wave_BN = F.pad(wave_BN, (self.pad, self.pad))
+        lengths = [int(length) + 2 * self.pad for length in lengths_B.tolist()]
+        frames = self.frames(lengths_B).tolist()
+        extractor = self.model.feature_extractor
+        return convolve_tiles(extractor, wave_BN, lengths, frames, hop=self.hop, window=self.window)
 
     def project(self, conv_BTC: Tensor) -> Tensor:
         """Convolutional features to transformer inputs: (B, T, D)."""
@@ -110,51 +130,55 @@ class HubEncoder(nn.Module):
         return projected[0] if isinstance(projected, tuple) else projected
 
     def transform(self, input_BTD: Tensor, frames_B: Tensor, layers: Sequence[int] | None = None) -> dict[int, Tensor]:
-        """Run the transformer and return the outputs of the asked layers: {layer: (B, T, D)}."""
+        """Run the transformer and return the outputs of the asked layers: {layer: (B, T, D)}.
+
+        Frame counts on the CPU save a GPU the wait for them.
+        """
         wanted = [self.layer] if layers is None else list(layers)
         blocks = self.model.encoder.layers
         if any(not 0 <= layer <= len(blocks) for layer in wanted):
             raise InputError(f"layers {wanted}: this encoder was cut to layers 0 to {len(blocks)}")
-        captured: dict[int, Tensor] = {}
+        mask_BT = mask_B11T = None
+        # Without padding no mask is passed: attention then takes its fastest path.
+        if bool((frames_B < input_BTD.shape[1]).any()):
+            mask_BT = frame_mask(frames_B.to(input_BTD.device, non_blocking=True), input_BTD.shape[1])
+            mask_B11T = mask_BT[:, None, None, :]
+            input_BTD = input_BTD.masked_fill(~mask_BT[..., None], 0.0)
+        hidden_BTD, shared = self._enter(input_BTD, mask_BT)
+        captured = {0: hidden_BTD} if 0 in wanted else {}
+        for number, block in enumerate(blocks[: max(wanted, default=0)], start=1):
+            hidden_BTD = block(hidden_BTD, attention_mask=mask_B11T, **shared)
+            if isinstance(hidden_BTD, tuple):
+                # WavLM's first layer finds the biases that all layers use.
+                hidden_BTD, shared["position_bias"] = hidden_BTD
+            if number in wanted:
+                captured[number] = hidden_BTD
+        return captured
+
+    def _enter(self, input_BTD: Tensor, mask_BT: Tensor | None) -> tuple[Tensor, dict[str, Any]]:
+        """The first block's input, and what is passed to every block."""
+        encoder = self.model.encoder
+        hidden_BTD = input_BTD + self._positions(input_BTD, mask_BT)
+        if not getattr(self.model.config, "do_stable_layer_norm", False):
+            hidden_BTD = encoder.layer_norm(hidden_BTD)
+        return encoder.dropout(hidden_BTD), {}
+
+    def _positions(self, input_BTD: Tensor, mask_BT: Tensor | None) -> Tensor:
+        embed = self.model.encoder.pos_conv_embed
         handles = []
-
-        def keep_output(layer: int) -> Any:
-            def hook(module: nn.Module, inputs: Any, output: Any) -> None:
-                captured[layer] = output[0] if isinstance(output, tuple) else output
-
-            return hook
-
-        def keep_input(module: nn.Module, inputs: Any, kwargs: Any) -> None:
-            captured[0] = inputs[0] if inputs else kwargs["hidden_states"]
-
-        for layer in wanted:
-            if layer == 0:
-                handles.append(blocks[0].register_forward_pre_hook(keep_input, with_kwargs=True))
-            else:
-                handles.append(blocks[layer - 1].register_forward_hook(keep_output(layer)))
+        if mask_BT is not None:
+            # Zero input is not enough: data2vec stacks convolutions, and mHuBERT has a batch norm before its only one.
+            silent_B1T = ~mask_BT[:, None, :]
+            handles = [
+                module.register_forward_pre_hook(lambda _, inputs: (inputs[0].masked_fill(silent_B1T, 0.0),))
+                for module in embed.modules()
+                if isinstance(module, nn.Conv1d)
+            ]
         try:
-            num_frames = input_BTD.shape[1]
-            # Without padding no mask is passed: attention then takes its fastest path.
-            mask = None
-            if bool((frames_B < num_frames).any()):
-                mask = frame_mask(frames_B, num_frames)
-                # A copy, because transformers zeroes the padding in place.
-                input_BTD = input_BTD.masked_fill(~mask[..., None], 0.0)
-                handles.extend(self._keep_padding_silent(mask))
-            self.model.encoder(input_BTD, attention_mask=mask)
+            return embed(input_BTD)
         finally:
             for handle in handles:
                 handle.remove()
-        return captured
-
-    def _keep_padding_silent(self, mask_BT: Tensor) -> list[Any]:
-        # Data2Vec stacks positional convolutions; what one of them writes into the padding the next would read.
-        stacked = getattr(self.model.encoder.pos_conv_embed, "layers", ())
-        silent_B1T = ~mask_BT[:, None, :]
-        return [
-            layer.register_forward_pre_hook(lambda module, inputs: (inputs[0].masked_fill(silent_B1T, 0.0),))
-            for layer in stacked
-        ]
 
     def forward(self, wave_BN: Tensor, lengths_B: Tensor) -> tuple[Tensor, Tensor]:
         """Features of the chosen layer: (feats_BTD, frames_B); frames past ``frames_B`` are meaningless."""
@@ -162,11 +186,6 @@ class HubEncoder(nn.Module):
         conv_BTC = self.convolve(wave_BN, lengths_B)
         return self.transform(self.project(conv_BTC), frames_B)[self.layer], frames_B
 
-    def frames(self, lengths_B: Tensor) -> Tensor:
-        """Frame counts of clips of the given sample counts."""
-        return ((lengths_B - self.receptive_field) // self.hop + 1).clamp(min=0)
-
-    @torch.inference_mode()
     def encode(self, waveforms: Sequence[Waveform], layers: Sequence[int] | None = None) -> list[Any]:
         """Encode one batch of clips.
 
@@ -176,40 +195,79 @@ class HubEncoder(nn.Module):
 
         Returns:
             per clip float32 (num_frames, dim).
+
+        Raises:
+            InputError: a clip is shorter than one frame, or there is no such layer.
         """
-        if not waveforms:
-            return []
-        shortest = min(len(w) for w in waveforms)
-        if shortest < self.receptive_field:
+        return next(self.encode_batches([waveforms], layers))
+
+    def encode_batches(
+        self, batches: Iterable[Sequence[Waveform]], layers: Sequence[int] | None = None
+    ) -> Iterator[list[Any]]:
+        """Encode batch after batch as ``encode`` does; a GPU works on the next while the caller has the last one."""
+        started: deque[Callable[[], list[Any]]] = deque()
+        for waveforms in batches:
+            started.append(self._start(waveforms, layers))
+            if len(started) > (self.device.type == "cuda"):
+                yield started.popleft()()
+        while started:
+            yield started.popleft()()
+
+    @torch.inference_mode()
+    def _start(self, waveforms: Sequence[Waveform], layers: Sequence[int] | None) -> Callable[[], list[Any]]:
+        """Begin to encode a batch; what is returned waits for the end and gives the result."""
+        lengths = [len(waveform) for waveform in waveforms]
+        if lengths and min(lengths) < self.receptive_field:
             raise InputError(
-                f"a clip of {shortest} samples is shorter than one frame ({self.receptive_field} samples); "
+                f"a clip of {min(lengths)} samples is shorter than one frame ({self.receptive_field} samples); "
                 "drop or join it"
             )
-        wave_BN, lengths_B = pad_waveforms(waveforms, self.device)
-        frames_B = self.frames(lengths_B)
-        outputs = self.transform(self.project(self.convolve(wave_BN, lengths_B)), frames_B, layers)
-        result: list[Any] = []
-        for b, count in enumerate(frames_B.tolist()):
-            clip = {layer: feats[b, :count].float().cpu().numpy() for layer, feats in outputs.items()}
-            result.append(clip if layers is not None else clip[self.layer])
-        return result
+        device = self.device
+        # A CPU gains nothing from large batches; small ones stay in its caches and need little padding.
+        groups = similar_lengths(lengths) if device.type == "cpu" else [longest_first(lengths)]
+        found = [(group, self._outputs([waveforms[i] for i in group], layers)) for group in groups if group]
+        done = None
+        if device.type == "cuda":
+            done = torch.cuda.Event()
+            done.record(torch.cuda.current_stream(device))
 
+        def finish() -> list[Any]:
+            if done is not None:
+                done.synchronize()
+            result: list[Any] = [None] * len(lengths)
+            for group, outputs in found:
+                for row, i in enumerate(group):
+                    clip = {
+                        layer: feats[row, : self.num_frames(lengths[i])].numpy() for layer, feats in outputs.items()
+                    }
+                    if done is not None:
+                        # Page-locked memory is scarce and goes back at once.
+                        clip = {layer: feats.copy() for layer, feats in clip.items()}
+                    result[i] = clip[self.layer] if layers is None else clip
+            return result
 
-def load_encoder(name: str | Path, layer: int | None = None, *, device: str | torch.device = "auto") -> HubEncoder:
-    """Load an encoder from a hub id or a folder.
+        return finish
 
-    Args:
-        name: Hugging Face id ("facebook/hubert-base-ls960"), a folder that ``transformers`` opens, or an encoder
-            artifact of this package.
-        layer: 1-based layer whose output is the feature; None is the last.
-        device: "auto", "cpu" or "cuda".
+    def _outputs(self, waveforms: Sequence[Waveform], layers: Sequence[int] | None) -> dict[int, Tensor]:
+        """Padded features in host memory, on their way there if they come from a GPU."""
+        wave_BN = stack_waveforms(waveforms, self.device)
+        lengths_B = torch.tensor([len(waveform) for waveform in waveforms])
+        with autocast(self.precision, wave_BN.device):
+            inputs_BTD = self.project(self.convolve(wave_BN, lengths_B))
+            outputs = self.transform(inputs_BTD, self.frames(lengths_B), layers)
+        return {layer: start_download(feats) for layer, feats in outputs.items()}
 
-    Raises:
-        FormatError: nothing loadable there, or a model family without a supported class.
-    """
-    source = str(name)
-    model = load_model(source)
-    return HubEncoder(model, layer, normalize=wants_normalisation(source)).to(pick_device(device))
+    def preprocessor(self) -> dict[str, Any]:
+        """What ``preprocessor_config.json`` says of the waveforms; ``pad`` is ours, transformers ignores it."""
+        return {
+            "do_normalize": self.normalize,
+            "feature_extractor_type": "Wav2Vec2FeatureExtractor",
+            "feature_size": 1,
+            "pad": self.pad,
+            "padding_value": 0.0,
+            "return_attention_mask": True,
+            "sampling_rate": self.sample_rate,
+        }
 
 
 def load_model(source: str) -> nn.Module:
@@ -238,9 +296,12 @@ def load_model(source: str) -> nn.Module:
         from transformers.models.data2vec.modeling_data2vec_audio import Data2VecAudioModel as Model
     elif family == "wavlm":
         from transformers.models.wavlm.modeling_wavlm import WavLMModel as Model
+    elif family == "wav2vec2-bert":
+        from transformers.models.wav2vec2_bert.modeling_wav2vec2_bert import Wav2Vec2BertModel as Model
     else:
         raise FormatError(
-            f"{source}: model type {family!r} is not supported; use hubert, wav2vec2, data2vec-audio or wavlm"
+            f"{source}: model type {family!r} is not supported; use hubert, wav2vec2, data2vec-audio, wavlm or "
+            "wav2vec2-bert"
         )
     try:
         with quiet_transformers():
@@ -261,18 +322,31 @@ def first_line(error: Exception) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
-def wants_normalisation(source: str) -> bool:
-    """Whether the checkpoint's preprocessor standardises waveforms; False where it does not say."""
+def read_preprocessor(source: str) -> dict[str, Any]:
+    """What ``preprocessor_config.json`` of a checkpoint says; {} where there is none.
+
+    Raises:
+        FormatError: a damaged one.
+    """
     from transformers.utils.hub import cached_file
 
     with quiet_transformers():
         path = cached_file(source, PREPROCESSOR, _raise_exceptions_for_missing_entries=False)
     if path is None:
-        return False
+        return {}
     try:
-        return bool(json.loads(Path(path).read_text(encoding="utf-8")).get("do_normalize", False))
+        found = json.loads(Path(path).read_text(encoding="utf-8"))
+        pad = found.get("pad", 0)
+        if type(pad) is not int or pad < 0:
+            raise ValueError(f"pad {pad!r}")
     except (ValueError, AttributeError) as error:
         raise FormatError(f"{path}: not a preprocessor description in JSON ({first_line(error)})") from None
+    return found
+
+
+def wants_normalisation(source: str) -> bool:
+    """Whether the checkpoint's preprocessor standardises waveforms; False where it does not say."""
+    return bool(read_preprocessor(source).get("do_normalize", False))
 
 
 def save_encoder(encoder: HubEncoder, folder: Path) -> None:
@@ -280,12 +354,4 @@ def save_encoder(encoder: HubEncoder, folder: Path) -> None:
     encoder.model.config.num_hidden_layers = len(encoder.model.encoder.layers)
     with quiet_transformers():
         encoder.model.save_pretrained(folder)
-    preprocessor = {
-        "do_normalize": encoder.normalize,
-        "feature_extractor_type": "Wav2Vec2FeatureExtractor",
-        "feature_size": 1,
-        "padding_value": 0.0,
-        "return_attention_mask": True,
-        "sampling_rate": encoder.sample_rate,
-    }
-    (folder / PREPROCESSOR).write_text(json.dumps(preprocessor, indent=2) + "\n", encoding="utf-8")
+    (folder / PREPROCESSOR).write_text(json.dumps(encoder.preprocessor(), indent=2) + "\n", encoding="utf-8")

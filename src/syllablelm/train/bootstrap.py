@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from syllablelm.artifact import Artifact
 from syllablelm.corpus import Manifest
-from syllablelm.encoders.hub import load_encoder
+from syllablelm.encoders.load import load_encoder
 from syllablelm.encoders.masked_prediction import MaskedPredictor
 from syllablelm.errors import InputError
 from syllablelm.progress import ProgressBar
@@ -85,7 +85,7 @@ def find_boundaries(
         metrics["rate"] = groups / manifest.total_seconds
         save_arrays(folder / "boundaries.safetensors", found)
 
-    return run_stage("boundaries", out, config=config, seed=seed, parents=parents, work=work)
+    return run_stage("boundaries", out, config=config, seed=seed, parents=parents, work=work, device=device, alone=True)
 
 
 def _segmenter(config: BoundariesConfig, encoder: Artifact | None, device: str) -> Segmenter:

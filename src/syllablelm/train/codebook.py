@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -11,10 +10,10 @@ import numpy as np
 
 from syllablelm.artifact import Artifact
 from syllablelm.corpus import Manifest
-from syllablelm.encoders.hub import load_encoder, save_encoder
+from syllablelm.encoders.load import load_encoder
 from syllablelm.quantize import fit_codebook
-from syllablelm.rule import RULE_FILE, SegmentRule
-from syllablelm.tokenizer import CODEBOOK_FILE, Tokenizer
+from syllablelm.rule import SegmentRule
+from syllablelm.tokenizer import Tokenizer
 from syllablelm.train.data import WaveformStore
 from syllablelm.train.features import iterate_features
 from syllablelm.train.stage import manifest_digest, run_stage
@@ -60,11 +59,9 @@ def train_codebook(
         codebook = fit_codebook(
             pooled, config.units, num_centres=config.centres or None, seed=seed, method=config.kmeans
         )
-        codebook.save(folder / CODEBOOK_FILE)
-        (folder / RULE_FILE).write_text(json.dumps(asdict(config.rule), indent=2) + "\n", encoding="utf-8")
-        save_encoder(tokenizer.encoder, folder)
+        Tokenizer(tokenizer.encoder, codebook, config.rule).write_payload(folder)
         metrics["segments"] = len(pooled)
         metrics["rate"] = len(pooled) / manifest.total_seconds
         metrics["units_used"] = len(np.unique(codebook.assign(pooled)))
 
-    return run_stage("tokenizer", out, config=config, seed=seed, parents=parents, work=work)
+    return run_stage("tokenizer", out, config=config, seed=seed, parents=parents, work=work, device=device, alone=True)

@@ -15,8 +15,9 @@ from torch.nn import functional as F
 
 from syllablelm.artifact import Artifact, fingerprint
 from syllablelm.corpus import Manifest
-from syllablelm.encoders.hub import load_encoder, pad_waveforms
+from syllablelm.encoders.load import load_encoder
 from syllablelm.encoders.masked_prediction import EncoderShape, MaskedPredictor
+from syllablelm.encoders.padding import pad_waveforms
 from syllablelm.errors import InputError
 from syllablelm.train.data import Crop, CropPlan, WaveformStore
 from syllablelm.train.labels import read_labels
@@ -153,7 +154,7 @@ def train_encoder(
         previous: the last iteration's encoder, which ``start = "previous"`` goes on from.
 
     Raises:
-        InputError: ``start = "previous"`` without one.
+        InputError: ``start = "previous"`` without one, or with one of another shape.
     """
     parents = {"corpus": manifest_digest(manifest), "labels": labels.digest}
     if config.start == "previous":
@@ -167,8 +168,11 @@ def train_encoder(
         torch.manual_seed(seed)
         num_labels = int(max(int(row.max()) for row in by_id.values())) + 1
         model = MaskedPredictor.create(config.shape, num_labels)
+        # transformers would compute the waveform's gradient too, for checkpointing that is not used here: on a CPU a
+        # tenth of a step.
+        model.encoder.model.feature_extractor._requires_grad = False
         if config.start == "previous" and previous is not None:
-            model.encoder.load_state_dict(load_encoder(previous.path, device="cpu").state_dict())
+            _take_weights(model, previous)
         task = MaskedPredictionTask(model, store, by_id, config, seed)
         identity = fingerprint("encoder", config, seed, parents)
         metrics.update(
@@ -176,4 +180,17 @@ def train_encoder(
         )
         model.save(folder)
 
-    return run_stage("encoder", out, config=config, seed=seed, parents=parents, work=work)
+    return run_stage("encoder", out, config=config, seed=seed, parents=parents, work=work, device=device)
+
+
+def _take_weights(model: MaskedPredictor, earlier: Artifact) -> None:
+    weights = load_encoder(earlier.path, device="cpu").state_dict()
+    own = model.encoder.state_dict()
+    for name in sorted(own.keys() | weights.keys()):
+        here, there = (list(d[name].shape) if name in d else "none" for d in (own, weights))
+        if here != there:
+            raise InputError(
+                f'encoder.start = "previous": {earlier.path} has another shape ({name}: {there} there, {here} here); '
+                'give this iteration the same encoder.shape, or start = "random"'
+            )
+    model.encoder.load_state_dict(weights)

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from syllablelm.artifact import Artifact
 from syllablelm.corpus import Manifest
-from syllablelm.encoders.hub import load_encoder
+from syllablelm.encoders.load import load_encoder
 from syllablelm.errors import InputError
 from syllablelm.progress import ProgressBar
 from syllablelm.quantize import Codebook, fit_kmeans
@@ -75,7 +75,7 @@ def make_labels(
         save_arrays(folder / "labels.safetensors", labels)
         codebook.save(folder / "centres.safetensors")
 
-    return run_stage("labels", out, config=config, seed=seed, parents=parents, work=work)
+    return run_stage("labels", out, config=config, seed=seed, parents=parents, work=work, device=device, alone=True)
 
 
 def _all_features(

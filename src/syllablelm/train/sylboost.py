@@ -14,8 +14,11 @@ from torch import Tensor, nn
 
 from syllablelm.artifact import Artifact, fingerprint
 from syllablelm.corpus import Manifest
-from syllablelm.encoders.hub import HubEncoder, frame_mask, load_encoder, pad_waveforms, save_encoder
-from syllablelm.errors import FormatError
+from syllablelm.encoders.base import FrameEncoder
+from syllablelm.encoders.hub import HubEncoder, save_encoder
+from syllablelm.encoders.load import load_encoder
+from syllablelm.encoders.padding import frame_mask, pad_waveforms
+from syllablelm.errors import FormatError, InputError
 from syllablelm.quantize import pool_segments
 from syllablelm.train.augment import AugmentConfig, augment
 from syllablelm.train.bootstrap import read_boundaries
@@ -62,7 +65,7 @@ class GroupTargets:
 
     @classmethod
     def compute(
-        cls, store: WaveformStore, teacher: HubEncoder, boundaries: Mapping[str, npt.NDArray[np.int32]], whiten: bool
+        cls, store: WaveformStore, teacher: FrameEncoder, boundaries: Mapping[str, npt.NDArray[np.int32]], whiten: bool
     ) -> GroupTargets:
         """Encode the corpus once with the teacher and average over groups."""
         kept: dict[int, npt.NDArray[np.int32]] = {}
@@ -139,9 +142,10 @@ class _GroupLoss(nn.Module):
 
 
 def freeze_extractor(encoder: HubEncoder) -> None:
-    """Keep the convolutional extractor as it is."""
-    # transformers' own switch: it also stops the extractor's input from asking for gradients.
-    encoder.model.feature_extractor._freeze_parameters()
+    """Keep the convolutional extractor, where there is one, as it is."""
+    if hasattr(encoder.model, "feature_extractor"):
+        # transformers' own switch: it also stops the extractor's input from asking for gradients.
+        encoder.model.feature_extractor._freeze_parameters()
 
 
 def train_sylboost(
@@ -162,6 +166,9 @@ def train_sylboost(
         teacher: the pre-trained encoder, in every round.
         boundaries: groups of every recording.
         previous: the last round's student, where the recipe starts from it.
+
+    Raises:
+        InputError: a student that is no Hugging Face model.
     """
     parents = {"corpus": manifest_digest(manifest), "teacher": teacher.digest, "boundaries": boundaries.digest}
     start = previous if config.student == "previous" and previous is not None else teacher
@@ -169,12 +176,14 @@ def train_sylboost(
     store = store or WaveformStore(manifest)
 
     def work(folder: Path, scratch: Path, metrics: dict[str, Any]) -> None:
+        student = load_encoder(start.path, config.layer, device="cpu")
+        if not isinstance(student, HubEncoder):
+            raise InputError(f"{start.path}: only encoders that transformers opens can be SylBoost students")
+        if not config.train_cnn:
+            freeze_extractor(student)
         targets = GroupTargets.compute(
             store, load_encoder(teacher.path, config.layer, device=device), read_boundaries(boundaries), config.whiten
         )
-        student = load_encoder(start.path, config.layer, device="cpu")
-        if not config.train_cnn:
-            freeze_extractor(student)
         identity = fingerprint("encoder", config, seed, parents)
         task = SylBoostTask(student, store, targets, config, seed)
         metrics.update(
@@ -182,4 +191,4 @@ def train_sylboost(
         )
         save_encoder(student, folder)
 
-    return run_stage("encoder", out, config=config, seed=seed, parents=parents, work=work)
+    return run_stage("encoder", out, config=config, seed=seed, parents=parents, work=work, device=device)

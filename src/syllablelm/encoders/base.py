@@ -1,0 +1,54 @@
+"""What every encoder offers to the tokenizer and the segmenters, whatever checkpoint it came from."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+
+import numpy as np
+import numpy.typing as npt
+
+if TYPE_CHECKING:
+    import torch
+
+Waveform = npt.NDArray[np.float32]
+
+
+@runtime_checkable
+class FrameEncoder(Protocol):
+    """Waveforms to features of one layer; the same clip gives the same features alone and in any batch.
+
+    Attributes:
+        sample_rate: Hz of the waveforms.
+        hop: samples from one frame to the next.
+        dim: size of one frame's feature.
+        layer: the layer whose output is the feature, counted from 1 (0 is the first layer's input).
+        receptive_field: samples that the shortest clip needs to give one frame.
+    """
+
+    sample_rate: int
+    hop: int
+    dim: int
+    layer: int
+    receptive_field: int
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        ...
+
+    def num_frames(self, num_samples: int) -> int:
+        """Frames that a clip of ``num_samples`` samples gives; 0 below the receptive field."""
+        ...
+
+    def encode(self, waveforms: Sequence[Waveform], layers: Sequence[int] | None = None) -> list[Any]:
+        """Encode one batch of clips, each at least ``receptive_field`` samples long.
+
+        Args:
+            waveforms: float32 (num_samples,) each.
+            layers: give several layers and get, per clip, a dict {layer: features}.
+
+        Returns:
+            per clip float32 (num_frames, dim).
+        """
+        ...

@@ -1,0 +1,88 @@
+"""One door to encoders of every origin: hub ids, folders and checkpoint files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from syllablelm.encoders.checkpoint import read_checkpoint
+from syllablelm.encoders.data2vec2 import Data2Vec2Encoder, load_data2vec2
+from syllablelm.encoders.data2vec2_folder import is_data2vec2_folder, load_data2vec2_folder
+from syllablelm.encoders.device import Precision, check_precision, pick_device
+from syllablelm.encoders.fairseq import FairseqHubert
+from syllablelm.encoders.hub import HubEncoder, load_model, read_preprocessor
+from syllablelm.encoders.w2vbert import W2vBertEncoder
+from syllablelm.errors import FormatError, InputError
+
+
+def load_encoder(
+    name: str | Path,
+    layer: int | None = None,
+    *,
+    device: str | torch.device = "auto",
+    precision: Precision = "float32",
+    normalize: bool | None = None,
+    pad: int | None = None,
+) -> HubEncoder | Data2Vec2Encoder:
+    """Load an encoder.
+
+    Args:
+        name: Hugging Face id ("facebook/hubert-base-ls960"), a folder that ``transformers`` opens, an encoder or
+            tokenizer artifact of this package, or a checkpoint file: fairseq's HuBERT (``hubert_base_ls960.pt``) or
+            a released SyllableLM encoder (``SylBoost_833Hz.pth``).
+        layer: 1-based layer whose output is the feature; None is the last (of a released SyllableLM encoder the 11th).
+        device: "auto", "cpu" or "cuda".
+        precision: what matrices are multiplied in when clips are encoded: "float32", "bfloat16" or, on a GPU,
+            "float16".
+        normalize: whether each waveform is standardised first; None does as the checkpoint says.
+        pad: zero samples put on both sides of each waveform; None does as the checkpoint says, which is none unless
+            this package saved it. The units of TWIST are those of
+            ``load_encoder("slprl/mhubert-base-25hz", 11, normalize=False, pad=40)``.
+
+    Raises:
+        FormatError: nothing loadable there, or a model of a family that is not supported.
+        InputError: no such layer, device or precision, or an option that this family does not have.
+    """
+    place = pick_device(device)
+    check_precision(precision, place)
+    path = Path(name)
+    if path.is_file():
+        checkpoint = read_checkpoint(path)
+        if "model_seg" in checkpoint:
+            encoder = load_data2vec2(path, layer, device=place)
+        elif "model" in checkpoint:
+            hubert = FairseqHubert.read(path)
+            encoder = HubEncoder(hubert.model(), layer, normalize=hubert.normalize)
+        else:
+            raise FormatError(
+                f"{path}: holds neither a HuBERT of fairseq nor a released SyllableLM encoder (no weights under "
+                '"model" or "model_seg")'
+            )
+    elif is_data2vec2_folder(path):
+        encoder = load_data2vec2_folder(path, layer, device=place)
+    else:
+        encoder = _open_hub(str(name), layer)
+    _set_options(encoder, str(name), normalize, pad)
+    encoder.precision = precision
+    return encoder.to(place)
+
+
+def _open_hub(source: str, layer: int | None) -> HubEncoder:
+    model: Any = load_model(source)
+    if model.config.model_type == "wav2vec2-bert":
+        return W2vBertEncoder(model, layer)
+    said = read_preprocessor(source)
+    return HubEncoder(model, layer, normalize=bool(said.get("do_normalize", False)), pad=int(said.get("pad", 0)))
+
+
+def _set_options(encoder: HubEncoder | Data2Vec2Encoder, name: str, normalize: bool | None, pad: int | None) -> None:
+    if normalize is not None:
+        if isinstance(encoder, W2vBertEncoder):
+            raise InputError(f"{name}: w2v-BERT standardises its spectra, not waveforms; leave normalize out")
+        encoder.normalize = normalize
+    if pad is not None:
+        if isinstance(encoder, W2vBertEncoder) or not isinstance(encoder, HubEncoder):
+            raise InputError(f"{name}: this family takes no pad")
+        encoder.set_pad(pad)

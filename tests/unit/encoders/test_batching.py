@@ -1,0 +1,207 @@
+"""The same features alone, in a batch with a much longer clip, and at any place in it: every family, every layer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import nn
+from torch.nn import functional as F
+
+from encoder_zoo import DIM, FAMILIES, LAYERS, make_encoder, make_model
+from small import noise
+from syllablelm.encoders import attention, extractor
+from syllablelm.encoders.extractor import clip_affine
+from syllablelm.encoders.hub import HubEncoder
+from syllablelm.encoders.padding import GROUP_RATIO, GROUP_SAMPLES, pad_waveforms, similar_lengths
+
+CLIP, LONG, OTHER = noise(9_000, 1), noise(61_111, 2), noise(12_345, 3)
+ALL = range(LAYERS + 1)
+
+
+@pytest.fixture(params=FAMILIES)
+def family(request) -> str:
+    return request.param
+
+
+@torch.no_grad()
+def encode_padded(encoder: HubEncoder, clips: Sequence[Any], layers: Sequence[int] = ALL) -> list[dict[int, Any]]:
+    """All clips in one padded batch, as on a GPU; on a CPU ``encode`` would sort them by length."""
+    wave_BN, lengths_B = pad_waveforms(clips, torch.device("cpu"))
+    frames_B = encoder.frames(lengths_B)
+    outputs = encoder.transform(encoder.project(encoder.convolve(wave_BN, lengths_B)), frames_B, layers)
+    return [{layer: feats[b, :count].numpy() for layer, feats in outputs.items()} for b, count in enumerate(frames_B)]
+
+
+def assert_same(found: dict[int, Any], expected: dict[int, Any], where: str = "") -> None:
+    assert found.keys() == expected.keys()
+    for layer, feats in expected.items():
+        assert found[layer].shape == feats.shape
+        np.testing.assert_allclose(found[layer], feats, atol=1e-4, err_msg=f"layer {layer} {where}")
+
+
+class TestEveryFamily:
+    def test_padded_equals_alone(self, family):
+        encoder = make_encoder(family)
+        alone = encode_padded(encoder, [CLIP])[0]
+        assert alone[LAYERS].shape == (encoder.num_frames(len(CLIP)), DIM)
+        assert np.abs(alone[LAYERS] - alone[0]).max() > 0.1
+        for clips, place in (([CLIP, LONG], 0), ([OTHER, LONG, CLIP], 2), ([CLIP, OTHER, LONG], 0)):
+            assert_same(encode_padded(encoder, clips)[place], alone, f"{place} of {len(clips)}")
+
+    def test_encode_gives_the_same(self, family):
+        encoder = make_encoder(family)
+        clips = [CLIP, LONG, OTHER, noise(9_100, 4)]
+        expected = [encode_padded(encoder, [clip])[0] for clip in clips]
+        for found, alone in zip(encoder.encode(clips, layers=ALL), expected, strict=True):
+            assert_same(found, alone)
+        batches = list(encoder.encode_batches([clips[:1], [], clips[1:]], layers=ALL))
+        assert [len(batch) for batch in batches] == [1, 0, 3]
+        for found, alone in zip([*batches[0], *batches[2]], expected, strict=True):
+            assert_same(found, alone)
+
+    def test_gpu_tiles_give_the_same(self, family, monkeypatch):
+        if family.startswith("w2v-bert"):
+            pytest.skip("no convolutional extractor")
+        clips = [OTHER, CLIP, LONG]
+        expected = encode_padded(make_encoder(family), clips)
+        tiles = extractor._tiles
+        monkeypatch.setattr(extractor, "TILE_GPU", 50)
+        monkeypatch.setattr(extractor, "_tiles", lambda frames, device: tiles(frames, "cuda"))
+        for found, whole in zip(encode_padded(make_encoder(family), clips), expected, strict=True):
+            assert_same(found, whole)
+
+    def test_recording_gradients_gives_the_same(self, family):
+        encoder = make_encoder(family)
+        wave_BN, lengths_B = pad_waveforms([CLIP, OTHER], torch.device("cpu"))
+        feats_BTD, frames_B = encoder(wave_BN, lengths_B)
+        for clip, feats_TD, count in zip([CLIP, OTHER], feats_BTD.detach(), frames_B, strict=True):
+            alone = encode_padded(encoder, [clip], [LAYERS])[0][LAYERS]
+            np.testing.assert_allclose(feats_TD[:count], alone, atol=1e-4)
+
+    def test_what_lies_behind_the_end_is_never_heard(self, family):
+        encoder = make_encoder(family)
+        wave_BN, lengths_B = pad_waveforms([CLIP, LONG], torch.device("cpu"))
+        noisy_BN = wave_BN.clone()
+        noisy_BN[0, len(CLIP) :] = 3.0
+        with torch.no_grad():
+            quiet, loud = (
+                encoder(wave, lengths_B)[0][0, : encoder.num_frames(len(CLIP))] for wave in (wave_BN, noisy_BN)
+            )
+        torch.testing.assert_close(loud, quiet, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("family", ["data2vec-audio", "mhubert-25hz"])
+def test_zeroing_the_input_of_positional_convolutions_would_not_do(family, monkeypatch):
+    encoder = make_encoder(family)
+    alone = encode_padded(encoder, [CLIP])[0]
+    monkeypatch.setattr(HubEncoder, "_positions", lambda self, x_BTD, mask_BT: self.model.encoder.pos_conv_embed(x_BTD))
+    assert np.abs(encode_padded(encoder, [CLIP, LONG])[0][0] - alone[0]).max() > 1e-2
+
+
+class TestExtractor:
+    @given(st.lists(st.integers(10, 400), min_size=1, max_size=4), st.integers(0, 99), st.booleans())
+    def test_group_norm_by_the_waveform_equals_that_of_the_clip_alone(self, lengths, seed, bias):
+        torch.manual_seed(seed)
+        conv, norm = nn.Conv1d(1, 6, 10, stride=5, bias=bias), nn.GroupNorm(6, 6)
+        nn.init.normal_(norm.weight)
+        nn.init.normal_(norm.bias)
+        clips = [torch.randn(1, 1, length) * 0.1 + 0.05 for length in lengths]
+        wave_BN = torch.full((len(clips), max(lengths) + 7), 9.0)
+        for row, clip in zip(wave_BN, clips, strict=True):
+            row[: clip.shape[2]] = clip[0, 0]
+        with torch.no_grad():
+            scale_BC1, shift_BC1 = clip_affine(conv, norm, wave_BN, lengths)
+            for row, clip in enumerate(clips):
+                plain = F.conv1d(clip, conv.weight, stride=5)[0]
+                expected = norm(conv(clip))[0] if clip.shape[2] >= 15 else norm.bias[:, None]
+                torch.testing.assert_close(plain * scale_BC1[row] + shift_BC1[row], expected, atol=2e-4, rtol=1e-4)
+
+    @pytest.mark.parametrize("family", ["hubert-group", "hubert-layer", "mhubert-25hz"])
+    @pytest.mark.parametrize("tile", [1, 7, 1000])
+    def test_tiles_equal_the_whole(self, family, tile, monkeypatch):
+        model = make_model(family)
+        with torch.no_grad():
+            expected = model.feature_extractor(torch.from_numpy(OTHER)[None]).transpose(1, 2)
+            encoder = HubEncoder(model)
+            monkeypatch.setattr(extractor, "TILE_CPU", tile)
+            found = encoder.convolve(torch.from_numpy(OTHER)[None], torch.tensor([len(OTHER)]))
+        torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-4)
+
+    @given(st.lists(st.integers(0, 300), min_size=1, max_size=6).filter(any), st.sampled_from(["cpu", "cuda"]))
+    def test_tiles_cover_every_frame_once(self, frames, device):
+        seen = [np.zeros(count, dtype=int) for count in frames]
+        for rows, start, stop in extractor._tiles(frames, device):
+            assert start < stop
+            for row in rows:
+                seen[row][start:stop] += 1
+        assert all((counts == 1).all() for counts in seen)
+
+
+class TestBlocksOfQueries:
+    @pytest.mark.parametrize("family", ["wavlm-group", "w2v-bert"])
+    def test_small_blocks_give_the_same(self, family, monkeypatch):
+        whole = encode_padded(make_encoder(family), [CLIP, LONG])
+        monkeypatch.setattr(attention, "TABLE_CPU", 1)
+        for found, expected in zip(encode_padded(make_encoder(family), [CLIP, LONG]), whole, strict=True):
+            assert_same(found, expected)
+
+    @pytest.mark.parametrize("family", ["wavlm-layer-stable", "w2v-bert"])
+    def test_gradients_reach_the_biases(self, family):
+        encoder = make_encoder(family).train()
+        wave_BN, lengths_B = pad_waveforms([CLIP, OTHER], torch.device("cpu"))
+        feats_BTD, frames_B = encoder(wave_BN, lengths_B)
+        feats_BTD[0, : int(frames_B[0])].square().sum().backward()
+        gradients = {name: parameter.grad for name, parameter in encoder.named_parameters() if "embed" in name}
+        wanted = [name for name in gradients if "rel_attn_embed" in name or "distance_embedding" in name]
+        assert wanted
+        for name in wanted:
+            gradient = gradients[name]
+            assert gradient is not None and torch.isfinite(gradient).all() and gradient.abs().max() > 0, name
+
+
+class TestGroups:
+    @given(st.lists(st.integers(1, 500_000), max_size=30))
+    def test_every_clip_is_in_one_short_group_of_its_like(self, lengths):
+        groups = similar_lengths(lengths)
+        assert sorted(index for group in groups for index in group) == list(range(len(lengths)))
+        for group in groups:
+            members = [lengths[index] for index in group]
+            assert len(group) == 1 or max(members) * len(members) <= GROUP_SAMPLES
+            assert max(members) <= GROUP_RATIO * min(members)
+
+    def test_short_clips_come_together(self):
+        assert similar_lengths([16_000] * 40) == [list(range(16)), list(range(16, 32)), list(range(32, 40))]
+
+
+class TestPrecision:
+    def test_bfloat16_is_near(self, family):
+        encoder = make_encoder(family)
+        exact = encoder.encode([CLIP, LONG])
+        encoder.precision = "bfloat16"
+        for found, expected in zip(encoder.encode([CLIP, LONG]), exact, strict=True):
+            assert found.dtype == np.float32
+            difference = np.linalg.norm(found - expected) / np.linalg.norm(expected)
+            assert 0 < difference < 0.05
+
+
+@pytest.mark.slow
+def test_true_size():
+    """HuBERT-base with random weights: against transformers alone, and beside a longer clip."""
+    from transformers.models.hubert.configuration_hubert import HubertConfig
+    from transformers.models.hubert.modeling_hubert import HubertModel
+
+    torch.manual_seed(0)
+    model: Any = HubertModel(HubertConfig()).eval()
+    with torch.no_grad():
+        reference = model(torch.from_numpy(OTHER)[None], output_hidden_states=True).hidden_states
+    expected = {layer: hidden[0].numpy() for layer, hidden in enumerate(reference)}
+    encoder = HubEncoder(model)
+    layers = range(13)
+    assert_same(encoder.encode([OTHER], layers)[0], expected, "alone")
+    assert_same(encode_padded(encoder, [LONG, OTHER, CLIP], layers)[1], expected, "in a batch")
