@@ -19,14 +19,23 @@ class ProgressBar:
         done: items that an earlier run finished.
         every: seconds between lines when standard error is not a terminal.
         closing_line: then also say so when all is done; for callers that print no summary of their own.
+        quiet: show nothing, because another process shows the same.
     """
 
     def __init__(
-        self, label: str, total: int, *, done: int = 0, every: float = 30.0, closing_line: bool = True
+        self,
+        label: str,
+        total: int,
+        *,
+        done: int = 0,
+        every: float = 30.0,
+        closing_line: bool = True,
+        quiet: bool = False,
     ) -> None:
         self.label, self.total, self.done, self.every = label, total, done, every
         self._closing_line = closing_line
-        self._live = sys.stderr.isatty()
+        self._quiet = quiet
+        self._live = sys.stderr.isatty() and not quiet
         self._started = self._printed = time.monotonic()
         if self._live:
             self._bar = Progress(
@@ -62,6 +71,8 @@ class ProgressBar:
             self._print(note)
 
     def _print(self, note: str) -> None:
+        if self._quiet:
+            return
         self._printed = time.monotonic()
         elapsed = self._printed - self._started
         print(f"{self.label} {self.done}/{self.total} {elapsed:.0f}s {note}".rstrip(), file=sys.stderr, flush=True)

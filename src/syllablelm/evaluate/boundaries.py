@@ -1,16 +1,10 @@
-"""Boundary detection: how well predicted boundaries agree with those of an alignment.
-
-Published scores differ in which boundaries count and in whether a constant shift is tuned first; each way has a name
-here (`PROTOCOLS`), and a score carries the protocol it was made by.
-"""
+"""Boundary detection: how well predicted boundaries agree with those of an alignment, by a named protocol."""
 
 from __future__ import annotations
 
-import difflib
-import math
 import typing
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -18,9 +12,30 @@ import numpy as np
 import numpy.typing as npt
 
 from syllablelm.errors import InputError
+from syllablelm.evaluate.matching import (
+    BoundaryCounts,
+    MicrosecondArray,
+    boundary_counts,
+    count_hits,
+    to_microseconds,
+    tolerance_in_microseconds,
+)
+from syllablelm.evaluate.protocols import PROTOCOLS, Protocol, get_protocol
 from syllablelm.types import Segmentation
 
-MicrosecondArray = npt.NDArray[np.int64]
+__all__ = [
+    "PROTOCOLS",
+    "AlignmentLike",
+    "BoundaryCounts",
+    "BoundaryScores",
+    "Protocol",
+    "boundary_counts",
+    "get_protocol",
+    "score_boundaries",
+    "search_shift",
+    "shared_ids",
+    "to_microseconds",
+]
 
 
 class AlignmentLike(typing.Protocol):
@@ -38,229 +53,6 @@ class AlignmentLike(typing.Protocol):
     def starts(self, level: Any, /) -> npt.ArrayLike:
         """Starts of the intervals of `level`, in seconds."""
         ...
-
-
-@dataclass(frozen=True)
-class BoundaryCounts:
-    """Counts of a boundary comparison; add those of utterances to get those of a corpus.
-
-    Args:
-        hits: pairs of a predicted and a reference boundary within the tolerance, each boundary used once.
-        predicted: predicted boundaries.
-        reference: reference boundaries.
-
-    A ratio whose denominator is zero is 0.0 (nothing was shown to be right), so every property is finite.
-
-    Raises:
-        InputError: a count is negative, or there are more hits than boundaries on one side.
-    """
-
-    hits: int = 0
-    predicted: int = 0
-    reference: int = 0
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.hits <= min(self.predicted, self.reference):
-            raise InputError(
-                f"BoundaryCounts needs 0 <= hits <= predicted and reference, not hits={self.hits}, "
-                f"predicted={self.predicted}, reference={self.reference}"
-            )
-
-    def __add__(self, other: BoundaryCounts) -> BoundaryCounts:
-        if not isinstance(other, BoundaryCounts):
-            return NotImplemented
-        return BoundaryCounts(
-            self.hits + other.hits, self.predicted + other.predicted, self.reference + other.reference
-        )
-
-    def __radd__(self, other: object) -> BoundaryCounts:
-        # sum() starts from the integer 0.
-        return self if type(other) is int and other == 0 else NotImplemented
-
-    @property
-    def precision(self) -> float:
-        """Hits / predicted boundaries."""
-        return self.hits / self.predicted if self.predicted else 0.0
-
-    @property
-    def recall(self) -> float:
-        """Hits / reference boundaries."""
-        return self.hits / self.reference if self.reference else 0.0
-
-    @property
-    def f1(self) -> float:
-        """Harmonic mean of precision and recall, 2 hits / (predicted + reference)."""
-        total = self.predicted + self.reference
-        return 2 * self.hits / total if total else 0.0
-
-    @property
-    def over_segmentation(self) -> float:
-        """OS = recall / precision - 1 = predicted / reference - 1; the second form also holds without a hit."""
-        return self.predicted / self.reference - 1 if self.reference else 0.0
-
-    @property
-    def r_value(self) -> float:
-        """R-value (Räsänen et al. 2009): 1 - (|r1| + |r2|) / 2; 0.0 where there is no reference boundary.
-
-        r1 = sqrt((1 - recall)^2 + OS^2), r2 = (recall - 1 - OS) / sqrt(2). One is perfect; it has no lower bound,
-        and predicting nothing at all gives 1 - 1/sqrt(2) = .293, not zero.
-        """
-        if not self.reference:
-            return 0.0
-        miss, over = 1 - self.recall, self.over_segmentation
-        return 1 - (math.hypot(miss, over) + abs(miss + over) / math.sqrt(2)) / 2
-
-    def to_dict(self) -> dict[str, float]:
-        """Counts and ratios by name."""
-        names = ("hits", "predicted", "reference", "precision", "recall", "f1", "over_segmentation", "r_value")
-        return {name: getattr(self, name) for name in names}
-
-
-def to_microseconds(seconds: npt.ArrayLike, name: str = "times") -> MicrosecondArray:
-    """Round times in seconds, of any shape, to int64 microseconds.
-
-    Raises:
-        InputError: not numbers, or not finite.
-    """
-    try:
-        values = np.asarray(seconds, dtype=np.float64)
-    except (TypeError, ValueError) as error:
-        raise InputError(f"{name} must be numbers in seconds: {error}") from error
-    if not np.all(np.isfinite(values)):
-        raise InputError(f"{name} must be finite times in seconds, not NaN or infinite")
-    return np.rint(values * 1e6).astype(np.int64)
-
-
-def boundary_counts(
-    predicted_seconds: npt.ArrayLike, reference_seconds: npt.ArrayLike, tolerance: float = 0.05
-) -> BoundaryCounts:
-    """Match predicted with reference boundaries and count the hits (section 5.4).
-
-    Args:
-        predicted_seconds: (num_predicted,) times in seconds, in any order.
-        reference_seconds: (num_reference,) times in seconds, in any order.
-        tolerance: greatest distance of a hit in seconds, itself included.
-
-    Returns:
-        BoundaryCounts. A time that is given twice counts twice, as each boundary is used once.
-
-    Times are compared as whole microseconds: with alignments in steps of 10 ms a distance of exactly 50 ms is common,
-    and in floating point it would be a hit or a miss by chance.
-
-    Raises:
-        InputError: times that are not one-dimensional or not finite, or a negative tolerance.
-    """
-    predicted = to_microseconds(predicted_seconds, "predicted_seconds")
-    reference = to_microseconds(reference_seconds, "reference_seconds")
-    if predicted.ndim != 1 or reference.ndim != 1:
-        raise InputError(f"Boundaries must be one-dimensional, not {predicted.shape} and {reference.shape}")
-    return _count(np.sort(predicted), np.sort(reference), _tolerance(tolerance))
-
-
-def _tolerance(seconds: float) -> int:
-    width = to_microseconds(seconds, "tolerance")
-    if width.ndim != 0 or width < 0:
-        raise InputError(f"tolerance must be one number of seconds, zero or more, not {seconds}")
-    return int(width)
-
-
-def _count(predicted: MicrosecondArray, reference: MicrosecondArray, tolerance: int) -> BoundaryCounts:
-    """Greedy two-pointer matching of sorted times; all windows are equally wide, so greedy is a maximum matching."""
-    ours, theirs = predicted.tolist(), reference.tolist()
-    i = j = hits = 0
-    while i < len(ours) and j < len(theirs):
-        distance = ours[i] - theirs[j]
-        if -tolerance <= distance <= tolerance:
-            hits, i, j = hits + 1, i + 1, j + 1
-        elif distance < 0:
-            i += 1
-        else:
-            j += 1
-    return BoundaryCounts(hits, len(ours), len(theirs))
-
-
-Which = typing.Literal["starts", "starts+ends"]
-Side = typing.Literal["predictions", "references"]
-
-
-@dataclass(frozen=True)
-class Protocol:
-    """A named way to score boundaries.
-
-    Args:
-        name: the name printed beside the score.
-        prediction: which boundaries of predicted segments count; equal times count once.
-        reference: which boundaries of reference intervals count; equal times count once.
-        shift: seconds added to one side before matching; None where it must be searched on a development list first
-            (`search_shift`, then `with_shift`).
-        shift_side: the side that the shift is added to.
-        shift_grid: shifts in seconds that `search_shift` tries.
-        tolerance: the main tolerance in seconds, used by the search.
-        drop_edges: leave out, on both sides, boundaries at the very start and end of the recording, which every
-            gap-free segmentation has for nothing.
-
-    Raises:
-        InputError: an unknown choice, a negative tolerance or a shift that is not finite.
-    """
-
-    name: str
-    prediction: Which = "starts+ends"
-    reference: Which = "starts+ends"
-    shift: float | None = 0.0
-    shift_side: Side = "predictions"
-    shift_grid: tuple[float, ...] = ()
-    tolerance: float = 0.05
-    drop_edges: bool = False
-
-    def __post_init__(self) -> None:
-        for field, choices in (("prediction", Which), ("reference", Which), ("shift_side", Side)):
-            value = getattr(self, field)
-            if value not in typing.get_args(choices):
-                raise InputError(f"Protocol.{field} must be one of {typing.get_args(choices)}, not {value!r}")
-        _tolerance(self.tolerance)
-        to_microseconds([*self.shift_grid, self.shift or 0.0], "Protocol.shift")
-
-    def with_shift(self, shift: float) -> Protocol:
-        """The same protocol with the shift (seconds) that was found on a development list."""
-        return replace(self, shift=float(shift))
-
-    def to_dict(self) -> dict[str, object]:
-        """What a reader of a score must know: name, sides, shift (seconds) and edges."""
-        names = ("name", "prediction", "reference", "shift", "shift_side", "drop_edges")
-        return {name: getattr(self, name) for name in names}
-
-
-PROTOCOLS: dict[str, Protocol] = {
-    protocol.name: protocol
-    for protocol in (
-        # The paper says that it follows Peng et al. and does not say that it shifts: both sides whole, no shift.
-        Protocol("paper"),
-        # Peng et al. 2023: arange(-.06, .031, .005) added to the predictions.
-        Protocol("peng", shift=None, shift_grid=tuple(ms / 1000 for ms in range(-60, 31, 5))),
-        # SD-HuBERT: predicted starts only; arange(-.05, .05, .005) added to the reference.
-        Protocol(
-            "sdhubert",
-            prediction="starts",
-            shift=None,
-            shift_side="references",
-            shift_grid=tuple(ms / 1000 for ms in range(-50, 50, 5)),
-        ),
-        Protocol("strict", drop_edges=True),
-    )
-}
-
-
-def get_protocol(name: str) -> Protocol:
-    """The protocol of this name: "paper", "peng", "sdhubert" or "strict".
-
-    Raises:
-        InputError: no such protocol; the message names the nearest one.
-    """
-    if name not in PROTOCOLS:
-        near = difflib.get_close_matches(name, PROTOCOLS, n=1)
-        hint = f"did you mean {near[0]!r}?" if near else f"choose one of {', '.join(PROTOCOLS)}"
-        raise InputError(f"Unknown boundary protocol {name!r}: {hint}")
-    return PROTOCOLS[name]
 
 
 @dataclass(frozen=True)
@@ -380,7 +172,9 @@ def score_boundaries(
     ids = shared_ids(predictions, references)
     pairs = [_shifted(_pair(predictions[i], references[i], protocol, level), protocol, protocol.shift) for i in ids]
     widths = dict.fromkeys([*tolerances, protocol.tolerance])
-    counts = {width: tuple(_count(*pair, _tolerance(width)) for pair in pairs) for width in sorted(widths)}
+    counts = {
+        width: tuple(count_hits(*pair, tolerance_in_microseconds(width)) for pair in pairs) for width in sorted(widths)
+    }
     return BoundaryScores(protocol, level, ids, counts)
 
 
@@ -411,9 +205,9 @@ def search_shift(
         raise InputError(f"Protocol {protocol.name!r} has no shifts to search: pass grid=[...] in seconds")
     ids = shared_ids(predictions, references)
     pairs = [_pair(predictions[i], references[i], protocol, level) for i in ids]
-    width = _tolerance(protocol.tolerance)
+    width = tolerance_in_microseconds(protocol.tolerance)
 
     def r_value(shift: float) -> float:
-        return sum((_count(*_shifted(pair, protocol, shift), width) for pair in pairs), BoundaryCounts()).r_value
+        return sum((count_hits(*_shifted(pair, protocol, shift), width) for pair in pairs), BoundaryCounts()).r_value
 
     return float(max(sorted(shifts, key=abs), key=r_value))

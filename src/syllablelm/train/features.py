@@ -12,18 +12,19 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from syllablelm.corpus import batches_by_seconds
-from syllablelm.encoders.hub import HubEncoder
+from syllablelm.encoders.base import FrameEncoder
 from syllablelm.errors import FormatError
 from syllablelm.progress import ProgressBar
 from syllablelm.train.data import WaveformStore
+from syllablelm.train.processes import is_main
 
 
 def iterate_features(
-    store: WaveformStore, encoder: HubEncoder, *, batch_seconds: float = 120.0, label: str = "features"
+    store: WaveformStore, encoder: FrameEncoder, *, batch_seconds: float = 120.0, label: str = "features"
 ) -> Iterator[tuple[int, npt.NDArray[np.float32]]]:
     """Yield (index, features (T, D)) of every recording, in batch order."""
     seconds = [recording.seconds for recording in store.manifest]
-    with ProgressBar(label, len(store)) as bar:
+    with ProgressBar(label, len(store), quiet=not is_main()) as bar:
         for batch in batches_by_seconds(seconds, batch_seconds):
             yield from zip(batch, encoder.encode([store[i] for i in batch]), strict=True)
             bar.advance(len(batch))

@@ -6,14 +6,10 @@ the step only, so a run that was stopped and resumed follows the trajectory of o
 
 from __future__ import annotations
 
-import json
 import math
-import os
-import pickle
 import signal
 import threading
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -23,15 +19,13 @@ from typing import Any, Literal, Protocol
 import torch
 from torch import Tensor, nn
 
-from syllablelm.artifact import LOG
-from syllablelm.encoders.device import pick_device
-from syllablelm.errors import FormatError, InputError
+from syllablelm.errors import InputError
 from syllablelm.progress import ProgressBar
+from syllablelm.train.checkpoints import Checkpoints, is_finite
+from syllablelm.train.processes import is_main, is_several, join, total
+from syllablelm.train.runlog import Meter, RunLog, read_log
 
 Batch = Mapping[str, Any]
-
-# Names of the meter's own sums beside those of the module.
-_COUNT, _AUDIO, _ELAPSED = ".count", ".audio", ".elapsed"
 
 
 @dataclass(frozen=True)
@@ -130,90 +124,6 @@ class _StopRequest:
         self.requested = True
 
 
-class Checkpoints:
-    """The latest state of a run: one file, replaced atomically.
-
-    Args:
-        folder: where it lies.
-        fingerprint: of the stage; a state of another recipe is refused.
-    """
-
-    def __init__(self, folder: Path, fingerprint: str) -> None:
-        self.path = folder / "state.pt"
-        self.fingerprint = fingerprint
-
-    def save(
-        self, step: int, module: nn.Module, optimizer: torch.optim.Optimizer, sums: Mapping[str, float] | None = None
-    ) -> None:
-        """Write the state after ``step`` updates; ``sums`` are the meter's since the last logged line."""
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = self.path.with_suffix(f".tmp-{os.getpid()}")
-        state = {"fingerprint": self.fingerprint, "step": step, "model": module.state_dict(), "sums": dict(sums or {})}
-        torch.save({**state, "optimizer": optimizer.state_dict()}, temporary)
-        os.replace(temporary, self.path)
-
-    def load(self, module: nn.Module, optimizer: torch.optim.Optimizer) -> tuple[int, dict[str, float]]:
-        """Restore the latest state.
-
-        Returns:
-            the number of finished steps (0 without a checkpoint) and the meter's sums.
-
-        Raises:
-            FormatError: a checkpoint of another run, or a damaged one.
-        """
-        if not self.path.exists():
-            return 0, {}
-        try:
-            state = torch.load(self.path, map_location="cpu", weights_only=True)
-            known = state["fingerprint"] == self.fingerprint
-        except (pickle.UnpicklingError, RuntimeError, EOFError, KeyError, TypeError):
-            raise FormatError(f"{self.path}: damaged checkpoint; remove {self.path.parent} to start again") from None
-        if not known:
-            raise FormatError(
-                f"{self.path}: checkpoint of a run with another recipe, seed or inputs; remove {self.path.parent}"
-            )
-        module.load_state_dict(state["model"])
-        optimizer.load_state_dict(state["optimizer"])
-        return int(state["step"]), state["sums"]
-
-
-class RunLog:
-    """``log.jsonl`` beside the checkpoint, and TensorBoard events where that package is installed."""
-
-    def __init__(self, folder: Path, first_step: int) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
-        self.path = folder / LOG
-        kept = []
-        if self.path.exists():
-            # Lines logged after the last checkpoint will be logged again by the resumed run.
-            lines = self.path.read_text(encoding="utf-8").splitlines()
-            kept = [line for line in lines if json.loads(line)["step"] <= first_step]
-        self.path.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
-        try:
-            from torch.utils.tensorboard import SummaryWriter
-        except ImportError:
-            self._board = None
-        else:
-            self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=first_step)
-
-    def write(self, step: int, values: Mapping[str, float]) -> None:
-        with open(self.path, "a", encoding="utf-8") as file:
-            file.write(json.dumps({"step": step, **{k: round(v, 6) for k, v in values.items()}}) + "\n")
-        if self._board is not None:
-            for name, value in values.items():
-                self._board.add_scalar(name, value, step)
-
-    def close(self) -> None:
-        if self._board is not None:
-            self._board.close()
-
-
-def read_log(folder: Path) -> list[dict[str, float]]:
-    """The logged lines of a run."""
-    path = folder / LOG
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.exists() else []
-
-
 class _Prefetch:
     """Prepares the next micro-batch in a thread while the current one is being computed."""
 
@@ -249,7 +159,7 @@ def run_loop(
     device: str | torch.device = "auto",
     label: str = "train",
 ) -> dict[str, float]:
-    """Train ``task.module`` in place.
+    """Train ``task.module`` in place; under ``torchrun`` every process must call.
 
     Args:
         task: model and batches.
@@ -259,20 +169,16 @@ def run_loop(
         fingerprint: identity of the stage, so that a foreign checkpoint is refused.
 
     Returns:
-        the last logged values.
+        the last logged values (in the main process).
 
     Raises:
         KeyboardInterrupt: stopped (Ctrl-C or SIGTERM); a checkpoint was written first.
-        FormatError: the checkpoint is another run's or damaged, or the loss is not finite.
+        FormatError: the checkpoint is another run's or damaged.
+        InputError: training diverges; the last checkpoint is from before that.
     """
-    from accelerate import Accelerator
-    from accelerate.utils import DistributedDataParallelKwargs
-
-    chosen = pick_device(device)
-    # A student has weights that its loss never reaches, such as the mask embedding. Precision is set in _update:
-    # accelerate fixes one for the life of the process.
-    options = DistributedDataParallelKwargs(find_unused_parameters=True)
-    accelerator = Accelerator(cpu=chosen.type == "cpu", mixed_precision="no", kwargs_handlers=[options])
+    where = join(device)
+    accelerator = _accelerator(where)
+    task.module.to(where)
     optimizer = torch.optim.AdamW(
         parameter_groups(task.module, config.weight_decay),
         lr=config.lr,
@@ -281,35 +187,40 @@ def run_loop(
     )
     checkpoints = Checkpoints(work, fingerprint)
     first, sums = checkpoints.load(task.module, optimizer)
-    module, optimizer = accelerator.prepare(task.module, optimizer)
-    log = RunLog(work, first) if accelerator.is_main_process else None
+    module = accelerator.prepare(task.module)
+    log, values = None, {}
+    if is_main():
+        log = RunLog(work, first)
+        values = {k: v for line in read_log(work)[-1:] for k, v in line.items() if k != "step"}
     world, rank, accumulate = accelerator.num_processes, accelerator.process_index, config.accumulate
     numbers = (n * world + rank for n in range(first * accumulate, config.steps * accumulate))
     prefetch = _Prefetch(task.batch, numbers)
-    meter = _Meter(task.ratios, accelerator, sums)
-    values = {k: v for line in read_log(work)[-1:] for k, v in line.items() if k != "step"} if first else {}
+    meter = Meter(task.ratios, sums)
     module.train()
     try:
-        with _StopRequest() as stop, ProgressBar(label, config.steps, done=first) as bar:
+        with _StopRequest() as stop, ProgressBar(label, config.steps, done=first, quiet=not is_main()) as bar:
             for step in range(first, config.steps):
                 torch.manual_seed((seed * 1_000_003 + step) * 1_009 + rank)
                 for group in optimizer.param_groups:
                     group["lr"] = config.lr * lr_factor(step, config)
-                norm = _update(accelerator, module, optimizer, prefetch, meter, config)
+                loss, norm = _update(accelerator, module, optimizer, prefetch, meter, where, config)
                 done = step + 1
+                # Summed over the processes, so that all of them stop.
+                stops, losses = total([float(stop.requested), loss])
+                if not (math.isfinite(losses) and math.isfinite(norm)):
+                    raise _diverged(label, "gradient" if math.isfinite(losses) else "loss", done, work)
                 if done % config.log_every == 0 or done == config.steps:
                     values = meter.read() | {"lr": config.lr * lr_factor(step, config), "grad_norm": norm}
-                    if not math.isfinite(values["loss"]):
-                        raise FormatError(f"{label}: the loss is not finite at step {done}; lower the learning rate")
                     if log is not None:
                         log.write(done, values)
                 bar.advance(note=_note(values))
-                stopping = _total(accelerator, [float(stop.requested)])[0] > 0
-                if done % config.checkpoint_every == 0 or done == config.steps or stopping:
+                if done % config.checkpoint_every == 0 or done == config.steps or stops:
                     sums = meter.totals()
-                    if accelerator.is_main_process:
-                        checkpoints.save(done, accelerator.unwrap_model(module), optimizer.optimizer, sums)
-                if stopping and done < config.steps:
+                    if not is_finite(task.module, optimizer):
+                        raise _diverged(label, "model's state", done, work)
+                    if is_main():
+                        checkpoints.save(done, task.module, optimizer, sums)
+                if stops and done < config.steps:
                     raise KeyboardInterrupt
     finally:
         prefetch.close()
@@ -319,31 +230,56 @@ def run_loop(
     return values
 
 
+def _accelerator(device: torch.device) -> Any:
+    from accelerate import Accelerator
+    from accelerate.utils import DistributedDataParallelKwargs
+
+    # A student has weights that its loss never reaches, such as the mask embedding.
+    options = DistributedDataParallelKwargs(find_unused_parameters=True)
+    # accelerate fixes a device and a precision for the life of the process, and knows no "cuda:1": alone it is told
+    # "cpu", which it never uses, as everything is placed here and the precision is set in _update.
+    return Accelerator(
+        cpu=device.type == "cpu" or not is_several(),
+        device_placement=False,
+        mixed_precision="no",
+        kwargs_handlers=[options],
+    )
+
+
+def _diverged(label: str, what: str, step: int, work: Path) -> InputError:
+    return InputError(
+        f"{label}: the {what} is not finite at step {step}; lower the learning rate (loop.lr) or warm up for longer "
+        f"(loop.warmup), remove {work} and start again"
+    )
+
+
 def _update(
-    accelerator: Any, module: nn.Module, optimizer: Any, prefetch: _Prefetch, meter: _Meter, config: LoopConfig
-) -> float:
-    """One optimiser update from ``config.accumulate`` micro-batches; returns the gradient's norm before clipping."""
-    device = accelerator.device
+    accelerator: Any,
+    module: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    prefetch: _Prefetch,
+    meter: Meter,
+    device: torch.device,
+    config: LoopConfig,
+) -> tuple[float, float]:
+    """One optimiser update from ``config.accumulate`` micro-batches.
+
+    Returns:
+        the loss summed over the micro-batches of this process, and the gradient's norm before clipping.
+    """
     half = config.precision == "bfloat16" or (config.precision == "auto" and device.type == "cuda")
+    loss = 0.0
     for micro in range(config.accumulate):
         batch = {k: v.to(device) if isinstance(v, Tensor) else v for k, v in prefetch.get().items()}
         with _maybe_sync(accelerator, module, micro == config.accumulate - 1):
             with torch.autocast(device.type, dtype=torch.bfloat16, enabled=half):
                 output = module(batch)
             accelerator.backward(output["loss"] / config.accumulate)
-        meter.add(output, float(batch["seconds"]))
+        loss += meter.add(output, float(batch["seconds"]))["loss"]
     norm = accelerator.clip_grad_norm_(module.parameters(), config.clip)
     optimizer.step()
     optimizer.zero_grad(set_to_none=True)
-    return float(norm)
-
-
-def _total(accelerator: Any, values: Sequence[float]) -> list[float]:
-    """Sums over all processes, which must all ask."""
-    if accelerator.num_processes == 1:
-        return list(values)
-    # The GPU and the CPU backend both take float64.
-    return accelerator.reduce(torch.tensor(values, dtype=torch.float64, device=accelerator.device), "sum").tolist()
+    return loss, float(norm)
 
 
 @contextmanager
@@ -358,46 +294,3 @@ def _maybe_sync(accelerator: Any, module: nn.Module, sync: bool) -> Iterator[Non
 def _note(values: Mapping[str, float]) -> str:
     shown = [f"{key} {value:.4g}" for key, value in values.items() if key not in ("lr", "grad_norm")]
     return ", ".join(shown)
-
-
-class _Meter:
-    """Sums over all processes of what the module returned since the last reading.
-
-    Args:
-        ratios: which sums are read as quotients.
-        accelerator: knows the other processes.
-        sums: ``totals`` at the checkpoint that the run goes on from.
-    """
-
-    def __init__(self, ratios: Mapping[str, tuple[str, str]], accelerator: Any, sums: Mapping[str, float]) -> None:
-        self.ratios, self.accelerator = ratios, accelerator
-        self._reset()
-        # They hold all processes' shares, so only one process takes them up.
-        if accelerator.is_main_process:
-            self.sums.update(sums)
-            self.started -= self.sums.pop(_ELAPSED, 0.0)
-
-    def _reset(self) -> None:
-        self.sums: dict[str, float] = {}
-        self.started = time.monotonic()
-
-    def add(self, output: Mapping[str, Tensor], seconds: float) -> None:
-        for key, value in output.items():
-            self.sums[key] = self.sums.get(key, 0.0) + float(value.detach())
-        self.sums[_COUNT] = self.sums.get(_COUNT, 0.0) + 1
-        self.sums[_AUDIO] = self.sums.get(_AUDIO, 0.0) + seconds
-
-    def totals(self) -> dict[str, float]:
-        """The sums of all processes, which must all ask."""
-        names = sorted(self.sums)
-        sums = dict(zip(names, _total(self.accelerator, [self.sums[name] for name in names]), strict=True))
-        return sums | {_ELAPSED: time.monotonic() - self.started}
-
-    def read(self) -> dict[str, float]:
-        sums = self.totals()
-        values = {"loss": sums["loss"] / sums[_COUNT]}
-        for name, (top, bottom) in self.ratios.items():
-            values[name] = sums[top] / max(sums[bottom], 1e-9)
-        values["seconds_per_second"] = sums[_AUDIO] / max(sums[_ELAPSED], 1e-9)
-        self._reset()
-        return values

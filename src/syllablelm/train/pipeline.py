@@ -14,7 +14,9 @@ from syllablelm.train.bootstrap import FROM_STUDENT, WITHOUT_ENCODER, Boundaries
 from syllablelm.train.codebook import CodebookConfig, train_codebook
 from syllablelm.train.data import WaveformStore
 from syllablelm.train.encoder import EncoderConfig, train_encoder
+from syllablelm.train.head import HeadConfig, fit_head
 from syllablelm.train.labels import LabelsConfig, make_labels
+from syllablelm.train.processes import is_main, join
 from syllablelm.train.stage import external_encoder
 from syllablelm.train.sylboost import SylBoostConfig, train_sylboost
 
@@ -44,6 +46,14 @@ class Iteration:
 
 
 @dataclass(frozen=True)
+class Head:
+    """A prediction head for a teacher without one: labels of one of its layers, then the head fitted to them."""
+
+    labels: LabelsConfig
+    fit: HeadConfig
+
+
+@dataclass(frozen=True)
 class Round:
     """One SylBoost round: boundaries, then distillation to their group means."""
 
@@ -57,7 +67,8 @@ class Recipe:
 
     Args:
         iteration: HuBERT iterations from scratch; or none, and
-        teacher: an encoder that exists: a hub id, or a folder that ``transformers`` opens.
+        teacher: an encoder that exists: a hub id, a folder that ``transformers`` opens, or a checkpoint file.
+        head: fitted to the teacher if it has none, for LossPred.
     """
 
     name: str
@@ -65,6 +76,7 @@ class Recipe:
     codebook: CodebookConfig
     iteration: tuple[Iteration, ...] = ()
     teacher: str = ""
+    head: Head | None = None
     round: tuple[Round, ...] = ()
     seed: int = 0
 
@@ -88,9 +100,10 @@ def read_corpus(config: DataConfig) -> Manifest:
     if not kept:
         raise InputError(f"data.sources: no usable recording in {', '.join(config.sources)}")
     corpus = Manifest(kept)
-    for bad in unusable:
-        print(f"skipped {bad.path}: {bad.reason}", file=sys.stderr)
-    print(f"corpus: {len(corpus)} recordings, {corpus.total_seconds / 3600:.2f} h", file=sys.stderr)
+    if is_main():
+        for bad in unusable:
+            print(f"skipped {bad.path}: {bad.reason}", file=sys.stderr)
+        print(f"corpus: {len(corpus)} recordings, {corpus.total_seconds / 3600:.2f} h", file=sys.stderr)
     return corpus
 
 
@@ -109,6 +122,7 @@ def train_all(recipe: Recipe, out: Path, *, device: str = "auto", until: Until =
     """
     if not recipe.round and until in ("losspred", "sylboost"):
         raise InputError(f"this recipe has no [[round]], which {until} needs")
+    join(device)
     corpus = read_corpus(recipe.data)
     common: dict[str, Any] = {"seed": recipe.seed, "device": device, "store": WaveformStore(corpus)}
     encoder = external_encoder(recipe.teacher) if recipe.teacher else None
@@ -120,10 +134,14 @@ def train_all(recipe: Recipe, out: Path, *, device: str = "auto", until: Until =
         raise InputError("a recipe needs at least one [[iteration]] or a teacher")
     if until == "encoder":
         return encoder
-    teacher, student = encoder, None
+    teacher, predictor, student = encoder, encoder, None
+    if recipe.head is not None:
+        folder = out / "head"
+        labels = make_labels(recipe.head.labels, corpus, folder / "labels", encoder=teacher, **common)
+        predictor = fit_head(recipe.head.fit, corpus, teacher, labels, folder / "predictor", **common)
     for number, step in enumerate(recipe.round, 1):
         folder = out / f"round{number}"
-        source = _boundary_source(step.boundaries, teacher, student)
+        source = _boundary_source(step.boundaries, predictor, student)
         boundaries = find_boundaries(step.boundaries, corpus, folder / "boundaries", encoder=source, **common)
         if until == "losspred":
             return boundaries

@@ -1,4 +1,7 @@
-"""What every training stage does around its work: skip if finished, keep a work folder, write the artifact."""
+"""What every training stage does around its work: skip if finished, keep a work folder, write the artifact.
+
+Under ``torchrun`` every process calls the stages; the main one decides and writes, and all open the artifact.
+"""
 
 from __future__ import annotations
 
@@ -6,18 +9,20 @@ import shutil
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from syllablelm.artifact import (
     LOG,
     Artifact,
-    digest_files,
     digest_json,
+    digest_path,
     find_finished,
     new_artifact,
     open_artifact,
 )
 from syllablelm.corpus import Manifest
+from syllablelm.train.processes import is_main, join, on_main
 
 
 def manifest_digest(manifest: Manifest) -> str:
@@ -34,6 +39,8 @@ def run_stage(
     parents: Mapping[str, str],
     work: Callable[[Path, Path, dict[str, Any]], None],
     extra: Mapping[str, Any] | None = None,
+    device: str = "auto",
+    alone: bool = False,
 ) -> Artifact:
     """Run one stage unless its artifact is there already.
 
@@ -41,30 +48,54 @@ def run_stage(
         kind, config, seed, parents: what the result is a function of.
         out: the artifact's folder.
         work: called with (payload folder, work folder for checkpoints, metrics to fill).
+        extra: further entries of the record.
+        device: that the stage was asked to use; decides how several processes talk.
+        alone: of several processes only the main one works, as when data is prepared; otherwise all do, as in training,
+            and what the others put into their payload folders is dropped.
 
     Returns:
         the artifact, new or found.
+
+    Raises:
+        InputError: ``out`` holds something else.
+        SyllableLMError: in the other processes, where the main one failed.
     """
     out = Path(out)
-    finished = find_finished(out, kind, config, seed, parents)
-    if finished is not None:
-        print(f"{kind}: {out} is finished, skipped", file=sys.stderr)
-        return finished
+    join(device)
     scratch = out.with_name(f".{out.name}.work")
-    metrics: dict[str, Any] = {}
-    with new_artifact(out, kind, config=config, seed=seed, parents=parents, metrics=metrics, extra=extra) as folder:
-        work(folder, scratch, metrics)
-        if (scratch / LOG).exists():
-            shutil.copy(scratch / LOG, folder / LOG)
-    shutil.rmtree(scratch, ignore_errors=True)
+
+    def is_finished() -> bool:
+        finished = find_finished(out, kind, config, seed, parents) is not None
+        if finished:
+            print(f"{kind}: {out} is finished, skipped", file=sys.stderr)
+        return finished
+
+    def make() -> None:
+        metrics: dict[str, Any] = {}
+        with new_artifact(out, kind, config=config, seed=seed, parents=parents, metrics=metrics, extra=extra) as folder:
+            work(folder, scratch, metrics)
+            if (scratch / LOG).exists():
+                shutil.copy(scratch / LOG, folder / LOG)
+        shutil.rmtree(scratch, ignore_errors=True)
+
+    if not on_main(is_finished):
+        if alone:
+            on_main(make)
+        elif is_main():
+            make()
+        else:
+            with TemporaryDirectory() as dropped:
+                work(Path(dropped), scratch, {})
+        # Nobody opens the artifact before it is there.
+        on_main(lambda: None)
     return open_artifact(out, kind)
 
 
 def external_encoder(name: str) -> Artifact:
-    """Stand for an encoder that no stage of ours made: a hub id, or a folder that ``transformers`` opens.
+    """Stand for an encoder that no stage of ours made: a hub id, a folder that ``transformers`` opens, or a checkpoint.
 
-    A folder is identified by its files, a hub id by its name.
+    What is on disk is identified by its contents, a hub id by its name.
     """
     folder = Path(name)
-    identity = digest_json(digest_files(folder) if folder.is_dir() else name)
+    identity = digest_path(folder) if folder.exists() else digest_json(name)
     return Artifact(folder, "encoder", identity, identity)

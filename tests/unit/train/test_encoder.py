@@ -176,3 +176,20 @@ class TestStage:
         assert not torch.equal(after.head.label_embeddings, before.head.label_embeddings)
         with pytest.raises(InputError, match="no earlier iteration"):
             train_encoder(still, store.manifest, labels, tmp_path / "c", device="cpu", store=store)
+
+    @pytest.mark.parametrize(
+        ("change", "words"),
+        [
+            ({"dim": 64}, r"\[32\] there, \[64\] here"),
+            ({"layers": 3}, "layers.2.* none there"),
+            ({"layers": 1}, "layers.1.* none here"),
+        ],
+    )
+    def test_another_shape_than_the_iteration_before(self, store, tmp_path, change, words):
+        labels = self.labels(tmp_path / "labels", store)
+        first = train_encoder(CONFIG, store.manifest, labels, tmp_path / "a", device="cpu", store=store)
+        other = replace(CONFIG, start="previous", shape=replace(SHAPE, **change))
+        with pytest.raises(InputError, match=f'start = "previous": .*/a has another shape .*{words}') as caught:
+            train_encoder(other, store.manifest, labels, tmp_path / "b", previous=first, device="cpu", store=store)
+        assert "\n" not in str(caught.value)
+        assert not any(path.name in ("b", ".b.work") for path in tmp_path.iterdir())

@@ -2,10 +2,9 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import signal
-import subprocess
-import sys
+from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,11 +13,13 @@ import torch
 from torch import nn
 
 import toy_task
+from several import run_two
 from small import SHAPE, small_corpus, small_predictor
 from syllablelm.errors import FormatError, InputError
 from syllablelm.train.data import WaveformStore
 from syllablelm.train.encoder import EncoderConfig, MaskedPredictionTask
-from syllablelm.train.loop import LoopConfig, lr_factor, parameter_groups, read_log, run_loop
+from syllablelm.train.loop import LoopConfig, lr_factor, parameter_groups, run_loop
+from syllablelm.train.runlog import read_log
 from toy_task import ToyTask, interrupt_at
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "masked_prediction_losses.json"
@@ -151,9 +152,117 @@ class TestRun:
         with pytest.raises(InputError, match="no such recording"):
             run(task, tmp_path)
 
-    def test_a_loss_that_is_not_finite(self, tmp_path):
-        with pytest.raises(FormatError, match="toys: the loss is not finite at step 4; lower the learning rate"):
-            run_loop(ToyTask(), config(lr=1e30), tmp_path, seed=0, fingerprint="", device="cpu", label="toys")
+    def test_trains_where_it_was_asked_to(self, tmp_path, monkeypatch):
+        # No other device is at hand than "meta", which computes nothing and knows no autocast: one step is begun.
+        monkeypatch.setattr(torch, "autocast", lambda *arguments, **options: nullcontext())
+        task = ToyTask()
+        seen = []
+
+        def look(module, inputs) -> None:
+            seen.extend([inputs[0]["x"].device.type, *(p.device.type for p in module.parameters())])
+            raise RuntimeError("seen")
+
+        task.module.register_forward_pre_hook(look)
+        with pytest.raises(RuntimeError, match="seen"):
+            run_loop(task, config(), tmp_path, seed=0, fingerprint="", device=torch.device("meta"))
+        assert set(seen) == {"meta"} and len(seen) > 5
+
+
+class TestDivergence:
+    """Every step is looked at, not only those that are logged."""
+
+    def check(self, task: ToyTask, folder: Path, what: str, step: int, saved: int, **options) -> None:
+        message = f"toys: the {what} is not finite at step {step}; lower the learning rate .* remove {folder}"
+        with pytest.raises(InputError, match=message) as caught:
+            run_loop(
+                task,
+                config(log_every=100, checkpoint_every=2, **options),
+                folder,
+                seed=0,
+                fingerprint="",
+                device="cpu",
+                label="toys",
+            )
+        assert "\n" not in str(caught.value) and len(task.asked) <= step * options.get("accumulate", 1) + 1
+        if not saved:
+            assert not (folder / "state.pt").exists()
+            return
+        state = torch.load(folder / "state.pt", weights_only=True)
+        assert state["step"] == saved
+        assert all(bool(tensor.isfinite().all()) for tensor in state["model"].values())
+
+    def test_loss(self, tmp_path):
+        self.check(ToyTask(), tmp_path, "loss", 2, 0, lr=1e30)
+
+    @pytest.mark.parametrize("value", [float("nan"), float("inf")])
+    def test_loss_of_one_micro_batch(self, tmp_path, value):
+        task = ToyTask()
+        forward = task.module.forward
+        # The fifth step's second.
+        task.module.forward = lambda batch: {
+            **(out := forward(batch)),
+            "loss": out["loss"] * (value if task.module.passes == 10 else 1.0),
+        }
+        self.check(task, tmp_path, "loss", 5, 4, accumulate=2)
+
+    def test_gradient_of_a_finite_loss(self, tmp_path):
+        task = ToyTask()
+        forward = task.module.forward
+
+        def rooted(batch):
+            output = forward(batch)
+            if task.module.passes == 4:
+                # The root of zero is zero, and its slope is infinite.
+                output["loss"] = (output["loss"] - output["loss"].detach()).abs().sqrt()
+            return output
+
+        task.module.forward = rooted
+        self.check(task, tmp_path, "gradient", 4, 2)
+
+    def test_state_behind_a_finite_loss(self, tmp_path):
+        task = ToyTask()
+        task.module.register_buffer("statistic", torch.zeros(2))
+
+        def spoil(number: int) -> None:
+            if number == 3:
+                task.module.statistic[1] = float("nan")
+
+        task.module.at_forward = spoil
+        self.check(task, tmp_path, "model's state", 4, 2)
+
+
+class TestBfloat16:
+    """On the CPU too the loop computes in half precision where it is asked to; the weights stay in single."""
+
+    def test_trains_and_resumes_to_the_same_end(self, tmp_path):
+        def task(name: str, stop: int = 0) -> MaskedPredictionTask:
+            made = tiny_task(tmp_path / name)
+            if stop:
+                batch = made.batch
+                # The batch is made while the one before it is computed.
+                interrupt = interrupt_at(stop)
+                made.batch = lambda number: (interrupt(number), batch(number))[1]  # type: ignore[method-assign]
+            return made
+
+        kinds = set()
+        straight = task("straight")
+        straight.module.model.head.projection.register_forward_hook(lambda module, inputs, out: kinds.add(out.dtype))
+        options = replace(straight.config.loop, precision="bfloat16")
+        run(straight, tmp_path / "straight", options)
+        assert kinds == {torch.bfloat16}
+        assert {p.dtype for p in straight.module.parameters()} == {torch.float32}
+        losses = [line["loss"] for line in read_log(tmp_path / "straight")]
+        assert sum(losses[-5:]) < 0.95 * sum(losses[:5])
+        golden = json.loads(GOLDEN.read_text())
+        assert losses == pytest.approx(golden, rel=0.05) and losses != pytest.approx(golden, abs=1e-4)
+
+        with pytest.raises(KeyboardInterrupt):
+            run(task("stopped", stop=9), tmp_path / "stopped", options)
+        assert 5 < len(read_log(tmp_path / "stopped")) < 15
+        resumed = task("stopped")
+        run(resumed, tmp_path / "stopped", options)
+        assert_same(resumed.module.state_dict(), straight.module.state_dict())
+        assert log_without_speed(tmp_path / "stopped") == log_without_speed(tmp_path / "straight")
 
 
 class TestStopAndResume:
@@ -277,14 +386,7 @@ def test_golden_loss_curve(tmp_path):
 def test_two_processes_train_as_one(tmp_path):
     def launch(folder: Path, *arguments: str) -> None:
         folder.mkdir(exist_ok=True)
-        command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-        environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
-        done = subprocess.run(
-            [*command, toy_task.__file__, str(folder), "12", *arguments],
-            env=environment,
-            capture_output=True,
-            text=True,
-        )
+        done = run_two(toy_task.__file__, folder, 12, *arguments)
         assert done.returncode == 0, done.stderr
 
     one = ToyTask(halves=True)

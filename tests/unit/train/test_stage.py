@@ -35,16 +35,19 @@ class Work:
             raise self.error("stopped")
 
 
-def run(out, work, config=None, seed=0, parents=None):
-    return run_stage("labels", out, config=config or Config(), seed=seed, parents=parents or {"corpus": "c"}, work=work)
+def run(out, work, config=None, seed=0, parents=None, **options):
+    return run_stage(
+        "labels", out, config=config or Config(), seed=seed, parents=parents or {"corpus": "c"}, work=work, **options
+    )
 
 
 def names(folder) -> set[str]:
     return {path.name for path in folder.iterdir()}
 
 
-def test_makes_a_whole_artifact(tmp_path):
-    artifact = run(tmp_path / "deep" / "out", Work())
+@pytest.mark.parametrize("alone", [False, True])
+def test_makes_a_whole_artifact(tmp_path, alone):
+    artifact = run(tmp_path / "deep" / "out", Work(), alone=alone)
     assert names(tmp_path / "deep") == {"out"}
     assert names(artifact.path) == {"artifact.json", "config.toml", "log.jsonl", "payload.txt"}
     assert artifact == open_artifact(tmp_path / "deep" / "out", "labels")

@@ -16,7 +16,8 @@ from syllablelm.segmenters import count_frames
 from syllablelm.train.augment import AugmentConfig
 from syllablelm.train.data import WaveformStore
 from syllablelm.train.features import save_arrays
-from syllablelm.train.loop import LoopConfig, read_log, run_loop
+from syllablelm.train.loop import LoopConfig, run_loop
+from syllablelm.train.runlog import read_log
 from syllablelm.train.sylboost import GroupTargets, SylBoostConfig, SylBoostTask, freeze_extractor, train_sylboost
 
 LENGTHS = [40_000, 9_000, 64_000, 18_000]

@@ -1,0 +1,98 @@
+"""What a training run measures on its way: sums over steps and processes, and the log that they go to."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+from torch import Tensor
+
+from syllablelm.artifact import LOG
+from syllablelm.train.processes import is_main, total
+
+# Names of the meter's own sums beside those of the module.
+_COUNT, _AUDIO, _ELAPSED = ".count", ".audio", ".elapsed"
+
+
+class Meter:
+    """Sums over all processes of what the module returned since the last reading.
+
+    Args:
+        ratios: which sums are read as quotients.
+        sums: ``totals`` at the checkpoint that the run goes on from.
+    """
+
+    def __init__(self, ratios: Mapping[str, tuple[str, str]], sums: Mapping[str, float]) -> None:
+        self.ratios = ratios
+        self._reset()
+        # They hold all processes' shares, so only one process takes them up.
+        if is_main():
+            self.sums.update(sums)
+            self.started -= self.sums.pop(_ELAPSED, 0.0)
+
+    def _reset(self) -> None:
+        self.sums: dict[str, float] = {}
+        self.started = time.monotonic()
+
+    def add(self, output: Mapping[str, Tensor], seconds: float) -> dict[str, float]:
+        """Count what the module returned for a micro-batch with so many seconds of audio; returns it as numbers."""
+        values = {key: float(value.detach()) for key, value in output.items()}
+        for key, value in values.items():
+            self.sums[key] = self.sums.get(key, 0.0) + value
+        self.sums[_COUNT] = self.sums.get(_COUNT, 0.0) + 1
+        self.sums[_AUDIO] = self.sums.get(_AUDIO, 0.0) + seconds
+        return values
+
+    def totals(self) -> dict[str, float]:
+        """The sums of all processes, which must all ask."""
+        names = sorted(self.sums)
+        sums = dict(zip(names, total([self.sums[name] for name in names]), strict=True))
+        return sums | {_ELAPSED: time.monotonic() - self.started}
+
+    def read(self) -> dict[str, float]:
+        """Mean loss, ratios and seconds of audio per second since the last reading; all processes must ask."""
+        sums = self.totals()
+        values = {"loss": sums["loss"] / sums[_COUNT]}
+        for name, (top, bottom) in self.ratios.items():
+            values[name] = sums[top] / max(sums[bottom], 1e-9)
+        values["seconds_per_second"] = sums[_AUDIO] / max(sums[_ELAPSED], 1e-9)
+        self._reset()
+        return values
+
+
+class RunLog:
+    """``log.jsonl`` beside the checkpoint, and TensorBoard events where that package is installed."""
+
+    def __init__(self, folder: Path, first_step: int) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self.path = folder / LOG
+        # Lines logged after the last checkpoint will be logged again by the resumed run.
+        kept = [line for line in read_log(folder) if line["step"] <= first_step]
+        self.path.write_text("".join(json.dumps(line) + "\n" for line in kept), encoding="utf-8")
+        try:
+            from torch.utils.tensorboard import SummaryWriter
+        except ImportError:
+            self._board = None
+        else:
+            self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=first_step)
+
+    def write(self, step: int, values: Mapping[str, float]) -> None:
+        """Add a line."""
+        with open(self.path, "a", encoding="utf-8") as file:
+            file.write(json.dumps({"step": step, **{k: round(v, 6) for k, v in values.items()}}) + "\n")
+        if self._board is not None:
+            for name, value in values.items():
+                self._board.add_scalar(name, value, step)
+
+    def close(self) -> None:
+        """Finish the TensorBoard file."""
+        if self._board is not None:
+            self._board.close()
+
+
+def read_log(folder: Path) -> list[dict[str, float]]:
+    """The logged lines of a run."""
+    path = folder / LOG
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.exists() else []

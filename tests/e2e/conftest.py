@@ -1,0 +1,51 @@
+"""What the tests of the command line share: a way to run it, bad recordings, and a finished training run."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from command_line import Ended, Run
+from micro_recipe import write_recipe
+from syllablelm.audio import save_audio
+from syllablelm.cli.app import main
+
+
+@pytest.fixture
+def run(capfd: pytest.CaptureFixture[str]) -> Run:
+    def call(*arguments: object) -> Ended:
+        capfd.readouterr()
+        status = main([str(argument) for argument in arguments])
+        return Ended(status, *capfd.readouterr())
+
+    return call
+
+
+@pytest.fixture
+def bad_files(tmp_path: Path, recordings: Path) -> Path:
+    """A folder with one good recording between four that cannot be used."""
+    folder = tmp_path / "mixed"
+    folder.mkdir()
+    (folder / "a_empty.wav").touch()
+    (folder / "b_text.flac").write_text("not audio at all", encoding="utf-8")
+    shutil.copy(recordings / "r0.wav", folder / "c_good.wav")
+    save_audio(folder / "d_silent.wav", np.zeros(8000, dtype=np.float32))
+    whole = (recordings / "r2.wav").read_bytes()
+    (folder / "e_cut.wav").write_bytes(whole[: len(whole) // 2])
+    return folder
+
+
+@pytest.fixture(scope="session")
+def recipe(recordings: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_recipe(tmp_path_factory.mktemp("recipe") / "micro.toml", recordings)
+
+
+@pytest.fixture(scope="session")
+def trained(recipe: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a finished run."""
+    out = tmp_path_factory.mktemp("runs") / "micro"
+    assert main(["train", "all", str(recipe), "--out", str(out), "--device", "cpu"]) == 0
+    return out

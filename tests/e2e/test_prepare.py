@@ -1,0 +1,56 @@
+"""`prepare`: manifests of recordings, and speech made from text."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from command_line import Run
+from syllablelm.manifest import Manifest
+
+
+@pytest.mark.parametrize("verb", [["prepare"], ["prepare", "corpus"]])
+def test_prepare_writes_a_manifest(run: Run, bad_files: Path, tmp_path: Path, verb: list[str]) -> None:
+    out = tmp_path / "m.jsonl"
+    ended = run(*verb, bad_files, "--out", out, "--check")
+    assert ended.status == 0
+    assert ended.result == {
+        "manifest": str(out),
+        "recordings": 1,
+        "hours": pytest.approx(2 / 3600),
+        "speakers": 0,
+        "skipped": 4,
+        "errors": str(tmp_path / "m.jsonl.errors.jsonl"),
+    }
+    assert [recording.id for recording in Manifest.load(out)] == ["c_good"]
+    assert len(Path(ended.result["errors"]).read_text(encoding="utf-8").splitlines()) == 4
+
+
+def test_prepare_without_check_reads_headers_only(run: Run, bad_files: Path, tmp_path: Path) -> None:
+    # Silence shows only when the samples are decoded.
+    assert run("prepare", "--out", tmp_path / "m.jsonl", bad_files).result["recordings"] == 2
+
+
+def test_prepare_without_a_usable_recording(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "empty.wav").touch()
+    ended = run("prepare", tmp_path, "--out", tmp_path / "m.jsonl")
+    assert (ended.status, len(ended.lines)) == (2, 1)
+    assert not (tmp_path / "m.jsonl").exists()
+
+
+@pytest.mark.skipif(shutil.which("flite") is None, reason="flite is not installed")
+def test_prepare_synthetic_speaks_a_text(run: Run, tmp_path: Path) -> None:
+    text = tmp_path / "story.txt"
+    text.write_text("The boat sailed north again. We all got into it. Nobody was left behind that day.", "utf-8")
+    out = tmp_path / "spoken"
+    ended = run("prepare", "synthetic", text, "--out", out, "--voices", "slt", "--limit", "2", "--format", "wav")
+    assert ended.status == 0
+    assert (ended.result["utterances"], ended.result["skipped"]) == (2, 0)
+    manifest = Manifest.load(ended.result["manifest"])
+    assert [recording.speaker for recording in manifest] == ["flite-slt"] * 2
+    scores = run("evaluate", "boundaries", ended.result["manifest"], "--alignments", ended.result["alignments"],
+                 "--baselines", "even,envelope")  # fmt: skip
+    assert [row["segmenter"] for row in scores.result["rows"]] == ["even", "envelope"]
+    assert scores.result["rows"][0]["reference"] >= 12
