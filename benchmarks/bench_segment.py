@@ -1,19 +1,34 @@
-"""Time MinSum and MinCut against the same dynamic programs in plain NumPy.
+"""Time MinSum and MinCut, and compare them with the released program and with textbook loops on the same inputs.
 
-Run: python benchmarks/bench_segment.py [--frames 1250] [--segments 150] [--repeats 5]
-First the two must agree on a short recording; then a table of seconds per recording and the ratio is printed.
+Run: python benchmarks/bench_segment.py [--frames 1250] [--clips 4] [--features FILE.npy] [--repeats 5]
+
+First the boundaries must agree. The released program works in float32 and takes sums of squares as a difference, so it
+can decide otherwise where two cuts cost the same to six digits; such a recording is counted and the two costs shown.
+Then both are timed in turns in this one process, so that other load on the machine meets both, by the clock and by
+processor time. The tests hold the released program (tests/released_minsum.py), written from its description.
 """
 
 from __future__ import annotations
 
 import argparse
+import ctypes
+import itertools
+import statistics
+import sys
 import time
 import tracemalloc
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
+import torch
 
 from syllablelm.segment import mincut, minsum, minsum_dynamic, similarity_matrix
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+from released_minsum import released_minsum
+
+FRAME_RATE = 50
 
 
 def plain_cut(cost: Callable[[int, int], float], num_frames: int, num_segments: int, max_length: int) -> list[int]:
@@ -40,16 +55,6 @@ def plain_cut(cost: Callable[[int, int], float], num_frames: int, num_segments: 
     return edges[::-1]
 
 
-def plain_minsum(features: np.ndarray, num_segments: int, max_length: int) -> list[int]:
-    """MinSum with the cost of every segment taken from its definition."""
-
-    def cost(start: int, end: int) -> float:
-        block = features[start:end]
-        return float(((block - block.mean(axis=0)) ** 2).sum())
-
-    return plain_cut(cost, len(features), num_segments, max_length)
-
-
 def plain_mincut(matrix: np.ndarray, num_segments: int, max_length: int) -> list[int]:
     """MinCut with the term of every segment taken from Eq. 2."""
 
@@ -61,72 +66,168 @@ def plain_mincut(matrix: np.ndarray, num_segments: int, max_length: int) -> list
     return plain_cut(cost, len(matrix), num_segments, max_length)
 
 
-def speech_like(num_frames: int, num_dims: int, seed: int) -> np.ndarray:
+def steps(num_frames: int, num_dims: int, seed: int) -> np.ndarray:
     """Noisy steps of 3 to 12 frames, float32."""
     rng = np.random.default_rng(seed)
-    lengths = rng.integers(3, 13, size=num_frames)
-    means = rng.standard_normal((num_frames, num_dims))
-    steps = np.repeat(means, lengths, axis=0)[:num_frames]
-    return (steps + 0.7 * rng.standard_normal(steps.shape)).astype(np.float32)
+    means = np.repeat(rng.standard_normal((num_frames, num_dims)), rng.integers(3, 13, size=num_frames), axis=0)
+    return (means[:num_frames] + 0.7 * rng.standard_normal((num_frames, num_dims))).astype(np.float32)
 
 
-def seconds(function: Callable[[], object], repeats: int) -> float:
-    """Least wall-clock time of several runs."""
-    times = []
-    for _ in range(repeats):
-        start = time.perf_counter()
-        function()
-        times.append(time.perf_counter() - start)
-    return min(times)
+def tiled(features: np.ndarray, num_frames: int, seed: int) -> np.ndarray:
+    """A recording of the wanted length from shuffled one-second pieces of real features, float32.
+
+    A little noise, a twentieth of their deviation, keeps repeated pieces from having cuts of exactly equal cost.
+    """
+    rng = np.random.default_rng(seed)
+    pieces = [features[start : start + FRAME_RATE] for start in range(0, len(features) - FRAME_RATE, FRAME_RATE)]
+    whole = np.concatenate([pieces[index] for index in rng.integers(0, len(pieces), num_frames // FRAME_RATE + 1)])
+    noise = 0.05 * features.std(axis=0) * rng.standard_normal(whole.shape)
+    return (whole + noise)[:num_frames].astype(np.float32)
 
 
-def peak_mebibytes(function: Callable[[], object]) -> float:
-    """Largest memory that one run allocates through NumPy and Python (compiled scratch arrays are not seen)."""
+def threshold(clips: np.ndarray, rate: float) -> float:
+    """A delta that makes about so many segments per second of these recordings."""
+    count = round(rate * clips.shape[1] / FRAME_RATE)
+    means = []
+    for clip, cut in zip(clips, minsum(clips, count, min_length=3, max_length=35), strict=True):
+        means.append([clip[a:b].var(axis=0).mean() for a, b in itertools.pairwise(cut)])
+    return float(np.quantile(np.array(means), 0.75, axis=1).mean())
+
+
+def in_turns(programs: dict[str, Callable[[], object]], repeats: int) -> dict[str, tuple[float, float]]:
+    """Median wall-clock and processor seconds of each program, run one after the other again and again."""
+    taken: dict[str, list[tuple[float, float]]] = {name: [] for name in programs}
+    for _, (name, program) in itertools.product(range(repeats), programs.items()):
+        wall, processor = time.perf_counter(), time.process_time()
+        program()
+        taken[name].append((time.perf_counter() - wall, time.process_time() - processor))
+    return {
+        name: (statistics.median(wall for wall, _ in runs), statistics.median(processor for _, processor in runs))
+        for name, runs in taken.items()
+    }
+
+
+def peak_mebibytes(program: Callable[[], object]) -> float:
+    """What a program needs at most: the growth of the process, or what NumPy allocates where that is more.
+
+    The first misses memory that the allocator kept from earlier runs, the second that of other libraries. Outside Linux
+    there is only the second.
+    """
     tracemalloc.start()
-    function()
-    peak = tracemalloc.get_traced_memory()[1]
+    program()
+    traced = tracemalloc.get_traced_memory()[1] / 2**20
     tracemalloc.stop()
-    return peak / 2**20
+    status, reset = Path("/proc/self/status"), Path("/proc/self/clear_refs")
+    if not reset.exists():
+        return traced
+    ctypes.CDLL(None).malloc_trim(0)
+    reset.write_text("5")  # the highest mark starts anew
+
+    def read(field: str) -> int:
+        return next(int(line.split()[1]) for line in status.read_text().splitlines() if line.startswith(field))
+
+    before = read("VmRSS")
+    program()
+    return max(traced, (read("VmHWM") - before) / 1024)
+
+
+def squared_error(features: np.ndarray, edges: list[int]) -> float:
+    """Eq. 4 in float64."""
+    exact = features.astype(np.float64)
+    return sum(float(((exact[a:b] - exact[a:b].mean(axis=0)) ** 2).sum()) for a, b in itertools.pairwise(edges))
+
+
+def check_released(clips: np.ndarray, deltas: list[float]) -> None:
+    """Print how many recordings get the released program's boundaries."""
+    same = total = 0
+    for delta in deltas:
+        ours = minsum_dynamic(clips, delta)
+        for index, clip in enumerate(clips):
+            theirs = released_minsum(torch.from_numpy(clip[None]), delta)[0]
+            total += 1
+            if ours[index].tolist() == theirs:
+                same += 1
+                continue
+            costs = squared_error(clip, ours[index].tolist()), squared_error(clip, theirs)
+            print(f"  differs: clip {index}, delta {delta:.3g}, costs {costs[0]:.7g} and {costs[1]:.7g}")
+        counts = [len(cut) - 1 for cut in ours]
+        print(f"  delta {delta:.3g}: {min(counts)} to {max(counts)} segments")
+    print(f"  same boundaries for {same} of {total} (recordings x thresholds)")
+
+
+def compare_released(name: str, clips: np.ndarray, repeats: int) -> None:
+    """Agreement, speed and memory beside the released program."""
+    num_clips, num_frames, num_dims = clips.shape
+    print(f"\n{name}: {num_clips} recordings of {num_frames} frames, {num_dims} dimensions, float32")
+    deltas = [threshold(clips, rate) for rate in (8.33, 6.25, 5.0)]
+    check_released(clips, deltas)
+    programs = {
+        "minsum_dynamic": lambda: minsum_dynamic(clips, deltas[0]),
+        "released": lambda: released_minsum(torch.from_numpy(clips), deltas[0]),
+    }
+    memory = {program: peak_mebibytes(run) for program, run in programs.items()}
+    times = in_turns(programs, repeats)
+    audio = num_clips * num_frames / FRAME_RATE
+    print(f"  {'':16}{'s (clock)':>11}{'s (processor)':>15}{'audio s/s':>11}{'MiB/recording':>15}")
+    for program, (wall, processor) in times.items():
+        print(f"  {program:16}{wall:11.4f}{processor:15.4f}{audio / wall:11.0f}{memory[program] / num_clips:15.2f}")
+    ours, theirs = times["minsum_dynamic"], times["released"]
+    print(
+        f"  ratio: {theirs[0] / ours[0]:.0f} by the clock, {theirs[1] / ours[1]:.0f} by processor time, "
+        f"{memory['released'] / memory['minsum_dynamic']:.0f} in memory"
+    )
+
+
+def compare_textbook(num_frames: int, num_segments: int, repeats: int) -> None:
+    """MinCut beside plain loops, on a symmetric and an asymmetric matrix."""
+    similarity = similarity_matrix(steps(num_frames, 64, seed=0))
+    weights = np.random.default_rng(1).random(similarity.shape)
+    print(f"\nMinCut, {num_frames} frames, {num_segments} segments of at most 50 frames")
+    for name, matrix in (("symmetric", similarity), ("asymmetric", similarity * weights)):
+        if mincut(matrix, num_segments, max_length=50).tolist() != plain_mincut(matrix, num_segments, 50):
+            raise SystemExit("MinCut disagrees with the plain loops")
+        times = in_turns(
+            {
+                "ours": lambda matrix=matrix: mincut(matrix, num_segments, max_length=50),
+                "plain": lambda matrix=matrix: plain_mincut(matrix, num_segments, 50),
+            },
+            max(1, repeats // 2),
+        )
+        ours, plain = times["ours"], times["plain"]
+        print(
+            f"  {name}: {ours[0]:.4f} s against {plain[0]:.2f} s by the clock, ratio {plain[0] / ours[0]:.0f}; ", end=""
+        )
+        print(f"by processor time {ours[1]:.4f} against {plain[1]:.2f}, ratio {plain[1] / ours[1]:.0f}")
+    wall, processor = in_turns({"free": lambda: mincut(similarity, num_segments)}, repeats)["free"]
+    print(f"  without a limit: {wall:.4f} s by the clock, {processor:.4f} s of processor time")
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--frames", type=int, default=1250, help="frames of the recording; 1250 are 25 s")
+    parser = argparse.ArgumentParser(description="Time MinSum and MinCut beside other programs.")
+    parser.add_argument("--frames", type=int, default=1250, help="frames of a recording; 1250 are 25 s")
+    parser.add_argument(
+        "--clips", type=int, default=4, help="recordings in a batch; the released program needs 0.5 GiB each"
+    )
     parser.add_argument("--segments", type=int, default=150)
+    parser.add_argument("--features", type=Path, help="real features (T, D), .npy")
     parser.add_argument("--repeats", type=int, default=5)
     options = parser.parse_args()
 
-    small = speech_like(120, 16, seed=1)
-    if minsum(small, 17).tolist() != plain_minsum(small.astype(np.float64), 17, 50):
-        raise SystemExit("MinSum disagrees with the plain loops")
-    if mincut(similarity_matrix(small), 17, max_length=50).tolist() != plain_mincut(similarity_matrix(small), 17, 50):
-        raise SystemExit("MinCut disagrees with the plain loops")
-    print("agreement with plain loops: MinSum and MinCut, 120 frames, 17 segments")
-
-    print(f"\n{options.frames} frames, {options.segments} segments of at most 50 frames")
-    print(f"{'':34}{'seconds':>9}{'plain':>9}{'ratio':>8}{'MiB':>7}")
-    for num_dims in (256, 768):
-        measure(speech_like(options.frames, num_dims, seed=0), options.segments, options.repeats)
-
-
-def measure(features: np.ndarray, num_segments: int, repeats: int) -> None:
-    """Print one row per cut of these features."""
-    exact, matrix = features.astype(np.float64), similarity_matrix(features)
-    rows: list[tuple[str, Callable[[], object], Callable[[], object] | None]] = [
-        ("minsum", lambda: minsum(features, num_segments), lambda: plain_minsum(exact, num_segments, 50)),
-        ("minsum_dynamic", lambda: minsum_dynamic(features, 0.4), None),
-        (
-            "mincut",
-            lambda: mincut(matrix, num_segments, max_length=50),
-            lambda: plain_mincut(matrix, num_segments, 50),
-        ),
-        ("mincut, no limit", lambda: mincut(matrix, num_segments), None),
-    ]
-    for name, fast, plain in rows:
-        taken, memory = seconds(fast, repeats), peak_mebibytes(fast)
-        slow = seconds(plain, 1) if plain else None
-        reference = f"{slow:9.2f}{slow / taken:7.0f}x" if slow else f"{'':17}"
-        print(f"{name + f', {features.shape[1]} dimensions':34}{taken:9.4f}{reference}{memory:7.1f}", flush=True)
+    warm = steps(60, 8, seed=0)
+    # Compile before the clock starts.
+    minsum_dynamic(warm, 0.4)
+    minsum([warm, warm], 7)
+    mincut(similarity_matrix(warm), 7)
+    made = np.stack([steps(options.frames, 768, seed) for seed in range(options.clips)])
+    compare_released("noisy steps", made, options.repeats)
+    if options.features:
+        real = np.load(options.features, allow_pickle=False)
+        clips = np.stack([tiled(real, options.frames, seed) for seed in range(options.clips)])
+        compare_released(options.features.name, clips, options.repeats)
+    wall, processor = in_turns({"minsum": lambda: minsum(made, options.segments)}, options.repeats)["minsum"]
+    print(f"\nminsum, {options.clips} recordings, {options.segments} segments: ", end="")
+    print(f"{wall:.4f} s by the clock, {processor:.4f} s of processor time")
+    compare_textbook(options.frames, options.segments, options.repeats)
 
 
 if __name__ == "__main__":

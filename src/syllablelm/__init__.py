@@ -13,14 +13,29 @@ _PUBLIC = {
     "load_audio": "syllablelm.audio",
     "Tokenizer": "syllablelm.tokenizer",
     "load_encoder": "syllablelm.encoders",
+    "SpeechLM": "syllablelm.lm",
+    "Resynthesizer": "syllablelm.vocoder",
+    "continue_speech": "syllablelm.speech",
 }
-__all__ = ["Segmentation", "Tokenizer", "__version__", "load_audio", "load_encoder"]
+__all__ = [
+    "Resynthesizer",
+    "Segmentation",
+    "SpeechLM",
+    "Tokenizer",
+    "__version__",
+    "continue_speech",
+    "load_audio",
+    "load_encoder",
+]
 
 if TYPE_CHECKING:
     from syllablelm.audio import load_audio
     from syllablelm.encoders import load_encoder
+    from syllablelm.lm import SpeechLM
+    from syllablelm.speech import continue_speech
     from syllablelm.tokenizer import Tokenizer
     from syllablelm.types import Segmentation
+    from syllablelm.vocoder import Resynthesizer
 
 
 def __getattr__(name: str) -> Any:

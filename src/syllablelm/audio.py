@@ -191,6 +191,12 @@ def save_audio(path: str | os.PathLike[str], waveform: npt.ArrayLike, sample_rat
         raise AudioError(f"{path}: cannot be written ({error}); check the folder and the sample rate") from error
 
 
+def resample(waveform: npt.ArrayLike, from_rate: int, to_rate: int = SAMPLE_RATE) -> FloatArray:
+    """Resample a waveform (num_samples,); the same rate returns it as it is."""
+    samples = np.asarray(waveform, dtype=np.float32)
+    return samples if from_rate == to_rate else soxr.resample(samples, from_rate, to_rate, quality="HQ")
+
+
 def find_audio(paths: str | os.PathLike[str] | Iterable[str | os.PathLike[str]]) -> list[Path]:
     """Expand files, folders (searched recursively) and glob patterns into a sorted list of distinct files.
 

@@ -1,6 +1,7 @@
-"""Every segmenter by its name: a waveform and a number of groups in, boundaries out.
+"""Every segmenter by its name: a waveform and a number of groups in, boundaries or segments out.
 
-Training takes its first boundaries from them, and evaluation compares them.
+Training takes its first boundaries from them, and evaluation compares them. The segmenters of other systems (`RIVALS`)
+choose the number of groups themselves, and some leave out what they take for silence.
 """
 
 from __future__ import annotations
@@ -25,18 +26,32 @@ from syllablelm.segment import (
 )
 from syllablelm.segment.combined import combined_boundaries, feature_step, novelty, peak_boundaries
 from syllablelm.segment.mel import log_mel
+from syllablelm.segment.rivals import (
+    SDHUBERT_THRESHOLD,
+    SYLBER_THRESHOLD,
+    greedy_cosine_merge,
+    norm_peaks,
+    norm_threshold_mincut,
+    relative_threshold,
+    similarity_merge,
+)
+from syllablelm.types import Segmentation
 from syllablelm.vad import keep_speech, speech_regions
 
 if TYPE_CHECKING:
-    from syllablelm.encoders.hub import HubEncoder
+    from syllablelm.encoders.base import FrameEncoder
     from syllablelm.encoders.masked_prediction import MaskedPredictor
 
 Waveform = npt.NDArray[np.float32]
 Boundaries = npt.NDArray[np.int32]
+# Boundaries [0, ..., T]; of a segmenter that leaves frames out, (num_segments, 2) starts and ends.
 Segmenter = Callable[[Waveform, int], Boundaries]
+Rival = Literal["similarity-merge", "sdhubert", "sdhubert-relative", "sylber", "sylber-relative", "zerosyl"]
 Name = Literal[
-    "even", "envelope", "strength", "mel", "similarity", "minsum", "peaks", "refined", "losspred", "combined"
+    "even", "envelope", "strength", "mel", "similarity", "minsum", "peaks", "refined", "losspred", "combined", Rival
 ]
+RIVALS: tuple[Rival, ...] = get_args(Rival)
+ON_FEATURES: tuple[Name, ...] = ("similarity", "minsum", "peaks", "refined", *RIVALS)
 
 HOP, RECEPTIVE_FIELD = 320, 400
 
@@ -54,11 +69,12 @@ def count_groups(num_frames: int, rate: float, max_length: int = 50, frame_rate:
 def make_segmenter(
     name: Name,
     *,
-    encoder: HubEncoder | None = None,
+    encoder: FrameEncoder | None = None,
     predictor: MaskedPredictor | None = None,
     span: int = 50,
     gap: int = 150,
     max_length: int = 50,
+    feature_layer: int | None = None,
 ) -> Segmenter:
     """Build a segmenter.
 
@@ -67,16 +83,22 @@ def make_segmenter(
             (peaks of the acoustic boundary score), "mel" (MinSum on log-mel), "similarity" (MinCut on the encoder's
             feature similarity), "minsum" (MinSum on its features), "peaks" (where its features change most),
             "refined" ("peaks" added to the acoustic score), "losspred" (MinCut on the loss-prediction matrix),
-            "combined" (LossPred's novelty added to the acoustic score).
-        encoder: for "similarity", "minsum", "peaks" and "refined".
+            "combined" (LossPred's novelty added to the acoustic score); and those of other systems on the encoder's
+            features: "similarity-merge" (Peng et al.), "sdhubert", "sylber" and "zerosyl", with their published
+            settings. The norm thresholds of "sdhubert" and "sylber" belong to those checkpoints; with "-relative" they
+            follow the scale of the recording's norms, for any encoder.
+        encoder: for those on features.
         predictor: for "losspred" and "combined".
         span, gap: of LossPred, in frames.
         max_length: longest group of MinSum and MinCut, in frames.
+        feature_layer: of "sdhubert", where it is not the layer whose norms are compared with the threshold, which is
+            the encoder's own (published: 9, and 11 for the norms).
 
     Returns:
         function (waveform, num_segments) -> boundaries [0, ..., num_frames]. "even", "mel",
-        "similarity", "minsum" and "losspred" give exactly the asked number, clipped to what is feasible; the others
-        give fewer where there are fewer peaks. A clip without frames gives [0].
+        "similarity", "minsum" and "losspred" give exactly the asked number, clipped to what is feasible; the other
+        systems' give their own; the rest give fewer where there are fewer peaks. A clip without frames gives [0].
+        "sdhubert" and "sylber" give (num_segments, 2) pairs with gaps instead (see `as_segmentation`).
 
     Raises:
         InputError: an unknown name, or the model it needs was not given.
@@ -95,10 +117,10 @@ def make_segmenter(
         return lambda wave, count: _valleys(-boundary_strength(wave), count)
     if name == "mel":
         return lambda wave, count: _minsum(log_mel(wave), count, max_length)
-    if name in ("similarity", "minsum", "peaks", "refined"):
+    if name in ON_FEATURES:
         if encoder is None:
             raise InputError(f"segmenter {name!r} needs an encoder")
-        return _on_features(name, encoder, max_length)
+        return _rival(name, encoder, feature_layer) if name in RIVALS else _on_features(name, encoder, max_length)
     if predictor is None:
         raise InputError(f"segmenter {name!r} needs an encoder with its masked-prediction head")
     masked = predictor
@@ -113,7 +135,7 @@ def make_segmenter(
     return by_losspred
 
 
-def _on_features(name: Name, model: HubEncoder, max_length: int) -> Segmenter:
+def _on_features(name: Name, model: FrameEncoder, max_length: int) -> Segmenter:
     def segment(wave: Waveform, count: int) -> Boundaries:
         feats = _features(model, wave)
         if name == "minsum":
@@ -129,7 +151,35 @@ def _on_features(name: Name, model: HubEncoder, max_length: int) -> Segmenter:
     return segment
 
 
-def _features(model: HubEncoder, wave: Waveform) -> npt.NDArray[np.float32]:
+def _rival(name: Name, model: FrameEncoder, feature_layer: int | None) -> Segmenter:
+    relative = name.endswith("-relative")
+
+    def segment(wave: Waveform, count: int) -> Boundaries:
+        if name.startswith("sdhubert") and feature_layer is not None and model.num_frames(len(wave)):
+            clip = model.encode([wave], [feature_layer, model.layer])[0]
+            feats, loud = clip[feature_layer], clip[model.layer]
+        else:
+            feats = loud = _features(model, wave)
+        if name == "similarity-merge":
+            return similarity_merge(feats)
+        if name == "zerosyl":
+            return norm_peaks(feats)
+        if name.startswith("sdhubert"):
+            level = relative_threshold(loud) if relative else SDHUBERT_THRESHOLD
+            return norm_threshold_mincut(feats, norms=np.linalg.norm(loud.astype(np.float64), axis=1), threshold=level)
+        return greedy_cosine_merge(feats, threshold=relative_threshold(loud) if relative else SYLBER_THRESHOLD)
+
+    return segment
+
+
+def as_segmentation(found: Boundaries, num_frames: int) -> Segmentation:
+    """What a segmenter returned, as a Segmentation of a recording of so many frames."""
+    if found.ndim == 1:
+        return Segmentation.from_boundaries(found)
+    return Segmentation(found[:, 0], found[:, 1], None, num_frames)
+
+
+def _features(model: FrameEncoder, wave: Waveform) -> npt.NDArray[np.float32]:
     # A clip without frames has an empty segmentation under every segmenter.
     return model.encode([wave])[0] if model.num_frames(len(wave)) else np.zeros((0, model.dim), dtype=np.float32)
 
@@ -146,7 +196,7 @@ def speech_only(segmenter: Segmenter, method: Literal["none", "energy", "silero"
     """Let a segmenter see the speech of a recording only, as the paper's LossPred does; pauses become groups.
 
     Args:
-        segmenter: any segmenter.
+        segmenter: any segmenter that gives boundaries [0, ..., num_frames].
         method: voice activity detection (``vad.speech_regions``); "none" returns the segmenter as it is.
 
     Returns:

@@ -17,15 +17,20 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"alignment", "audio", "corpus", "manifest", "speech_engines", "syllables", "synthesis", "vad"}),
     frozenset({"encoders", "quantize", "segment"}),
     frozenset({"plot", "segmenters"}),
-    frozenset({"rule"}),
+    frozenset({"rule", "windows"}),
     frozenset({"released"}),
-    frozenset({"tokenizer"}),
-    frozenset({"evaluate", "train"}),
+    frozenset({"lm", "tokenizer"}),
+    frozenset({"vocoder"}),
+    frozenset({"speech"}),
+    frozenset({"convert", "engine", "evaluate", "train"}),
     frozenset({"cli"}),
     frozenset({"__main__"}),
 )
 # Rooms of one layer that must not know each other.
-APART: tuple[frozenset[str], ...] = (frozenset({"evaluate", "train"}), frozenset({"encoders", "quantize", "segment"}))
+APART: tuple[frozenset[str], ...] = (
+    frozenset({"engine", "evaluate", "train"}),
+    frozenset({"encoders", "quantize", "segment"}),
+)
 # Packages that take seconds to load: never at the top of a module in these rooms.
 HEAVY = frozenset({"torch", "transformers", "accelerate", "numba", "sklearn", "matplotlib", "lhotse", "silero_vad"})
 LIGHT_ROOMS = LAYERS[0] | LAYERS[1] | {"cli", "plot", "__main__"}

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from syllablelm import __version__
-from syllablelm.cli import evaluate, prepare, tokenize, train
+from syllablelm.cli import convert, encode, evaluate, prepare, speech, tokenize, train
 from syllablelm.cli.common import note
 from syllablelm.errors import SyllableLMError
 
@@ -26,6 +26,10 @@ app = typer.Typer(
 )
 app.command("tokenize")(tokenize.tokenize)
 app.command("plot")(tokenize.plot)
+app.command("encode")(encode.encode)
+app.command("convert")(convert.convert)
+app.command("resynthesize")(speech.resynthesize)
+app.command("continue")(speech.continue_)
 app.add_typer(prepare.app, name="prepare")
 app.add_typer(train.app, name="train")
 app.add_typer(evaluate.app, name="evaluate")

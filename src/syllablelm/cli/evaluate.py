@@ -1,4 +1,4 @@
-"""``evaluate``: boundaries, purity and bit rate, of recordings or of a file of units."""
+"""``evaluate``: boundaries, purity and bit rate, of recordings or of a file of units; speed is in `cli.speed`."""
 
 from __future__ import annotations
 
@@ -24,6 +24,8 @@ from syllablelm.cli.common import (
     split_units,
 )
 from syllablelm.cli.rows import RowChoice, make_rows, split_names
+from syllablelm.cli.speech import evaluate_resynthesis
+from syllablelm.cli.speed import speed
 from syllablelm.errors import InputError
 
 if TYPE_CHECKING:
@@ -32,6 +34,8 @@ if TYPE_CHECKING:
     from syllablelm.types import Segmentation
 
 app = typer.Typer(help="Score units as the papers do.", rich_markup_mode=None)
+app.command()(speed)
+app.command("resynthesis")(evaluate_resynthesis)
 
 Audio = Annotated[
     list[str] | None,
@@ -53,7 +57,13 @@ Models = Annotated[
     typer.Option("--model", metavar="NAME|PATH", help="Tokenizer; repeatable. Where no row is asked for: tiny."),
 ]
 Baselines = Annotated[
-    str | None, typer.Option("--baselines", metavar="A,B", help="Rows of even, envelope, strength, mel.")
+    str | None,
+    typer.Option(
+        "--baselines",
+        metavar="A,B",
+        help="Rows of even, envelope, strength, mel; of each --encoder layer: similarity-merge, sdhubert, "
+        "sdhubert-relative, sylber, sylber-relative, zerosyl (which choose their own number of groups).",
+    ),
 ]
 Encoder = Annotated[
     list[str] | None,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from syllablelm.alignment import Alignment
+    from syllablelm.encoders.base import FrameEncoder
     from syllablelm.evaluate.compare import Count
     from syllablelm.segmenters import Segmenter
     from syllablelm.tokenizer import Tokenizer
@@ -27,7 +28,7 @@ class RowChoice:
 
     Args:
         models: tokenizers.
-        baselines: names of `make_segmenter`.
+        baselines: names of `make_segmenter`; those on features give a row for each layer of `encoders`.
         encoders: rows similarity@L, minsum@L and peaks@L of their layers; where there are several, with their name.
         layers: of the encoders, as text; all where empty, and those that an encoder has.
         predictor: encoder with its prediction head, for the row losspred.
@@ -72,6 +73,20 @@ class _OwnRule:
         return self._segment(waveform).boundaries
 
 
+class _LayerFeatures:
+    """One layer of an encoder that many rows share: a recording is encoded once, for all layers."""
+
+    def __init__(self, model: FrameEncoder, layer: int, layers: list[int], kept: dict[str, Any]) -> None:
+        self.layer, self.dim, self.num_frames = layer, model.dim, model.num_frames
+        self._model, self._layers, self._kept = model, layers, kept
+
+    def encode(self, waveforms: Sequence[npt.NDArray[np.float32]]) -> list[npt.NDArray[np.float32]]:
+        (waveform,) = waveforms
+        if self._kept.get("waveform") is not waveform:
+            self._kept.update(waveform=waveform, features=self._model.encode([waveform], self._layers)[0])
+        return [self._kept["features"][self.layer]]
+
+
 def make_rows(
     choice: RowChoice, count: str, references: Mapping[str, Alignment], device: str
 ) -> tuple[dict[str, Segmenter], Count]:
@@ -84,10 +99,11 @@ def make_rows(
         device: of the models.
 
     Raises:
-        InputError: a count, baseline or layer that there is not, or "own" without a tokenizer.
+        InputError: a count, baseline or layer that there is not, "own" without a tokenizer, or a baseline on features
+            without an encoder.
     """
     from syllablelm.evaluate.compare import rate_count, reference_count
-    from syllablelm.segmenters import make_segmenter
+    from syllablelm.segmenters import ON_FEATURES, make_segmenter
 
     if count == "own" and not choice.models:
         raise InputError("--count own is the count of a tokenizer; give --model NAME too")
@@ -105,11 +121,17 @@ def make_rows(
                 "peaks" if rule.method == "peaks" else "minsum", encoder=tokenizer.encoder, max_length=rule.max_length
             )
     masked = None if choice.predictor is None else _load_predictor(choice.predictor, device)
+    on_features = [name for name in choice.baselines if name in ON_FEATURES]
+    if on_features and not choice.encoders:
+        raise InputError(f"--baselines {','.join(on_features)}: cut features; give --encoder NAME|PATH too")
     for name in [*choice.baselines, *(["losspred"] if masked else [])]:
-        rows[name] = make_segmenter(name, predictor=masked)  # type: ignore[arg-type]
+        if name not in on_features:
+            rows[name] = make_segmenter(name, predictor=masked)  # type: ignore[arg-type]
+    kinds = tuple(dict.fromkeys(["similarity", "minsum", "peaks", *on_features]))
     for name in choice.encoders:
         label = f"{encoder_label(name)} " if len(choice.encoders) > 1 else ""
-        rows.update({label + row: segmenter for row, segmenter in _layer_rows(name, choice.layers, device).items()})
+        found = _layer_rows(name, choice.layers, kinds, device)
+        rows.update({label + row: segmenter for row, segmenter in found.items()})
     return rows, groups
 
 
@@ -135,7 +157,7 @@ def encoder_label(name: str) -> str:
     return path.parent.name if path.name == "encoder" and path.parent.name else path.name
 
 
-def _layer_rows(encoder: str, layers: tuple[str, ...], device: str) -> dict[str, Segmenter]:
+def _layer_rows(encoder: str, layers: tuple[str, ...], kinds: tuple[str, ...], device: str) -> dict[str, Segmenter]:
     from syllablelm.encoders import load_encoder
     from syllablelm.segmenters import make_segmenter
 
@@ -143,13 +165,14 @@ def _layer_rows(encoder: str, layers: tuple[str, ...], device: str) -> dict[str,
         wanted = [int(layer) for layer in layers]
     except ValueError:
         raise InputError(f"--layers {','.join(layers)}: give numbers joined by commas, such as 3,4") from None
-    deepest = load_encoder(encoder, device=device).layer
-    wanted = [layer for layer in wanted or range(1, deepest + 1) if layer <= deepest]
+    model = load_encoder(encoder, device=device)
+    wanted = [layer for layer in wanted or range(1, model.layer + 1) if layer <= model.layer]
     if not wanted:
-        raise InputError(f"--layers {','.join(layers)}: {encoder} has layers 1 to {deepest}")
-    models = {layer: load_encoder(encoder, layer, device=device) for layer in wanted}
+        raise InputError(f"--layers {','.join(layers)}: {encoder} has layers 1 to {model.layer}")
+    kept: dict[str, Any] = {}
+    shared = {layer: _LayerFeatures(model, layer, wanted, kept) for layer in wanted}
     return {
-        f"{name}@{layer}": make_segmenter(name, encoder=model)
-        for name in ("similarity", "minsum", "peaks")
-        for layer, model in models.items()
+        f"{name}@{layer}": make_segmenter(name, encoder=features)  # type: ignore[arg-type]
+        for name in kinds
+        for layer, features in shared.items()
     }

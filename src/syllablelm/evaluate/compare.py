@@ -21,7 +21,7 @@ from syllablelm.evaluate.boundaries import (
     shared_ids,
 )
 from syllablelm.progress import ProgressBar
-from syllablelm.segmenters import Segmenter, count_frames, count_groups
+from syllablelm.segmenters import Segmenter, as_segmentation, count_frames, count_groups
 from syllablelm.types import Segmentation
 
 Waveform = npt.NDArray[np.float32]
@@ -90,7 +90,7 @@ def segment_corpus(
             waveform = recording.load()
             groups = min(count(recording.id, waveform), max(1, count_frames(len(waveform))))
             for name, segmenter in segmenters.items():
-                found[name][recording.id] = Segmentation.from_boundaries(segmenter(waveform, groups))
+                found[name][recording.id] = as_segmentation(segmenter(waveform, groups), count_frames(len(waveform)))
                 bar.advance(note=name)
     return found
 

@@ -18,15 +18,27 @@ if TYPE_CHECKING:
     from syllablelm.segment.baselines import boundary_strength, envelope, envelope_valleys, even_boundaries
     from syllablelm.segment.losspred import losspred_matrix
     from syllablelm.segment.mel import log_mel, mfcc
+    from syllablelm.segment.rivals import (
+        greedy_cosine_merge,
+        norm_peaks,
+        norm_threshold_mincut,
+        relative_threshold,
+        similarity_merge,
+    )
 
 _ON_DEMAND = {
     "boundary_strength": "baselines",
     "envelope": "baselines",
     "envelope_valleys": "baselines",
     "even_boundaries": "baselines",
+    "greedy_cosine_merge": "rivals",
     "log_mel": "mel",
     "losspred_matrix": "losspred",
     "mfcc": "mel",
+    "norm_peaks": "rivals",
+    "norm_threshold_mincut": "rivals",
+    "relative_threshold": "rivals",
+    "similarity_merge": "rivals",
 }
 
 __all__ = [
@@ -35,6 +47,7 @@ __all__ = [
     "envelope_valleys",
     "even_boundaries",
     "feasible_count",
+    "greedy_cosine_merge",
     "log_mel",
     "losspred_matrix",
     "merge_similar",
@@ -42,8 +55,12 @@ __all__ = [
     "mincut",
     "minsum",
     "minsum_dynamic",
+    "norm_peaks",
+    "norm_threshold_mincut",
+    "relative_threshold",
     "segment_costs",
     "similarity_matrix",
+    "similarity_merge",
 ]
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -12,6 +13,10 @@ from syllablelm.errors import InputError
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int32]
+Frames = npt.NDArray[np.floating]  # float32 or float64, as the caller has them
+
+_Item = TypeVar("_Item")
+_Result = TypeVar("_Result")
 
 
 def to_float64(values: Any, name: str, num_dims: int) -> FloatArray:
@@ -24,37 +29,81 @@ def to_float64(values: Any, name: str, num_dims: int) -> FloatArray:
     array = values.detach().cpu().double().numpy() if hasattr(values, "detach") else np.asarray(values)
     if array.ndim != num_dims:
         raise InputError(f"{name} must have {num_dims} axes, not shape {array.shape}")
-    return np.ascontiguousarray(array, dtype=np.float64)
+    # Writable, since kernels are compiled anew for read-only arrays.
+    return np.require(array, np.float64, ("C_CONTIGUOUS", "WRITEABLE"))
 
 
-def check_finite(array: FloatArray, name: str) -> None:
+def to_frames(values: Any, name: str) -> Frames:
+    """Features (T, D) as a C-ordered array of float32 or float64: the caller's own memory where it is one already.
+
+    Raises:
+        InputError: the number of axes is another one.
+    """
+    if hasattr(values, "detach"):
+        tensor = values.detach().cpu()
+        # NumPy has no bfloat16; float32 holds every value of both half formats.
+        array = (tensor.float() if tensor.is_floating_point() and tensor.element_size() < 4 else tensor).numpy()
+    else:
+        array = np.asarray(values)
+    if array.ndim != 2:
+        raise InputError(f"{name} must have 2 axes, not shape {array.shape}")
+    return np.ascontiguousarray(array, dtype=array.dtype if array.dtype in (np.float32, np.float64) else np.float64)
+
+
+def check_finite(array: Frames, name: str) -> None:
     """Raise InputError when the array holds NaN or infinity."""
-    if not np.isfinite(array).all():
+    # A sum is finite only where every term is, and needs no array of flags; it may overflow, hence the second look.
+    with np.errstate(over="ignore", invalid="ignore"):
+        total = array.sum()
+    if not np.isfinite(total) and not np.isfinite(array).all():
         raise InputError(f"{name} hold NaN or infinity; check the recording and the encoder that made them")
 
 
 def is_batch(features: Any) -> bool:
     """Whether features are a batch: (B, T, D), or a list of (T, D)."""
     if isinstance(features, (list, tuple)):
-        return len(features) == 0 or np.ndim(features[0]) == 2
-    return np.ndim(features) == 3
+        return len(features) == 0 or _num_axes(features[0]) == 2
+    return _num_axes(features) == 3
 
 
-def split_batch(features: Any, lengths: Any) -> list[FloatArray]:
-    """Cut features into one finite (T_b, D) float64 array per item, without the padding.
+def _num_axes(values: Any) -> int:
+    # np.ndim would copy a tensor to the CPU to look at it.
+    return values.ndim if hasattr(values, "ndim") else np.ndim(values)
+
+
+def is_on_gpu(features: Any) -> bool:
+    """Whether features, or the first of a list, are a CUDA tensor."""
+    first = features[0] if isinstance(features, (list, tuple)) and len(features) else features
+    return bool(getattr(first, "is_cuda", False))
+
+
+def split_batch(features: Any, lengths: Any) -> list[Any]:
+    """Cut features into one (T_b, D) item per recording, without the padding and without a copy where that can be.
 
     Args:
         features: (T, D), or (B, T, D) padded at the end, or a list of (T_b, D).
         lengths: true frame counts: None, one integer for (T, D), or B integers.
 
+    Returns:
+        finite float32 or float64 arrays; for features on a GPU the tensors, whose values are yet to be checked.
+
     Raises:
         InputError: wrong shapes, lengths that do not fit, or values that are not finite.
     """
+    on_gpu = is_on_gpu(features)
+
+    def convert(item: Any, name: str) -> Any:
+        if not on_gpu:
+            return to_frames(item, name)
+        if item.ndim != 2:
+            raise InputError(f"{name} must have 2 axes, not shape {tuple(item.shape)}")
+        return item.detach()
+
     if is_batch(features):
-        items = [to_float64(item, "features of one recording", 2) for item in features]
+        items = [convert(item, "features of one recording") for item in features]
         counts = [len(item) for item in items] if lengths is None else [int(length) for length in lengths]
     else:
-        items = [to_float64(features, "features", 2)]
+        items = [convert(features, "features")]
         counts = [len(items[0])] if lengths is None else [int(np.asarray(lengths).reshape(()))]
     if len(counts) != len(items):
         raise InputError(f"lengths must hold one frame count per recording: {len(items)}, not {len(counts)}")
@@ -64,9 +113,24 @@ def split_batch(features: Any, lengths: Any) -> list[FloatArray]:
             raise InputError(f"lengths[{index}] is {count}, but recording {index} has {len(item)} frames")
         if item.shape[1] == 0:
             raise InputError("features must have at least one dimension")
-        check_finite(item[:count], "features")
+        if not on_gpu:
+            check_finite(item[:count], "features")
         cut.append(item[:count])
     return cut
+
+
+def map_clips(function: Callable[[_Item], _Result], items: Sequence[_Item]) -> list[_Result]:
+    """Apply a function that spends its time in compiled kernels to every item, on as many threads as numba may use.
+
+    Threads of our own, not numba's `prange`: its thread pools are not safe to fork, and one of them may not be called
+    from two threads at a time, which a data loader or a server does. The kernels release the GIL, so nothing is lost.
+    """
+    if len(items) < 2:
+        return [function(item) for item in items]
+    import numba
+
+    with ThreadPoolExecutor(min(len(items), numba.config.NUMBA_NUM_THREADS)) as pool:  # type: ignore[attr-defined]
+        return list(pool.map(function, items))
 
 
 def check_length_limits(min_length: int, max_length: int) -> None:
@@ -103,16 +167,6 @@ def check_count(num_segments: int, num_frames: int, min_length: int, max_length:
             f"{num_frames} frames cannot be cut into {num_segments} segments of {min_length} to {max_length} frames: "
             f"ask for {fewest} to {most} segments (feasible_count clips to that range)"
         )
-
-
-def backtrace(lengths: IntArray, num_segments: int, num_frames: int) -> IntArray:
-    """Follow the last-segment lengths of `kernels.best_lengths` back from the end: boundaries [0, ..., T]."""
-    boundaries = [num_frames]
-    for count in range(num_segments, 0, -1):
-        if boundaries[-1] == 0:
-            break
-        boundaries.append(boundaries[-1] - int(lengths[count, boundaries[-1]]))
-    return np.array(boundaries[::-1], dtype=np.int32)
 
 
 def check_boundaries(boundaries: npt.ArrayLike, num_frames: int) -> Sequence[int]:

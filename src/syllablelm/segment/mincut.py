@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any, Literal
 
 import numpy as np
@@ -11,7 +12,6 @@ from syllablelm.errors import InputError
 from syllablelm.segment.arrays import (
     FloatArray,
     IntArray,
-    backtrace,
     check_boundaries,
     check_count,
     check_finite,
@@ -43,16 +43,16 @@ def mincut(similarity: Any, num_segments: int, *, min_length: int = 1, max_lengt
     if matrix.shape != (num_frames, num_frames):
         raise InputError(f"similarity must be square, not {matrix.shape}")
     check_finite(matrix, "similarities")
-    if np.any(matrix < 0):
+    if len(matrix) and matrix.min() < 0:
         raise InputError("similarities must not be negative; subtract the minimum, as similarity_matrix does")
     longest = max(num_frames, min_length) if max_length is None else max_length
     check_count(num_segments, num_frames, min_length, longest)
     if num_frames == 0:
         return np.zeros(1, dtype=np.int32)
-    from syllablelm.segment.kernels import best_lengths, normalized_cut_costs
+    from syllablelm.segment.kernels import best_lengths, normalized_cut_costs, trace_back
 
     costs = normalized_cut_costs(matrix, min(longest, num_frames))
-    return backtrace(best_lengths(costs, num_segments, min(min_length, num_frames), False), num_segments, num_frames)
+    return trace_back(best_lengths(costs, num_segments, min(min_length, num_frames), False), num_segments)
 
 
 def similarity_matrix(features: Any, kind: Literal["dot", "cosine", "neg_sq"] = "dot") -> FloatArray:
@@ -104,16 +104,34 @@ def merge_similar(features: Any, boundaries: npt.ArrayLike, threshold: float = 0
     """
     frames = to_float64(features, "features", 2)
     check_finite(frames, "features")
-    edges = list(check_boundaries(boundaries, len(frames)))
-    while len(edges) > 3:
-        # Sums have the direction of the means.
-        directions = _unit_rows(np.add.reduceat(frames, edges[:-1], axis=0))
-        cosines = np.sum(directions[1:] * directions[:-1], axis=1)
-        pair = int(np.argmax(cosines))
-        if cosines[pair] < threshold:
+    edges = np.array(check_boundaries(boundaries, len(frames)), dtype=np.int32)
+    pairs = merge_pairs(frames, np.stack([edges[:-1], edges[1:]], axis=1), threshold)
+    return np.concatenate([[0], pairs[:, 1]]).astype(np.int32)
+
+
+def merge_pairs(frames: FloatArray, pairs: IntArray, threshold: float) -> IntArray:
+    """`merge_similar` of pairs (num_segments, 2) that may have gaps between them; a merged segment spans its gap."""
+    spans = [(int(start), int(end)) for start, end in pairs]
+    # Sums have the direction of the means.
+    directions = [_unit(frames[start:end].sum(axis=0)) for start, end in spans]
+    cosines = [float(left @ right) for left, right in itertools.pairwise(directions)]
+    while len(spans) > 2:
+        first = int(np.argmax(cosines))
+        if cosines[first] < threshold:
             break
-        del edges[pair + 1]
-    return np.array(edges, dtype=np.int32)
+        span = (spans[first][0], spans[first + 1][1])
+        spans[first : first + 2] = [span]
+        directions[first : first + 2] = [_unit(frames[span[0] : span[1]].sum(axis=0))]
+        del cosines[first]
+        for pair in (first - 1, first):
+            if 0 <= pair < len(cosines):
+                cosines[pair] = float(directions[pair] @ directions[pair + 1])
+    return np.array(spans, dtype=np.int32).reshape(-1, 2)
+
+
+def _unit(vector: FloatArray) -> FloatArray:
+    norm = np.linalg.norm(vector)
+    return vector / norm if norm > 0 else vector
 
 
 def _unit_rows(vectors: FloatArray) -> FloatArray:

@@ -1,28 +1,32 @@
 """MinSum: cut a recording into segments so that the frames of each lie closest to their mean (Eq. 4).
 
-Costs are sums of squared errors in float64, computed segment by segment (see `kernels.squared_error_costs`). Time is
-O(T * max_length * D) for the costs and O(k * T * max_length) for the cut; the cut keeps 4 * k * T bytes, so recordings
-of many minutes are better cut in windows.
+Costs are sums of squared errors in float64, whatever the precision of the features, which are not copied (see
+`kernels.squared_error_costs`). Time is O(T * max_length * D) for the costs and O(k * T * max_length) for the cut,
+which solves every smaller count as well; it keeps 8 * T * max_length + k * T bytes per recording, so recordings of
+many minutes are better cut in windows. Recordings of a batch are cut on all cores; features on a GPU are cut there
+(see `minsum_torch`).
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from syllablelm.errors import InputError
 from syllablelm.segment.arrays import (
     FloatArray,
     IntArray,
-    backtrace,
     check_count,
     feasible_range,
     is_batch,
+    is_on_gpu,
+    map_clips,
     split_batch,
-    to_float64,
+    to_frames,
 )
 
 
@@ -62,7 +66,7 @@ def segment_costs(features: Any, max_length: int) -> FloatArray:
         raise InputError(f"max_length must be at least 1 frame, not {max_length}")
     from syllablelm.segment.kernels import squared_error_costs
 
-    return squared_error_costs(to_float64(features, "features", 2), max_length)
+    return squared_error_costs(to_frames(features, "features"), max_length).T
 
 
 def minsum(
@@ -89,26 +93,57 @@ def minsum(
     Raises:
         InputError: wrong shapes, values that are not finite, or a number of segments that cannot cover the recording.
     """
-    items = split_batch(features, lengths)
-    wanted = np.asarray(num_segments)
+    clips = split_batch(features, lengths)
+    given: Any = num_segments
+    wanted = np.asarray(given.tolist() if hasattr(given, "tolist") else given)
     if wanted.size and not np.issubdtype(wanted.dtype, np.integer):
         raise InputError(f"num_segments must be integers, not {wanted.dtype}")
-    counts = wanted.tolist() if wanted.ndim else [wanted.item()] * len(items)
-    if len(counts) != len(items):
-        raise InputError(f"num_segments must be one number or one per recording: {len(items)}, not {len(counts)}")
-    cut = [_minsum(item, count, min_length, max_length) for item, count in zip(items, counts, strict=True)]
+    counts = wanted.tolist() if wanted.ndim else [wanted.item()] * len(clips)
+    if len(counts) != len(clips):
+        raise InputError(f"num_segments must be one number or one per recording: {len(clips)}, not {len(counts)}")
+    for clip, count in zip(clips, counts, strict=True):
+        check_count(count, len(clip), min_length, max_length)
+    from syllablelm.segment.kernels import trace_back
+
+    def choose(index: int, costs: FloatArray, table: _Table) -> IntArray:
+        return trace_back(table, counts[index])
+
+    cut = _cut(clips, counts, min_length, max_length, False, choose)
     return cut if is_batch(features) else cut[0]
 
 
-def _minsum(features: FloatArray, num_segments: int, min_length: int, max_length: int) -> IntArray:
-    num_frames = len(features)
-    check_count(num_segments, num_frames, min_length, max_length)
-    if num_frames == 0:
-        return np.zeros(1, dtype=np.int32)
-    from syllablelm.segment.kernels import best_lengths, squared_error_costs
+_Table = npt.NDArray[np.integer]
 
-    costs = squared_error_costs(features, min(max_length, num_frames))
-    return backtrace(best_lengths(costs, num_segments, min(min_length, num_frames), False), num_segments, num_frames)
+
+def _cut(
+    clips: list[Any],
+    counts: list[int],
+    min_length: int,
+    max_length: int,
+    at_most: bool,
+    choose: Callable[[int, FloatArray, _Table], IntArray],
+) -> list[IntArray]:
+    """Solve every clip for all counts up to its own, and let `choose(index, costs, table)` name the boundaries."""
+    found = [np.unique([0, len(clip)]).astype(np.int32) for clip in clips]  # right for clips of one segment, or none
+    longer = [index for index, clip in enumerate(clips) if len(clip) > min_length]
+    if is_on_gpu(clips):
+        from syllablelm.segment.minsum_torch import solve as solve_together
+
+        solved = solve_together(
+            [clips[index] for index in longer], [counts[index] for index in longer], min_length, max_length, at_most
+        )
+        cut = [choose(index, costs, table) for index, (costs, table) in zip(longer, solved, strict=True)]
+    else:
+        from syllablelm.segment.kernels import best_lengths, squared_error_costs
+
+        def solve(index: int) -> IntArray:
+            costs = squared_error_costs(clips[index], min(max_length, len(clips[index])))
+            return choose(index, costs, best_lengths(costs, counts[index], min_length, at_most))
+
+        cut = map_clips(solve, longer)
+    for index, boundaries in zip(longer, cut, strict=True):
+        found[index] = boundaries
+    return found
 
 
 def minsum_dynamic(
@@ -150,34 +185,20 @@ def minsum_dynamic(
     """
     if not (math.isfinite(delta) and 0.0 <= quantile <= 1.0 and 0.0 < max_rate <= 1.0):
         raise InputError("minsum_dynamic needs a finite delta, a quantile in [0, 1] and a max_rate in (0, 1]")
-    cut = [
-        _minsum_dynamic(item, delta, quantile, max_rate, min_length, max_length)
-        for item in split_batch(features, lengths)
+    clips = split_batch(features, lengths)
+    most = [int(max_rate * len(clip)) for clip in clips]
+    lowest = [
+        max(feasible_range(len(clip), min_length, max_length)[0], count // 3)
+        for clip, count in zip(clips, most, strict=True)
     ]
+    highest = [max(pair) for pair in zip(most, lowest, strict=True)]
+
+    from syllablelm.segment.kernels import search_count, trace_back
+
+    def choose(index: int, costs: FloatArray, table: _Table) -> IntArray:
+        # Costs are sums over the dimensions, delta is a mean over them.
+        limit = delta * clips[index].shape[1]
+        return trace_back(table, search_count(costs, table, lowest[index], highest[index], limit, quantile))
+
+    cut = _cut(clips, highest, min_length, max_length, True, choose)
     return cut if is_batch(features) else cut[0]
-
-
-def _minsum_dynamic(
-    features: FloatArray, delta: float, quantile: float, max_rate: float, min_length: int, max_length: int
-) -> IntArray:
-    num_frames, num_dims = features.shape
-    fewest, _ = feasible_range(num_frames, min_length, max_length)
-    if num_frames == 0:
-        return np.zeros(1, dtype=np.int32)
-    from syllablelm.segment.kernels import best_lengths, squared_error_costs
-
-    most = int(max_rate * num_frames)
-    low = best = max(fewest, most // 3)
-    high = max(most, low)
-    costs = squared_error_costs(features, min(max_length, num_frames))
-    table = best_lengths(costs, high, min(min_length, num_frames), True)
-    while low <= high:
-        middle = (low + high) // 2
-        ends = backtrace(table, middle, num_frames)
-        sizes = np.diff(ends)
-        errors = costs[ends[1:], sizes] / (sizes * num_dims)
-        if np.quantile(errors, quantile) > delta:
-            low, best = middle + 1, middle
-        else:
-            high = middle - 1
-    return backtrace(table, best, num_frames)

@@ -196,7 +196,7 @@ def train_lm(
             metrics["valid"] = record["valid"] = scores
         (folder / RUN_FILE).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
 
-    return run_stage("lm", out, config=config, seed=seed, parents=parents, work=work)
+    return run_stage("lm", out, config=config, seed=seed, parents=parents, work=work, device=device)
 
 
 def compare_with_ngrams(model: SpeechLM, train: TokenStore, valid: TokenStore) -> dict[str, dict[str, float | int]]:

@@ -146,7 +146,7 @@ def train_spectral(
         )
         SpectralVocoder(net.cpu()).save(folder)
 
-    return run_stage("vocoder", out, config=config, seed=seed, parents=parents, work=work)
+    return run_stage("vocoder", out, config=config, seed=seed, parents=parents, work=work, device=device)
 
 
 def _mean_spectrum(store: WaveformStore, spec: SpectrumSpec, recordings: int = 20) -> Tensor:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from syllablelm.artifact import Artifact
 from syllablelm.train.lm import LMConfig, train_lm
+from syllablelm.train.processes import join
 from syllablelm.train.tokens import UnitsConfig, make_tokens, tokenizer_info
 
 
@@ -22,6 +23,7 @@ class LMRecipe:
 
 def train_lm_recipe(recipe: LMRecipe, out: Path, *, device: str = "auto") -> Artifact:
     """Run the stages of a language model's recipe below ``out``; finished ones are skipped."""
+    join(device)
     info = tokenizer_info(recipe.units.tokenizer)
     train = make_tokens(recipe.units.train, info, out / "train")
     valid = make_tokens(recipe.units.valid, info, out / "valid") if recipe.units.valid else None

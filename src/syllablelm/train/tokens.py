@@ -67,4 +67,4 @@ def make_tokens(sources: Sequence[str], info: TokenInfo, out: Path, *, seed: int
         rate = len(store.tokens) / store.seconds
         print(f"tokens: {len(store.tokens)} of {store.seconds / 3600:.2f} h, {rate:.2f} a second", file=sys.stderr)
 
-    return run_stage("tokens", out, config={}, seed=seed, parents=parents, work=work)
+    return run_stage("tokens", out, config={}, seed=seed, parents=parents, work=work, alone=True)

@@ -21,6 +21,7 @@ from syllablelm.train.data import WaveformStore
 from syllablelm.train.features import iterate_features
 from syllablelm.train.lm import LMConfig, train_lm
 from syllablelm.train.pipeline import DataConfig, read_corpus
+from syllablelm.train.processes import join
 from syllablelm.train.spectral import SpectralConfig, train_spectral
 from syllablelm.train.stage import manifest_digest, run_stage
 from syllablelm.types import Segmentation
@@ -74,6 +75,7 @@ def train_vocoder_recipe(recipe: VocoderRecipe, out: Path, *, device: str = "aut
     Returns:
         the vocoder LM's artifact, the last one made.
     """
+    join(device)
     syllables = Tokenizer.load(recipe.tokenizer, device=device)
     voice, data = read_corpus(recipe.voice), read_corpus(recipe.data)
     store = WaveformStore(voice)
@@ -130,7 +132,7 @@ def fit_acoustic(
         save_file({"centres": centres}, folder / ACOUSTIC_FILE, metadata={"layer": str(config.layer)})
         metrics["frames"] = sum(len(rows) for rows in frames)
 
-    return run_stage("acoustic", out, config=config, seed=seed, parents=parents, work=work)
+    return run_stage("acoustic", out, config=config, seed=seed, parents=parents, work=work, device=device, alone=True)
 
 
 def make_units(
@@ -158,7 +160,7 @@ def make_units(
                 second.write(recording.id, recording.id, acoustic.encode(wave))
                 bar.advance()
 
-    return run_stage("units", out, config={}, seed=0, parents=parents, work=work)
+    return run_stage("units", out, config={}, seed=0, parents=parents, work=work, alone=True)
 
 
 def make_stream(units: Artifact, info: StreamInfo, out: Path) -> Artifact:
@@ -174,7 +176,7 @@ def make_stream(units: Artifact, info: StreamInfo, out: Path) -> Artifact:
         store.save(folder)
         metrics.update(recordings=len(store), tokens=len(store.tokens), hours=store.seconds / 3600)
 
-    return run_stage("tokens", out, config=info, seed=0, parents={"units": units.digest}, work=work)
+    return run_stage("tokens", out, config=info, seed=0, parents={"units": units.digest}, work=work, alone=True)
 
 
 def _folder(tokenizer: str) -> Path:

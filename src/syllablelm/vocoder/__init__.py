@@ -6,10 +6,14 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from syllablelm.vocoder.resynthesizer import Resynthesizer
     from syllablelm.vocoder.vocoder_lm import VocoderLM
 
-_PUBLIC = {"VocoderLM": "syllablelm.vocoder.vocoder_lm"}
-__all__ = ["VocoderLM"]
+_PUBLIC = {
+    "Resynthesizer": "syllablelm.vocoder.resynthesizer",
+    "VocoderLM": "syllablelm.vocoder.vocoder_lm",
+}
+__all__ = ["Resynthesizer", "VocoderLM"]
 
 
 def __getattr__(name: str) -> Any:

@@ -10,7 +10,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from syllablelm.errors import FormatError, InputError
+from syllablelm.errors import InputError
 from syllablelm.lm.decode import CachedDecoder, Sampler, Sampling
 from syllablelm.lm.speech_lm import SpeechLM
 from syllablelm.types import Segmentation

@@ -33,6 +33,30 @@ def cut_value(matrix, edges):
     return total
 
 
+def textbook_mincut(matrix, num_segments, max_length):
+    """The dynamic program of Eq. 2 in plain loops, every term summed anew from the matrix."""
+    num_frames = len(matrix)
+    best = [[0.0] + [np.inf] * num_frames]
+    chosen = []
+    for _ in range(num_segments):
+        row, starts = [np.inf] * (num_frames + 1), [0] * (num_frames + 1)
+        for end in range(1, num_frames + 1):
+            for start in range(end - 1, max(0, end - max_length) - 1, -1):
+                if best[-1][start] == np.inf:
+                    continue
+                lines = matrix[start:end].sum() + matrix[:, start:end].sum()
+                within = matrix[start:end, start:end].sum()
+                value = best[-1][start] + (lines - 2 * within) / (lines - within)
+                if value < row[end]:
+                    row[end], starts[end] = value, start
+        best.append(row)
+        chosen.append(starts)
+    edges = [num_frames]
+    for starts in reversed(chosen):
+        edges.insert(0, starts[edges[0]])
+    return edges
+
+
 def released_rule(features, delta, quantile=0.75, max_rate=0.2, min_length=3, max_length=35):
     """The released dynamic rule in plain loops: (boundaries, probes [(count, quantile value), ...])."""
     num_frames = len(features)

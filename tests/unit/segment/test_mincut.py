@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -10,12 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from oracles import all_cuts, cut_value, textbook_mincut
 from syllablelm.errors import InputError
 from syllablelm.segment import merge_similar, mincut, similarity_matrix
 from syllablelm.segment.kernels import normalized_cut_costs
-
-sys.path.insert(0, str(Path(__file__).parent))
-from oracles import all_cuts, cut_value
 
 GOLDEN = json.loads((Path(__file__).parents[2] / "golden" / "segmentation_cases.json").read_text())["mincut"]
 
@@ -71,17 +68,33 @@ class TestMincut:
         np.testing.assert_array_equal(mincut(8.0 * matrix, 5), expected)
         np.testing.assert_array_equal(24 - mincut(matrix[::-1, ::-1], 5)[::-1], expected)
 
+    @given(
+        seed=st.integers(0, 1000),
+        num_frames=st.integers(2, 40),
+        max_length=st.sampled_from([None, 6, 15]),
+        share=st.floats(0.0, 1.0),
+    )
+    @settings(max_examples=40, deadline=None)
+    def test_equals_the_textbook_loop(self, seed, num_frames, max_length, share):
+        matrix = random_matrix(seed, num_frames) + np.tri(num_frames)  # far from symmetric
+        fewest = 1 if max_length is None else -(-num_frames // max_length)
+        count = fewest + round(share * (num_frames - fewest))
+        found = mincut(matrix, count, max_length=max_length).tolist()
+        expected = textbook_mincut(matrix, count, max_length or num_frames)
+        assert cut_value(matrix, found) == pytest.approx(cut_value(matrix, expected), abs=1e-9)
+        assert found == expected
+
     def test_costs_equal_eq_2_in_a_large_matrix(self):
         matrix = random_matrix(3, 40)
         costs = normalized_cut_costs(matrix, 12)
         for end, length in itertools.product(range(1, 41), range(1, 13)):
             if length > end:
-                assert costs[end, length] == np.inf
+                assert costs[length, end] == np.inf
                 continue
             inside = slice(end - length, end)
             lines = matrix[inside, :].sum() + matrix[:, inside].sum()
             within = matrix[inside, inside].sum()
-            assert costs[end, length] == pytest.approx((lines - 2 * within) / (lines - within), abs=1e-12)
+            assert costs[length, end] == pytest.approx((lines - 2 * within) / (lines - within), abs=1e-12)
 
     def test_a_limit_of_the_whole_length_is_no_limit(self):
         matrix = random_matrix(4, 30)

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import itertools
 import json
-import sys
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -10,11 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from syllablelm.errors import InputError
-from syllablelm.segment import feasible_count, minsum, minsum_dynamic, segment_costs
-
-sys.path.insert(0, str(Path(__file__).parent))
 from oracles import all_cuts, released_rule, squared_error
+from syllablelm.errors import InputError
+from syllablelm.segment import feasible_count, kernels, minsum, minsum_dynamic, segment_costs
+from syllablelm.segment.arrays import to_frames
 
 GOLDEN = json.loads((Path(__file__).parents[2] / "golden" / "segmentation_cases.json").read_text())["segmentation"]
 
@@ -46,6 +45,27 @@ class TestSegmentCosts:
                 assert costs[end, length] == pytest.approx(((block - block.mean(0)) ** 2).sum(), abs=1e-10)
             else:
                 assert costs[end, length] == np.inf
+
+    @given(
+        seed=st.integers(0, 1000),
+        num_frames=st.integers(1, 150),
+        num_dims=st.integers(1, 40),
+        max_length=st.integers(1, 70),
+        start=st.integers(0, 149),
+        single=st.booleans(),
+    )
+    @settings(max_examples=40)
+    def test_an_entry_depends_on_its_own_frames_only(self, seed, num_frames, num_dims, max_length, start, single):
+        features = random_features(seed, num_frames, num_dims).astype(np.float32 if single else np.float64)
+        start = min(start, num_frames - 1)
+        whole, window = segment_costs(features, max_length), segment_costs(features[start:], max_length)
+        for end in range(1, num_frames - start + 1):
+            longest = min(end, max_length)
+            np.testing.assert_array_equal(window[end, : longest + 1], whole[start + end, : longest + 1])
+
+    def test_single_precision_loses_nothing(self):
+        features = random_features(2, 90, 17).astype(np.float32)
+        np.testing.assert_array_equal(segment_costs(features, 30), segment_costs(features.astype(np.float64), 30))
 
     def test_a_common_offset_costs_no_precision(self):
         features = random_features(1, 30)
@@ -195,6 +215,47 @@ class TestMinsum:
         batch = minsum(tensor.detach()[None], torch.tensor([4]), lengths=torch.tensor([30]))
         np.testing.assert_array_equal(batch[0], expected)
 
+    def test_features_are_not_copied(self):
+        torch = pytest.importorskip("torch")
+        for dtype in (np.float32, np.float64):
+            features = random_features(0, 20).astype(dtype)
+            assert np.shares_memory(to_frames(features, "features"), features)
+            assert np.shares_memory(to_frames(torch.from_numpy(features), "features"), features)
+        read_only = random_features(0, 20).astype(np.float32)
+        read_only.setflags(write=False)
+        assert minsum(read_only, 4).tolist() == minsum(read_only.copy(), 4).tolist()
+        assert minsum(np.asfortranarray(read_only), 4).tolist() == minsum(read_only.copy(), 4).tolist()
+
+    def test_other_number_types(self):
+        counts = np.repeat([0, 9, 1, 5], 6)[:, None] * np.array([[1, 2]])
+        for dtype in (np.int64, np.uint8, np.float16, ">f4"):
+            assert minsum(counts.astype(dtype), 4).tolist() == [0, 6, 12, 18, 24]
+
+    def test_long_segments(self):
+        features = stepwise(1, [300, 5, 280, 40])
+        assert minsum(features, 4, max_length=400).tolist() == [0, 300, 305, 585, 625]
+
+    def test_large_values(self):
+        features = stepwise(4, [6, 9, 5]).astype(np.float32)
+        expected = minsum(features, 3).tolist()
+        for scale in (1e-30, 1e30):
+            assert minsum(features * np.float32(scale), 3).tolist() == expected
+
+    def test_called_from_several_threads(self):
+        batches = [[stepwise(10 * i + j, [7, 9, 4, 12]) for j in range(3)] for i in range(4)]
+        expected = [np.concatenate(minsum(batch, 4)).tolist() for batch in batches]
+        found = [None] * len(batches)
+
+        def work(index):
+            found[index] = np.concatenate(minsum(batches[index], 4)).tolist()
+
+        threads = [threading.Thread(target=work, args=(index,)) for index in range(len(batches))]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert found == expected
+
     def test_input_is_not_changed(self):
         features = random_features(0, 20)
         before = features.copy()
@@ -220,6 +281,32 @@ class TestMinsum:
             minsum(np.zeros((5, 0)), 1)
 
 
+class TestSearchCount:
+    @given(st.integers(0, 10_000), st.floats(0.0, 1.0), st.floats(0.05, 1.2))
+    @settings(max_examples=60)
+    def test_quantile_is_that_of_numpy(self, seed, quantile, share):
+        features = stepwise(seed, [6, 9, 4, 12, 7, 3, 10], noise=0.5)
+        costs = segment_costs(features, 35).T
+        table = kernels.best_lengths(costs, 10, 3, True)
+        low, high, best = 3, 10, 3
+        delta = share * float(features.var(axis=0).sum())
+        expected = []
+        while low <= high:
+            middle = (low + high) // 2
+            ends = kernels.trace_back(table, middle)
+            sizes = np.diff(ends)
+            expected.append(float(np.quantile(costs[sizes, ends[1:]] / sizes, quantile)))
+            if expected[-1] > delta:
+                low, best = middle + 1, middle
+            else:
+                high = middle - 1
+        assert kernels.search_count(costs, table, 3, 10, delta, quantile) == best
+        # At the very value of a probe nothing is above it; just below, it is.
+        assert kernels.search_count(costs, table, 6, 6, expected[0], quantile) == 6
+        first = kernels.search_count(costs, table, 3, 10, expected[0], quantile)
+        assert first < 6 and kernels.search_count(costs, table, 3, 10, np.nextafter(expected[0], 0.0), quantile) >= 6
+
+
 class TestReleasedRule:
     @pytest.mark.parametrize("case", GOLDEN, ids=lambda case: f"{len(case['lens'])}-segments-delta-{case['delta']}")
     def test_golden(self, case):
@@ -229,6 +316,29 @@ class TestReleasedRule:
         assert expected == case["boundaries"]
         assert [count for count, _ in probes] == [count for count, _ in case["trace"]]
         assert [value for _, value in probes] == pytest.approx([value for _, value in case["trace"]], abs=1e-8)
+
+    @given(
+        seed=st.integers(0, 10_000),
+        lengths=st.lists(st.integers(2, 12), min_size=4, max_size=14).filter(lambda values: sum(values) >= 15),
+        delta=st.sampled_from([0.002, 0.01, 0.05]),
+    )
+    @settings(max_examples=25)
+    def test_equals_the_released_arithmetic(self, seed, lengths, delta):
+        """The same boundaries as the program in float32 on stacked arrays, which the benchmark times."""
+        torch = pytest.importorskip("torch")
+        from released_minsum import released_minsum
+
+        batch = np.stack([stepwise(seed + 7 * item, lengths, num_dims=24, noise=0.1) for item in range(2)])
+        expected = released_minsum(torch.from_numpy(batch.astype(np.float32)), delta)
+        assert [found.tolist() for found in minsum_dynamic(batch.astype(np.float32), delta)] == expected
+
+    @pytest.mark.parametrize("case", GOLDEN, ids=lambda case: f"{len(case['lens'])}-segments-delta-{case['delta']}")
+    def test_released_arithmetic_on_golden_cases(self, case):
+        torch = pytest.importorskip("torch")
+        from released_minsum import released_minsum
+
+        features = torch.from_numpy(golden_features(case))[None]
+        assert released_minsum(features, case["delta"]) == [case["boundaries"]]
 
     @pytest.mark.parametrize("case", GOLDEN[::3], ids=lambda case: f"{len(case['lens'])}-segments")
     def test_golden_costs_at_most(self, case):

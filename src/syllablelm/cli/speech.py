@@ -1,0 +1,170 @@
+"""``resynthesize``, ``continue`` and ``evaluate resynthesis``: units to sound."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from syllablelm.cli.common import DEFAULT_MODEL, Device, Model, no_usable, note, print_json, read_recordings
+from syllablelm.errors import InputError, SyllableLMError
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    from syllablelm.manifest import Manifest
+    from syllablelm.speech import SpeechModel
+
+Audio = Annotated[
+    list[str], typer.Argument(metavar="AUDIO", help="Files, folders, patterns, or one manifest (.csv, .jsonl).")
+]
+OutFolder = Annotated[Path, typer.Option("--out", metavar="FOLDER", help="Of the wave files, one per recording.")]
+Seed = Annotated[int, typer.Option("--seed", metavar="N", help="Of every random choice.")]
+
+
+def resynthesize(
+    audio: Audio, out: OutFolder, model: Model = DEFAULT_MODEL, seed: Seed = 0, device: Device = "auto"
+) -> None:
+    """Speak recordings anew from their units."""
+
+    def speak(speech: SpeechModel, wave: npt.NDArray[np.float32]) -> tuple[npt.NDArray[np.float32], dict[str, Any]]:
+        units = speech.tokenizer.encode(wave)
+        return speech.resynthesizer.decode(units, seed=seed), {"units": len(units)}
+
+    _write_all(audio, out, model, device, speak)
+
+
+def continue_(
+    audio: Audio,
+    out: OutFolder,
+    seconds: Annotated[float, typer.Option("--seconds", help="Length of the continuation.")] = 10.0,
+    prompt_seconds: Annotated[
+        float | None, typer.Option("--prompt-seconds", help="Use the beginning of each recording only.")
+    ] = None,
+    temperature: Annotated[float, typer.Option("--temperature", help="Of the language model; 0 is greedy.")] = 0.8,
+    model: Model = DEFAULT_MODEL,
+    seed: Seed = 0,
+    device: Device = "auto",
+) -> None:
+    """Continue recordings; the wave files hold the continuation alone."""
+    if prompt_seconds is not None and prompt_seconds <= 0:
+        raise InputError(f"--prompt-seconds {prompt_seconds}: must be above 0")
+
+    def speak(speech: SpeechModel, wave: npt.NDArray[np.float32]) -> tuple[npt.NDArray[np.float32], dict[str, Any]]:
+        if prompt_seconds is not None:
+            wave = wave[: round(prompt_seconds * 16_000)]
+        result = speech.continue_speech(wave, seconds, seed=seed, temperature=temperature)
+        units = [] if result.units.unit is None else result.units.unit.tolist()
+        return result.waveform, {"prompt_units": len(result.prompt), "unit": units}
+
+    _write_all(audio, out, model, device, speak)
+
+
+def _write_all(audio: list[str], out: Path, model: str, device: str, speak: Callable[..., Any]) -> None:
+    """Open the models, speak every recording into its own file, print one JSON line for each."""
+    manifest, skipped = read_recordings(audio)
+    if not manifest:
+        raise no_usable(skipped)
+    from syllablelm.audio import save_audio
+    from syllablelm.speech import SpeechModel
+
+    speech = SpeechModel.load(model, device=device)
+    failed = len(skipped)
+    for recording in manifest:
+        started = time.monotonic()
+        try:
+            wave, facts = speak(speech, recording.load())
+        except SyllableLMError as error:
+            note(f"skipped {recording.id}: {error}")
+            failed += 1
+            continue
+        path = out / f"{recording.id.replace('/', '_')}.wav"
+        save_audio(path, wave, speech.resynthesizer.sample_rate)
+        taken = round(time.monotonic() - started, 3)
+        seconds = len(wave) / speech.resynthesizer.sample_rate
+        print_json({"id": recording.id, "path": str(path), "seconds": seconds, "took_seconds": taken, **facts})
+    if failed:
+        note(f"{failed} of {len(manifest) + len(skipped)} recordings could not be used")
+    if failed == len(manifest) + len(skipped):
+        raise InputError("no recording could be spoken; see the messages above")
+
+
+def evaluate_resynthesis(
+    audio: Audio,
+    model: Model = DEFAULT_MODEL,
+    recognizer: Annotated[
+        str, typer.Option("--recognizer", metavar="NAME|PATH", help="pocketsphinx, or a Hugging Face CTC model.")
+    ] = "pocketsphinx",
+    min_seconds: Annotated[float, typer.Option("--min-seconds", help="Shorter recordings are left out.")] = 4.0,
+    max_seconds: Annotated[float, typer.Option("--max-seconds", help="Longer recordings are left out.")] = 10.0,
+    limit: Annotated[int | None, typer.Option("--limit", metavar="N", min=1, help="At most so many.")] = None,
+    out: Annotated[Path | None, typer.Option("--out", metavar="FILE", help="What was heard, as jsonl.")] = None,
+    seed: Seed = 0,
+    device: Device = "auto",
+) -> None:
+    """Have a recogniser hear originals, vocoded and resynthesised speech: word and character error rates.
+
+    Recordings need a text; "vocoder" speaks the acoustic units of the recording itself, the bound of what
+    resynthesis can reach (Table 2).
+    """
+    manifest, skipped = read_recordings(audio)
+    if not manifest:
+        raise no_usable(skipped)
+    texted = manifest.filter(lambda r: bool(r.text))
+    chosen = texted.filter(lambda r: min_seconds <= r.seconds <= max_seconds)
+    if not chosen:
+        raise InputError(
+            f"{len(manifest)} recordings, {len(texted)} with a text, none of them of {min_seconds:g} to "
+            f"{max_seconds:g} s; change --min-seconds and --max-seconds"
+        )
+    from syllablelm.evaluate.recognize import load_recognizer
+    from syllablelm.evaluate.resynthesis import ErrorCounts, compare_speech
+    from syllablelm.formats import atomic_path
+    from syllablelm.progress import ProgressBar
+    from syllablelm.speech import SpeechModel
+
+    heard_by = load_recognizer(recognizer, device=device)
+    voices = _voices(SpeechModel.load(model, device=device), seed)
+    picked = chosen[:limit] if limit else chosen
+    rows = []
+    with ProgressBar("resynthesis", len(picked)) as bar:
+        for row in compare_speech(_texted(picked), voices, heard_by):
+            rows.append(row)
+            bar.advance()
+    totals = {name: sum((row[name]["counts"] for row in rows), ErrorCounts()) for name in voices}
+    if out is not None:
+        import json
+
+        lines = [{k: v["heard"] if isinstance(v, dict) else v for k, v in row.items()} for row in rows]
+        with atomic_path(out) as temporary:
+            temporary.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+    rates = {
+        name: {"wer": c.wer, "cer": c.cer, "word_edits": c.word_edits, "words": c.words} for name, c in totals.items()
+    }
+    print_json({"recognizer": recognizer, "recordings": len(rows), "seconds": picked.total_seconds, **rates})
+
+
+def _texted(manifest: Manifest) -> Iterator[tuple[str, Any, str]]:
+    for recording in manifest:
+        yield recording.id, recording.load(), recording.text or ""
+
+
+def _voices(speech: SpeechModel, seed: int) -> dict[str, Callable[[Any], Any]]:
+    """What a recogniser is given in place of a recording, at its own rate of 16 kHz."""
+    from syllablelm.audio import SAMPLE_RATE, resample
+
+    resynthesizer = speech.resynthesizer
+
+    def at_16k(wave: Any) -> Any:
+        return resample(wave, resynthesizer.sample_rate, SAMPLE_RATE)
+
+    voices: dict[str, Callable[[Any], Any]] = {"original": lambda wave: wave}
+    acoustic = resynthesizer.acoustic
+    if acoustic is not None:
+        voices["vocoder"] = lambda wave: at_16k(resynthesizer.vocoder.decode(acoustic.encode(wave), seed=seed))
+    voices["resynthesis"] = lambda wave: at_16k(resynthesizer.decode(speech.tokenizer.encode(wave), seed=seed))
+    return voices
