@@ -1,0 +1,80 @@
+"""Time `encode`: a corpus to shards, beside the sum of its stages one after the other, and the cost of finding it done.
+
+Run: python benchmarks/bench_engine.py [--model tiny] [--recordings 40] [--seconds 12] [--workers 1 2] [--repeats 1]
+First the shards must hold what `Tokenizer.encode` gives. The corpus is the bundled recording cut at other places.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from syllablelm import Tokenizer
+from syllablelm.engine import encode_corpus, read_units
+from syllablelm.evaluate import format_table
+from syllablelm.evaluate.speed import make_clips
+
+
+def timed(work: Callable[[], Any]) -> tuple[float, float, Any]:
+    """Seconds, seconds of computing, and the result."""
+    cpu, start = time.process_time(), time.perf_counter()
+    result = work()
+    return time.perf_counter() - start, time.process_time() - cpu, result
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--model", default="tiny")
+    parser.add_argument("--recordings", type=int, default=40)
+    parser.add_argument("--seconds", type=float, default=12.0)
+    parser.add_argument("--workers", type=int, nargs="+", default=[1, 2])
+    parser.add_argument("--repeats", type=int, default=1, help="turns; the ways take them in order, the best counts")
+    options = parser.parse_args()
+    tokenizer = Tokenizer.load(options.model)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        (folder / "audio").mkdir()
+        clips = make_clips(folder / "audio", options.recordings, options.seconds)
+        clips.save(folder / "m.jsonl")
+        audio = options.recordings * options.seconds
+
+        def plain() -> list[Any]:
+            return tokenizer.encode([clip.load() for clip in clips])
+
+        expected = plain()
+        best: dict[str, tuple[float, float]] = {}
+        for turn in range(options.repeats):
+            ways: dict[str, Callable[[], Any]] = {"decode all, then encode all": plain}
+            for workers in options.workers:
+                out = folder / f"out{turn}_{workers}"
+                ways[f"encode, {workers} threads decode"] = lambda out=out, workers=workers: encode_corpus(
+                    tokenizer, folder / "m.jsonl", out, workers=workers, shard_seconds=120.0
+                )
+                ways[f"the same again ({workers})"] = lambda out=out: encode_corpus(
+                    tokenizer, folder / "m.jsonl", out, shard_seconds=120.0
+                )
+            for way, work in ways.items():
+                taken, cpu, _ = timed(work)
+                best[way] = min(best.get(way, (taken, cpu)), (taken, cpu))
+            for workers in options.workers:
+                found = [segmentation for _, segmentation in read_units(folder / f"out{turn}_{workers}")]
+                if found != expected:
+                    raise SystemExit("the shards do not hold what Tokenizer.encode gives")
+    load = os.getloadavg()[0]
+    print(
+        f"{options.model}: {audio:.0f} s of audio, {options.recordings} recordings, load {load:.1f}; shards as expected"
+    )
+    rows = [
+        {"way": way, "seconds": taken, "audio s/s": audio / taken, "audio s per CPU s": audio / cpu}
+        for way, (taken, cpu) in best.items()
+    ]
+    print(format_table(rows, digits=2))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,340 @@
+"""Encode a corpus in this process, beside any others that work on the same folder.
+
+Threads decode the next batches while the encoder works on one; others cut the features of the batch before it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import threading
+import time
+from collections import deque
+from collections.abc import Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from syllablelm.artifact import RECORD
+from syllablelm.audio import read_blocks
+from syllablelm.config import to_table
+from syllablelm.corpus import batches_by_seconds
+from syllablelm.engine.ledger import STALE_SECONDS, Claims, enter_shard
+from syllablelm.engine.shards import Corpus, Shard, begin_corpus
+from syllablelm.errors import AudioError, InputError
+from syllablelm.manifest import Recording
+from syllablelm.progress import ProgressBar
+from syllablelm.tokenizer import Tokenizer
+from syllablelm.types import Segmentation
+
+SHARD_SECONDS = 3600.0
+# Decoded audio that waits for the encoder, in batches; one more may be on its way.
+_BATCHES_AHEAD = 2
+# Seconds between two looks at a corpus whose last shards are others'.
+_POLL_SECONDS = 0.5
+_MOST_WORKERS = 8
+
+
+def encode_corpus(
+    tokenizer: Tokenizer,
+    manifest: str | Path,
+    out: str | Path,
+    *,
+    shard_seconds: float = SHARD_SECONDS,
+    workers: int | None = None,
+    stale_seconds: float = STALE_SECONDS,
+) -> Corpus:
+    """Encode every recording of a manifest; returns when all shards are there, whoever wrote them.
+
+    Run it again after a stop, and in as many processes as you like, also on several hosts that share the folder. What
+    a shard holds is a function of manifest, tokenizer and settings. Batches, threads and processes do not matter.
+
+    Args:
+        tokenizer: encodes; its `batch_seconds` bounds the memory.
+        manifest: a .jsonl or .csv manifest.
+        out: folder of the corpus; new, empty, or begun before with the same manifest, model and settings.
+        shard_seconds: audio of a shard; what is lost when a process is killed.
+        workers: threads that decode audio; None chooses by the processor.
+        stale_seconds: how long the owner of a shard on another host may be silent before others take it over.
+
+    Raises:
+        InputError: no usable recording in the manifest, a folder that holds something else or was begun otherwise.
+        FormatError: a manifest that cannot be read, or a damaged folder.
+        OSError: the folder cannot be written.
+    """
+    if workers is not None and workers < 1:
+        raise InputError(f"workers {workers}: at least one thread must decode")
+    config = {
+        "rule": to_table(tokenizer.rule),
+        "window_seconds": tokenizer.window_seconds,
+        "precision": getattr(tokenizer.encoder, "precision", "float32"),
+        "shard_seconds": float(shard_seconds),
+    }
+    corpus = begin_corpus(manifest, out, config=config, parents={"model": model_digest(tokenizer)})
+    if corpus.is_finished:
+        return corpus
+    if corpus.missing():
+        (corpus.path / RECORD).unlink(missing_ok=True)
+        with (
+            Claims(corpus.path, stale_seconds=stale_seconds) as claims,
+            _threads(workers or _default_workers(), "decode") as readers,
+            _threads(_num_cutters(tokenizer), "cut") as cutters,
+            _Progress(corpus) as progress,
+        ):
+            _Pipeline(tokenizer, corpus, claims, readers, cutters, progress).run()
+    corpus.finish()
+    return corpus
+
+
+def encode_by_name(manifest: str, out: str, *, model: Mapping[str, Any], **settings: Any) -> Corpus:
+    """`encode_corpus` with a tokenizer that is still to be loaded.
+
+    Args:
+        manifest, out, settings: see `encode_corpus`.
+        model: arguments of `Tokenizer.load`, by name.
+    """
+    return encode_corpus(Tokenizer.load(**model), manifest, out, **settings)
+
+
+def model_digest(tokenizer: Tokenizer) -> str:
+    """Identity of a tokenizer's weights: its artifact's, or else a digest of encoder and codebook.
+
+    Raises:
+        InputError: neither an artifact nor an encoder whose weights can be read.
+    """
+    if tokenizer.digest:
+        return tokenizer.digest
+    encoder: Any = tokenizer.encoder
+    if not hasattr(encoder, "state_dict"):
+        raise InputError("this tokenizer has no digest, by which a corpus knows its model; give it one (digest=...)")
+    arrays: dict[str, np.ndarray] = {
+        name: weight.float().cpu().numpy() for name, weight in encoder.state_dict().items()
+    }
+    codebook = tokenizer.codebook
+    if codebook is not None:
+        arrays |= {"codebook.centres": codebook.centres, "codebook.table": codebook.table}
+    hasher = hashlib.sha256(f"layer {encoder.layer} standardize {codebook and codebook.standardize}".encode())
+    for name, array in sorted(arrays.items()):
+        hasher.update(f"{name} {array.dtype} {array.shape}".encode())
+        hasher.update(np.ascontiguousarray(array).tobytes())
+    return hasher.hexdigest()[:16]
+
+
+def _usable_cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _default_workers() -> int:
+    return max(1, min(_MOST_WORKERS, _usable_cores() - 1))
+
+
+def _num_cutters(tokenizer: Tokenizer) -> int:
+    # An encoder on the processor takes all cores; beside one on a GPU they would be idle.
+    return 1 if tokenizer.encoder.device.type == "cpu" else max(1, _usable_cores() - _default_workers() // 2)
+
+
+@contextmanager
+def _threads(count: int, name: str) -> Iterator[ThreadPoolExecutor]:
+    """A pool that forgets what it has not begun when the block is left, so that Ctrl-C stops at once."""
+    pool = ThreadPoolExecutor(count, name)
+    try:
+        yield pool
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+@dataclass
+class _OpenShard:
+    """A claimed shard that is being encoded."""
+
+    shard: Shard
+    batches_left: int
+    found: dict[int, Segmentation] = field(default_factory=dict)
+    failed: dict[int, str] = field(default_factory=dict)
+
+
+@dataclass
+class _Batch:
+    """Recordings of one shard that are encoded together; `places` count from the shard's first."""
+
+    into: _OpenShard
+    places: list[int]
+    seconds: float
+    waves: dict[int, Future[Any]] = field(default_factory=dict)
+    cut: dict[int, Future[Segmentation]] = field(default_factory=dict)
+
+
+class _Progress:
+    """The bar, and an estimate from seconds of audio, those of other processes included."""
+
+    def __init__(self, corpus: Corpus) -> None:
+        self._corpus = corpus
+        missing = set(corpus.missing())
+        self._counted = {shard.index for shard in corpus.shards if shard not in missing}
+        self._left = sum(self._seconds(shard) for shard in missing)
+        self._encoded = 0.0
+        self._started = time.monotonic()
+        total = len(corpus.manifest)
+        self._bar = ProgressBar("encode", total, done=total - sum(map(len, missing)), closing_line=False)
+
+    def __enter__(self) -> _Progress:
+        self._bar.__enter__()
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self._bar.__exit__(*error)
+
+    def _seconds(self, shard: Shard) -> float:
+        return self._corpus.recordings(shard).total_seconds
+
+    def open(self, shard: Shard) -> None:
+        """This process counts the shard's recordings one by one."""
+        self._counted.add(shard.index)
+
+    def look_around(self, missing: set[Shard]) -> None:
+        """Count the shards that other processes finished."""
+        for shard in self._corpus.shards:
+            if shard.index not in self._counted and shard not in missing:
+                self._counted.add(shard.index)
+                self.advance(len(shard), self._seconds(shard))
+
+    def advance(self, count: int, seconds: float) -> None:
+        """Count recordings as encoded."""
+        self._encoded += seconds
+        self._left -= seconds
+        speed = self._encoded / max(time.monotonic() - self._started, 1e-9)
+        minutes = max(self._left, 0.0) / max(speed, 1e-9) / 60
+        self._bar.advance(count, f"{speed:.0f} s of audio per second, {minutes:.1f} min left")
+
+
+class _Pipeline:
+    """Batches from claims through decoding, encoder and cutting to the shards' files."""
+
+    def __init__(
+        self,
+        tokenizer: Tokenizer,
+        corpus: Corpus,
+        claims: Claims,
+        readers: ThreadPoolExecutor,
+        cutters: ThreadPoolExecutor,
+        progress: _Progress,
+    ) -> None:
+        self._tokenizer, self._corpus, self._claims, self._progress = tokenizer, corpus, claims, progress
+        self._readers, self._cutters = readers, cutters
+        self._ahead: deque[_Batch] = deque()
+        self._cutting: deque[_Batch] = deque()
+        self._left = threading.Event()
+
+    def run(self) -> None:
+        """Work until every shard is there."""
+        try:
+            self._run(self._batches())
+        finally:
+            self._left.set()
+
+    def _run(self, source: Iterator[_Batch | None]) -> None:
+        while self._read_ahead(source) or self._ahead or self._cutting:
+            if self._ahead:
+                batch = self._ahead.popleft()
+                self._encode(batch)
+                self._cutting.append(batch)
+                # One batch is cut while the next is encoded.
+                if len(self._cutting) > 1:
+                    self._settle(self._cutting.popleft())
+            elif self._cutting:
+                self._settle(self._cutting.popleft())
+            else:
+                time.sleep(_POLL_SECONDS)
+
+    def _batches(self) -> Iterator[_Batch | None]:
+        """Batches of claimed shards until the corpus is whole; None while all that is missing is being worked on.
+
+        Which recordings make a batch is a function of the shard alone, so that a shard's bytes are.
+        """
+        while missing := self._corpus.missing():
+            self._progress.look_around(set(missing))
+            for shard in missing:
+                if not self._claims.take(shard.name):
+                    continue
+                if self._corpus.is_done(shard):
+                    # Finished by another process between the look and the claim.
+                    self._claims.release(shard.name)
+                    continue
+                self._progress.open(shard)
+                seconds = [recording.seconds for recording in self._corpus.recordings(shard)]
+                batches = batches_by_seconds(seconds, self._tokenizer.batch_seconds)
+                into = _OpenShard(shard, len(batches))
+                for places in batches:
+                    yield _Batch(into, places, sum(seconds[place] for place in places))
+            yield None
+
+    def _read_ahead(self, source: Iterator[_Batch | None]) -> bool:
+        """Start decoding until enough waits for the encoder; False when the source has ended."""
+        enough = _BATCHES_AHEAD * self._tokenizer.batch_seconds
+        while sum(batch.seconds for batch in self._ahead) < enough:
+            try:
+                batch = next(source)
+            except StopIteration:
+                return False
+            if batch is None:
+                break
+            recordings = self._corpus.recordings(batch.into.shard)
+            # Longer recordings are read block by block when it is their turn.
+            batch.waves = {
+                place: self._readers.submit(recordings[place].load)
+                for place in batch.places
+                if recordings[place].seconds <= self._tokenizer.window_seconds
+            }
+            self._ahead.append(batch)
+        return True
+
+    def _encode(self, batch: _Batch) -> None:
+        tokenizer, recordings = self._tokenizer, self._corpus.recordings(batch.into.shard)
+        waves: dict[int, np.ndarray] = {}
+        for place, future in batch.waves.items():
+            with self._noting_failure(batch, place):
+                waves[place] = future.result()
+        batch.waves = {}
+        for place, feats in zip(waves, tokenizer.features(list(waves.values())), strict=True):
+            batch.cut[place] = self._cutters.submit(tokenizer.segment, feats)
+        for place in batch.places:
+            if recordings[place].seconds > tokenizer.window_seconds:
+                # In a cutter's thread, so that the cores are not shared by more threads than were chosen.
+                batch.cut[place] = self._cutters.submit(self._encode_long, recordings[place])
+                with self._noting_failure(batch, place):
+                    batch.cut[place].result()
+
+    @contextmanager
+    def _noting_failure(self, batch: _Batch, place: int) -> Iterator[None]:
+        try:
+            yield
+        except AudioError as error:
+            path = self._corpus.recordings(batch.into.shard)[place].path
+            batch.into.failed[place] = str(error).removeprefix(f"{path}: ")
+            batch.cut.pop(place, None)
+
+    def _encode_long(self, recording: Recording) -> Segmentation:
+        stop = recording.start + recording.num_samples
+        blocks = read_blocks(recording.path, max(self._tokenizer.batch_seconds, 1.0), start=recording.start, stop=stop)
+        return Segmentation.join(self._tokenizer.stream(self._read_beside(blocks)))
+
+    def _read_beside(self, blocks: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
+        """The blocks, of which the next is decoded while one is used; cut off when the run was stopped."""
+        coming = self._readers.submit(next, blocks, None)
+        while (block := coming.result()) is not None and not self._left.is_set():
+            coming = self._readers.submit(next, blocks, None)
+            yield block
+
+    def _settle(self, batch: _Batch) -> None:
+        """Take a batch's segments; write the shard with its last batch."""
+        into = batch.into
+        into.found.update((place, future.result()) for place, future in batch.cut.items())
+        into.batches_left -= 1
+        self._progress.advance(len(batch.places), batch.seconds)
+        if into.batches_left == 0:
+            enter_shard(self._corpus, into.shard, into.found, into.failed)
+            self._claims.release(into.shard.name)

@@ -1,0 +1,239 @@
+from __future__ import annotations
+
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import syllablelm.engine.local as local
+from small import small_corpus
+from syllablelm.audio import load_audio, save_audio
+from syllablelm.engine import encode_corpus, read_units
+from syllablelm.engine.local import model_digest
+from syllablelm.errors import InputError
+from syllablelm.manifest import Manifest, Recording
+from syllablelm.quantize import Codebook
+from syllablelm.rule import SegmentRule
+from syllablelm.tokenizer import Tokenizer
+
+# Seconds: .5, 1, .75, .02 (shorter than a frame), 2, .5, 1.25, 1.5.
+LENGTHS = [8_000, 16_000, 12_000, 320, 32_000, 8_000, 20_000, 24_000]
+SHARD = {"shard_seconds": 2.5}
+
+
+@pytest.fixture
+def tokenizer(tokenizer_folder: Path) -> Tokenizer:
+    return Tokenizer.load(tokenizer_folder, device="cpu", batch_seconds=2.0)
+
+
+@pytest.fixture
+def manifest(tmp_path: Path) -> Path:
+    small_corpus(tmp_path / "audio", LENGTHS).save(tmp_path / "m.jsonl")
+    return tmp_path / "m.jsonl"
+
+
+def shard_bytes(path: Path) -> dict[str, bytes]:
+    return {file.name: file.read_bytes() for file in sorted((path / "shards").iterdir())}
+
+
+class TestResult:
+    def test_same_as_the_tokenizer(self, tokenizer, manifest, tmp_path):
+        corpus = encode_corpus(tokenizer, manifest, tmp_path / "out", **SHARD)
+        found = list(read_units(tmp_path / "out"))
+        assert [recording.id for recording, _ in found] == [f"r{k}" for k in range(8)]
+        for recording, segmentation in found:
+            assert segmentation == tokenizer.encode(load_audio(recording.path)), recording.id
+        assert len(found[3][1]) == 0
+        assert corpus.is_finished and len(corpus.shards) == 4 and corpus.summary()["failed"] == 0
+        assert not (tmp_path / "out" / "claims").exists()
+
+    def test_bytes_do_not_depend_on_batches_or_threads(self, tokenizer, manifest, tmp_path, monkeypatch):
+        encode_corpus(tokenizer, manifest, tmp_path / "a", workers=1, **SHARD)
+        monkeypatch.setattr(local, "_num_cutters", lambda tokenizer: 4)
+        tokenizer.batch_seconds = 100.0
+        encode_corpus(tokenizer, manifest, tmp_path / "b", workers=5, **SHARD)
+        assert shard_bytes(tmp_path / "a") == shard_bytes(tmp_path / "b")
+
+    def test_again_does_nothing(self, tokenizer, manifest, tmp_path, monkeypatch):
+        first = encode_corpus(tokenizer, manifest, tmp_path / "out", **SHARD)
+        monkeypatch.setattr(Tokenizer, "features", None)
+        assert encode_corpus(tokenizer, manifest, tmp_path / "out", **SHARD) == first
+
+    def test_a_shard_removed_by_hand_is_made_anew(self, tokenizer, manifest, tmp_path):
+        corpus = encode_corpus(tokenizer, manifest, tmp_path / "out", **SHARD)
+        before = shard_bytes(corpus.path)
+        corpus.shard_file(corpus.shards[2]).unlink()
+        assert not corpus.is_finished
+        encode_corpus(tokenizer, manifest, tmp_path / "out", **SHARD)
+        assert shard_bytes(corpus.path) == before and corpus.is_finished
+
+    def test_unreadable_recordings_are_entered(self, tokenizer, manifest, tmp_path):
+        save_audio(tmp_path / "audio" / "r1.wav", np.zeros(16_000, dtype=np.float32))
+        (tmp_path / "audio" / "r4.wav").write_bytes(b"not audio")
+        for name in ("r6.wav", "r7.wav"):
+            (tmp_path / "audio" / name).unlink()
+        corpus = encode_corpus(tokenizer, manifest, tmp_path / "out", **SHARD)
+        assert [recording.id for recording, _ in read_units(corpus.path)] == ["r0", "r2", "r3", "r5"]
+        failed = [item for shard in corpus.shards for item in corpus.entry(shard)["failed"]]
+        assert [(item["id"], item["reason"].split(" ")[0]) for item in failed] == [
+            ("r1", "is"),
+            ("r4", "is"),
+            ("r6", "no"),
+            ("r7", "no"),
+        ]
+
+    def test_long_recordings_go_block_by_block(self, tokenizer_folder, tmp_path):
+        small_corpus(tmp_path / "audio", [16_000, 80_000, 48_000, 80_000]).save(tmp_path / "m.jsonl")
+        whole = (tmp_path / "audio" / "r3.wav").read_bytes()
+        tokenizer = Tokenizer.load(tokenizer_folder, device="cpu", batch_seconds=1.5, window_seconds=2.0)
+        recordings = list(Manifest.load(tmp_path / "m.jsonl"))
+        (tmp_path / "audio" / "r3.wav").write_bytes(whole[: len(whole) // 2])
+        corpus = encode_corpus(tokenizer, tmp_path / "m.jsonl", tmp_path / "out")
+        found = {recording.id: segmentation for recording, segmentation in read_units(corpus.path)}
+        assert found == {r.id: tokenizer.encode(r.load()) for r in recordings[:3]}
+        assert "truncated" in corpus.entry(corpus.shards[0])["failed"][0]["reason"]
+
+
+class TestStop:
+    def test_resumes_after_every_shard(self, tokenizer, manifest, tmp_path, monkeypatch):
+        encode_corpus(tokenizer, manifest, tmp_path / "whole", **SHARD)
+        enter = local.enter_shard
+
+        def enter_and_stop(*arguments):
+            enter(*arguments)
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr(local, "enter_shard", enter_and_stop)
+        for done in range(1, 5):
+            with pytest.raises(KeyboardInterrupt):
+                encode_corpus(tokenizer, manifest, tmp_path / "out", **SHARD)
+            assert len(shard_bytes(tmp_path / "out")) == done
+            # What was claimed and not finished is free for others.
+            assert list((tmp_path / "out" / "claims").iterdir()) == []
+        monkeypatch.undo()
+        encode_corpus(tokenizer, manifest, tmp_path / "out", **SHARD)
+        assert shard_bytes(tmp_path / "out") == shard_bytes(tmp_path / "whole")
+        assert (tmp_path / "out" / "artifact.json").read_bytes() == (tmp_path / "whole" / "artifact.json").read_bytes()
+
+    def test_what_a_killed_process_leaves(self, tokenizer, manifest, tmp_path):
+        corpus = encode_corpus(tokenizer, manifest, tmp_path / "out", **SHARD)
+        whole = shard_bytes(corpus.path)
+        (corpus.path / "artifact.json").unlink()
+        corpus.shard_file(corpus.shards[1]).rename(corpus.path / "shards" / ".000001.ab.tmp.parquet")
+        corpus.shard_file(corpus.shards[2]).unlink()
+        (corpus.path / "claims").mkdir()
+        (corpus.path / "claims" / "000001.claim").write_text("")
+        (corpus.path / "claims" / "000002.claim").write_text('{"host": "elsewhere", "pid": 1}')
+        encode_corpus(tokenizer, manifest, tmp_path / "out", stale_seconds=0.3, **SHARD)
+        assert shard_bytes(corpus.path) == whole
+
+    def test_several_at_once(self, tokenizer_folder, manifest, tmp_path, monkeypatch):
+        entered: list[str] = []
+        enter = local.enter_shard
+
+        def note(corpus, shard, *arguments):
+            entered.append(shard.name)
+            enter(corpus, shard, *arguments)
+
+        monkeypatch.setattr(local, "enter_shard", note)
+        monkeypatch.setattr(local, "_POLL_SECONDS", 0.01)
+        small_corpus(tmp_path / "audio", [6_400] * 24).save(manifest)
+        tokenizers = [Tokenizer.load(tokenizer_folder, device="cpu", batch_seconds=1.0) for _ in range(3)]
+        whole = encode_corpus(tokenizers[0], manifest, tmp_path / "whole", shard_seconds=0.8)
+        entered.clear()
+        ends: list[bool] = []
+
+        def work(tokenizer: Tokenizer) -> None:
+            ends.append(encode_corpus(tokenizer, manifest, tmp_path / "out", shard_seconds=0.8).is_finished)
+
+        threads = [threading.Thread(target=work, args=(tokenizer,)) for tokenizer in tokenizers]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        # None lost, none twice, and nobody leaves before all is there.
+        assert sorted(entered) == [shard.name for shard in whole.shards] and ends == [True] * 3
+        assert shard_bytes(tmp_path / "out") == shard_bytes(whole.path)
+
+    def test_errors_of_the_encoder_come_out(self, tokenizer, manifest, tmp_path, monkeypatch):
+        def fail(self, audio):
+            raise RuntimeError("out of memory")
+
+        monkeypatch.setattr(Tokenizer, "features", fail)
+        with pytest.raises(RuntimeError, match="out of memory"):
+            encode_corpus(tokenizer, manifest, tmp_path / "out", **SHARD)
+        assert list((tmp_path / "out" / "claims").iterdir()) == []
+
+
+def test_decoded_audio_is_bounded(tokenizer, tmp_path, monkeypatch):
+    small_corpus(tmp_path / "audio", [8_000] * 40).save(tmp_path / "m.jsonl")
+    held, most, lock = [0.0], [0.0], threading.Lock()
+    load, features = Recording.load, Tokenizer.features
+
+    def counted_load(recording):
+        with lock:
+            held[0] += recording.seconds
+            most[0] = max(most[0], held[0])
+        return load(recording)
+
+    def counted_features(self, waves):
+        time.sleep(0.05)
+        with lock:
+            held[0] -= sum(map(len, waves)) / 16_000
+        return features(self, waves)
+
+    monkeypatch.setattr(Recording, "load", counted_load)
+    monkeypatch.setattr(Tokenizer, "features", counted_features)
+    encode_corpus(tokenizer, tmp_path / "m.jsonl", tmp_path / "out", workers=4, shard_seconds=5.0)
+    # Batches of 2 s: two ahead, one with the encoder, and the rest of the one that completes the two.
+    assert held[0] == 0.0 and 2.0 < most[0] <= 8.0
+
+
+class TestDigest:
+    def test_artifact(self, tokenizer):
+        assert model_digest(tokenizer) == tokenizer.digest != ""
+
+    def test_weights(self, tokenizer):
+        tokenizer.digest = ""
+        first = model_digest(tokenizer)
+        assert first == model_digest(tokenizer) and len(first) == 16
+        other = Codebook(tokenizer.codebook.centres, tokenizer.codebook.table[::-1])
+        assert model_digest(Tokenizer(tokenizer.encoder, other, SegmentRule())) != first
+        assert model_digest(Tokenizer(tokenizer.encoder, None, SegmentRule())) != first
+        next(iter(tokenizer.encoder.parameters())).data += 1e-3
+        assert model_digest(tokenizer) != first
+
+    def test_unknown_encoder(self, tokenizer):
+        class Bare:
+            sample_rate, hop, dim, layer, receptive_field = 16_000, 320, 32, 1, 400
+
+        with pytest.raises(InputError, match="has no digest"):
+            model_digest(Tokenizer(Bare(), None, SegmentRule()))
+
+
+def test_unusable_settings(tokenizer, manifest, tmp_path):
+    with pytest.raises(InputError, match="workers 0"):
+        encode_corpus(tokenizer, manifest, tmp_path / "out", workers=0)
+    with pytest.raises(InputError, match="shard_seconds -1"):
+        encode_corpus(tokenizer, manifest, tmp_path / "out", shard_seconds=-1)
+    assert not (tmp_path / "out").exists()
+
+
+def test_progress_counts_and_estimates(tokenizer, manifest, tmp_path, monkeypatch, capfd):
+    class Always(local.ProgressBar):
+        def __init__(self, *arguments, **options):
+            super().__init__(*arguments, **options, every=0.0)
+
+    monkeypatch.setattr(local, "ProgressBar", Always)
+    corpus = encode_corpus(tokenizer, manifest, tmp_path / "out", **SHARD)
+    corpus.shard_file(corpus.shards[3]).unlink()
+    assert "encode 8/8" in capfd.readouterr().err
+    encode_corpus(tokenizer, manifest, tmp_path / "out", **SHARD)
+    lines = capfd.readouterr().err.splitlines()
+    assert (
+        len(lines) == 1
+        and lines[0].startswith("encode 8/8")
+        and lines[0].endswith("s of audio per second, 0.0 min left")
+    )
