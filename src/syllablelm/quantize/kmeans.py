@@ -52,8 +52,10 @@ def nearest_centre(
 ) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.float64]]:
     """Find the nearest centre of each vector by matrix products over blocks, in bounded memory.
 
-    The products are in double precision, so that a vector's centre does not depend on the batch it came in:
-    float32 products round differently for different block shapes. Of equally near centres the first wins.
+    The answer is that of double precision, so that a vector's centre does not depend on the batch it came in: float32
+    products round differently for different block shapes. They only narrow the choice: where the rounding error of
+    float32 leaves more than one centre, the distances to those are computed in float64. Of equally near centres the
+    first wins.
 
     Args:
         vectors: (N, D).
@@ -68,18 +70,37 @@ def nearest_centre(
     x_ND, c_KD = as_vectors(vectors), as_vectors(centres, "centres")
     if len(c_KD) == 0 or x_ND.shape[1] != c_KD.shape[1]:
         raise InputError(f"vectors {x_ND.shape} and centres {c_KD.shape} do not fit: same dims and a centre are needed")
-    c_DK = c_KD.T.astype(np.float64)
-    c_norm_K = np.einsum("dk,dk->k", c_DK, c_DK)
+    c64_KD = c_KD.astype(np.float64)
+    c_norm_K = np.einsum("kd,kd->k", c64_KD, c64_KD)
+    x_norm_N = np.einsum("nd,nd->n", x_ND, x_ND, dtype=np.float64)
+    # Twice a bound of one float32 score's error: D + 4 roundings of terms that add up to |c| (|c| + 2 |x|) at most.
+    largest = float(np.sqrt(c_norm_K.max()))
+    unit = (x_ND.shape[1] + 4) * float(np.finfo(np.float32).eps)
+    margin_N = 2.0 * unit * largest * (largest + 2.0 * np.sqrt(x_norm_N))
+    c32_DK, c_norm32_K = np.ascontiguousarray(c_KD.T), c_norm_K.astype(np.float32)
     index = np.empty(len(x_ND), dtype=np.int32)
     distance = np.empty(len(x_ND), dtype=np.float64)
     block = max(1, BLOCK_NUMBERS // len(c_KD))
     for first in range(0, len(x_ND), block):
-        x_BD = x_ND[first : first + block].astype(np.float64)
+        x_BD = x_ND[first : first + block]
         # |x - c|^2 without |x|^2, which does not change the arg-min.
-        score_BK = c_norm_K - 2.0 * (x_BD @ c_DK)
+        score_BK = x_BD @ c32_DK
+        score_BK *= -2.0
+        score_BK += c_norm32_K
         best_B = score_BK.argmin(axis=1)
+        limit_B = score_BK[np.arange(len(best_B)), best_B] + margin_N[first : first + block]
+        # Where a bound overflows float32 every centre is a candidate.
+        near_BK = ~(score_BK > limit_B[:, None])
+        for row in np.flatnonzero(near_BK.sum(axis=1) > 1):
+            candidates = np.flatnonzero(near_BK[row])
+            # Each dot product on its own: a matrix product may round equal rows differently.
+            products = np.einsum("kd,d->k", c64_KD[candidates], x_BD[row].astype(np.float64))
+            exact = c_norm_K[candidates] - 2.0 * products
+            best_B[row] = candidates[exact.argmin()]
+        chosen_BD = c64_KD[best_B]
         index[first : first + block] = best_B
-        nearest_B = score_BK[np.arange(len(best_B)), best_B] + np.einsum("bd,bd->b", x_BD, x_BD)
+        cross_B = np.einsum("bd,bd->b", x_BD.astype(np.float64), chosen_BD)
+        nearest_B = c_norm_K[best_B] - 2.0 * cross_B + x_norm_N[first : first + block]
         distance[first : first + block] = np.maximum(nearest_B, 0.0)
     return index, distance
 
