@@ -14,6 +14,8 @@ PACKAGE = Path(__file__).resolve().parents[2] / "src" / "syllablelm"
 # From the bottom up; "" is the package itself. A room is a module, or a folder of modules, right below the package.
 LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"", "errors", "types", "config", "artifact", "formats", "progress"}),
+    # Beside the others: it sees nothing but what is above this line, and only the command line uses it.
+    frozenset({"scaling"}),
     frozenset({"alignment", "audio", "corpus", "manifest", "speech_engines", "syllables", "synthesis", "vad"}),
     frozenset({"encoders", "quantize", "segment"}),
     frozenset({"plot", "segmenters"}),
@@ -33,7 +35,7 @@ APART: tuple[frozenset[str], ...] = (
 )
 # Packages that take seconds to load: never at the top of a module in these rooms.
 HEAVY = frozenset({"torch", "transformers", "accelerate", "numba", "sklearn", "matplotlib", "lhotse", "silero_vad"})
-LIGHT_ROOMS = LAYERS[0] | LAYERS[1] | {"cli", "plot", "__main__"}
+LIGHT_ROOMS = LAYERS[0] | LAYERS[1] | LAYERS[2] | {"cli", "plot", "__main__"}
 
 
 @dataclass(frozen=True)

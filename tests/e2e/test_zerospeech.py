@@ -1,0 +1,256 @@
+"""`evaluate lexical`, `syntactic` and `cloze` on made-up benchmarks of noise, with random models."""
+
+from __future__ import annotations
+
+import csv
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from command_line import Run
+from small import noise
+from syllablelm.artifact import new_artifact, open_artifact
+from syllablelm.audio import load_audio, save_audio
+from syllablelm.evaluate.zerospeech import read_submission, score_stems, write_submission
+from syllablelm.lm.speech_lm import SpeechLM
+from syllablelm.lm.store import TokenInfo
+from syllablelm.tokenizer import Tokenizer
+from syllablelm.train.lm import LMShape, save_lm
+
+SHAPE = LMShape(layers=1, dim=16, heads=2, feed_forward=32, positions=24, dropout=0.0)
+
+
+def make_lm(path: Path, tokenizer: str) -> Path:
+    torch.manual_seed(0)
+    model = SHAPE.build(12)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.ndim >= 2:
+                parameter.normal_(0.0, 0.5)
+    with new_artifact(path, "lm", config=SHAPE, seed=0, parents={}, metrics={}) as folder:
+        save_lm(SpeechLM(model, TokenInfo(12, tokenizer=tokenizer), np.full(12, 10, dtype=np.int32)), folder)
+    return path
+
+
+@pytest.fixture(scope="session")
+def lm_folder(tokenizer_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_lm(tmp_path_factory.mktemp("models") / "lm", open_artifact(tokenizer_folder).digest)
+
+
+def write_gold(folder: Path, rows: list[dict[str, object]]) -> None:
+    with (folder / "gold.csv").open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+@pytest.fixture(scope="session")
+def benchmark_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Six recordings of words in two voices, four of sentences in one, four of stories; each of other noise."""
+    root = tmp_path_factory.mktemp("benchmark")
+    rows: dict[str, list[dict[str, object]]] = {"lexical": [], "syntactic": []}
+    for number, (pair, voice) in enumerate([("1", "A"), ("1", "B"), ("2", "A")]):
+        for correct in (1, 0):
+            stem = f"x{number}{'ab'[correct]}"
+            rows["lexical"].append(
+                {"id": pair, "filename": stem, "voice": voice, "frequency": 7 * (pair == "2") if correct else "",
+                 "word": "w", "phones": "w", "length": 3, "correct": correct}
+            )  # fmt: skip
+    for number, kind in enumerate(("agreement", "island")):
+        for correct in (0, 1):
+            stem = f"y{number}{correct}"
+            rows["syntactic"].append(
+                {"id": 0, "filename": stem, "voice": "A", "type": kind, "subtype": f"{kind}_1",
+                 "transcription": "a, b", "correct": correct}
+            )  # fmt: skip
+    files = [root / suite / "dev" / f"{row['filename']}.wav" for suite in rows for row in rows[suite]]
+    files += [root / "tSC" / f"{name}.wav" for name in ("0_8_incorrect", "1_8_correct", "2_9_correct", "3_9_incorrect")]
+    for seed, file in enumerate(files):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        save_audio(file, noise(16_000 + 1600 * (seed % 5), seed))
+    for suite, listed in rows.items():
+        write_gold(root / suite / "dev", listed)
+    return root
+
+
+@pytest.fixture
+def evaluate(run: Run, tokenizer_folder: Path, lm_folder: Path):
+    def call(suite: str, folder: Path, out: Path, *more: object):
+        models = ("--model", tokenizer_folder, "--lm", lm_folder, "--device", "cpu", "--resamples", "20")
+        return run("evaluate", suite, folder, "--out", out, *models, *more)
+
+    return call
+
+
+def test_words(evaluate, benchmark_folder: Path, tokenizer_folder: Path, lm_folder: Path, tmp_path: Path, monkeypatch):
+    ended = evaluate("lexical", benchmark_folder, tmp_path / "out")
+    assert ended.status == 0, ended.err
+    submission = tmp_path / "out" / "lexical" / "dev.txt"
+    scores = read_submission(submission)
+    files = sorted((benchmark_folder / "lexical" / "dev").glob("*.wav"))
+    assert [line.split(" ")[0] for line in submission.read_text().splitlines()] == [file.stem for file in files]
+    tokenizer, lm = Tokenizer.load(tokenizer_folder, device="cpu"), SpeechLM.load(lm_folder, device="cpu")
+    alone = [lm.score(tokenizer.encode(load_audio(file))) for file in files]
+    assert list(scores.values()) == pytest.approx(alone, abs=1e-4)
+    assert len(set(scores.values())) > 1
+    assert sorted(path.name for path in submission.parent.iterdir()) == ["dev.json", "dev.txt"]
+
+    rows = {(row["group"], row["name"]): row["accuracy"] for row in ended.result["rows"]}
+    one, two, three = (
+        (scores[f"x{k}b"] > scores[f"x{k}a"]) + (scores[f"x{k}b"] == scores[f"x{k}a"]) / 2 for k in range(3)
+    )
+    assert rows["all", "pairs"] == pytest.approx(((one + two) / 2 + three) / 2)
+    assert rows["vocabulary", "oov"] == rows["frequency", "oov"] == (one + two) / 2
+    assert rows["vocabulary", "in"] == rows["frequency", "6-20"] == three
+    assert ended.result["protocol"]["ties"] == "half"
+
+    # A finished run does none of the work again.
+    monkeypatch.setattr(Tokenizer, "encode", None)
+    again = evaluate("lexical", benchmark_folder / "lexical", tmp_path / "out")
+    assert again.result["rows"] == ended.result["rows"]
+    assert again.lines == [f"{submission}: scored before"]
+    table = evaluate("lexical", benchmark_folder / "lexical" / "dev", tmp_path / "out", "--format", "markdown")
+    assert "mean log-probability per unit" in table.out and "| frequency" in table.out
+
+
+def test_a_killed_run_resumes(evaluate, benchmark_folder: Path, tmp_path: Path, monkeypatch):
+    whole = evaluate("lexical", benchmark_folder, tmp_path / "whole").result["rows"]
+    monkeypatch.setitem(score_stems.__kwdefaults__, "chunk", 2)
+    encode, seen = Tokenizer.encode, []
+
+    def stop_after_two(self, audio):
+        seen.append(len(audio))
+        if len(seen) == 3:
+            raise KeyboardInterrupt
+        return encode(self, audio)
+
+    monkeypatch.setattr(Tokenizer, "encode", stop_after_two)
+    ended = evaluate("lexical", benchmark_folder, tmp_path / "out")
+    assert (ended.status, ended.out) == (130, "")
+    assert not (tmp_path / "out" / "lexical" / "dev.txt").exists()
+    ended = evaluate("lexical", benchmark_folder, tmp_path / "out")
+    assert seen == [2, 2, 2, 2], "what was finished is not encoded again"
+    assert [row["accuracy"] for row in ended.result["rows"]] == [row["accuracy"] for row in whole]
+    assert [path.name for path in (tmp_path / "out" / "lexical").iterdir() if path.is_dir()] == []
+
+
+def test_sentences_from_units(run: Run, evaluate, benchmark_folder: Path, tokenizer_folder: Path, tmp_path: Path):
+    units = tmp_path / "units.jsonl"
+    # From the root, so that ids are paths.
+    assert run("tokenize", benchmark_folder, "--model", tokenizer_folder, "--out", units).status == 0
+    from_audio = evaluate("syntactic", benchmark_folder, tmp_path / "a")
+    from_units = evaluate("syntactic", benchmark_folder, tmp_path / "b", "--units", units)
+    assert from_audio.status == 0, from_audio.err
+    assert from_units.result["rows"] == from_audio.result["rows"]
+    groups = [row["group"] for row in from_audio.result["rows"]]
+    assert groups == ["all", "macro", "phenomenon", "phenomenon", "subtype", "subtype"]
+
+    refused = evaluate("syntactic", benchmark_folder, tmp_path / "a", "--units", units)
+    assert (refused.status, refused.out) == (2, "")
+    assert "another model or other recordings; choose another --out" in refused.err
+    lines = [line for line in units.read_text().splitlines() if "y0" not in line]
+    units.write_text("\n".join(lines) + "\n")
+    refused = evaluate("syntactic", benchmark_folder, tmp_path / "c", "--units", units)
+    assert refused.status == 2 and "missing: y00 (2 of 4 needed" in refused.err
+
+
+def test_stories(evaluate, benchmark_folder: Path, tmp_path: Path, monkeypatch):
+    ended = evaluate("cloze", benchmark_folder / "tSC", tmp_path)
+    assert ended.status == 0, ended.err
+    scores = read_submission(tmp_path / "cloze" / "tSC.txt")
+    pairs = [("1_8_correct", "0_8_incorrect"), ("2_9_correct", "3_9_incorrect")]
+    points = [(scores[r] > scores[w]) + (scores[r] == scores[w]) / 2 for r, w in pairs]
+    (row,) = ended.result["rows"]
+    assert (row["pairs"], row["accuracy"]) == (2, sum(points) / 2)
+
+    monkeypatch.setattr(SpeechLM, "score", lambda self, items: [-1.0] * len(items))
+    for ties, accuracy in (("half", 0.5), ("wrong", 0.0)):
+        ended = evaluate("cloze", benchmark_folder / "tSC", tmp_path / "flat", "--ties", ties)
+        assert ended.result["rows"][0]["accuracy"] == accuracy
+        assert ended.result["protocol"]["ties"] == ties
+
+
+def test_a_split_without_answers_is_submitted(evaluate, benchmark_folder: Path, tmp_path: Path):
+    shutil.copytree(benchmark_folder / "lexical" / "dev", tmp_path / "lexical" / "test")
+    (tmp_path / "lexical" / "test" / "gold.csv").unlink()
+    ended = evaluate("lexical", tmp_path, tmp_path / "out", "--split", "test")
+    assert (ended.status, ended.result["rows"]) == (0, None)
+    assert len(read_submission(tmp_path / "out" / "lexical" / "test.txt")) == 6
+
+
+def lose(folder: Path) -> None:
+    (folder / "x0a.wav").unlink()
+    (folder / "x1a.wav").unlink()
+
+
+def add(folder: Path) -> None:
+    save_audio(folder / "zz.wav", noise(16_000))
+
+
+def clear(folder: Path) -> None:
+    for file in folder.glob("*.wav"):
+        file.unlink()
+
+
+def break_one(folder: Path) -> None:
+    (folder / "x1a.wav").write_bytes(b"no audio")
+
+
+def resample_one(folder: Path) -> None:
+    save_audio(folder / "x2a.wav", noise(8000), sample_rate=8000)
+
+
+def shorten(folder: Path) -> None:
+    save_audio(folder / "x0a.wav", noise(100))
+
+
+def lengthen(folder: Path) -> None:
+    save_audio(folder / "x0b.wav", noise(8 * 16_000))
+
+
+def forget_gold(folder: Path) -> None:
+    (folder / "gold.csv").unlink()
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lose, "in the gold list without a recording: x0a (2 of 6 stems)"),
+        (add, "not in the gold list: zz (1 of 7 stems)"),
+        (clear, "no .wav or .flac recordings"),
+        (break_one, "(1 of 6 recordings cannot be used; no result)"),
+        (resample_one, "x2a.wav: 8000 Hz where most recordings have 16000 Hz (1 of 6 differ"),
+        (shorten, "x0a: has no units (1 of 6 recordings cannot be scored"),
+        (lengthen, "x0b: 40 units, but the model's context holds 24 (1 of 6 recordings"),
+        (forget_gold, "no lexical/dev/gold.csv in it"),
+    ],
+)
+def test_folders_that_are_almost_right_are_refused(evaluate, benchmark_folder: Path, tmp_path: Path, change, words):
+    shutil.copytree(benchmark_folder / "lexical", tmp_path / "lexical")
+    change(tmp_path / "lexical" / "dev")
+    ended = evaluate("lexical", tmp_path, tmp_path / "out")
+    assert (ended.status, ended.out) == (2, ""), ended.err
+    assert words in ended.lines[-1]
+    assert not (tmp_path / "out" / "lexical" / "dev.txt").exists()
+
+
+def test_more_refusals(evaluate, run: Run, benchmark_folder: Path, tokenizer_folder: Path, tmp_path: Path):
+    ended = evaluate("lexical", benchmark_folder, tmp_path / "out", "--split", "../dev")
+    assert ended.status == 2 and "the name of a folder" in ended.err
+    ended = evaluate("syntactic", benchmark_folder / "lexical", tmp_path / "out")
+    assert ended.status == 2 and "no column 'type'" in ended.err
+    ended = evaluate("cloze", benchmark_folder / "lexical" / "dev", tmp_path / "out")
+    assert ended.status == 2 and "neither _correct nor _incorrect: x0a (6 in all)" in ended.err
+    other = make_lm(tmp_path / "lm", "another")
+    ended = run("evaluate", "lexical", benchmark_folder, "--out", tmp_path, "--model", tokenizer_folder, "--lm", other)
+    assert ended.status == 2 and "trained on units of tokenizer another" in ended.err
+
+
+def test_submission_files(tmp_path: Path):
+    scores = {"b": -1.5, "a": 0.1 + 0.2, "two words": -2e-17}
+    write_submission(tmp_path / "dev.txt", scores)
+    assert read_submission(tmp_path / "dev.txt") == scores
+    assert (tmp_path / "dev.txt").read_text().startswith("a 0.30000000000000004\nb -1.5\n")

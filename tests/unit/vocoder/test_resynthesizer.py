@@ -1,0 +1,68 @@
+"""The resynthesizer as one thing: parts that belong together, saved, opened, spoken."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from safetensors.numpy import save_file
+
+from syllablelm.artifact import new_artifact
+from syllablelm.errors import FormatError
+from syllablelm.lm.speech_lm import SpeechLM
+from syllablelm.train.lm import LMShape, save_lm
+from syllablelm.types import Segmentation
+from syllablelm.vocoder.interleave import StreamInfo
+from syllablelm.vocoder.resynthesizer import ACOUSTIC_FILE, LM_FOLDER, VOCODER_FOLDER, Resynthesizer, load_acoustic
+from syllablelm.vocoder.spectral import SpectralNet, SpectralShape, SpectralVocoder
+from syllablelm.vocoder.vocoder_lm import VocoderLM
+
+STREAM = StreamInfo(syllables=8, acoustic=6)
+UNITS = Segmentation.from_boundaries([0, 12, 30], unit=[3, 1])
+
+
+def vocoder_lm() -> VocoderLM:
+    torch.manual_seed(0)
+    durations = np.full(14, 3, dtype=np.int32)
+    return VocoderLM(SpeechLM(LMShape(1, 16, 2, 32, 64, 0.0).build(14), STREAM.tokens, durations))
+
+
+def vocoder(units: int = 6) -> SpectralVocoder:
+    torch.manual_seed(0)
+    return SpectralVocoder(SpectralNet(SpectralShape(units, dim=16, blocks=2, kernel=3)), iterations=2)
+
+
+def test_speaks_as_long_as_the_syllables_last_and_repeats_by_seed():
+    both = Resynthesizer(vocoder_lm(), vocoder())
+    first, again, other = (both.decode(UNITS, seed=seed) for seed in (0, 0, 1))
+    assert len(first) == 30 * 320
+    np.testing.assert_array_equal(first, again)
+    assert not np.array_equal(first, other)
+
+
+def test_parts_with_other_vocabularies_are_refused():
+    with pytest.raises(FormatError, match="disagree"):
+        Resynthesizer(vocoder_lm(), vocoder(units=7))
+
+
+def test_saved_parts_open_as_one(tmp_path):
+    lm = vocoder_lm()
+    with new_artifact(tmp_path / LM_FOLDER, "lm", config={}, seed=0, parents={}, metrics={}) as folder:
+        save_lm(lm.lm, folder)
+    (tmp_path / VOCODER_FOLDER).mkdir()
+    vocoder().save(tmp_path / VOCODER_FOLDER)
+    opened = Resynthesizer.load(tmp_path, device="cpu")
+    assert (opened.acoustic, opened.sample_rate) == (None, 16_000)
+    assert opened.vocoder_lm.stream == StreamInfo(8, 6)
+    assert len(opened.decode(UNITS)) == 30 * 320
+
+
+def test_a_folder_without_parts_is_named(tmp_path):
+    with pytest.raises(FormatError, match="no resynthesizer"):
+        Resynthesizer.load(tmp_path)
+
+
+def test_centres_without_their_layer_are_refused(tmp_path):
+    save_file({"centres": np.zeros((6, 4), dtype=np.float32)}, tmp_path / ACOUSTIC_FILE)
+    with pytest.raises(FormatError, match="not the centres"):
+        load_acoustic(tmp_path)
