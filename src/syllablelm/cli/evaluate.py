@@ -26,6 +26,7 @@ from syllablelm.cli.common import (
 from syllablelm.cli.rows import RowChoice, make_rows, split_names
 from syllablelm.cli.speech import evaluate_resynthesis
 from syllablelm.cli.speed import speed
+from syllablelm.cli.zerospeech import cloze, lexical, syntactic
 from syllablelm.errors import InputError
 
 if TYPE_CHECKING:
@@ -36,6 +37,9 @@ if TYPE_CHECKING:
 app = typer.Typer(help="Score units as the papers do.", rich_markup_mode=None)
 app.command()(speed)
 app.command("resynthesis")(evaluate_resynthesis)
+app.command()(lexical)
+app.command()(syntactic)
+app.command()(cloze)
 
 Audio = Annotated[
     list[str] | None,

@@ -34,10 +34,17 @@ class SpeechLM:
         info: the units.
         durations: (num_units,) typical frames of each unit, which generated units get.
         batch_tokens: positions scored at once; bounds memory, never changes a result.
+        digest: identity of the weights, where it was loaded from an artifact.
     """
 
     def __init__(
-        self, model: nn.Module, info: TokenInfo, durations: npt.NDArray[np.int32], *, batch_tokens: int = 8192
+        self,
+        model: nn.Module,
+        info: TokenInfo,
+        durations: npt.NDArray[np.int32],
+        *,
+        batch_tokens: int = 8192,
+        digest: str = "",
     ) -> None:
         config: Any = model.config
         if config.vocab_size != info.num_tokens + 1 or len(durations) != info.num_tokens:
@@ -45,7 +52,7 @@ class SpeechLM:
                 f"a language model of {config.vocab_size} tokens does not fit {info.num_tokens} units and one BOS"
             )
         self.model: Any = model.eval()
-        self.info, self.durations, self.batch_tokens = info, durations, batch_tokens
+        self.info, self.durations, self.batch_tokens, self.digest = info, durations, batch_tokens, digest
 
     @classmethod
     def load(cls, name: str | Path, *, device: str | torch.device = "auto", batch_tokens: int = 8192) -> SpeechLM:
@@ -58,13 +65,14 @@ class SpeechLM:
             FormatError: no such model, or a damaged one.
         """
         folder = _resolve(name)
-        open_artifact(folder, "lm")
+        artifact = open_artifact(folder, "lm")
         info = read_info(folder / INFO_FILE)
         try:
             durations = np.load(folder / DURATIONS_FILE, allow_pickle=False)
         except (OSError, ValueError, EOFError) as error:
             raise FormatError(f"{folder / DURATIONS_FILE}: unreadable ({error})") from None
-        return cls(load_opt(folder).to(pick_device(device)), info, durations, batch_tokens=batch_tokens)
+        model = load_opt(folder).to(pick_device(device))
+        return cls(model, info, durations, batch_tokens=batch_tokens, digest=artifact.digest)
 
     @property
     def context(self) -> int:
@@ -95,6 +103,9 @@ class SpeechLM:
             raise InputError(f"reduce {reduce!r}: choose mean or sum")
         if isinstance(segmentations, Segmentation):
             return self.score([segmentations], reduce)[0]
+        for index, segmentation in enumerate(segmentations):
+            if len(segmentation) == 0:
+                raise InputError(f"segmentation {index}: no unit to score; leave empty recordings out")
         rows = self.log_probs(segmentations)
         return [float(row.mean() if reduce == "mean" else row.sum()) for row in rows]
 
@@ -230,7 +241,10 @@ def load_opt(folder: Path) -> nn.Module:
 
     try:
         with quiet_transformers():
-            loaded: Any = OPTForCausalLM.from_pretrained(folder, output_loading_info=True, local_files_only=True)
+            # Bundles hold float16; computing is float32 everywhere.
+            loaded: Any = OPTForCausalLM.from_pretrained(
+                folder, output_loading_info=True, local_files_only=True, dtype=torch.float32
+            )
     except (OSError, RuntimeError, ValueError, SafetensorError) as error:
         raise FormatError(f"{folder}: not a readable OPT model ({str(error).splitlines()[0]})") from None
     model, report = loaded
