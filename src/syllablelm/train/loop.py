@@ -35,6 +35,7 @@ class LoopConfig:
     Args:
         steps: optimiser updates.
         lr: peak learning rate; warmup: fraction of the steps spent rising to it; then decay to ``final_lr`` times it.
+        schedule: of the decay; "exponential" takes off the same share at every step.
         batch_seconds: seconds of audio per micro-batch and process, padding included.
         accumulate: micro-batches per update.
         clip: largest gradient norm.
@@ -45,7 +46,7 @@ class LoopConfig:
     steps: int
     lr: float = 5e-4
     warmup: float = 0.08
-    schedule: Literal["linear", "cosine"] = "linear"
+    schedule: Literal["linear", "cosine", "exponential"] = "linear"
     final_lr: float = 0.0
     beta1: float = 0.9
     beta2: float = 0.98
@@ -61,6 +62,8 @@ class LoopConfig:
     def __post_init__(self) -> None:
         if self.steps < 1 or self.accumulate < 1 or self.batch_seconds <= 0:
             raise InputError("a training loop needs steps >= 1, accumulate >= 1 and batch_seconds > 0")
+        if self.schedule == "exponential" and not self.final_lr > 0:
+            raise InputError("an exponential schedule never reaches 0; give a final_lr above it")
 
 
 class Task(Protocol):
@@ -86,6 +89,8 @@ def lr_factor(step: int, config: LoopConfig) -> float:
     if step < warmup:
         return (step + 1) / warmup
     progress = (step - warmup) / max(1, config.steps - warmup)
+    if config.schedule == "exponential":
+        return config.final_lr**progress
     falling = 1 - progress if config.schedule == "linear" else 0.5 * (1 + math.cos(math.pi * progress))
     return config.final_lr + (1 - config.final_lr) * falling
 

@@ -13,12 +13,14 @@ from safetensors.numpy import save_file
 from syllablelm.artifact import Artifact
 from syllablelm.corpus import Manifest
 from syllablelm.encoders.load import load_encoder
+from syllablelm.errors import InputError
 from syllablelm.formats import open_writer, read_segmentations
 from syllablelm.progress import ProgressBar
 from syllablelm.quantize import fit_kmeans
 from syllablelm.tokenizer import FRAME_UNITS, Tokenizer
 from syllablelm.train.data import WaveformStore
 from syllablelm.train.features import iterate_features
+from syllablelm.train.hifigan import HiFiGanConfig, train_hifigan
 from syllablelm.train.lm import LMConfig, train_lm
 from syllablelm.train.pipeline import DataConfig, read_corpus
 from syllablelm.train.processes import join
@@ -28,6 +30,8 @@ from syllablelm.types import Segmentation
 from syllablelm.vocoder.interleave import StreamInfo, interleaved_store
 from syllablelm.vocoder.resynthesizer import ACOUSTIC_FILE
 
+# Recordings encoded together: enough for batches of like lengths.
+GROUP = 64
 SYLLABLES_FILE, UNITS_FILE = "syllables.jsonl", "acoustic.jsonl"
 
 
@@ -56,7 +60,8 @@ class VocoderRecipe:
         tokenizer: name or folder of the syllable tokenizer.
         voice: recordings of the one voice that the vocoder speaks with.
         data: recordings that the vocoder LM learns from, the voice among them or not.
-        acoustic, vocoder, vocoder_lm: the stages.
+        acoustic, vocoder_lm: stages.
+        vocoder, hifigan: the light vocoder or the unit HiFi-GAN; one of them.
     """
 
     name: str
@@ -64,9 +69,14 @@ class VocoderRecipe:
     voice: DataConfig
     data: DataConfig
     acoustic: AcousticConfig
-    vocoder: SpectralConfig
     vocoder_lm: LMConfig
+    vocoder: SpectralConfig | None = None
+    hifigan: HiFiGanConfig | None = None
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        if (self.vocoder is None) == (self.hifigan is None):
+            raise InputError("a vocoder's recipe has one of the tables [vocoder] and [hifigan]")
 
 
 def train_vocoder_recipe(recipe: VocoderRecipe, out: Path, *, device: str = "auto") -> Artifact:
@@ -86,17 +96,12 @@ def train_vocoder_recipe(recipe: VocoderRecipe, out: Path, *, device: str = "aut
         rule=FRAME_UNITS,
     )
     voice_units = make_units(voice, syllables, acoustic, centres, out / "voice_units", store=store)
-    train_spectral(
-        recipe.vocoder,
-        voice,
-        read_segmentations(voice_units.file(UNITS_FILE)),
-        recipe.acoustic.units,
-        out / "vocoder",
-        tokenizer=voice_units.digest,
-        seed=recipe.seed,
-        device=device,
-        store=store,
-    )
+    spoken = (voice, read_segmentations(voice_units.file(UNITS_FILE)), recipe.acoustic.units, out / "vocoder")
+    options: Any = {"tokenizer": voice_units.digest, "seed": recipe.seed, "device": device, "store": store}
+    if recipe.vocoder is not None:
+        train_spectral(recipe.vocoder, *spoken, **options)
+    if recipe.hifigan is not None:
+        train_hifigan(recipe.hifigan, *spoken, **options)
     units = make_units(data, syllables, acoustic, centres, out / "units")
     stream = StreamInfo(
         syllables.num_units or 0,
@@ -154,11 +159,13 @@ def make_units(
             open_writer(folder / UNITS_FILE) as second,
             ProgressBar("units", len(manifest)) as bar,
         ):
-            for index, recording in enumerate(manifest):
-                wave = store[index]
-                first.write(recording.id, recording.id, syllables.encode(wave))
-                second.write(recording.id, recording.id, acoustic.encode(wave))
-                bar.advance()
+            for begin in range(0, len(manifest), GROUP):
+                group = manifest[begin : begin + GROUP]
+                waves = [store[begin + place] for place in range(len(group))]
+                for recording, one, two in zip(group, syllables.encode(waves), acoustic.encode(waves), strict=True):
+                    first.write(recording.id, recording.id, one)
+                    second.write(recording.id, recording.id, two)
+                bar.advance(len(group))
 
     return run_stage("units", out, config={}, seed=0, parents=parents, work=work, alone=True)
 

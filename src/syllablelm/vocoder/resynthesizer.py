@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Protocol
 
@@ -13,7 +14,8 @@ from syllablelm.errors import FormatError
 from syllablelm.lm.decode import Sampling
 from syllablelm.tokenizer import BUNDLED, FRAME_UNITS, Tokenizer
 from syllablelm.types import Segmentation
-from syllablelm.vocoder.spectral import SpectralVocoder
+from syllablelm.vocoder.hifigan import HiFiGanVocoder
+from syllablelm.vocoder.spectral import SHAPE_FILE, SpectralVocoder
 from syllablelm.vocoder.vocoder_lm import VocoderLM
 
 LM_FOLDER, VOCODER_FOLDER, ACOUSTIC_FILE = "vocoder_lm", "vocoder", "acoustic.safetensors"
@@ -66,7 +68,7 @@ class Resynthesizer:
         acoustic = None
         if (folder / ACOUSTIC_FILE).exists():
             acoustic = load_acoustic(folder, device=device)
-        vocoder = SpectralVocoder.load(folder / VOCODER_FOLDER, device=device)
+        vocoder = load_vocoder(folder / VOCODER_FOLDER, device=device)
         return cls(VocoderLM.load(folder / LM_FOLDER, device=device), vocoder, acoustic)
 
     @property
@@ -93,6 +95,22 @@ class Resynthesizer:
         """
         sampling = Sampling(temperature=temperature, seed=seed)
         return self.vocoder.decode(self.vocoder_lm.decode(segmentation, prompt=prompt, sampling=sampling), seed=seed)
+
+
+def load_vocoder(folder: str | Path, *, device: str = "auto") -> UnitVocoder:
+    """Open a unit vocoder of either kind: a folder that we wrote, or a published HiFi-GAN.
+
+    Raises:
+        FormatError: missing or damaged files.
+    """
+    path = Path(folder) / SHAPE_FILE
+    if not path.exists():
+        return HiFiGanVocoder.load(folder, device=device)
+    try:
+        kind = json.loads(path.read_text(encoding="utf-8"))["kind"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise FormatError(f"{path}: no readable vocoder description ({error})") from None
+    return (HiFiGanVocoder if kind == "hifigan" else SpectralVocoder).load(folder, device=device)
 
 
 def load_acoustic(folder: Path, *, device: str = "auto") -> Tokenizer:

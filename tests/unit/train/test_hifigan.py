@@ -108,7 +108,7 @@ class TestLoss:
         module.eval()  # spectral norm moves at every pass in training
         output = module(batch)
         output["loss"].backward()
-        found = {name: parameter.grad.clone() for name, parameter in module.named_parameters()}
+        found = {name: parameter.grad for name, parameter in module.named_parameters()}
         net, judges = module.net, module.judges
         real, fake = batch["wave"], net(batch["units"])
         judged = discriminator_loss(judges(real), judges(fake.detach()))
@@ -129,7 +129,7 @@ class TestLoss:
         ):
             torch.testing.assert_close(found[f"net.{name}"], grad, rtol=1e-3, atol=1e-5)
         torch.testing.assert_close(output["loss"], made + judged)
-        assert output["durations"] == pytest.approx(float(duration.detach()))
+        torch.testing.assert_close(output["durations"], duration)
 
     def test_padded_runs_do_not_count(self, voice):
         task = make_task(voice)
@@ -148,7 +148,7 @@ class TestLoss:
         with torch.autocast("cpu", dtype=torch.bfloat16):
             output = task.module(task.batch(0))
         output["loss"].backward()
-        assert "durations" not in output and output["mel"].dtype == torch.float32 and math.isfinite(output["loss"])
+        assert "durations" not in output and output["mel"].dtype == torch.float32 and bool(output["loss"].isfinite())
 
     def test_weight_norm_comes_and_goes(self):
         torch.manual_seed(0)
@@ -194,14 +194,15 @@ class TestTask:
 
 class TestTraining:
     def test_learns_saves_and_speaks(self, voice, tmp_path):
-        config = replace(CONFIG, loop=replace(LOOP, steps=40, log_every=5))
-        artifact = train_hifigan(config, *voice, 2, tmp_path / "vocoder", device="cpu")
+        config = replace(CONFIG, loop=replace(LOOP, steps=30, log_every=5))
+        manifest, units = voice
+        artifact = train_hifigan(config, manifest, units, 2, tmp_path / "vocoder", device="cpu")
         log = read_log(tmp_path / "vocoder")
-        assert log[-1]["mel"] < 0.7 * log[0]["mel"] and log[-1]["durations"] < log[0]["durations"]
+        assert log[-1]["mel"] < 0.8 * log[0]["mel"] and log[-1]["durations"] < log[0]["durations"]
         assert {"features", "fooled", "judged", "lr"} <= log[0].keys()
         assert artifact.metrics["mel"] == pytest.approx(log[-1]["mel"], abs=1e-5)
         vocoder = load_vocoder(tmp_path / "vocoder", device="cpu")
-        wave = vocoder.decode(voice[1]["0"])
+        wave = vocoder.decode(units["0"])
         assert wave.shape == (49 * 320,) and vocoder.num_units == 2
         assert not any("original" in name or "judges" in name for name in vocoder.net.state_dict())  # type: ignore[attr-defined]
 

@@ -268,7 +268,8 @@ class TestDecode:
 
     def test_predicted_durations_need_the_order_only(self, vocoder):
         wave = vocoder.decode(each_a_frame([3, 0, 6]), durations="predicted")
-        loose = Segmentation([1, 5, 7, 12], [2, 7, 11, 13], [3, 0, 0, 6], 20, hop=640)
+        start, end, unit = np.array([[1, 5, 7, 12], [2, 7, 11, 13], [3, 0, 0, 6]], dtype=np.int32)
+        loose = Segmentation(start, end, unit, 20, hop=640)
         np.testing.assert_array_equal(vocoder.decode(loose, durations="predicted"), wave)
         with pytest.raises(InputError, match="gaps"):
             vocoder.decode(loose)

@@ -1,0 +1,379 @@
+"""The unit HiFi-GAN: acoustic units -> embeddings, each as long as it lasts -> waveform by transposed convolutions.
+
+The network of Polyak et al. 2021 (after Kong et al. 2020) with the duration predictor of Lee et al. 2021, which TWIST
+ships as ``hifigan_lj_mhubert_base_25hz``. Modules are called as in those checkpoints, so that their names fit; weight
+norm is folded into the weights here, and put back for training only.
+
+Shape suffixes: B clips, U units or unit frames, D channels, N samples.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from syllablelm.config import build
+from syllablelm.encoders.checkpoint import read_checkpoint
+from syllablelm.encoders.device import pick_device
+from syllablelm.errors import FormatError, InputError
+from syllablelm.types import Segmentation
+from syllablelm.vocoder.spectral import SHAPE_FILE, WEIGHTS_FILE, unit_frames
+
+Durations = Literal["given", "predicted"]
+
+SLOPE = 0.1
+# Inputs beside the units that some published vocoders take, by the key that switches them on.
+_OTHER_INPUTS = ("f0", "multispkr", "embedder_params", "multistyle", "lambda_commit", "lambda_commit_code")
+
+
+@dataclass(frozen=True)
+class DurationShape:
+    """The duration predictor, by the keys of the published configurations."""
+
+    encoder_embed_dim: int = 128
+    var_pred_hidden_dim: int = 128
+    var_pred_kernel_size: int = 3
+    var_pred_dropout: float = 0.5
+
+
+@dataclass(frozen=True)
+class HiFiGanShape:
+    """The network, by the keys of the published configurations.
+
+    Args:
+        num_embeddings, embedding_dim: acoustic units and the width of their embeddings.
+        upsample_rates, upsample_kernel_sizes: of the transposed convolutions; each halves the channels.
+        upsample_initial_channel: channels before the first of them.
+        resblock: "1" pairs every dilated convolution with a plain one, "2" has the dilated ones alone.
+        resblock_kernel_sizes, resblock_dilation_sizes: residual blocks after each upsampling, which are averaged.
+        sampling_rate: of the waveform, in Hz.
+        dur_predictor_params: None leaves a vocoder that must be told how long each unit lasts.
+    """
+
+    num_embeddings: int
+    embedding_dim: int = 128
+    upsample_rates: tuple[int, ...] = (5, 4, 4, 2, 2)
+    upsample_kernel_sizes: tuple[int, ...] = (11, 8, 8, 4, 4)
+    upsample_initial_channel: int = 512
+    resblock: Literal["1", "2"] = "1"
+    resblock_kernel_sizes: tuple[int, ...] = (3, 7, 11)
+    resblock_dilation_sizes: tuple[tuple[int, ...], ...] = ((1, 3, 5), (1, 3, 5), (1, 3, 5))
+    sampling_rate: int = 16_000
+    dur_predictor_params: DurationShape | None = None
+
+    def __post_init__(self) -> None:
+        rates, kernels = self.upsample_rates, self.upsample_kernel_sizes
+        blocks, dilations = self.resblock_kernel_sizes, self.resblock_dilation_sizes
+        predictor = self.dur_predictor_params
+        widths = (self.num_embeddings, self.embedding_dim, self.sampling_rate, *rates)
+        if min(widths) < 1 or not rates or len(rates) != len(kernels):
+            raise InputError("a HiFi-GAN needs units, upsample_rates, and as many upsample_kernel_sizes")
+        if any(kernel < rate or (kernel - rate) % 2 for rate, kernel in zip(rates, kernels, strict=True)):
+            raise InputError(f"upsample_kernel_sizes {kernels} must be upsample_rates {rates} plus even numbers")
+        if self.upsample_initial_channel < 1 or self.upsample_initial_channel % 2 ** len(rates):
+            raise InputError(f"upsample_initial_channel {self.upsample_initial_channel} cannot be halved so often")
+        if not blocks or len(blocks) != len(dilations) or any(kernel < 1 or kernel % 2 == 0 for kernel in blocks):
+            raise InputError("a HiFi-GAN needs odd resblock_kernel_sizes, and resblock_dilation_sizes for each")
+        if any(min(steps, default=0) < 1 for steps in dilations):
+            raise InputError(f"resblock_dilation_sizes {dilations} must be lists of numbers from 1")
+        if predictor is not None and predictor.encoder_embed_dim != self.embedding_dim:
+            raise InputError("dur_predictor_params.encoder_embed_dim must be the embedding_dim")
+        if predictor is not None and (predictor.var_pred_kernel_size % 2 == 0 or predictor.var_pred_hidden_dim < 1):
+            raise InputError("dur_predictor_params needs an odd var_pred_kernel_size and a var_pred_hidden_dim from 1")
+
+    @property
+    def hop(self) -> int:
+        """Samples per unit frame."""
+        return math.prod(self.upsample_rates)
+
+
+def _convolution(dim: int, kernel: int, dilation: int = 1) -> nn.Conv1d:
+    return nn.Conv1d(dim, dim, kernel, dilation=dilation, padding=dilation * (kernel // 2))
+
+
+class _PairedBlock(nn.Module):
+    def __init__(self, dim: int, kernel: int, dilations: tuple[int, ...]) -> None:
+        super().__init__()
+        self.convs1 = nn.ModuleList(_convolution(dim, kernel, dilation) for dilation in dilations)
+        self.convs2 = nn.ModuleList(_convolution(dim, kernel) for _ in dilations)
+
+    def forward(self, x_BDN: Tensor) -> Tensor:
+        for dilated, plain in zip(self.convs1, self.convs2, strict=True):
+            x_BDN = x_BDN + plain(F.leaky_relu(dilated(F.leaky_relu(x_BDN, SLOPE)), SLOPE))
+        return x_BDN
+
+
+class _SingleBlock(nn.Module):
+    def __init__(self, dim: int, kernel: int, dilations: tuple[int, ...]) -> None:
+        super().__init__()
+        self.convs = nn.ModuleList(_convolution(dim, kernel, dilation) for dilation in dilations)
+
+    def forward(self, x_BDN: Tensor) -> Tensor:
+        for dilated in self.convs:
+            x_BDN = x_BDN + dilated(F.leaky_relu(x_BDN, SLOPE))
+        return x_BDN
+
+
+class DurationPredictor(nn.Module):
+    """Logarithm of one plus the frames that each unit of a sequence without repeats lasts."""
+
+    def __init__(self, shape: DurationShape) -> None:
+        super().__init__()
+        inner, kernel = shape.var_pred_hidden_dim, shape.var_pred_kernel_size
+        self.conv1 = nn.Sequential(nn.Conv1d(shape.encoder_embed_dim, inner, kernel, padding=kernel // 2), nn.ReLU())
+        self.ln1 = nn.LayerNorm(inner)
+        self.conv2 = nn.Sequential(nn.Conv1d(inner, inner, kernel, padding=kernel // 2), nn.ReLU())
+        self.ln2 = nn.LayerNorm(inner)
+        self.dropout = nn.Dropout(shape.var_pred_dropout)
+        self.proj = nn.Linear(inner, 1)
+
+    def forward(self, x_BUD: Tensor, known_BU: Tensor) -> Tensor:
+        """(B, U, D) embeddings, and which of them are no padding -> (B, U)."""
+        for convolve, norm in ((self.conv1, self.ln1), (self.conv2, self.ln2)):
+            # Zeros, as there are beyond the ends of a sequence that is alone.
+            x_BUD = x_BUD * known_BU[..., None]
+            x_BUD = self.dropout(norm(convolve(x_BUD.transpose(1, 2)).transpose(1, 2)))
+        return self.proj(x_BUD).squeeze(-1)
+
+
+class HiFiGan(nn.Module):
+    """Unit frames to waveforms."""
+
+    def __init__(self, shape: HiFiGanShape) -> None:
+        super().__init__()
+        self.shape = shape
+        dim = shape.upsample_initial_channel
+        block = _PairedBlock if shape.resblock == "1" else _SingleBlock
+        self.dict = nn.Embedding(shape.num_embeddings, shape.embedding_dim)
+        self.conv_pre = nn.Conv1d(shape.embedding_dim, dim, 7, padding=3)
+        self.ups, self.resblocks = nn.ModuleList(), nn.ModuleList()
+        for rate, kernel in zip(shape.upsample_rates, shape.upsample_kernel_sizes, strict=True):
+            self.ups.append(nn.ConvTranspose1d(dim, dim // 2, kernel, rate, padding=(kernel - rate) // 2))
+            dim //= 2
+            for size, dilations in zip(shape.resblock_kernel_sizes, shape.resblock_dilation_sizes, strict=True):
+                self.resblocks.append(block(dim, size, dilations))
+        self.conv_post = nn.Conv1d(dim, 1, 7, padding=3)
+        predictor = shape.dur_predictor_params
+        self.dur_predictor = None if predictor is None else DurationPredictor(predictor)
+
+    def forward(self, units_BU: Tensor) -> Tensor:
+        """(B, U) unit of each frame -> (B, U * hop) waveforms in [-1, 1]."""
+        x = self.conv_pre(self.dict(units_BU).transpose(1, 2))
+        count = len(self.shape.resblock_kernel_sizes)
+        for stage, upsample in enumerate(self.ups):
+            x = upsample(F.leaky_relu(x, SLOPE))
+            first, *others = self.resblocks[stage * count : (stage + 1) * count]
+            total = first(x)
+            for block in others:
+                total = total + block(x)
+            x = total / count
+        # torch's own slope of .01 this once, as in the published networks.
+        return torch.tanh(self.conv_post(F.leaky_relu(x))).squeeze(1)
+
+    def log_durations(self, units_BU: Tensor, known_BU: Tensor) -> Tensor:
+        """(B, U) units without repeats, and which of them are no padding -> log(1 + frames) (B, U).
+
+        Raises:
+            InputError: this network has no duration predictor.
+        """
+        if self.dur_predictor is None:
+            raise InputError("this vocoder has no duration predictor; give units with the durations they last")
+        return self.dur_predictor(self.dict(units_BU), known_BU)
+
+
+class HiFiGanVocoder:
+    """Acoustic units to sound.
+
+    Args:
+        net: the trained network, without weight norm.
+    """
+
+    def __init__(self, net: HiFiGan) -> None:
+        self.net = net.eval()
+        self.sample_rate = net.shape.sampling_rate
+
+    @property
+    def num_units(self) -> int:
+        """Size of the acoustic vocabulary."""
+        return self.net.shape.num_embeddings
+
+    @torch.inference_mode()
+    def decode(
+        self, acoustic: Segmentation, *, seed: int = 0, durations: Durations | None = None
+    ) -> npt.NDArray[np.float32]:
+        """Speak acoustic units.
+
+        Args:
+            acoustic: the units.
+            seed: not used; the same units always sound the same.
+            durations: "given" speaks each unit as long as it says, without gaps and on this vocoder's grid; "predicted"
+                reads the order of the units only, repeats joined. By default they are predicted for another grid only.
+
+        Returns:
+            (num_samples,) float32 at ``sample_rate``.
+
+        Raises:
+            InputError: units or frames that do not fit, or durations wanted of a vocoder that predicts none.
+        """
+        shape = self.net.shape
+        if durations is None:
+            fits = (acoustic.hop, acoustic.sample_rate) == (shape.hop, shape.sampling_rate)
+            durations = "given" if fits or self.net.dur_predictor is None else "predicted"
+        if durations == "predicted":
+            acoustic = _without_repeats(acoustic, shape)
+        frames = unit_frames(acoustic, shape.num_embeddings, shape.hop, shape.sampling_rate)
+        if len(frames) == 0:
+            return np.zeros(0, dtype=np.float32)
+        units_U = torch.from_numpy(frames).to(self.net.conv_post.weight.device)
+        if durations == "predicted":
+            units_U = units_U.repeat_interleave(self._predict(units_U))
+        return self.net(units_U[None])[0].cpu().numpy()
+
+    def _predict(self, units_U: Tensor) -> Tensor:
+        """Frames that each unit lasts, one at least: (U,)."""
+        known_1U = torch.ones(1, len(units_U), dtype=torch.bool, device=units_U.device)
+        log_durations_U = self.net.log_durations(units_U[None], known_1U)[0]
+        return (log_durations_U.exp() - 1).round().long().clamp(min=1)
+
+    def save(self, folder: Path) -> None:
+        """Write weights and shape into an existing folder."""
+        tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in self.net.state_dict().items()}
+        save_file(tensors, folder / WEIGHTS_FILE)
+        table = {"kind": "hifigan", **asdict(self.net.shape)}
+        (folder / SHAPE_FILE).write_text(json.dumps(table, indent=2) + "\n", encoding="utf-8")
+
+    @classmethod
+    def load(cls, path: str | Path, *, device: str | torch.device = "auto") -> HiFiGanVocoder:
+        """Open what ``save`` wrote, or a published unit vocoder.
+
+        Args:
+            path: our folder; a folder with ``config.json`` and ``g_00500000`` (the latest of them), ``generator.pt`` or
+                a single ``.pt``; or such a file itself, beside ``config.json`` or its own ``..._config.json``.
+
+        Raises:
+            FormatError: missing or damaged files, weights of another shape, or a vocoder that needs more than units.
+        """
+        path = Path(path)
+        if (path / SHAPE_FILE).exists():
+            shape, weights, where = *_read_own(path), path / WEIGHTS_FILE
+        else:
+            config, where = _published_files(path)
+            shape, weights = _read_published(config, where)
+        net = HiFiGan(shape)
+        _check(weights, net.state_dict(), where)
+        net.load_state_dict(dict(weights))
+        return cls(net.to(pick_device(device)))
+
+
+def _without_repeats(acoustic: Segmentation, shape: HiFiGanShape) -> Segmentation:
+    """The order of the units, one frame each."""
+    if acoustic.unit is None:
+        raise InputError("a vocoder needs units; this segmentation has none")
+    unit = acoustic.unit[np.diff(acoustic.unit, prepend=-1) != 0]
+    edges = np.arange(len(unit) + 1)
+    return Segmentation.from_boundaries(edges, unit=unit, hop=shape.hop, sample_rate=shape.sampling_rate)
+
+
+def fold_weight_norm(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Replace each ``weight_g`` and ``weight_v`` by ``weight`` = g v / |v|, the norm taken for each index of dim 0."""
+    folded: dict[str, Tensor] = {}
+    for name, tensor in weights.items():
+        size = weights.get(name.removesuffix("_v") + "_g")
+        if name.endswith(".weight_v") and size is not None and tensor.ndim > 1 and size.numel() == len(tensor):
+            length = tensor.flatten(1).norm(dim=1)
+            folded[name.removesuffix("_v")] = (tensor.flatten(1) * (size.flatten() / length)[:, None]).view_as(tensor)
+        elif not (name.endswith(".weight_g") and name.removesuffix("_g") + "_v" in weights):
+            folded[name] = tensor
+    return folded
+
+
+def _check(weights: Mapping[str, Any], expected: Mapping[str, Tensor], where: Path) -> None:
+    for name, tensor in expected.items():
+        found = weights.get(name)
+        if not isinstance(found, Tensor):
+            raise FormatError(f"{where}: not the weights of this vocoder: no {name}")
+        if found.shape != tensor.shape:
+            shapes = f"{name} is {tuple(found.shape)}, not {tuple(tensor.shape)}"
+            raise FormatError(f"{where}: not the weights of this vocoder: {shapes}")
+    extra = next((name for name in weights if name not in expected), None)
+    if extra is not None:
+        raise FormatError(f"{where}: not the weights of this vocoder: {extra} has no place in it")
+
+
+def _read_own(folder: Path) -> tuple[HiFiGanShape, dict[str, Tensor]]:
+    table = _read_json(folder / SHAPE_FILE)
+    if table.pop("kind", None) != "hifigan":
+        raise FormatError(f"{folder / SHAPE_FILE}: a vocoder of another kind")
+    shape = _build_shape(table, folder / SHAPE_FILE)
+    try:
+        return shape, load_file(folder / WEIGHTS_FILE)
+    except (SafetensorError, OSError) as error:
+        raise FormatError(f"{folder / WEIGHTS_FILE}: not the weights of this vocoder ({error})") from None
+
+
+def _published_files(path: Path) -> tuple[Path, Path]:
+    """Configuration and checkpoint."""
+    if path.is_file():
+        own = path.with_name(path.stem + "_config.json")
+        return (own if own.exists() else path.with_name("config.json")), path
+    numbered = {int(file.name[2:]): file for file in path.glob("g_*") if re.fullmatch(r"g_\d+", file.name)}
+    single = list(path.glob("*.pt"))
+    if numbered:
+        checkpoint = numbered[max(numbered)]
+    elif (path / "generator.pt").exists() or len(single) != 1:
+        checkpoint = path / "generator.pt"
+    else:
+        checkpoint = single[0]
+    if not checkpoint.exists():
+        raise FormatError(f"{path}: no vocoder; give a folder with {SHAPE_FILE}, or with config.json and g_00500000")
+    return _published_files(checkpoint)
+
+
+def _read_published(config: Path, checkpoint: Path) -> tuple[HiFiGanShape, dict[str, Any]]:
+    table = _read_json(config)
+    other = next((key for key in _OTHER_INPUTS if table.get(key)), None)
+    if other is None and table.get("model_in_dim", table.get("embedding_dim")) != table.get("embedding_dim"):
+        other = "model_in_dim"
+    if other is not None:
+        raise FormatError(f"{config}: a vocoder that needs more than units ({other} is {table[other]!r})")
+    # A configuration holds the training's settings and paths too.
+    known = {field.name for field in fields(HiFiGanShape)}
+    shape = _build_shape({key: value for key, value in table.items() if key in known}, config)
+    if table.get("code_hop_size", shape.hop) != shape.hop:
+        raise FormatError(f"{config}: code_hop_size {table['code_hop_size']!r}, but upsample_rates make {shape.hop}")
+    weights = read_checkpoint(checkpoint).get("generator")
+    if not isinstance(weights, dict) or not all(
+        isinstance(name, str) and isinstance(tensor, Tensor) for name, tensor in weights.items()
+    ):
+        raise FormatError(f"{checkpoint}: not a HiFi-GAN checkpoint (no 'generator' with weights in it)")
+    return shape, fold_weight_norm(weights)
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        table = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise FormatError(f"{path}: no readable vocoder description ({error})") from None
+    if not isinstance(table, dict):
+        raise FormatError(f"{path}: no readable vocoder description (a {type(table).__name__})")
+    return table
+
+
+def _build_shape(table: Mapping[str, Any], path: Path) -> HiFiGanShape:
+    try:
+        return build(HiFiGanShape, table, str(path))
+    except InputError as error:
+        raise FormatError(f"{path}: {error}") from None
