@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from syllablelm import __version__
-from syllablelm.cli import convert, encode, evaluate, prepare, speech, tokenize, train
+from syllablelm.cli import convert, encode, evaluate, prepare, scale, speech, tokenize, train
 from syllablelm.cli.common import note
 from syllablelm.errors import SyllableLMError
 
@@ -33,6 +33,7 @@ app.command("continue")(speech.continue_)
 app.add_typer(prepare.app, name="prepare")
 app.add_typer(train.app, name="train")
 app.add_typer(evaluate.app, name="evaluate")
+app.add_typer(scale.app, name="scale")
 
 
 @app.callback(invoke_without_command=True)

@@ -102,3 +102,19 @@ def vocoder(
 
     resolved = build(VocoderRecipe, table, str(recipe))
     _print_artifact(train_vocoder_recipe(resolved, out or RUNS / resolved.name, device=device))
+
+
+@app.command()
+def bundle(
+    tokenizer: Annotated[Path, typer.Option("--tokenizer", metavar="FOLDER", help="A tokenizer's folder.")],
+    lm: Annotated[Path, typer.Option("--lm", metavar="FOLDER", help="Its language model: lm/ of a 'train lm' run.")],
+    vocoder: Annotated[Path, typer.Option("--vocoder", metavar="FOLDER", help="The run of 'train vocoder'.")],
+    out: Annotated[Path, typer.Option("--out", metavar="FOLDER", help="Of the model.")],
+    half: Annotated[bool, typer.Option("--half", help="Weights of the language models in float16.")] = False,
+) -> None:
+    """Tokenizer, language model and vocoder in one folder, for --model of every verb."""
+    from syllablelm.train.speech import assemble_model
+
+    path = assemble_model(tokenizer, lm, vocoder, out, half=half)
+    size = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
+    print_json({"path": str(path), "megabytes": round(size / 1e6, 2)})

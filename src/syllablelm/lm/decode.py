@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -52,12 +52,12 @@ class Sampler:
         if self.sampling.temperature == 0:
             return logits_BV.argmax(-1)
         probs_BV = self.probabilities(logits_BV)
-        draws = torch.tensor([stream.random() for stream in self._streams], dtype=probs_BV.dtype)
+        draws = torch.tensor([[stream.random()] for stream in self._streams], dtype=probs_BV.dtype)
         total_BV = probs_BV.cumsum(-1)
-        drawn = torch.searchsorted(total_BV, draws.to(total_BV.device)[:, None] * total_BV[:, -1:], right=True)[:, 0]
-        # Rounding can push a draw past the last token that has any probability.
-        last = probs_BV.shape[-1] - 1 - (probs_BV > 0).flip(-1).int().argmax(-1)
-        return torch.minimum(drawn, last)
+        whole_B1 = total_BV[:, -1:]
+        # Rounding must not push a draw past the last token with any probability, where the sum first reaches its end.
+        aim_B1 = torch.minimum(draws.to(whole_B1.device) * whole_B1, whole_B1.nextafter(torch.zeros_like(whole_B1)))
+        return torch.searchsorted(total_BV, aim_B1, right=True)[:, 0]
 
     def probabilities(self, logits_BV: Tensor) -> Tensor:
         """Next-token distribution after temperature, top-k and top-p: (B, V), float64."""
@@ -77,22 +77,46 @@ class Sampler:
         return probs
 
 
+Linear = tuple[Tensor, Tensor | None]
+
+
+class _Norm(NamedTuple):
+    """What ``F.layer_norm`` takes after its input."""
+
+    shape: tuple[int, ...]
+    weight: Tensor | None
+    bias: Tensor | None
+    eps: float
+
+    @classmethod
+    def of(cls, norm: Any) -> _Norm:
+        return cls(norm.normalized_shape, norm.weight, norm.bias, norm.eps)
+
+
 class _Block:
-    """The weights of one layer, with the three projections of attention in one matrix."""
+    """The weights of one layer as plain tensors, the three projections of attention in one matrix.
+
+    At one token a call, looking up modules and running their hooks would cost about as much as a small layer itself.
+    """
 
     def __init__(self, layer: Any, scaling: float) -> None:
         attention = layer.self_attn
         parts = (attention.q_proj, attention.k_proj, attention.v_proj)
         weights = [part.weight.detach() for part in parts]
-        zeros = torch.zeros(len(weights[0]), dtype=weights[0].dtype, device=weights[0].device)
-        biases = [zeros if part.bias is None else part.bias.detach() for part in parts]
+        biases = [torch.zeros_like(weights[0][:, 0]) if part.bias is None else part.bias.detach() for part in parts]
         # The scale of the scores is folded into the queries.
-        self.qkv_weight = torch.cat([weights[0] * scaling, *weights[1:]])
-        self.qkv_bias = torch.cat([biases[0] * scaling, *biases[1:]])
-        self.out, self.fc1, self.fc2 = attention.out_proj, layer.fc1, layer.fc2
-        self.norm1, self.norm2 = layer.self_attn_layer_norm, layer.final_layer_norm
+        self.qkv: Linear = (
+            torch.cat([weights[0] * scaling, *weights[1:]]),
+            torch.cat([biases[0] * scaling, *biases[1:]]),
+        )
+        self.out, self.fc1, self.fc2 = (_linear(part) for part in (attention.out_proj, layer.fc1, layer.fc2))
+        self.norm1, self.norm2 = _Norm.of(layer.self_attn_layer_norm), _Norm.of(layer.final_layer_norm)
         self.norm_first = bool(layer.do_layer_norm_before)
-        self.activation = layer.activation_fn
+        self.activation = F.relu_ if isinstance(layer.activation_fn, nn.ReLU) else layer.activation_fn
+
+
+def _linear(module: Any) -> Linear:
+    return module.weight, module.bias
 
 
 class CachedDecoder:
@@ -100,10 +124,14 @@ class CachedDecoder:
 
     Args:
         model: ``OPTForCausalLM`` in evaluation mode; its weights are shared but for the fused projections.
+        batch: sequences; they advance together.
         capacity: positions that fit the cache.
 
-    All sequences of a batch advance together; shorter prompts are padded on the left, and the padding is masked, so
-    that a sequence gives the same alone and in a batch.
+    Shorter prompts are padded on the left, and the padding is masked, so that a sequence gives the same alone and in a
+    batch.
+
+    Raises:
+        InputError: more positions than the model has.
     """
 
     def __init__(self, model: nn.Module, batch: int, capacity: int) -> None:
@@ -113,26 +141,37 @@ class CachedDecoder:
         if capacity > longest:
             raise InputError(f"{capacity} tokens do not fit the model's context of {longest}; ask for fewer seconds")
         self.heads = int(config.num_attention_heads)
-        self.decoder, self.output = decoder, opt.lm_head
+        self.embedding = decoder.embed_tokens.weight
+        # Position 0 has row 2: what OPT's checkpoints have inherited.
+        self.positions = decoder.embed_positions.weight[decoder.embed_positions.offset :]
+        self.project_in, self.project_out = decoder.project_in, decoder.project_out
+        self.final_norm = None if decoder.final_layer_norm is None else _Norm.of(decoder.final_layer_norm)
+        self.output = _linear(opt.lm_head)
         scaling = float(decoder.layers[0].self_attn.scaling)
         self.blocks = [_Block(layer, scaling) for layer in decoder.layers]
-        weight = decoder.embed_tokens.weight
-        shape = (len(self.blocks), 2, batch, self.heads, capacity, config.hidden_size // self.heads)
-        self.cache = torch.empty(shape, dtype=weight.dtype, device=weight.device)
+        shape = (batch, self.heads, capacity, config.hidden_size // self.heads)
+        self.keys, self.values = (self._room(shape) for _ in range(2))
         self.length = 0
-        self._first_B = torch.zeros(batch, dtype=torch.long, device=weight.device)
-        self._padded = False
+        # Place of each sequence's first token, and which places are its own; None where nothing is padded.
+        self._first_B: Tensor | None = None
+        self._own_BS: Tensor | None = None
+
+    def _room(self, shape: tuple[int, ...]) -> list[Tensor]:
+        return [torch.empty(shape, dtype=self.embedding.dtype, device=self.embedding.device) for _ in self.blocks]
 
     @torch.inference_mode()
     def prefill(self, prompts: Sequence[Sequence[int]]) -> Tensor:
         """Read the prompts, at least one token each: logits of the next token, (B, V)."""
-        device = self.cache.device
+        device, capacity = self.embedding.device, self.keys[0].shape[2]
         width = max(len(prompt) for prompt in prompts)
         tokens_BT = torch.zeros(len(prompts), width, dtype=torch.long)
         for row, prompt in zip(tokens_BT, prompts, strict=True):
             row[width - len(prompt) :] = torch.tensor(prompt)
-        self._first_B = torch.tensor([width - len(prompt) for prompt in prompts], device=device)
-        self._padded = bool((self._first_B > 0).any())
+        padding = [width - len(prompt) for prompt in prompts]
+        self._first_B = self._own_BS = None
+        if any(padding):
+            self._first_B = torch.tensor(padding, device=device)
+            self._own_BS = torch.arange(capacity, device=device) >= self._first_B[:, None]
         self.length = 0
         return self._advance(tokens_BT.to(device))
 
@@ -142,52 +181,57 @@ class CachedDecoder:
         return self._advance(tokens_B[:, None])
 
     def _advance(self, tokens_BT: Tensor) -> Tensor:
-        start, new = self.length, tokens_BT.shape[1]
-        stop = start + new
-        decoder = self.decoder
-        place_T = torch.arange(start, stop, device=tokens_BT.device)
-        position_BT = (place_T[None] - self._first_B[:, None]).clamp(min=0)
-        hidden = decoder.embed_tokens(tokens_BT)
-        if decoder.project_in is not None:
-            hidden = decoder.project_in(hidden)
-        embedding = decoder.embed_positions
-        hidden = hidden + F.embedding(position_BT + embedding.offset, embedding.weight)
-        mask = self._mask(place_T, stop)
-        for block, cache in zip(self.blocks, self.cache, strict=True):
-            hidden = self._layer(block, cache, hidden, start, mask)
-        hidden = hidden[:, -1]
-        if decoder.final_layer_norm is not None:
-            hidden = decoder.final_layer_norm(hidden)
-        if decoder.project_out is not None:
-            hidden = decoder.project_out(hidden)
+        start, stop = self.length, self.length + tokens_BT.shape[1]
+        hidden_BTD = F.embedding(tokens_BT, self.embedding)
+        if self.project_in is not None:
+            hidden_BTD = self.project_in(hidden_BTD)
+        hidden_BTD = hidden_BTD + self._position(start, stop)
+        mask = self._mask(start, stop)
+        for block, keys, values in zip(self.blocks, self.keys, self.values, strict=True):
+            hidden_BTD = self._layer(block, keys, values, hidden_BTD, start, mask)
+        hidden_BD = hidden_BTD[:, -1]
+        if self.final_norm is not None:
+            hidden_BD = F.layer_norm(hidden_BD, *self.final_norm)
+        if self.project_out is not None:
+            hidden_BD = self.project_out(hidden_BD)
         self.length = stop
-        return self.output(hidden)
+        return F.linear(hidden_BD, *self.output)
 
-    def _mask(self, place_T: Tensor, stop: int) -> Tensor | None:
-        """Which cached positions each new token sees, (B, 1, T, S); None where a single token sees them all."""
-        if len(place_T) == 1 and not self._padded:
-            return None
-        slot_S = torch.arange(stop, device=place_T.device)
-        causal_TS = slot_S[None, :] <= place_T[:, None]
-        own_BS = slot_S[None, :] >= self._first_B[:, None]
+    def _position(self, start: int, stop: int) -> Tensor:
+        """Embedded positions of the places from ``start`` on: (T, D), or (B, T, D) where prompts are padded."""
+        if self._first_B is None:
+            return self.positions[start:stop]
+        place_T = torch.arange(start, stop, device=self._first_B.device)
+        return F.embedding((place_T - self._first_B[:, None]).clamp(min=0), self.positions)
+
+    def _mask(self, start: int, stop: int) -> Tensor | None:
+        """Which places each new token sees, (B or 1, 1, T, S); None where a single token sees them all."""
+        own_BS = self._own_BS
+        if stop - start == 1:
+            return None if own_BS is None else own_BS[:, None, None, :stop]
+        slot_S = torch.arange(stop, device=self.embedding.device)
+        place_T1 = slot_S[start:, None]
+        seen = slot_S <= place_T1
+        if own_BS is None:
+            return seen[None, None]
         # Padding sees itself, so that no row of the softmax is empty.
-        itself_TS = slot_S[None, :] == place_T[:, None]
-        return ((causal_TS[None] & own_BS[:, None, :]) | itself_TS[None])[:, None]
+        return ((seen & own_BS[:, None, :stop]) | (slot_S == place_T1))[:, None]
 
-    def _layer(self, block: _Block, cache: Tensor, hidden: Tensor, start: int, mask: Tensor | None) -> Tensor:
+    def _layer(
+        self, block: _Block, keys: Tensor, values: Tensor, hidden: Tensor, start: int, mask: Tensor | None
+    ) -> Tensor:
         batch, new, dim = hidden.shape
         stop = start + new
-        x = block.norm1(hidden) if block.norm_first else hidden
-        qkv = F.linear(x, block.qkv_weight, block.qkv_bias).view(batch, new, 3, self.heads, dim // self.heads)
-        query, key, value = qkv.permute(2, 0, 3, 1, 4)
-        cache[0, :, :, start:stop] = key
-        cache[1, :, :, start:stop] = value
-        mixed = F.scaled_dot_product_attention(
-            query, cache[0, :, :, :stop], cache[1, :, :, :stop], attn_mask=mask, scale=1.0
-        )
-        hidden = hidden + block.out(mixed.transpose(1, 2).reshape(batch, new, dim))
+        x = F.layer_norm(hidden, *block.norm1) if block.norm_first else hidden
+        qkv = F.linear(x, *block.qkv).view(batch, new, 3, self.heads, dim // self.heads)
+        query, key, value = qkv.permute(2, 0, 3, 1, 4).unbind()
+        keys, values = keys[:, :, :stop], values[:, :, :stop]
+        keys[:, :, start:] = key
+        values[:, :, start:] = value
+        mixed = F.scaled_dot_product_attention(query, keys, values, attn_mask=mask, scale=1.0)
+        hidden = hidden + F.linear(mixed.transpose(1, 2).reshape(batch, new, dim), *block.out)
         if not block.norm_first:
-            hidden = block.norm1(hidden)
-        x = block.norm2(hidden) if block.norm_first else hidden
-        hidden = hidden + block.fc2(block.activation(block.fc1(x)))
-        return hidden if block.norm_first else block.norm2(hidden)
+            hidden = F.layer_norm(hidden, *block.norm1)
+        x = F.layer_norm(hidden, *block.norm2) if block.norm_first else hidden
+        hidden = hidden + F.linear(block.activation(F.linear(x, *block.fc1)), *block.fc2)
+        return hidden if block.norm_first else F.layer_norm(hidden, *block.norm2)

@@ -21,8 +21,10 @@ from syllablelm.errors import InputError
 from syllablelm.lm.ngram import NgramModel
 from syllablelm.lm.packing import IGNORED, PackPlan
 from syllablelm.lm.speech_lm import DURATIONS_FILE, SpeechLM, load_opt, typical_durations
-from syllablelm.lm.store import INFO_FILE, TokenInfo, TokenStore
+from syllablelm.lm.store import INFO_FILE, TokenStore
+from syllablelm.train.flops import measure_peak_flops
 from syllablelm.train.loop import Batch, LoopConfig, run_loop
+from syllablelm.train.processes import total
 from syllablelm.train.stage import run_stage
 
 RUN_FILE = "run.json"
@@ -189,7 +191,8 @@ def train_lm(
         metrics.update({f"train_{name}": value for name, value in last.items()})
         speech_lm = SpeechLM(model.to(pick_device(device)), store.info, typical_durations(store))
         save_lm(speech_lm, folder)
-        record = run_record(config, model, store.info, last["seconds_per_second"])
+        # A run that only had its end to repeat has no log line in the other processes, which write nothing.
+        record = run_record(config, model, store, last.get("seconds_per_second", 0.0), device)
         record["wall_seconds"] = time.monotonic() - started
         if valid is not None:
             scores = compare_with_ngrams(speech_lm, store, TokenStore.open(valid.path))
@@ -223,19 +226,34 @@ def count_parameters(model: nn.Module) -> tuple[int, int]:
     return total - embeddings, total
 
 
-def run_record(config: LMConfig, model: nn.Module, info: TokenInfo, seconds_per_second: float) -> dict[str, Any]:
-    """What the scaling study wants to know about a run: sizes, tokens, FLOPs (6 N D)."""
+def run_record(
+    config: LMConfig, model: nn.Module, store: TokenStore, seconds_per_second: float, device: str = "auto"
+) -> dict[str, Any]:
+    """What the scaling study wants to know about a run: sizes, tokens of all processes, FLOPs (6 N D), speed.
+
+    ``tokens_per_second`` counts units at the speed of the last logged steps; ``mfu`` is the share of ``peak_flops``
+    (matrix products on this device, times the processes) that 6 N of each amount to.
+    """
     parameters, everything = count_parameters(model)
-    positions = config.loop.steps * config.loop.accumulate * (config.batch_tokens // config.row_tokens)
-    tokens = positions * config.row_tokens
+    processes = int(total([1.0])[0])
+    rows = config.loop.steps * config.loop.accumulate * (config.batch_tokens // config.row_tokens)
+    tokens = rows * config.row_tokens * processes
+    where, precision = pick_device(device), config.loop.precision
+    half = precision == "bfloat16" or (precision == "auto" and where.type == "cuda")
+    peak = measure_peak_flops(where, half=half) * processes
+    tokens_per_second = seconds_per_second * len(store.tokens) / store.seconds
     return {
         "params": parameters,
         "params_total": everything,
         "tokens": tokens,
         "flops": 6 * parameters * tokens,
-        "num_units": info.num_tokens,
-        "tokenizer": info.tokenizer,
+        "num_units": store.info.num_tokens,
+        "tokenizer": store.info.tokenizer,
         "seconds_per_second": seconds_per_second,
+        "tokens_per_second": tokens_per_second,
+        "peak_flops": peak,
+        "mfu": 6 * parameters * tokens_per_second / peak,
+        "processes": processes,
         "layers": config.shape.layers,
         "dim": config.shape.dim,
     }

@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from syllablelm.artifact import Artifact
+import torch
+from safetensors.torch import load_file, save_file
+
+from syllablelm.artifact import RECORD, Artifact, digest_files, new_artifact, open_artifact
+from syllablelm.config import read_toml
+from syllablelm.errors import InputError
+from syllablelm.lm.speech_lm import FOLDER
+from syllablelm.speech import SpeechModel
 from syllablelm.train.lm import LMConfig, train_lm
 from syllablelm.train.processes import join
 from syllablelm.train.tokens import UnitsConfig, make_tokens, tokenizer_info
+from syllablelm.vocoder.resynthesizer import ACOUSTIC_FILE, LM_FOLDER, VOCODER_FOLDER
+
+WEIGHTS_FILE = "model.safetensors"
 
 
 @dataclass(frozen=True)
@@ -28,3 +40,56 @@ def train_lm_recipe(recipe: LMRecipe, out: Path, *, device: str = "auto") -> Art
     train = make_tokens(recipe.units.train, info, out / "train")
     valid = make_tokens(recipe.units.valid, info, out / "valid") if recipe.units.valid else None
     return train_lm(recipe.lm, train, out / "lm", valid=valid, seed=recipe.seed, device=device)
+
+
+def assemble_model(tokenizer: Path, lm: Path, vocoder_run: Path, out: Path, *, half: bool = False) -> Path:
+    """Copy a tokenizer and what was trained for it into one folder, which every verb takes as its ``--model``.
+
+    Args:
+        tokenizer: a tokenizer artifact; its digest stays what it was.
+        lm: the "lm" artifact of ``train lm``.
+        vocoder_run: the folder of ``train vocoder``: acoustic/, vocoder/ and vocoder_lm/.
+        out: the new folder.
+        half: weights of the two language models in float16; they are computed with in float32.
+
+    Raises:
+        InputError: ``out`` is there already.
+        FormatError: a part is missing or was trained for another tokenizer.
+    """
+    if out.exists():
+        raise InputError(f"{out} exists; choose another --out or remove it")
+    sources = {FOLDER: lm, LM_FOLDER: vocoder_run / LM_FOLDER, VOCODER_FOLDER: vocoder_run / VOCODER_FOLDER}
+    units, centres = open_artifact(tokenizer, "tokenizer"), open_artifact(vocoder_run / "acoustic", "acoustic")
+    temporary = out.with_name(f".{out.name}.tmp-{os.getpid()}")
+    shutil.rmtree(temporary, ignore_errors=True)
+    try:
+        temporary.mkdir(parents=True)
+        # By its own list: the folder of a bundled tokenizer holds a language model and a vocoder already.
+        for name in (RECORD, *units.record["files"]):
+            (temporary / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(units.file(name), temporary / name)
+        shutil.copy(centres.file(ACOUSTIC_FILE), temporary / ACOUSTIC_FILE)
+        for name, source in sources.items():
+            artifact = open_artifact(source)
+            if half and artifact.kind == "lm":
+                _copy_half(artifact, temporary / name)
+            else:
+                shutil.copytree(source, temporary / name)
+        SpeechModel.load(temporary, device="cpu")
+        os.replace(temporary, out)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    return out
+
+
+def _copy_half(artifact: Artifact, path: Path) -> None:
+    """A language model's folder with weights in float16, as an artifact that descends from the whole one."""
+    config, seed, parents = read_toml(artifact.file("config.toml")), artifact.record["seed"], {"lm": artifact.digest}
+    metrics = dict(artifact.metrics)
+    with new_artifact(path, "lm", config=config, seed=seed, parents=parents, metrics=metrics) as folder:
+        for name in digest_files(artifact.path):
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(artifact.file(name), folder / name)
+        weights = load_file(artifact.file(WEIGHTS_FILE))
+        halved = {name: tensor.to(torch.float16) for name, tensor in weights.items()}
+        save_file(halved, folder / WEIGHTS_FILE, metadata={"format": "pt"})

@@ -67,6 +67,8 @@ class TestScore:
             speech_lm.score([recordings[0][1], long])
         with pytest.raises(InputError, match="segmentation 1: unit 77 is outside"):
             speech_lm.score([recordings[0][1], Segmentation.from_boundaries([0, 1], unit=[77])])
+        with pytest.raises(InputError, match="segmentation 1: no unit to score"):
+            speech_lm.score([recordings[0][1], Segmentation.from_boundaries([], unit=[])])
         with pytest.raises(InputError, match="reduce"):
             speech_lm.score(recordings[0][1], "median")  # type: ignore[call-overload]
 

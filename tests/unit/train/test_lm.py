@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 import torch
 
+from several import run_two
 from syllablelm.artifact import Artifact, new_artifact, open_artifact
 from syllablelm.errors import InputError
-from syllablelm.lm.speech_lm import SpeechLM, typical_durations
+from syllablelm.lm.speech_lm import SpeechLM, load_opt, typical_durations
 from syllablelm.lm.store import TokenInfo, TokenStore
 from syllablelm.train.lm import (
     RUN_FILE,
@@ -85,9 +86,71 @@ def test_training_beats_unigrams_resumes_and_opens_with_transformers(tmp_path):
     record = json.loads((tmp_path / "lm" / RUN_FILE).read_text())
     assert record["flops"] == 6 * record["params"] * record["tokens"]
     assert record["tokens"] == 60 * 512
+    assert record["tokens_per_second"] == pytest.approx(record["seconds_per_second"] / 0.16)
+    assert 0 < record["mfu"] < 1
+    assert record["mfu"] == pytest.approx(6 * record["params"] * record["tokens_per_second"] / record["peak_flops"])
     log = read_log(tmp_path / "lm")
     assert [line["step"] for line in log] == list(range(5, 61, 5))
     assert log[-1]["nats_per_second"] == pytest.approx(log[-1]["nats_per_token"] / 0.16, rel=1e-3)
+
+
+class _Stopped(Exception):
+    pass
+
+
+def test_a_stopped_run_ends_as_one_that_was_not(tmp_path, monkeypatch):
+    train = saved(markov(30, 0), tmp_path / "train")
+    # Dropout on: its draws must resume too.
+    shape = LMShape(1, 16, 2, 32, 64, dropout=0.1)
+    loop = LoopConfig(steps=9, lr=5e-3, checkpoint_every=2, log_every=3)
+    config = LMConfig(loop, shape, 5.0, row_tokens=64, batch_tokens=128)
+    whole = train_lm(config, train, tmp_path / "whole", device="cpu")
+    batch = LanguageModelTask.batch
+
+    def fails(self, number):
+        if number == 6:
+            raise _Stopped
+        return batch(self, number)
+
+    monkeypatch.setattr(LanguageModelTask, "batch", fails)
+    with pytest.raises(_Stopped):
+        train_lm(config, train, tmp_path / "resumed", device="cpu")
+    assert (tmp_path / ".resumed.work" / "state.pt").exists() and not (tmp_path / "resumed").exists()
+    monkeypatch.undo()
+    resumed = train_lm(config, train, tmp_path / "resumed", device="cpu")
+    losses = [[(line["step"], line["loss"]) for line in read_log(made.path)] for made in (whole, resumed)]
+    assert losses[0] == losses[1] and len(losses[0]) == 3
+    for one, other in zip(*(load_opt(made.path).parameters() for made in (whole, resumed)), strict=True):
+        assert torch.equal(one, other)
+
+
+TWO = """
+import sys
+from pathlib import Path
+from syllablelm.artifact import open_artifact
+from syllablelm.train.lm import LMConfig, LMShape, train_lm
+from syllablelm.train.loop import LoopConfig
+
+folder = Path(sys.argv[1])
+config = LMConfig(LoopConfig(steps=6, lr=5e-3, log_every=2), LMShape(1, 16, 2, 32, 64, 0.0), 5.0, 64, 128)
+train_lm(config, open_artifact(folder / "train"), folder / "two", device="cpu")
+"""
+
+
+@pytest.mark.slow
+def test_two_processes_learn_what_one_does_from_two_micro_batches(tmp_path):
+    train = saved(markov(30, 0), tmp_path / "train")
+    script = tmp_path / "two.py"
+    script.write_text(TWO, encoding="utf-8")
+    done = run_two(script, tmp_path)
+    assert done.returncode == 0, done.stderr
+    loop = LoopConfig(steps=6, lr=5e-3, log_every=2, accumulate=2)
+    train_lm(LMConfig(loop, LMShape(1, 16, 2, 32, 64, 0.0), 5.0, 64, 128), train, tmp_path / "one", device="cpu")
+    losses = [[line["loss"] for line in read_log(tmp_path / name)] for name in ("two", "one")]
+    assert losses[0] == pytest.approx(losses[1], abs=1e-5) and len(losses[0]) == 3
+    records = [json.loads((tmp_path / name / RUN_FILE).read_text()) for name in ("two", "one")]
+    assert records[0]["tokens"] == records[1]["tokens"] == 6 * 2 * 128
+    assert [record["processes"] for record in records] == [2, 1]
 
 
 def test_parameters_without_embeddings_by_hand():

@@ -1,0 +1,124 @@
+"""Time greedy generation: our cached decoder beside ``transformers.generate`` on the same random model, in one run.
+
+Run: python benchmarks/bench_lm.py [--size tiny|base] [--batch 1 8] [--new 128] [--prompt 32] [--repeats 3]
+     [--device auto] [--precision float32|bfloat16] [--clock wall|cpu]
+Both must draw the same tokens (in float32) before anything is timed. Prefill is part of the time; the repeats take
+turns, and the best of each is reported. "memory" is the rate at which the weights alone would have to be read: where
+it comes near the machine's memory bandwidth, no decoder can be faster at that batch size and precision. On a machine
+that others use at the same time, set OMP_NUM_THREADS=1 and --clock cpu, which counts this process's own time.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from syllablelm.encoders.device import pick_device
+from syllablelm.encoders.quiet import quiet_transformers
+from syllablelm.evaluate import format_table
+from syllablelm.evaluate.speed import describe_machine
+from syllablelm.lm.decode import CachedDecoder, Sampler, Sampling
+from syllablelm.train.lm import LMShape
+
+Clock = Callable[[], float]
+# (shape, units): of the bundled model, and of the paper's base model.
+SIZES = {"tiny": (LMShape(4, 256, 4, 1024, 512), 1024), "base": (LMShape(), 4096)}
+
+
+def build(size: str) -> nn.Module:
+    """A random model with weights large enough that greedy decoding wanders."""
+    shape, units = SIZES[size]
+    torch.manual_seed(0)
+    model = shape.build(units).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.ndim >= 2:
+                parameter.mul_(3.0)
+    return model
+
+
+def ours(model: nn.Module, prompts_BT: Tensor, new: int) -> Tensor:
+    """(B, new) greedy tokens by the cached decoder."""
+    sampler = Sampler(Sampling(0.0), range(len(prompts_BT)))
+    decoder = CachedDecoder(model, len(prompts_BT), prompts_BT.shape[1] + new)
+    logits, drawn = decoder.prefill(prompts_BT.tolist()), []
+    while True:
+        drawn.append(sampler(logits))
+        # As in real use, the host looks at every token.
+        drawn[-1].tolist()
+        if len(drawn) == new:
+            return torch.stack(drawn, dim=1)
+        logits = decoder.step(drawn[-1])
+
+
+def theirs(model: Any, prompts_BT: Tensor, new: int) -> Tensor:
+    """(B, new) greedy tokens by transformers."""
+    with torch.inference_mode(), quiet_transformers():
+        whole = model.generate(
+            prompts_BT.to(model.device),
+            attention_mask=torch.ones_like(prompts_BT).to(model.device),
+            do_sample=False,
+            min_new_tokens=new,
+            max_new_tokens=new,
+        )
+    return whole[:, prompts_BT.shape[1] :]
+
+
+def seconds(run: Callable[..., Tensor], model: nn.Module, prompts_BT: Tensor, new: int, clock: Clock) -> float:
+    """How long it takes until the result is on the host."""
+    started = clock()
+    run(model, prompts_BT, new).cpu()
+    return clock() - started
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--size", choices=tuple(SIZES), nargs="+", default=list(SIZES))
+    parser.add_argument("--batch", type=int, nargs="+", default=[1, 8])
+    parser.add_argument("--new", type=int, default=128)
+    parser.add_argument("--prompt", type=int, default=32)
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--precision", choices=("float32", "bfloat16"), default="float32")
+    parser.add_argument("--clock", choices=("wall", "cpu"), default="wall")
+    options = parser.parse_args()
+    clock = time.perf_counter if options.clock == "wall" else time.process_time
+    device = pick_device(options.device)
+    print(", ".join(f"{key} {value}" for key, value in describe_machine(device).items()))
+    rows = []
+    for size in options.size:
+        model = build(size).to(device, getattr(torch, options.precision))
+        weights = sum(p.numel() * p.element_size() for p in model.parameters())
+        for batch in options.batch:
+            prompts_BT = torch.randint(0, SIZES[size][1], (batch, options.prompt))
+            found = [run(model, prompts_BT, options.new) for run in (ours, theirs)]
+            equal = torch.equal(*found)
+            if not equal and options.precision == "float32":
+                raise SystemExit(f"{size}, batch {batch}: the decoders draw different tokens; nothing was timed")
+            times: dict[Any, list[float]] = {ours: [], theirs: []}
+            for _ in range(options.repeats):
+                for run, taken in times.items():
+                    taken.append(seconds(run, model, prompts_BT, options.new, clock))
+            own, other = (batch * options.new / min(taken) for taken in times.values())
+            rows.append(
+                {
+                    "model": size,
+                    "batch": batch,
+                    "tokens/s": round(own),
+                    "transformers": round(other),
+                    "ratio": round(own / other, 2),
+                    "memory GB/s": round(weights * own / batch / 1e9, 1),
+                    "distinct": len(found[0].unique()),
+                    "equal": equal,
+                }
+            )
+    print(format_table(rows))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,192 @@
+"""Run records: what a training run was and how well it ended, as rows of a jsonl file."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from syllablelm.errors import FormatError, InputError
+from syllablelm.scaling.laws import FLOPS_PER_PARAM_TOKEN
+
+RUN_FILE, SCORES_FILE = "run.json", "scores.json"
+Per = Literal["token", "second"]
+FloatArray = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Run:
+    """A training run.
+
+    Args:
+        params: non-embedding parameters; tokens: seen in training.
+        loss: held out, in nats per token.
+        flops: of the training; 6 N D unless it was measured.
+        nats_per_second: held out, in nats per second of audio: comparable across tokenisations.
+        tokenizer: identity of the tokens; None if unknown.
+        unique_tokens: how many of the tokens differ; None if all.
+        scores: of evaluations, by name.
+        name: for the reader.
+    """
+
+    params: float
+    tokens: float
+    loss: float
+    flops: float
+    nats_per_second: float | None = None
+    tokenizer: str | None = None
+    unique_tokens: float | None = None
+    scores: Mapping[str, float] = field(default_factory=dict)
+    name: str = ""
+
+    def to_row(self) -> dict[str, Any]:
+        """The record as a row, without what is unknown."""
+        return {key: value for key, value in asdict(self).items() if value not in (None, {}, "")}
+
+
+def run_from_row(row: Mapping[str, Any], where: str) -> Run:
+    """Read a row; columns that are not of a `Run` are left out.
+
+    Raises:
+        FormatError: a column is missing or no number; ``where`` begins the message.
+    """
+    values: dict[str, Any] = {}
+    for name in ("params", "tokens", "loss"):
+        values[name] = _number(row, name, where, required=True)
+    for name in ("flops", "nats_per_second", "unique_tokens"):
+        values[name] = _number(row, name, where, required=False)
+    if values["flops"] is None:
+        values["flops"] = FLOPS_PER_PARAM_TOKEN * values["params"] * values["tokens"]
+    scores = row.get("scores") or {}
+    if not isinstance(scores, Mapping):
+        raise FormatError(f'{where}: scores must be an object such as {{"sblimp": 55.1}}')
+    values["scores"] = {name: _number(scores, name, where, required=True) for name in scores}
+    tokenizer = row.get("tokenizer")
+    return Run(**values, tokenizer=None if tokenizer is None else str(tokenizer), name=str(row.get("name") or ""))
+
+
+def read_runs(path: str | Path) -> list[Run]:
+    """Read a jsonl file of rows with at least params, tokens and loss.
+
+    Raises:
+        FormatError: no such file, no rows, or a row that is none; the message gives the line.
+    """
+    path = Path(path)
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise FormatError(f"{path}: cannot be read as text ({error})") from None
+    runs = []
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        where = f"{path}:{number}"
+        try:
+            row = json.loads(line)
+        except json.JSONDecodeError as error:
+            raise FormatError(f"{where}: not JSON ({error.msg}); a row is one JSON object on one line") from None
+        if not isinstance(row, dict):
+            raise FormatError(f"{where}: a row must be a JSON object with params, tokens and loss")
+        runs.append(run_from_row(row, where))
+    if not runs:
+        raise FormatError(f"{path}: no runs; write some with `syllablelm scale collect`")
+    return runs
+
+
+def collect_run(folder: str | Path) -> Run:
+    """The record of a finished run of ``train lm``: its run.json, and the scores.json beside it if there is one.
+
+    Args:
+        folder: of the language model; scores.json is an object of names and numbers.
+
+    Raises:
+        FormatError: no run.json, a damaged one, or one without scores on held-out units.
+    """
+    folder = Path(folder)
+    record = _read_json(folder / RUN_FILE)
+    held_out = record.get("valid", {}).get("model") if isinstance(record.get("valid"), dict) else None
+    if not isinstance(held_out, dict):
+        raise FormatError(f"{folder / RUN_FILE}: no held-out loss; train with a `valid` set in the recipe")
+    row = {key: record.get(key) for key in ("params", "tokens", "flops", "tokenizer", "unique_tokens", "scores")}
+    row |= {"loss": held_out.get("nats_per_token"), "nats_per_second": held_out.get("nats_per_second")}
+    if (folder / SCORES_FILE).exists():
+        row["scores"] = {**(row["scores"] or {}), **_read_json(folder / SCORES_FILE)}
+    return run_from_row({**row, "name": _name(folder)}, str(folder / RUN_FILE))
+
+
+def find_run_folders(root: str | Path) -> list[Path]:
+    """Every folder at or below ``root`` that holds a run.json, in order; those of unfinished stages are left out."""
+    return sorted(
+        path.parent
+        for path in Path(root).rglob(RUN_FILE)
+        if not any(part.startswith(".") for part in path.relative_to(root).parts)
+    )
+
+
+def losses(runs: Sequence[Run], per: Per = "token") -> FloatArray:
+    """The losses of runs that may be compared.
+
+    Args:
+        per: "token", of one tokenisation only, or "second" of audio.
+
+    Raises:
+        InputError: mixed tokenisations per token, or a run without nats per second.
+    """
+    if per == "second":
+        missing = [run.name or str(number) for number, run in enumerate(runs) if run.nats_per_second is None]
+        if missing:
+            raise InputError(f"{len(missing)} of {len(runs)} runs have no nats_per_second (first: run {missing[0]})")
+        return np.array([run.nats_per_second for run in runs], dtype=np.float64)
+    kinds = sorted({str(run.tokenizer) for run in runs})
+    if len(kinds) > 1:
+        raise InputError(
+            f"the runs are of {len(kinds)} tokenisations ({', '.join(kinds[:3])}), whose losses per token cannot be "
+            "compared; fit each alone, or all in nats per second of audio (--per second)"
+        )
+    return np.array([run.loss for run in runs], dtype=np.float64)
+
+
+def column(runs: Sequence[Run], name: Literal["params", "tokens", "flops"]) -> FloatArray:
+    """A column of the runs."""
+    return np.array([getattr(run, name) for run in runs], dtype=np.float64)
+
+
+def score_names(runs: Sequence[Run]) -> list[str]:
+    """Names of all scores, in order."""
+    return sorted({name for run in runs for name in run.scores})
+
+
+def _number(row: Mapping[str, Any], name: str, where: str, *, required: bool) -> float | None:
+    value = row.get(name)
+    if value is None and not required:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise FormatError(f"{where}: {name} must be a number, not {json.dumps(value, default=str)}")
+    # NaN and the like are read, so that the fit can say how many runs are bad.
+    if math.isinf(float(value)):
+        raise FormatError(f"{where}: {name} is infinite")
+    return float(value)
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise FormatError(f"{path}: no such file; give folders that `syllablelm train lm` wrote") from None
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise FormatError(f"{path}: damaged ({error})") from None
+    if not isinstance(value, dict):
+        raise FormatError(f"{path}: must hold one JSON object")
+    return value
+
+
+def _name(folder: Path) -> str:
+    """The run's name: `train lm` puts the model into a folder "lm" of the run's own."""
+    resolved = folder.resolve()
+    return resolved.parent.name if resolved.name == "lm" else resolved.name

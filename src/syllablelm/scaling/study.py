@@ -1,0 +1,259 @@
+"""A study: every law that the runs allow, as one file that `scale predict` reads."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from syllablelm.errors import FormatError, InputError
+from syllablelm.formats import atomic_path
+from syllablelm.scaling.downstream import ScoreLaw, ScoreLine, fit_score_law, fit_score_line
+from syllablelm.scaling.envelope import fit_envelope
+from syllablelm.scaling.fit import NAMES, Diagnostics, FittedLaw, fit_loss_law, fit_repetition
+from syllablelm.scaling.isoflop import IsoFlop, IsoFlopFit, fit_isoflops, has_budgets
+from syllablelm.scaling.laws import LossLaw, RepetitionLaw
+from syllablelm.scaling.power import PowerLaw
+from syllablelm.scaling.resample import Interval, interval
+from syllablelm.scaling.runs import Per, Run, column, losses, score_names
+
+FORMAT_VERSION = 1
+
+
+@dataclass(frozen=True)
+class Study:
+    """What was fitted to a set of runs.
+
+    Args:
+        per: unit of the losses.
+        law: of parameters and tokens, from the runs that saw no token twice.
+        repetition: of repeated data; None if no run repeats its data, or too few.
+        envelope: of least loss per FLOP; None if there were too few points.
+        isoflops: parabolas of each budget; None unless the runs are some sizes for each of some budgets.
+        scores: by name, of compute; lines: by name, of loss.
+        skipped: what could not be fitted, and why.
+    """
+
+    per: Per
+    law: FittedLaw
+    repetition: RepetitionLaw | None = None
+    envelope: PowerLaw | None = None
+    isoflops: IsoFlopFit | None = None
+    scores: Mapping[str, ScoreLaw] = field(default_factory=dict)
+    lines: Mapping[str, ScoreLine] = field(default_factory=dict)
+    skipped: Mapping[str, str] = field(default_factory=dict)
+
+
+def fit_study(
+    runs: Sequence[Run],
+    *,
+    per: Per = "token",
+    huber_delta: float = 1e-3,
+    saturation: float | None = None,
+    bootstrap: int = 0,
+    seed: int = 0,
+) -> Study:
+    """Fit the loss law, and of the rest what the runs allow.
+
+    Raises:
+        InputError: the loss law cannot be fitted, or the losses cannot be compared.
+    """
+    loss = losses(runs, per)
+    params, tokens, flops = (column(runs, name) for name in ("params", "tokens", "flops"))
+    unique = np.array([run.unique_tokens or run.tokens for run in runs])
+    once = tokens <= unique * (1 + 1e-3)
+    options: dict[str, Any] = {"bootstrap": bootstrap, "seed": seed}
+    law = fit_loss_law(params[once], tokens[once], loss[once], huber_delta=huber_delta, **options)
+    skipped: dict[str, str] = {}
+
+    def attempt(what: str, fit: Callable[[], Any]) -> Any:
+        try:
+            return fit()
+        except InputError as error:
+            skipped[what] = str(error)
+            return None
+
+    envelope = attempt("envelope", lambda: fit_envelope(flops, loss, **options))
+    isoflops = None
+    if has_budgets(params, flops):
+        data = params, loss, flops
+        isoflops = attempt("isoflops", lambda: fit_isoflops(*data, tokens=tokens, **options))
+    repetition = None
+    if not once.all():
+        columns = params, tokens, unique, loss
+        repetition = attempt("repetition", lambda: fit_repetition(law, *columns, huber_delta=huber_delta))
+    scores, lines = {}, {}
+    for name in score_names(runs):
+        rows = np.array([k for k, run in enumerate(runs) if name in run.scores])
+        values = np.array([runs[k].scores[name] for k in rows])
+        scores[name] = attempt(
+            f"score {name}", lambda r=rows, v=values: fit_score_law(flops[r], v, saturation=saturation, **options)
+        )
+        lines[name] = attempt(f"line {name}", lambda r=rows, v=values: fit_score_line(loss[r], v, **options))
+    kept = [{name: value for name, value in found.items() if value is not None} for found in (scores, lines)]
+    return Study(per, law, repetition, envelope, isoflops, kept[0], kept[1], skipped)
+
+
+def predict(study: Study, flops: float) -> dict[str, Any]:
+    """The best model for a budget: N, D, loss and scores, with intervals, and whether the data reach so far.
+
+    ``extrapolated`` names what lies outside of the fitted runs and by which factor.
+    """
+    law = study.law
+    best = law.optimal(flops)
+    loss = law.loss(*best)
+    outside = {
+        name: factor
+        for name, value, within in (
+            ("flops", flops, law.flops_range),
+            ("params", best.params, law.params_range),
+            ("tokens", best.tokens, law.tokens_range),
+        )
+        if (factor := beyond(value, within)) > 1
+    }
+    answer: dict[str, Any] = {"flops": flops, "params": best.params, "tokens": best.tokens, "loss": loss}
+    if len(law.samples):
+        sampled = [other.optimal(flops) for other in law.sampled_laws()]
+        answer["intervals"] = {
+            "params": interval([each.params for each in sampled]),
+            "tokens": interval([each.tokens for each in sampled]),
+            "loss": interval([o.loss(*each) for o, each in zip(law.sampled_laws(), sampled, strict=True)]),
+        }
+    answer["extrapolated"] = outside
+    answer["scores"] = {name: predict_score(score, flops) for name, score in study.scores.items()}
+    for name, line in study.lines.items():
+        answer["scores"].setdefault(name, {})["from_loss"] = float(line.at(loss))
+    return answer
+
+
+def predict_score(score: ScoreLaw, flops: float) -> dict[str, Any]:
+    """A score at a budget on the frontier, by its power law."""
+    low, high = score.power.band(flops)
+    answer: dict[str, Any] = {"from_flops": float(score.power.at(flops)), "interval": (float(low[0]), float(high[0]))}
+    answer["extrapolated"] = score.power.extrapolates(flops)
+    if score.saturation is not None and answer["from_flops"] >= score.saturation:
+        answer["status"] = f"saturated: the law holds below {score.saturation:g}"
+    elif score.power.status != "ok":
+        answer["status"] = score.power.status
+    return answer
+
+
+def flops_for_loss(study: Study, loss: float) -> dict[str, Any]:
+    """The least budget for a loss, with its interval."""
+    flops = study.law.flops_for_loss(loss)
+    answer: dict[str, Any] = {"loss": loss, "flops": flops}
+    if len(study.law.samples):
+        # A resample whose floor lies above the loss never reaches it: its infinity is an answer, not a gap.
+        found = np.sort([other.flops_for_loss(loss) for other in study.law.sampled_laws()])
+        low, high = found[int(0.025 * (len(found) - 1))], found[math.ceil(0.975 * (len(found) - 1))]
+        answer["interval"] = (float(low), float(high))
+    if not math.isfinite(flops):
+        answer["status"] = f"never: the floor E of the law is {study.law.E:.4g}"
+    answer["extrapolated"] = beyond(flops, study.law.flops_range) > 1
+    return answer
+
+
+def flops_for_score(score: ScoreLaw, target: float) -> dict[str, Any]:
+    """The least budget for a score, with its interval."""
+    flops = score.power.solve(target)
+    answer: dict[str, Any] = {"score": target, "flops": flops, "interval": score.power.solve_interval(target)}
+    answer["extrapolated"] = score.power.extrapolates(flops)
+    if score.saturation is not None and target >= score.saturation:
+        answer["status"] = f"saturated: the law holds below {score.saturation:g}"
+    return answer
+
+
+def beyond(value: float, within: Interval) -> float:
+    """By which factor a value lies outside of a range; 1 within."""
+    return max(1.0, value / within[1], within[0] / value) if value > 0 else 1.0
+
+
+def save_study(study: Study, path: str | Path) -> None:
+    """Write a study as JSON."""
+    record = {"format": FORMAT_VERSION, **study_to_dict(study, samples=True)}
+    with atomic_path(path) as part:
+        part.write_text(json.dumps(record) + "\n", encoding="utf-8")
+
+
+def load_study(path: str | Path) -> Study:
+    """Read what `save_study` wrote.
+
+    Raises:
+        FormatError: no such file, or not a study.
+    """
+    path = Path(path)
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+        if record["format"] > FORMAT_VERSION:
+            raise FormatError(f"{path}: study format {record['format']} is newer than this package's; upgrade")
+        law = dict(record["law"])
+        law["diagnostics"] = Diagnostics(**law["diagnostics"])
+        law["intervals"] = {name: tuple(value) for name, value in law["intervals"].items()}
+        repeated = record["repetition"]
+        return Study(
+            record["per"],
+            _build(FittedLaw, law, len(NAMES)),
+            None if repeated is None else RepetitionLaw(**{**repeated, "law": LossLaw(**repeated["law"])}),
+            None if record["envelope"] is None else _build(PowerLaw, record["envelope"], 2),
+            _build_isoflops(record["isoflops"]),
+            {
+                name: ScoreLaw(
+                    _build(PowerLaw, value["power"], 2),
+                    value["saturation"],
+                    value["saturated"],
+                    *(math.nan if value[half] is None else value[half] for half in ("early", "late")),
+                )
+                for name, value in record["scores"].items()
+            },
+            {name: _build(ScoreLine, value, 3) for name, value in record["lines"].items()},
+            record["skipped"],
+        )
+    except (OSError, UnicodeDecodeError) as error:
+        raise FormatError(f"{path}: cannot be read ({error})") from None
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise FormatError(f"{path}: not a study of `syllablelm scale fit --out` ({error})") from None
+
+
+def study_to_dict(study: Study, *, samples: bool = False) -> dict[str, Any]:
+    """For JSON; NaNs become null, samples of resamples are left out unless asked for."""
+    return _clean(asdict(study), samples)
+
+
+def _clean(value: Any, samples: bool) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _clean(item, samples) for key, item in value.items() if samples or key != "samples"}
+    if isinstance(value, np.ndarray):
+        return _clean(value.tolist(), samples)
+    if isinstance(value, list | tuple):
+        return [_clean(item, samples) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _build(kind: Any, value: Mapping[str, Any], width: int) -> Any:
+    """A law from its JSON: null is NaN, lists of two are intervals, samples are an array."""
+    given = dict(value)
+    unknown = set(given) - {each.name for each in fields(kind)}
+    if unknown:
+        raise KeyError(f"unknown {', '.join(sorted(unknown))}")
+    samples = [[math.nan if item is None else item for item in row] for row in given.pop("samples")]
+    for name, item in given.items():
+        if item is None:
+            given[name] = math.nan
+        elif isinstance(item, list):
+            given[name] = tuple(math.nan if each is None else each for each in item)
+    return kind(**given, samples=np.array(samples, dtype=np.float64).reshape(-1, width))
+
+
+def _build_isoflops(value: Mapping[str, Any] | None) -> IsoFlopFit | None:
+    if value is None:
+        return None
+    curves: list[dict[str, Any]] = [
+        {name: math.nan if item is None else item for name, item in curve.items()} for curve in value["curves"]
+    ]
+    laws = (_build(PowerLaw, value[name], 2) for name in ("params", "tokens"))
+    return IsoFlopFit(tuple(IsoFlop(**curve) for curve in curves), *laws)

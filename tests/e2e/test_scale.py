@@ -1,0 +1,154 @@
+"""``scale``: a made-up study from plan to picture, and what is refused."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from command_line import Run
+from syllablelm.scaling import PUBLISHED, plan_ratios
+
+LAW = PUBLISHED["speech"]
+
+
+def make_rows(tokenizer: str = "tiny", gamma: float = 0.021) -> list[dict[str, object]]:
+    """Records of a ratio plan with 0.5 % of noise."""
+    rng = np.random.default_rng(0)
+    rows: list[dict[str, object]] = []
+    for planned in plan_ratios(1e19, ratios=[2, 8, 32, 100], sizes=4):
+        loss = LAW.loss(planned.shape.params, planned.tokens) * float(np.exp(0.005 * rng.standard_normal()))
+        row = {"name": planned.name, "params": planned.shape.params, "tokens": planned.tokens, "loss": loss}
+        score = 25 * planned.flops**gamma * float(np.exp(0.004 * rng.standard_normal()))
+        row |= {"nats_per_second": 5 * loss, "tokenizer": tokenizer, "scores": {"sblimp": score}}
+        rows.append(row)
+    return rows
+
+
+def write_rows(path: Path, rows: list[dict[str, object]]) -> Path:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return path
+
+
+@pytest.fixture
+def runs(tmp_path: Path) -> Path:
+    return write_rows(tmp_path / "runs.jsonl", make_rows())
+
+
+def test_plan(run: Run, tmp_path: Path) -> None:
+    ended = run(
+        "scale", "plan", "--gpu-hours", 24, "--gpu", "a100", "--unique-tokens", 1e9, "--out", tmp_path / "p.jsonl"
+    )
+    assert ended.status == 0, ended.err
+    assert (ended.result["models"], ended.result["gpu_hours"]) == (20, pytest.approx(24, rel=0.01))
+    rows = [json.loads(line) for line in (tmp_path / "p.jsonl").read_text(encoding="utf-8").splitlines()]
+    assert sum(row["gpu_hours"] for row in rows) == pytest.approx(24, rel=0.01)
+    assert {"layers", "dim", "heads", "feed_forward", "tokens", "epochs", "flops"} <= set(rows[0])
+    ended = run("scale", "plan", "--design", "ratio", "--flops", 1e17, "--ratios", "5,20", "--sizes", 3)
+    assert len(ended.result["runs"]) == 6
+    ended = run("scale", "plan")
+    assert (ended.status, len(ended.lines)) == (2, 1)
+
+
+def test_collect(run: Run, tmp_path: Path) -> None:
+    for number, valid in enumerate([{"model": {"nats_per_token": 3.0, "nats_per_second": 15.0}}, None]):
+        folder = tmp_path / f"run{number}" / "lm"
+        folder.mkdir(parents=True)
+        record = {"params": 1000, "tokens": 2000, "flops": 12_000_000, "tokenizer": "t", "num_units": 5}
+        (folder / "run.json").write_text(json.dumps(record | ({"valid": valid} if valid else {})), encoding="utf-8")
+        (folder / "scores.json").write_text('{"sblimp": 55.5}', encoding="utf-8")
+    ended = run("scale", "collect", tmp_path, "--out", tmp_path / "runs.jsonl")
+    assert ended.result == {"runs": 1, "left_out": 1, "out": str(tmp_path / "runs.jsonl")}
+    assert "no held-out loss" in ended.err
+    row = json.loads((tmp_path / "runs.jsonl").read_text(encoding="utf-8"))
+    assert row == {
+        "params": 1000, "tokens": 2000, "loss": 3.0, "flops": 12_000_000, "nats_per_second": 15.0,
+        "tokenizer": "t", "scores": {"sblimp": 55.5}, "name": "run0",
+    }  # fmt: skip
+    ended = run("scale", "collect", tmp_path / "run1", "--out", tmp_path / "none.jsonl")
+    assert (ended.status, (tmp_path / "none.jsonl").exists()) == (2, False)
+
+
+def test_fit_then_predict(run: Run, runs: Path, tmp_path: Path) -> None:
+    study = tmp_path / "study.json"
+    fitted = run("scale", "fit", runs, "--huber-delta", 0.03, "--bootstrap", 20, "--out", study)
+    assert fitted.status == 0, fitted.err
+    law = fitted.result["law"]
+    assert law["status"] == "ok"
+    assert law["intervals"]["alpha"][0] <= law["alpha"] <= law["intervals"]["alpha"][1]
+    assert fitted.result["scores"]["sblimp"]["power"]["exponent"] == pytest.approx(0.021, abs=0.01)
+
+    inside = run("scale", "predict", study, "--flops", 1e18).result
+    assert inside["extrapolated"] == {}
+    assert 6 * inside["params"] * inside["tokens"] == pytest.approx(1e18)
+    assert inside["loss"] == pytest.approx(LAW.loss(*LAW.optimal(1e18)), rel=0.02)
+    low, high = inside["intervals"]["loss"]
+    assert low <= inside["loss"] <= high
+    assert set(inside["scores"]["sblimp"]) == {"from_flops", "from_loss", "interval", "extrapolated"}
+
+    outside = run("scale", "predict", study, "--gpu-hours", 1e6, "--gpu", "h100")
+    assert outside.result["extrapolated"]["flops"] > 1
+    assert outside.result["scores"]["sblimp"]["extrapolated"] is True
+    assert "extrapolated: flops" in outside.err
+
+    back = run("scale", "predict", study, "--loss", inside["loss"], "--score", "sblimp=60").result
+    assert back["for_loss"]["flops"] == pytest.approx(1e18, rel=1e-6)
+    assert back["for_score"]["flops"] > 0
+    never = run("scale", "predict", study, "--loss", 0.5).result
+    assert (never["for_loss"]["flops"], never["for_loss"]["status"][:5]) == (None, "never")
+
+
+def test_predict_against_text(run: Run, runs: Path, tmp_path: Path) -> None:
+    text = write_rows(tmp_path / "text.jsonl", make_rows("text", gamma=0.066))
+    studies = []
+    for path in (runs, text):
+        studies.append(path.with_suffix(".study.json"))
+        assert run("scale", "fit", path, "--bootstrap", 10, "--out", studies[-1]).status == 0
+    found = run("scale", "predict", studies[0], "--against", studies[1]).result["against"]["sblimp"]
+    assert np.log10(found["compute"]) == pytest.approx(found["other_gamma"] / found["gamma"])
+    assert found["interval"][0] <= found["compute"] <= found["interval"][1]
+
+
+def test_predict_by_published_laws(run: Run) -> None:
+    answer = run("scale", "predict", "speech", "--flops", 1e20, "--unique-tokens", 1e9).result
+    assert (answer["params"], answer["loss"]) == pytest.approx((3.3005e8, 1.9405), rel=1e-4)
+    assert answer["with_repetition"]["epochs"] > 1
+    assert answer["with_repetition"]["loss"] > answer["loss"]
+
+
+@pytest.mark.parametrize("figure", ["loss", "scores", "lines", "tokens"])
+def test_plot(run: Run, runs: Path, tmp_path: Path, figure: str) -> None:
+    pytest.importorskip("matplotlib")
+    out = tmp_path / "figure.svg"
+    ended = run("scale", "plot", f"speech={runs}", "--figure", figure, "--bootstrap", 5, "--out", out)
+    assert ended.status == 0, ended.err
+    assert "<svg" in out.read_text(encoding="utf-8")
+    assert all(value is not None for panel in ended.result["shown"].values() for value in panel.values())
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        pytest.param(lambda rows: rows[:4], "4 runs cannot fix", id="too few"),
+        pytest.param(lambda rows: [{**r, "tokens": 20 * r["params"]} for r in rows], "one ray", id="one ray"),
+        pytest.param(lambda rows: [*rows[1:], {**rows[0], "loss": -1}], "loss of run 15 is -1", id="negative"),
+        pytest.param(lambda rows: [*rows[1:], {**rows[0], "loss": float("nan")}], "is nan", id="NaN"),
+        pytest.param(lambda rows: [*rows[1:], {**rows[0], "tokenizer": "x"}], "2 tokenisations", id="mixed"),
+        pytest.param(lambda rows: [*rows[1:], {"params": 1}], "runs.jsonl:16: tokens must be a number", id="column"),
+    ],
+)
+def test_refused(run: Run, tmp_path: Path, change, reason: str) -> None:
+    path = write_rows(tmp_path / "runs.jsonl", change(make_rows()))
+    ended = run("scale", "fit", path, "--out", tmp_path / "study.json")
+    assert (ended.status, len(ended.lines)) == (2, 1)
+    assert reason in ended.err
+    assert not (tmp_path / "study.json").exists()
+
+
+def test_mixed_tokenisations_per_second(run: Run, tmp_path: Path) -> None:
+    rows = make_rows()
+    path = write_rows(tmp_path / "runs.jsonl", [*rows[1:], {**rows[0], "tokenizer": "other"}])
+    ended = run("scale", "fit", path, "--per", "second", "--bootstrap", 0)
+    assert (ended.status, ended.result["per"]) == (0, "second")

@@ -1,0 +1,144 @@
+"""The laws: optima against brute force, inversions, repetition's limits, counting, plans."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from syllablelm.errors import InputError
+from syllablelm.scaling import (
+    PUBLISHED,
+    REPEATED,
+    SPEECH_SHAPES,
+    LossLaw,
+    Shape,
+    flops_of_hours,
+    llama,
+    opt_shape,
+    plan_isoflops,
+    plan_ratios,
+)
+
+laws = st.builds(
+    LossLaw,
+    E=st.floats(0.5, 3),
+    A=st.floats(2, 1000),
+    B=st.floats(2, 5000),
+    alpha=st.floats(0.1, 0.8),
+    beta=st.floats(0.1, 0.8),
+)
+budgets = st.floats(15, 25).map(lambda power: 10**power)
+
+
+@given(laws, budgets)
+def test_no_other_split_is_better(law: LossLaw, flops: float) -> None:
+    best = law.optimal(flops)
+    assert pytest.approx(flops) == 6 * best.N * best.D
+    params = best.N * np.geomspace(0.01, 100, 401)
+    assert law.loss(*best) <= law.loss(params, flops / 6 / params).min() * (1 + 1e-12)
+
+
+@given(laws, budgets)
+def test_budget_of_a_loss_is_its_inverse(law: LossLaw, flops: float) -> None:
+    loss = law.loss(*law.optimal(flops))
+    if loss > law.E * (1 + 1e-6):
+        assert law.flops_for_loss(loss) == pytest.approx(flops, rel=1e-3)
+    assert law.flops_for_loss(law.E) == np.inf
+
+
+def test_shapes_in_shapes_out() -> None:
+    law = PUBLISHED["speech"]
+    params, tokens = law.optimal(1e20)
+    assert isinstance(params, float)
+    assert law.loss([1e8, 1e9], 1e10).shape == (2,)
+    assert law.optimal([1e18, 1e20]).D[1] == tokens
+    with pytest.raises(InputError, match="above 0"):
+        law.optimal(0)
+
+
+@given(st.floats(6, 10).map(lambda p: 10**p), st.floats(7, 12).map(lambda p: 10**p), st.floats(0.01, 100))
+def test_repeated_data_is_worth_less_but_something(params: float, unique: float, epochs: float) -> None:
+    law = REPEATED["speech"]
+    tokens = unique * epochs
+    effective = law.effective(params, tokens, unique)
+    assert tokens * (1 + 1e-9) >= effective.D
+    assert params * (1 + 1e-9) >= effective.N
+    if epochs <= 1:
+        assert pytest.approx(tokens) == effective.D
+    else:
+        assert unique <= effective.D <= unique * (1 + law.repeat_tokens)
+
+
+def test_enough_unique_data_is_the_plain_law() -> None:
+    law = REPEATED["text"]
+    best = law.law.optimal(1e20)
+    assert law.optimal(1e20, 10 * best.D) == pytest.approx(best, rel=1e-4)
+    assert law.loss(*best, 10 * best.D) == pytest.approx(law.law.loss(*best))
+
+
+def test_params_against_a_count_of_tensors() -> None:
+    d, h = 1024, llama(12, 1024, 16).hidden
+    block = [d * d] * 4 + [d * h] * 2 + [h * d] + [d, d]
+    assert SPEECH_SHAPES["155M"].params == 12 * sum(block) + d
+    assert SPEECH_SHAPES["155M"].params_total == 12 * sum(block) + d + 502 * d
+    assert [shape.hidden for shape in SPEECH_SHAPES.values()] == [1536, 2048, 2816, 2816, 5632]
+
+
+@pytest.mark.slow
+def test_opt_params_are_those_of_the_trained_model() -> None:
+    from syllablelm.train.lm import LMShape, count_parameters
+
+    shape = Shape("opt", 2, 128, 2, 512, vocab=31, context=64)
+    model = LMShape(layers=2, dim=128, heads=2, feed_forward=512, positions=64).build(30)
+    assert (shape.params, shape.params_total) == count_parameters(model)
+
+
+def test_exact_flops() -> None:
+    shape = Shape("opt", 2, 128, 2, 512, vocab=31, context=64)
+    weights = 2 * (4 * 128**2 + 2 * 128 * 512) + 31 * 128
+    # Forward: two FLOPs a weight, and for every token 64 products of 128 for scores and as many for values.
+    forward = 2 * weights + 2 * (2 * 64 * 128 * 2)
+    assert shape.train_flops(10) == 3 * forward * 10
+    assert shape.train_flops(10, exact=False) == 6 * shape.params * 10
+
+
+@given(st.floats(5, 10).map(lambda power: 10**power))
+def test_shapes_for_a_size(params: float) -> None:
+    shape = opt_shape(params)
+    assert 0.6 < shape.params / params < 1.6
+    assert shape.dim == 64 * shape.heads
+
+
+def test_hours_of_a_gpu() -> None:
+    assert flops_of_hours(2, gpu="A100", use=0.5) == 2 * 3600 * 312e12 * 0.5
+    assert flops_of_hours(1, tflops=1, use=1.0) == 3.6e15
+    for bad in ({}, {"gpu": "A100", "tflops": 3.0}, {"gpu": "abacus"}, {"tflops": -1.0}, {"gpu": "A100", "use": 2.0}):
+        with pytest.raises(InputError):
+            flops_of_hours(1, **bad)
+
+
+def test_isoflop_plan_spends_the_budget() -> None:
+    law = PUBLISHED["speech"]
+    runs = plan_isoflops(1e19, law, budgets=4, sizes=5, step=3.0)
+    assert len(runs) == 20
+    assert sum(run.flops for run in runs) == pytest.approx(1e19, rel=1e-3)
+    levels = np.array([run.flops for run in runs]).reshape(4, 5)
+    assert levels / levels[:, :1] == pytest.approx(np.ones((4, 5)), rel=1e-3)
+    assert levels[1:, 0] / levels[:-1, 0] == pytest.approx(3.0, rel=1e-3)
+    for level in range(4):
+        sizes = [run.shape.params for run in runs[5 * level : 5 * level + 5]]
+        assert sizes[0] < law.optimal(levels[level, 0]).N < sizes[-1]
+
+
+def test_ratio_plan() -> None:
+    runs = plan_ratios(1e18, ratios=[2, 20], sizes=3, unique_tokens=1e8)
+    assert sum(run.flops for run in runs) == pytest.approx(1e18, rel=0.4)
+    assert {round(run.tokens / run.shape.params) for run in runs} == {2, 20}
+    assert runs[0].epochs == pytest.approx(runs[0].tokens / 1e8, rel=1e-6)
+    for bad in ({"sizes": 0}, {"ratios": [-1.0]}, {"step": 1.0}):
+        with pytest.raises(InputError):
+            plan_ratios(1e18, **bad)
+    with pytest.raises(InputError, match="no decoder"):
+        plan_ratios(1e9)
