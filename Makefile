@@ -13,7 +13,7 @@ export OMP_WAIT_POLICY := passive
 .PHONY: demo test test-slow bench lint format clean help
 
 help:
-	@echo "make demo       units and a picture of the bundled recording, in demo/"
+	@echo "make demo       units, a picture, a resynthesis and a continuation of the bundled recording, in demo/"
 	@echo "make test       the quick tests        make test-slow  the slow ones"
 	@echo "make bench      timings and memory     make lint       ruff, pyright, layers"
 	@echo "make format     ruff format            make clean      remove what these made"
@@ -28,6 +28,8 @@ demo: $(STAMP)
 	$(BIN)/syllablelm tokenize $(SAMPLE) --out demo/units.jsonl
 	$(BIN)/syllablelm plot $(SAMPLE) --alignment $(basename $(SAMPLE)).alignments.jsonl --seconds 60 --out demo/sample.png
 	$(BIN)/python examples/print_units.py $(SAMPLE)
+	$(BIN)/syllablelm resynthesize $(SAMPLE) --out demo/resynthesis
+	$(BIN)/syllablelm continue $(SAMPLE) --prompt-seconds 3 --seconds 10 --out demo/continuation
 
 test: $(STAMP)
 	$(BIN)/python -m pytest -m "not slow and not gpu"

@@ -63,12 +63,12 @@ def test_power_law_refuses(bad: tuple[list[float], list[float]]) -> None:
         fit_power_law(*bad)
 
 
-def isoflop_runs(noise: float = 0.0) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+def isoflop_runs(noise: float = 0.0, seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Exact parabolas around N_opt = .1 C^.45, five budgets of nine sizes."""
     flops, offsets = (grid.ravel() for grid in np.meshgrid(np.geomspace(1e17, 1e19, 5), np.linspace(-2, 2, 9)))
     params = 0.1 * flops**0.45 * np.exp(offsets)
     loss = 3 + 0.05 * offsets**2 - 0.1 * np.log(flops / 1e17)
-    return params, loss + noise * np.random.default_rng(1).standard_normal(len(loss)), flops, flops / 6 / params
+    return params, loss + noise * np.random.default_rng(seed).standard_normal(len(loss)), flops, flops / 6 / params
 
 
 def test_isoflops_come_back() -> None:
@@ -83,11 +83,15 @@ def test_isoflops_come_back() -> None:
     assert fit_isoflops(params, loss, flops, tokens=tokens).tokens.exponent == pytest.approx(0.55)
 
 
-def test_isoflop_intervals_hold_the_truth() -> None:
-    fit = fit_isoflops(*isoflop_runs(0.005)[:3], bootstrap=60)
-    low, high = fit.params.exponent_interval
-    assert low < 0.45 < high
-    assert high - low < 0.1
+def test_isoflop_intervals_mostly_hold_the_truth() -> None:
+    held = 0
+    for seed in range(12):
+        fit = fit_isoflops(*isoflop_runs(0.005, seed)[:3], bootstrap=60)
+        low, high = fit.params.exponent_interval
+        held += low < 0.45 < high
+        assert high - low < 0.1
+    # Fewer would happen once in five thousand times if the intervals were of 90 %.
+    assert held >= 7
 
 
 def test_budgets_without_a_minimum_say_so() -> None:
