@@ -73,24 +73,25 @@ def _write_all(audio: list[str], out: Path, model: str, device: str, speak: Call
     from syllablelm.speech import SpeechModel
 
     speech = SpeechModel.load(model, device=device)
-    failed = len(skipped)
+    failures = [f"{item.path}: {item.reason}" for item in skipped]
     for recording in manifest:
         started = time.monotonic()
         try:
             wave, facts = speak(speech, recording.load())
         except SyllableLMError as error:
-            note(f"skipped {recording.id}: {error}")
-            failed += 1
+            failures.append(f"{recording.id}: {error}")
             continue
         path = out / f"{recording.id.replace('/', '_')}.wav"
         save_audio(path, wave, speech.resynthesizer.sample_rate)
         taken = round(time.monotonic() - started, 3)
         seconds = len(wave) / speech.resynthesizer.sample_rate
         print_json({"id": recording.id, "path": str(path), "seconds": seconds, "took_seconds": taken, **facts})
-    if failed:
-        note(f"{failed} of {len(manifest) + len(skipped)} recordings could not be used")
-    if failed == len(manifest) + len(skipped):
-        raise InputError("no recording could be spoken; see the messages above")
+    total = len(manifest) + len(skipped)
+    if len(failures) == total:
+        more = f" (and {total - 1} other recordings failed too)" if total > 1 else ""
+        raise InputError(failures[0] + more)
+    for failure in failures:
+        note(f"skipped {failure}")
 
 
 def evaluate_resynthesis(

@@ -193,7 +193,7 @@ def _draw_power(axes: Any, power: PowerLaw | None, style: _Style, what: str) -> 
     x = np.geomspace(low, high, 100)
     axes.plot(x, power.at(x), color=colour, lw=1.4)
     mark = "" if style.alone else style.mark
-    axes.plot([], [], mark, ls="-", color=colour, lw=1.4, ms=4, label=_legend(style, text))
+    axes.plot([], [], marker=mark or None, ls="-", color=colour, lw=1.4, ms=4, label=_legend(style, text))
     x = np.geomspace(low / BEYOND, high * BEYOND, 200)
     axes.plot(x, power.at(x), color=colour, lw=1.0, ls=(0, (4, 3)))
     axes.fill_between(x, *power.band(x), color=colour, alpha=0.15, lw=0)
