@@ -5,6 +5,7 @@ Every process trains; only the main one prepares data, writes files and talks to
 
 from __future__ import annotations
 
+import atexit
 import os
 from collections.abc import Callable, Sequence
 from datetime import timedelta
@@ -48,8 +49,15 @@ def join(device: str | torch.device = "auto") -> torch.device:
 
 @cache
 def _waiting_group() -> Any:
+    # Threads of a group that outlive the interpreter abort the process at its very end.
+    atexit.register(_leave)
     # Its messages are small and on the CPU, whatever the backend of training.
     return distributed.new_group(backend="gloo", timeout=PATIENCE)
+
+
+def _leave() -> None:
+    if distributed.is_initialized():
+        distributed.destroy_process_group()
 
 
 def is_several() -> bool:
