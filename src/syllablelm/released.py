@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from syllablelm.artifact import digest_json, digest_path
 from syllablelm.encoders.data2vec2 import RELEASED_LAYER, Data2Vec2Encoder, load_data2vec2, save_data2vec2
 from syllablelm.encoders.device import Precision
 from syllablelm.errors import FormatError, InputError
@@ -59,6 +60,12 @@ def load_released(
             f"{beside[0]}: centres of {codebook.dim} dims, but the features of {path.name} have {encoder.dim}"
         )
     return encoder, codebook, rule
+
+
+def released_digest(path: str | Path) -> str:
+    """Identity of a released tokenizer: that of its three files' contents."""
+    path = Path(path)
+    return digest_json([digest_path(path.with_name(path.stem + ending)) for ending in ENDINGS])
 
 
 def released_rule(name: str, delta: float | None = None) -> SegmentRule:

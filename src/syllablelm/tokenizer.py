@@ -23,7 +23,7 @@ from syllablelm.encoders.load import load_encoder
 from syllablelm.errors import AudioError, FormatError, InputError
 from syllablelm.quantize import Codebook, pool_segments
 from syllablelm.quantize.centres import read_codebook
-from syllablelm.released import load_released
+from syllablelm.released import load_released, released_digest
 from syllablelm.rule import RULE_FILE, Method, SegmentRule, change_rule, read_rule
 from syllablelm.types import Segmentation
 from syllablelm.windows import WINDOW_SECONDS, Stitcher, Stretch, WindowGrid, WindowReader, merge_pieces
@@ -107,7 +107,7 @@ class Tokenizer:
         path = _resolve(name)
         if path.is_file():
             encoder, codebook, own = load_released(path, device=device, delta=delta, precision=precision)
-            return cls(encoder, codebook, change_rule(own, rate, rule, None), **sizes)
+            return cls(encoder, codebook, change_rule(own, rate, rule, None), **sizes, digest=released_digest(path))
         artifact = open_artifact(path, "tokenizer")
         changed = change_rule(read_rule(artifact), rate, rule, delta)
         encoder = load_encoder(artifact.path, device=device, precision=precision)

@@ -240,6 +240,10 @@ class TestLoad:
         assert [len(seg) for seg in tok.encode([noise(400), noise(2400), noise(399)])] == [1, 1, 0]
         same = Tokenizer.load(path, device="cpu", rule="released", delta=0.5)
         assert same.rule == replace(tok.rule, delta=0.5)
+        assert same.digest == tok.digest
+        (tmp_path / "other").mkdir()
+        other = save_released(tmp_path / "other", "SylBoost_625Hz", model, codebook(units=19))
+        assert Tokenizer.load(other, device="cpu").digest not in ("", tok.digest)
         assert Tokenizer.load(path, device="cpu", rate=5.0).rule.method == "rate"
         with pytest.raises(InputError, match="delta 0"):
             Tokenizer.load(path, device="cpu", delta=0)
