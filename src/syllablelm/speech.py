@@ -10,9 +10,10 @@ import numpy as np
 import numpy.typing as npt
 
 from syllablelm.audio import SAMPLE_RATE, check_waveform
-from syllablelm.errors import FormatError, InputError
+from syllablelm.errors import InputError
 from syllablelm.lm.decode import Sampling
 from syllablelm.lm.speech_lm import SpeechLM
+from syllablelm.lm.store import check_tokenizer
 from syllablelm.tokenizer import Tokenizer
 from syllablelm.types import Segmentation
 from syllablelm.vocoder.resynthesizer import Resynthesizer
@@ -48,15 +49,8 @@ class SpeechModel:
 
     def __post_init__(self) -> None:
         given = self.tokenizer.digest
-        for part, made_for in (
-            ("language model", self.lm.info.tokenizer),
-            ("vocoder", self.resynthesizer.vocoder_lm.stream.tokenizer),
-        ):
-            if made_for and given and made_for != given:
-                raise FormatError(
-                    f"the {part} was trained on units of tokenizer {made_for}, not {given}; "
-                    "use the tokenizer it was trained with, or train a new one"
-                )
+        check_tokenizer("language model", self.lm.info.tokenizer, given)
+        check_tokenizer("vocoder", self.resynthesizer.vocoder_lm.stream.tokenizer, given)
 
     @classmethod
     def load(cls, name: str | Path, *, device: str = "auto") -> SpeechModel:

@@ -9,16 +9,15 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from command_line import Run
 from small import small_corpus
 from syllablelm.audio import save_audio
-from syllablelm.cli.app import main
 from syllablelm.engine import read_units
 
 SOURCE = Path(__file__).resolve().parents[2] / "src"
@@ -48,26 +47,6 @@ os.replace = deadly
 from syllablelm.cli.app import main
 sys.exit(main(sys.argv[1:]))
 """
-
-
-@dataclass(frozen=True)
-class Ended:
-    status: int
-    out: str
-    err: str
-
-
-Run = Callable[..., Ended]
-
-
-@pytest.fixture
-def run(capfd: pytest.CaptureFixture[str]) -> Run:
-    def call(*arguments: object) -> Ended:
-        capfd.readouterr()
-        status = main([str(argument) for argument in arguments])
-        return Ended(status, *capfd.readouterr())
-
-    return call
 
 
 @pytest.fixture

@@ -39,6 +39,9 @@ Rule = Annotated[
 Delta = Annotated[
     float | None, typer.Option("--delta", metavar="X", help="Threshold of --rule released instead of its own.")
 ]
+BatchSeconds = Annotated[
+    float, typer.Option("--batch-seconds", metavar="SECONDS", help="Audio encoded at once; bounds memory.")
+]
 Precision = Annotated[
     Literal["float32", "bfloat16", "float16"], typer.Option("--precision", help="Of the encoder; the rest is float32.")
 ]

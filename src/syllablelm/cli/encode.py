@@ -10,6 +10,7 @@ import typer
 
 from syllablelm.cli.common import (
     DEFAULT_MODEL,
+    BatchSeconds,
     Delta,
     Device,
     Model,
@@ -24,10 +25,6 @@ from syllablelm.errors import InputError
 
 if TYPE_CHECKING:
     from syllablelm.engine import Corpus
-
-BatchSeconds = Annotated[
-    float, typer.Option("--batch-seconds", metavar="SECONDS", help="Audio encoded at once; bounds memory.")
-]
 
 
 def encode(

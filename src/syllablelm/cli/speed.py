@@ -11,6 +11,7 @@ import typer
 
 from syllablelm.cli.common import (
     DEFAULT_MODEL,
+    BatchSeconds,
     Delta,
     Device,
     Model,
@@ -41,9 +42,7 @@ def speed(
     delta: Delta = None,
     device: Device = "auto",
     precision: Precision = "float32",
-    batch_seconds: Annotated[
-        float, typer.Option("--batch-seconds", metavar="SECONDS", help="Audio encoded at once; bounds memory.")
-    ] = 120.0,
+    batch_seconds: BatchSeconds = 120.0,
     clips: Annotated[
         int, typer.Option("--clips", metavar="N", min=1, help="Without AUDIO: how many clips of 25 s.")
     ] = 8,

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from syllablelm.cli.common import DEFAULT_MODEL, Device, Model, Seed, load_tokenizer, no_usable, note, print_json
-from syllablelm.errors import AudioError, FormatError, InputError
+from syllablelm.errors import AudioError, InputError
 
 if TYPE_CHECKING:
     from syllablelm.corpus import Manifest
@@ -212,12 +212,13 @@ def _encoder(folder: Path, stems: Sequence[str], models: _Models, lm: SpeechLM) 
         from syllablelm.artifact import digest_path
 
         return partial(_select, _pick_units(models.units, stems)), [digest_path(models.units)]
+    from syllablelm.lm.store import check_tokenizer
+
     manifest = _read_recordings(folder)
     tokenizer = load_tokenizer(models.model, device=models.device)
-    _check_fit(tokenizer, lm)
-    weights = tokenizer.digest or _digest_files(Path(models.model))
+    check_tokenizer("language model", lm.info.tokenizer, tokenizer.digest)
     sizes = {recording.id: recording.path.stat().st_size for recording in manifest}
-    return partial(_encode, tokenizer, manifest), [weights, asdict(tokenizer.rule), sizes]
+    return partial(_encode, tokenizer, manifest), [tokenizer.digest, asdict(tokenizer.rule), sizes]
 
 
 def _read_recordings(folder: Path) -> Manifest:
@@ -280,20 +281,3 @@ def _pick_units(units: Path, stems: Sequence[str]) -> dict[str, Segmentation]:
                 f"{units}: recordings {what}: {min(names)} ({len(names):,} of {len(wanted):,} needed; no result)"
             )
     return found
-
-
-def _check_fit(tokenizer: Tokenizer, lm: SpeechLM) -> None:
-    made_for = lm.info.tokenizer
-    if made_for and tokenizer.digest and made_for != tokenizer.digest:
-        raise FormatError(
-            f"the language model was trained on units of tokenizer {made_for}, not {tokenizer.digest}; give the "
-            "tokenizer it was trained with as --model"
-        )
-
-
-def _digest_files(checkpoint: Path) -> str:
-    """Identity of a released checkpoint: of its file and of the codebooks beside it."""
-    from syllablelm.artifact import digest_json, digest_path
-
-    files = sorted(file for file in checkpoint.parent.iterdir() if file.name.startswith(checkpoint.stem))
-    return digest_json({file.name: digest_path(file) for file in files if file.is_file()})

@@ -50,6 +50,19 @@ class TokenInfo:
         return self.hop / self.sample_rate
 
 
+def check_tokenizer(what: str, made_for: str, given: str) -> None:
+    """Refuse a model whose units are another tokenizer's; an unknown digest (empty) fits all.
+
+    Raises:
+        FormatError: the digests differ; ``what`` names the model.
+    """
+    if made_for and given and made_for != given:
+        raise FormatError(
+            f"the {what} was trained on units of tokenizer {made_for}, not {given}; "
+            "use the tokenizer it was trained with, or train a new one"
+        )
+
+
 def token_frames(segmentation: Segmentation) -> IntArray:
     """Frames from each segment's start to the next one's (the last: to the end of the recording)."""
     ends = np.append(segmentation.start[1:], segmentation.num_frames)

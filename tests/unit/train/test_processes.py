@@ -5,6 +5,7 @@ import json
 import pytest
 import torch
 
+from micro_recipe import RECIPE as MICRO
 from several import run_two
 from small import small_corpus
 from syllablelm.artifact import open_artifact
@@ -14,47 +15,11 @@ from syllablelm.errors import InputError
 from syllablelm.train.processes import is_main, join, on_main, total
 
 STAGES = ("iteration1/labels", "iteration1/encoder", "round1/boundaries", "round1/encoder", "tokenizer")
-RECIPE = """
-name = "micro"
-[data]
-sources = ["SOURCE"]
-[[iteration]]
-[iteration.labels]
-num_labels = 5
-[iteration.encoder]
-crop_seconds = 2.0
-[iteration.encoder.shape]
-layers = 2
-dim = 32
-heads = 2
-feed_forward = 64
-conv_dim = [16, 16, 16, 16]
-conv_kernel = [40, 9, 4, 2]
-conv_stride = [10, 4, 4, 2]
-position_kernel = 15
-position_groups = 4
-final_dim = 16
-dropout = 0.0
-[iteration.encoder.loop]
-steps = 3
-batch_seconds = 4.0
-[[round]]
-[round.boundaries]
-source = "similarity"
-layer = 2
-rate = 5.0
-[round.sylboost]
-layer = 2
-crop_seconds = 2.0
-[round.sylboost.loop]
-steps = 2
-batch_seconds = 4.0
-[codebook]
-units = 6
-centres = 12
-[codebook.rule]
-rate = 5.0
-"""
+# No dropout, so that two processes see in a step what one sees in two micro-batches; and boundaries that cost little.
+RECIPE = MICRO.replace("final_dim = 16", "final_dim = 16\ndropout = 0.0").replace(
+    'source = "losspred"\nrate = 5.0\nspan = 10\ngap = 30', 'source = "similarity"\nlayer = 2\nrate = 5.0'
+)
+assert "similarity" in RECIPE and "dropout" in RECIPE
 
 ON_MAIN = """
 import sys
