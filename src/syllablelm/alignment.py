@@ -196,10 +196,13 @@ def read_alignments(
 
 def _by_id(found: Iterable[tuple[Alignment, str]]) -> dict[str, Alignment]:
     alignments: dict[str, Alignment] = {}
+    twice: list[str] = []
     for alignment, where in found:
         if alignment.id in alignments:
-            raise FormatError(f"{where}: id {alignment.id!r} appears twice")
+            twice.append(f"{where}: id {alignment.id!r} appears twice")
         alignments[alignment.id] = alignment
+    if twice:
+        raise FormatError(twice[0] + (f", and {len(twice) - 1} more rows repeat an id" if len(twice) > 1 else ""))
     return alignments
 
 

@@ -296,7 +296,7 @@ def fit_label(label: str, width: float, height: float) -> tuple[float, int] | No
 # Self-similarity
 
 
-def _similarity(features_TD: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+def self_similarity(features_TD: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     """(T, T) cosine similarity of frames after the mean frame is taken away, which otherwise drowns the contrast."""
     centred_TD = features_TD - features_TD.mean(axis=0)
     length_T1 = np.linalg.norm(centred_TD, axis=1, keepdims=True)
@@ -315,7 +315,7 @@ def _draw_matrix(
     if len(shown_TD):
         low, high = frames.start * step, (frames.start + len(shown_TD)) * step
         picture = axes.imshow(
-            _similarity(shown_TD), cmap="Greys", vmin=-0.2, vmax=1.0, extent=(low, high, high, low), aspect="auto"
+            self_similarity(shown_TD), cmap="Greys", vmin=-0.2, vmax=1.0, extent=(low, high, high, low), aspect="auto"
         )
         bar = figure.colorbar(picture, cax=_axes(figure, LEFT + MATRIX_SIZE + 0.12, BOTTOM, 0.16, MATRIX_SIZE))
         bar.set_label("cosine similarity, mean frame removed")

@@ -78,7 +78,18 @@ class SpeechModel:
                 f"the prompt of {len(wave) / SAMPLE_RATE:.2f} s is shorter than one unit; give at least a second"
             )
         drawn = self.lm.generate(prompt, seconds, seed=seed, **sampling)
-        heard = self.resynthesizer.acoustic.encode(wave) if self.resynthesizer.acoustic is not None else None
+        return self.speak_continuation(wave, prompt, drawn, seed=seed)
+
+    def speak_continuation(
+        self, waveform: npt.NDArray[np.float32], prompt: Segmentation, drawn: Segmentation, *, seed: int = 0
+    ) -> Continuation:
+        """Speak drawn units after a prompt, whose sound the vocoder's language model goes on from.
+
+        Args:
+            waveform: the prompt, (num_samples,) mono at 16 kHz; prompt: its units.
+            drawn: units of the continuation, from frame 0 on.
+        """
+        heard = self.resynthesizer.acoustic.encode(waveform) if self.resynthesizer.acoustic is not None else None
         whole = join_units(prompt, drawn)
         acoustic = self.resynthesizer.vocoder_lm.decode(whole, prompt=heard, sampling=Sampling(seed=seed))
         spoken = self.resynthesizer.vocoder.decode(acoustic, seed=seed)

@@ -126,15 +126,28 @@ class Flite:
         """See `Engine.speak`."""
         text = _plain_ascii(text)
         pitch = 1.0 if voice in self.fixed_pitch else pitch
-        features = ["--setf", f"duration_stretch={1 / speed:.5f}", "--setf", f"f0_shift={pitch:.5f}"]
-        with tempfile.TemporaryDirectory(prefix="syllablelm-") as folder:
-            wave = Path(folder) / "speech.wav"
-            printed = _run(["flite", "-voice", voice, *features, "-psdur", "-t", text, "-o", str(wave)])
-            samples, rate = _read_wave(wave, self.name)
-        phones = _parse_phones(printed, len(samples) / rate)
+        samples, rate, phones = self.render(text, voice, speed=speed, pitch=pitch)
         if all(phone.label == "SIL" for phone in phones):
             raise AudioError(f"flite found nothing to say in {text[:60]!r}")
         return Spoken(samples, rate, self._words(text, voice, phones), pitch)
+
+    def render(
+        self, text: str, voice: str, *, speed: float, pitch: float, entries: str = ""
+    ) -> tuple[npt.NDArray[np.float32], int, list[Interval]]:
+        """Samples, their rate, and the phones spoken, pauses among them as SIL.
+
+        Args:
+            entries: lines "word : phones" in flite's own phones that its dictionary shall have besides.
+        """
+        features = ["--setf", f"duration_stretch={1 / speed:.5f}", "--setf", f"f0_shift={pitch:.5f}"]
+        with tempfile.TemporaryDirectory(prefix="syllablelm-") as folder:
+            wave, addenda = Path(folder) / "speech.wav", Path(folder) / "addenda.txt"
+            if entries:
+                addenda.write_text(entries, encoding="ascii")
+                features += ["-add_lex", str(addenda)]
+            printed = _run(["flite", "-voice", voice, *features, "-psdur", "-t", text, "-o", str(wave)])
+            samples, rate = _read_wave(wave, self.name)
+        return samples, rate, _parse_phones(printed, len(samples) / rate)
 
     def _words(self, text: str, voice: str, phones: Sequence[Interval]) -> tuple[Word, ...]:
         # The diphone voice is the quickest; all English voices share the text analysis and the dictionary.

@@ -348,11 +348,14 @@ _FOOTER_START = re.compile(
 _ABBREVIATION = re.compile(r"(?:\b(?:Mr|Mrs|Ms|Dr|St|Prof|Capt|Col|Gen|Rev|Hon|No|Vol)|\b[A-Z])\.$")
 
 
+def strip_gutenberg(text: str) -> str:
+    """Text without Project Gutenberg's header and footer."""
+    return _FOOTER_START.split(_HEADER_END.split(text, maxsplit=1)[-1], maxsplit=1)[0]
+
+
 def split_sentences(text: str, *, min_words: int = 4, max_words: int = 25) -> Iterator[str]:
     """Cut prose into sentences of `min_words` to `max_words` words; see `read_texts`."""
-    text = _HEADER_END.split(text, maxsplit=1)[-1]
-    text = _FOOTER_START.split(text, maxsplit=1)[0]
-    for paragraph in re.split(r"\n\s*\n", text):
+    for paragraph in re.split(r"\n\s*\n", strip_gutenberg(text)):
         paragraph = " ".join(re.sub(r"\[[^\]]*\]|[_*|<>]", " ", paragraph).split())
         sentence = ""
         pieces = re.sub(r"([.!?][\"'”’)]*)\s+", r"\1\n", paragraph).split("\n")  # noqa: RUF001

@@ -22,7 +22,7 @@ def run(capfd: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, str
 
 
 def test_every_format_of_the_registry_can_be_chosen() -> None:
-    assert get_args(Format) == (*FORMATS, *TOKENIZERS)
+    assert get_args(Format) == (*FORMATS, *TOKENIZERS, "alignments")
 
 
 def test_help_loads_nothing_heavy() -> None:

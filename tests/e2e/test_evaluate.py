@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -75,7 +77,12 @@ def test_evaluate_boundaries_at_a_rate_as_text(run: Run, recordings: Path, align
         pytest.param(["--baselines", "even", "--count", "many"], "choose reference, own, or a number", id="count"),
         pytest.param(["--baselines", "even", "--count", "own"], "give --model NAME too", id="own without a model"),
         pytest.param(["--baselines", "even", "--against", "odd"], "'odd'", id="against"),
-        pytest.param(["--baselines", "even", "--protocol", "peng"], "shift", id="protocol that needs a shift"),
+        pytest.param(["--protocol", "pneg"], "did you mean 'peng'", id="protocol"),
+        pytest.param(["--reference", "mora"], "--reference mora: choose some of", id="reference"),
+        pytest.param(["--shift", "0.01"], "--protocol paper: has no shift", id="shift that nothing takes"),
+        pytest.param(["--protocol", "all", "--shift", "0.01"], "score them apart", id="shift of two sides"),
+        pytest.param(["--protocol", "peng", "--shift", "0", "--tune", "x"], "not both", id="shift and list"),
+        pytest.param(["--protocol", "peng", "--tune", "x"], "give --tune-alignments", id="list without reference"),
         pytest.param(
             ["--baselines", "losspred"], "needs an encoder with its masked-prediction head", id="no predictor"
         ),
@@ -117,12 +124,103 @@ def test_evaluate_purity_and_bitrate(
     assert score["recordings"] == 3
     assert score["segments"] == 10 + 7 + 15
     assert 0 < score["cluster_purity_low"] <= score["cluster_purity"] <= score["cluster_purity_high"]
-    assert run("evaluate", "purity", "--units", units, "--alignments", alignments).result == score
+    by_file = run("evaluate", "purity", "--units", units, "--alignments", alignments).result
+    source = {"model", "data"}
+    assert {k: v for k, v in by_file.items() if k not in source} == {k: v for k, v in score.items() if k not in source}
 
     rate = run("evaluate", "bitrate", recordings, "--model", tokenizer_folder).result
     assert rate["units"] == 32
     assert rate["bits_per_second"] == pytest.approx(rate["merged_unit_rate"] * np.log2(12))
-    assert run("evaluate", "bitrate", units, "--num-units", "12").result == rate
+    by_file = run("evaluate", "bitrate", units, "--num-units", "12").result
+    assert {k: v for k, v in by_file.items() if k not in source} == {k: v for k, v in rate.items() if k not in source}
     assert "bits_per_second" not in run("evaluate", "bitrate", units).result
     ended = run("evaluate", "bitrate", units, recordings)
     assert (ended.status, len(ended.lines)) == (2, 1)
+
+
+def test_every_protocol_and_reference_in_one_table(
+    run: Run, recordings: Path, alignments: Path, tokenizer_folder: Path, tmp_path: Path
+) -> None:
+    development = tmp_path / "development"
+    development.mkdir()
+    renamed = []
+    for line in alignments.read_text(encoding="utf-8").splitlines():
+        row = json.loads(line)
+        shutil.copy(recordings / f"{row['id']}.wav", development / f"d{row['id']}.wav")
+        renamed.append(json.dumps(row | {"id": f"d{row['id']}"}))
+    reference = tmp_path / "development.jsonl"
+    reference.write_text("\n".join(renamed), encoding="utf-8")
+    common_part = [
+        "evaluate", "boundaries", recordings, "--alignments", alignments, "--baselines", "even,mel",
+        "--resamples", "10", "--protocol", "all", "--reference", "phone", "--reference", "syllable,word",
+    ]  # fmt: skip
+    plain = run(*common_part).result
+    assert list(plain)[:3] == ["evaluation", "model", "data"]
+    assert (plain["evaluation"], plain["model"]) == ("boundaries", None)
+    assert plain["data"] == {
+        "name": str(recordings), "alignments": str(alignments), "recordings": 3, "seconds": pytest.approx(6.5, abs=0.1),
+    }  # fmt: skip
+    assert "protocol" not in plain and [one["name"] for one in plain["protocols"]][:2] == ["paper", "peng"]
+    assert len(plain["rows"]) == 2 * 5 * 3
+    assert {(row["shift"], row["tuned"]) for row in plain["rows"]} == {(0.0, False)}
+    tuned = run(*common_part, "--tune", development, "--tune-alignments", reference).result
+    assert tuned["tuning"]["recordings"] == 3
+    assert {row["protocol"] for row in tuned["rows"] if row["tuned"]} == {"peng", "sdhubert", "zerosyl"}
+    refused = run(*common_part, "--tune", recordings, "--tune-alignments", alignments)
+    assert (refused.status, refused.out, len(refused.lines)) == (2, "", 1)
+    assert "3 recordings of the tuning list, such as 'r0'" in refused.err
+
+    units, more = tmp_path / "scored.jsonl", tmp_path / "more.jsonl"
+    run("tokenize", recordings, "--model", tokenizer_folder, "--out", units)
+    run("tokenize", development, "--model", tokenizer_folder, "--out", more)
+    ended = run("evaluate", "boundaries", units, "--alignments", alignments, "--protocol", "zerosyl", "--tune", more,
+                "--tune-alignments", reference, "--format", "markdown")  # fmt: skip
+    assert ended.status == 0, ended.err
+    assert "| scored" in ended.out and "shifts searched on" in ended.out
+
+
+def test_evaluate_purity_of_every_reference(
+    run: Run, recordings: Path, alignments: Path, tokenizer_folder: Path, tmp_path: Path
+) -> None:
+    units = tmp_path / "units.jsonl"
+    run("tokenize", recordings, "--model", tokenizer_folder, "--out", units)
+    common_part = ["evaluate", "purity", units, "--alignments", alignments, "--reference", "syllable,phone"]
+    score = run(*common_part, "--matching", "majority").result
+    assert list(score)[:3] == ["evaluation", "model", "data"]
+    assert [row["level"] for row in score["rows"]] == ["syllable", "phone"]
+    assert score["cluster_purity"] == score["rows"][0]["readings"]["worded"]["syllable_purity"]
+    assert score["syllable_purity"] == score["readings"]["worded"]["cluster_purity"]
+    assert score["matched"] == score["segments"] == score["token_predicted"]
+    assert "unit to reference" in run(*common_part, "--format", "text").out
+
+
+def change(file: Path, out: Path, edit: Callable[[list[dict[str, Any]]], None]) -> Path:
+    """A copy of a jsonl with its rows changed."""
+    rows = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
+    edit(rows)
+    out.write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    return out
+
+
+@pytest.mark.parametrize("verb", ["boundaries", "purity"])
+def test_faults_of_a_list_name_the_first_and_the_count(
+    run: Run, verb: str, recordings: Path, alignments: Path, tokenizer_folder: Path, tmp_path: Path
+) -> None:
+    units = tmp_path / "units.jsonl"
+    run("tokenize", recordings, "--model", tokenizer_folder, "--out", units)
+
+    def refused(units: Path, alignments: Path) -> str:
+        ended = run("evaluate", verb, units, "--alignments", alignments)
+        assert (ended.status, ended.out, len(ended.lines)) == (2, "", 1)
+        return ended.err
+
+    empty = change(alignments, tmp_path / "empty.jsonl", lambda rows: [row.update(words=[]) for row in rows[1:]])
+    assert "2 recordings without a single syllable, such as 'r1'" in refused(units, empty)
+    twice = change(alignments, tmp_path / "twice.jsonl", lambda rows: rows.extend(rows[:2]))
+    assert "twice.jsonl:4: id 'r0' appears twice, and 1 more" in refused(units, twice)
+    (tmp_path / "none.jsonl").touch()
+    assert "holds no alignment" in refused(units, tmp_path / "none.jsonl")
+    rates = change(units, tmp_path / "rates.jsonl", lambda rows: rows[2].update(sample_rate=8000))
+    assert "1 recording at 8000 Hz with hop 320, such as 'r2'" in refused(rates, alignments)
+    wrong = change(units, tmp_path / "wrong.jsonl", lambda rows: [row.update(sample_rate=44_100) for row in rows])
+    assert "3 recordings of another length than the alignment, such as 'r0'" in refused(wrong, alignments)

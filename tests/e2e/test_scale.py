@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from command_line import Run
-from syllablelm.scaling import PUBLISHED, plan_ratios
+from syllablelm.scaling import PUBLISHED, RepetitionLaw, plan_ratios
 
 LAW = PUBLISHED["speech"]
 
 
-def make_rows(tokenizer: str = "tiny", gamma: float = 0.021) -> list[dict[str, object]]:
+def make_rows(tokenizer: str = "tiny", gamma: float = 0.021) -> list[dict[str, Any]]:
     """Records of a ratio plan with 0.5 % of noise."""
     rng = np.random.default_rng(0)
-    rows: list[dict[str, object]] = []
+    rows: list[dict[str, Any]] = []
     for planned in plan_ratios(1e19, ratios=[2, 8, 32, 100], sizes=4):
         loss = LAW.loss(planned.shape.params, planned.tokens) * float(np.exp(0.005 * rng.standard_normal()))
         row = {"name": planned.name, "params": planned.shape.params, "tokens": planned.tokens, "loss": loss}
@@ -27,7 +28,7 @@ def make_rows(tokenizer: str = "tiny", gamma: float = 0.021) -> list[dict[str, o
     return rows
 
 
-def write_rows(path: Path, rows: list[dict[str, object]]) -> Path:
+def write_rows(path: Path, rows: list[dict[str, Any]]) -> Path:
     path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     return path
 
@@ -109,6 +110,44 @@ def test_predict_against_text(run: Run, runs: Path, tmp_path: Path) -> None:
     found = run("scale", "predict", studies[0], "--against", studies[1]).result["against"]["sblimp"]
     assert np.log10(found["compute"]) == pytest.approx(found["other_gamma"] / found["gamma"])
     assert found["interval"][0] <= found["compute"] <= found["interval"][1]
+
+
+def test_predict_losses_against_text(run: Run, tmp_path: Path) -> None:
+    """Speech whose loss falls half as fast needs the square of the compute, in whatever unit it is counted."""
+    studies = []
+    for name, power, unit in (("speech", 0.02, "second"), ("text", 0.04, "token")):
+        rows = [{**row, "scores": {}} for row in make_rows(name)]
+        for row in rows:
+            flops = 6.0 * row["params"] * row["tokens"]
+            row |= {"loss": 9 * flops**-power, "nats_per_second": 44 * flops**-power}
+        path = write_rows(tmp_path / f"{name}.jsonl", rows)
+        studies.append(tmp_path / f"{name}.json")
+        assert run("scale", "fit", path, "--per", unit, "--bootstrap", 10, "--out", studies[-1]).status == 0
+    answer = run("scale", "predict", studies[0], "--against", studies[1], "--gain", 10).result
+    assert set(answer["against"]) == {"loss"}
+    assert answer["against"]["loss"]["compute"] == pytest.approx(100)
+    assert answer["per"] == "second"
+
+
+def test_repeated_data_per_second(run: Run, tmp_path: Path) -> None:
+    """Runs on repeated data, of two tokenisations: only per second, and R_D* comes back."""
+    repetition = RepetitionLaw(LAW, 12.0, 30.0)
+    rows = [{**row, "nats_per_second": 5 * LAW.loss(row["params"], row["tokens"])} for row in make_rows()]
+    for row in [row for row in rows if row["tokens"] > 1e8]:
+        for passes in (4, 30):
+            unique = row["tokens"] / passes
+            loss = repetition.loss(row["params"], row["tokens"], unique)
+            rows.append({**row, "loss": loss, "nats_per_second": 5 * loss, "unique_tokens": unique})
+    rows[0]["tokenizer"] = "other"
+    path = write_rows(tmp_path / "runs.jsonl", rows)
+    ended = run("scale", "fit", path)
+    assert (ended.status, len(ended.lines)) == (2, 1)
+    assert "2 tokenisations" in ended.err
+    ended = run("scale", "fit", path, "--per", "second", "--bootstrap", 10, "--out", tmp_path / "study.json")
+    assert (ended.status, ended.result["law"]["runs"]) == (0, 16)
+    assert ended.result["repetition"]["repeat_tokens"] == pytest.approx(12, rel=0.15)
+    answer = run("scale", "predict", tmp_path / "study.json", "--flops", 1e18, "--unique-tokens", 1e7).result
+    assert answer["with_repetition"]["loss"] > answer["loss"]
 
 
 def test_predict_by_published_laws(run: Run) -> None:

@@ -138,7 +138,7 @@ def test_a_bundle_in_half_precision_agrees(run: Run, tokenizer_folder: Path, par
 def refused(run: Run, words: str, *arguments: object) -> None:
     ended = run("continue", *arguments, "--device", "cpu")
     assert (ended.status, ended.out) == (2, "")
-    assert words in ended.err
+    assert words in ended.err and len(ended.lines) == 1
 
 
 def test_prompts_that_do_not_fit(run: Run, model: Path, recordings: Path, tmp_path: Path) -> None:

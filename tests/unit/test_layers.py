@@ -14,15 +14,29 @@ PACKAGE = Path(__file__).resolve().parents[2] / "src" / "syllablelm"
 # From the bottom up; "" is the package itself. A room is a module, or a folder of modules, right below the package.
 LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"", "errors", "types", "config", "artifact", "formats", "progress"}),
-    # Beside the others: it sees nothing but what is above this line, and only the command line uses it.
+    # Beside the others: it sees nothing but what is above this line; training takes its table of GPUs only.
     frozenset({"scaling"}),
-    frozenset({"alignment", "audio", "corpus", "manifest", "speech_engines", "syllables", "synthesis", "vad"}),
+    frozenset(
+        {
+            "alignment",
+            "audio",
+            "corpus",
+            "itemsets",
+            "manifest",
+            "pieces",
+            "reference_units",
+            "speech_engines",
+            "syllables",
+            "synthesis",
+            "vad",
+        }
+    ),
     frozenset({"encoders", "quantize", "segment"}),
     frozenset({"plot", "segmenters"}),
     frozenset({"rule", "windows"}),
     frozenset({"released"}),
     frozenset({"lm", "tokenizer"}),
-    frozenset({"vocoder"}),
+    frozenset({"recoded", "vocoder"}),
     frozenset({"speech"}),
     frozenset({"convert", "engine", "evaluate", "train"}),
     frozenset({"cli"}),

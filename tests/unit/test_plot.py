@@ -143,8 +143,8 @@ def similarity_by_loop(features: np.ndarray) -> np.ndarray:
 
 def test_similarity_equals_loop() -> None:
     features = 5 + np.random.default_rng(0).standard_normal((7, 3))
-    np.testing.assert_allclose(plot._similarity(features), similarity_by_loop(features), atol=1e-12)
-    assert plot._similarity(np.ones((3, 2))).tolist() == [[0.0] * 3] * 3
+    np.testing.assert_allclose(plot.self_similarity(features), similarity_by_loop(features), atol=1e-12)
+    assert plot.self_similarity(np.ones((3, 2))).tolist() == [[0.0] * 3] * 3
 
 
 @settings(deadline=None)

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from syllablelm import __version__
-from syllablelm.cli import convert, encode, evaluate, prepare, scale, speech, tokenize, train
+from syllablelm.cli import convert, encode, evaluate, prepare, recode, scale, speech, tokenize, train
 from syllablelm.cli.common import note
 from syllablelm.errors import SyllableLMError
 
@@ -28,6 +28,8 @@ app.command("tokenize")(tokenize.tokenize)
 app.command("plot")(tokenize.plot)
 app.command("encode")(encode.encode)
 app.command("convert")(convert.convert)
+app.command("recode")(recode.recode)
+train.app.command("recode")(recode.train_recode)
 app.command("resynthesize")(speech.resynthesize)
 app.command("continue")(speech.continue_)
 app.add_typer(prepare.app, name="prepare")

@@ -130,10 +130,10 @@ def load_tokenizer(
     delta: float | None = None,
     precision: Precision = "float32",
 ) -> Tokenizer:
-    """Open a tokenizer."""
-    from syllablelm.tokenizer import Tokenizer
+    """Open a tokenizer, or a codec together with its tokenizer."""
+    from syllablelm.recoded import open_tokenizer
 
-    return Tokenizer.load(name, device=device, rate=rate, rule=rule, delta=delta, precision=precision)
+    return open_tokenizer(name, device=device, rate=rate, rule=rule, delta=delta, precision=precision)
 
 
 def encode_recordings(

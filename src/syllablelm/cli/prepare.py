@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 import typer
 from typer.core import TyperGroup
 
+from syllablelm.cli import itemsets
 from syllablelm.cli.common import Seed, errors_file, no_usable, note, print_json
 from syllablelm.errors import InputError
 
@@ -126,3 +127,8 @@ def synthetic(
             "errors": str(result.errors),
         }
     )
+
+
+app.command("wordlist")(itemsets.wordlist)
+app.command("minimal-pairs")(itemsets.minimal_pairs)
+app.command("topic-cloze")(itemsets.topic_cloze)

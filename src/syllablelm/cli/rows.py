@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast, get_args
 
 from syllablelm.cli.common import load_tokenizer
 from syllablelm.errors import InputError
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-    from syllablelm.alignment import Alignment
+    from syllablelm.alignment import Alignment, Level
     from syllablelm.encoders.base import FrameEncoder
     from syllablelm.evaluate.compare import Count
     from syllablelm.segmenters import Segmenter
@@ -49,6 +49,21 @@ class RowChoice:
 def split_names(text: str | None) -> tuple[str, ...]:
     """The parts of "a,b,c"."""
     return tuple(name.strip() for name in text.split(",") if name.strip()) if text else ()
+
+
+def parse_levels(texts: Sequence[str] | None) -> tuple[Level, ...]:
+    """The references of a repeatable --reference, each "a,b,c", each once; syllables where nothing is said.
+
+    Raises:
+        InputError: a reference that there is not.
+    """
+    from syllablelm.alignment import Level
+
+    wanted = dict.fromkeys(name for text in texts or ["syllable"] for name in split_names(text))
+    unknown = [name for name in wanted if name not in get_args(Level)]
+    if unknown or not wanted:
+        raise InputError(f"--reference {','.join(texts or [])}: choose some of {', '.join(get_args(Level))}")
+    return cast("tuple[Level, ...]", tuple(wanted))
 
 
 class _OwnRule:

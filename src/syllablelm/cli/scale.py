@@ -1,4 +1,4 @@
-"""``scale``: the scaling study: plan runs, collect their records, fit laws, predict from them, draw them."""
+"""``scale``: the scaling study: plan runs, train them, collect their records; then fit, predict, plot and report."""
 
 from __future__ import annotations
 
@@ -9,38 +9,25 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from syllablelm.cli.common import Seed, note, plural, print_json
+from syllablelm.cli import laws
+from syllablelm.cli.common import Device, note, plural, print_json
+from syllablelm.cli.laws import Flops, Gpu, Hours, Tflops, Unique, Use, read_budget, read_law, read_numbers
 from syllablelm.errors import FormatError, InputError
 
 if TYPE_CHECKING:
-    from syllablelm.scaling.laws import LossLaw
-    from syllablelm.scaling.runs import Run
+    from syllablelm.scaling.design import PlannedRun
+    from syllablelm.scaling.flops import Shape
 
 app = typer.Typer(help="Scaling laws: what to train with the compute you have.", rich_markup_mode=None)
-
-Flops = Annotated[float | None, typer.Option("--flops", metavar="X", help="Budget in FLOP, such as 1e19.")]
-Hours = Annotated[
-    float | None, typer.Option("--gpu-hours", metavar="H", help="Budget in hours of --gpu or --tflops instead.")
-]
-Gpu = Annotated[str | None, typer.Option("--gpu", metavar="NAME", help="v100, a5000, a6000, a100, h100, ...")]
-Tflops = Annotated[float | None, typer.Option("--tflops", metavar="X", help="Peak TFLOP/s of another device.")]
-Use = Annotated[float, typer.Option("--use", metavar="SHARE", help="Of the peak that training reaches.")]
-PerUnit = Annotated[
-    Literal["token", "second"],
-    typer.Option("--per", help="Nats per token of one tokenisation, or per second of audio, comparable across them."),
-]
-RunFiles = Annotated[list[str], typer.Argument(metavar="RUNS", help="jsonl files of runs, as `scale collect` writes.")]
-Bootstrap = Annotated[int, typer.Option("--bootstrap", metavar="N", min=0, help="Resamples for 95 % intervals.")]
-Unique = Annotated[
-    float | None, typer.Option("--unique-tokens", metavar="X", help="Tokens of the corpus; beyond them data repeat.")
-]
 
 
 @app.command()
 def plan(
     design: Annotated[
-        Literal["isoflop", "ratio"],
-        typer.Option("--design", help="Sizes around the optimum of several budgets, or sizes times ratios."),
+        Literal["isoflop", "ratio", "grid"],
+        typer.Option(
+            "--design", help="Sizes around the optimum of several budgets, sizes times ratios, or sizes times tokens."
+        ),
     ] = "isoflop",
     flops: Flops = None,
     gpu_hours: Hours = None,
@@ -57,29 +44,88 @@ def plan(
     ratios: Annotated[
         str, typer.Option("--ratios", metavar="X,X,...", help="ratio: tokens per parameter.")
     ] = "2,4,8,10,20,32,64,100",
+    params: Annotated[
+        str | None, typer.Option("--params", metavar="X,X,...", help="grid: sizes, for the nearest shapes.")
+    ] = None,
+    shapes: Annotated[
+        str | None, typer.Option("--shapes", metavar="LxD,LxD,...", help="grid: or layers x width of each model.")
+    ] = None,
+    tokens: Annotated[str | None, typer.Option("--tokens", metavar="X,X,...", help="grid: to train on.")] = None,
+    passes: Annotated[
+        str, typer.Option("--passes", metavar="X,X,...", help="grid: over the data; 4 repeats a quarter of the tokens.")
+    ] = "1",
+    lr: Annotated[
+        str | None, typer.Option("--lr", metavar="X,X,...", help="Peak learning rate: one, or one a size, upwards.")
+    ] = None,
+    batch_tokens: Annotated[
+        str | None, typer.Option("--batch-tokens", metavar="N,N,...", help="Of an update: one, or one a size, upwards.")
+    ] = None,
     vocab: Annotated[int, typer.Option("--vocab", metavar="N", help="Units, with special ones.")] = 502,
     context: Annotated[int, typer.Option("--context", metavar="N", help="Positions of a sequence.")] = 1024,
     unique_tokens: Unique = None,
     out: Annotated[Path | None, typer.Option("--out", metavar="FILE", help="Write one model a line (jsonl).")] = None,
 ) -> None:
-    """Plan the runs of a study for a total budget, with what each will cost."""
-    from syllablelm.scaling.design import plan_isoflops, plan_ratios
+    """Plan the runs of a study, for a total budget or as a grid, with what each will cost."""
+    from syllablelm.scaling.design import plan_grid, plan_isoflops, plan_ratios, with_rates
+
+    budget = read_budget(flops, gpu_hours, gpu, tflops, use)
+    if budget is None and design != "grid":
+        raise InputError("a plan needs a budget: --flops, or --gpu-hours with --gpu or --tflops")
+    models: dict[str, Any] = {"vocab": vocab, "context": context}
+    limited: dict[str, Any] = {**models, "unique_tokens": unique_tokens}
+    if budget is None or design == "grid":
+        if budget is not None or unique_tokens is not None:
+            raise InputError("a grid is as large as its lists, and its data as --passes say; leave budgets out")
+        chosen = _grid_shapes(params, shapes, models)
+        if tokens is None:
+            raise InputError("a grid needs --tokens, such as --tokens 1e6,4e6")
+        runs = plan_grid(chosen, read_numbers(tokens), read_numbers(passes))
+    elif design == "isoflop":
+        runs = plan_isoflops(budget, read_law(law), budgets=budgets, sizes=sizes, step=step, span=span, **limited)
+    else:
+        runs = plan_ratios(budget, ratios=read_numbers(ratios), sizes=sizes, step=step, **limited)
+    runs = with_rates(
+        runs,
+        lr=() if lr is None else read_numbers(lr),
+        batch_tokens=() if batch_tokens is None else read_numbers(batch_tokens),
+    )
+    _print_plan(design, runs, budget, gpu, tflops, use, out)
+
+
+def _grid_shapes(params: str | None, shapes: str | None, models: dict[str, Any]) -> list[Shape]:
+    from syllablelm.scaling.flops import opt_layers, opt_shape
+
+    if (params is None) == (shapes is None):
+        raise InputError("a grid needs --params, such as 1e5,1e6, or --shapes, such as 2x64,4x128")
+    if params is not None:
+        return [opt_shape(size, **models) for size in read_numbers(params)]
+    found = []
+    for text in (shapes or "").split(","):
+        layers, _, dim = text.partition("x")
+        if not (layers.strip().isdecimal() and dim.strip().isdecimal()):
+            raise InputError(f"--shapes {text!r}: write layers x width, such as 2x64")
+        found.append(opt_layers(int(layers), int(dim), **models))
+    return found
+
+
+def _print_plan(
+    design: str,
+    runs: Sequence[PlannedRun],
+    budget: float | None,
+    gpu: str | None,
+    tflops: float | None,
+    use: float,
+    out: Path | None,
+) -> None:
     from syllablelm.scaling.flops import flops_of_hours
 
-    budget = _budget(flops, gpu_hours, gpu, tflops, use)
-    if budget is None:
-        raise InputError("a plan needs a budget: --flops, or --gpu-hours with --gpu or --tflops")
-    models: dict[str, Any] = {"vocab": vocab, "context": context, "unique_tokens": unique_tokens}
-    if design == "isoflop":
-        runs = plan_isoflops(budget, _law(law), budgets=budgets, sizes=sizes, step=step, span=span, **models)
-    else:
-        runs = plan_ratios(budget, ratios=_numbers(ratios), sizes=sizes, step=step, **models)
     an_hour = None if gpu is None and tflops is None else flops_of_hours(1.0, gpu=gpu, tflops=tflops, use=use)
     rows = [run.to_row() for run in runs]
     for row in rows if an_hour is not None else ():
         row["gpu_hours"] = row["flops"] / an_hour
     total = sum(run.flops for run in runs)
     summary: dict[str, Any] = {"design": design, "models": len(runs), "budget": budget, "flops": total}
+    summary["flops_exact"] = sum(row["flops_exact"] for row in rows)
     summary["gpu_hours"] = None if an_hour is None else total / an_hour
     if out is None:
         summary["runs"] = rows
@@ -90,9 +136,41 @@ def plan(
 
 
 @app.command()
+def run(
+    plan: Annotated[Path, typer.Argument(metavar="PLAN", help="jsonl, as `scale plan --out` writes.")],
+    recipe: Annotated[
+        Path, typer.Argument(metavar="RECIPE", help="Of `train lm` (.toml): units, and what the plan leaves open.")
+    ],
+    out: Annotated[Path, typer.Option("--out", metavar="FOLDER", help="Of the study.")],
+    changes: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change the recipe; repeatable.")
+    ] = None,
+    device: Device = "auto",
+) -> None:
+    """Train every model of a plan, the cheapest first; finished ones are skipped, a stopped one resumes.
+
+    For several processes: torchrun --nproc-per-node N -m syllablelm scale run ...
+    """
+    from syllablelm.config import apply_overrides, build, read_toml
+
+    table = apply_overrides(read_toml(recipe), changes or [])
+    from syllablelm.train.processes import is_main
+    from syllablelm.train.speech import LMRecipe
+    from syllablelm.train.study import read_plan, train_study
+
+    resolved = build(LMRecipe, table, str(recipe))
+    done, failed = train_study(read_plan(plan), resolved, out, device=device)
+    if is_main():
+        print_json({"runs": len(done), "failed": failed, "out": str(out)})
+    if failed:
+        name, reason = next(iter(failed.items()))
+        raise InputError(f"{plural(len(failed), 'run')} of {len(done) + len(failed)} failed; {name}: {reason}")
+
+
+@app.command()
 def collect(
     folders: Annotated[
-        list[Path], typer.Argument(metavar="FOLDERS", help="Runs of `train lm`, or folders above them.")
+        list[Path], typer.Argument(metavar="FOLDERS", help="Runs of `train lm` or `scale run`, or folders above them.")
     ],
     out: Annotated[Path, typer.Option("--out", metavar="FILE", help="The table (jsonl).")],
 ) -> None:
@@ -119,223 +197,10 @@ def collect(
     print_json({"runs": len(found), "left_out": len(reasons), "out": str(out)})
 
 
-@app.command()
-def fit(
-    runs: RunFiles,
-    per: PerUnit = "token",
-    huber_delta: Annotated[
-        float, typer.Option("--huber-delta", metavar="X", help="1e-3 in Chinchilla, 0.03 in the speech study.")
-    ] = 1e-3,
-    saturation: Annotated[
-        float | None, typer.Option("--saturation", metavar="X", help="Leave runs out whose score reaches this.")
-    ] = None,
-    bootstrap: Bootstrap = 200,
-    seed: Seed = 0,
-    out: Annotated[Path | None, typer.Option("--out", metavar="FILE", help="Write the study here (JSON).")] = None,
-) -> None:
-    """Fit loss = E + A / N^alpha + B / D^beta, the envelope, and laws of every score."""
-    from syllablelm.scaling.study import fit_study, save_study, study_to_dict
-
-    study = fit_study(
-        _read_all(runs), per=per, huber_delta=huber_delta, saturation=saturation, bootstrap=bootstrap, seed=seed
-    )
-    if out is not None:
-        save_study(study, out)
-    if study.law.status != "ok":
-        note(study.law.status)
-    for what, reason in study.skipped.items():
-        note(f"not fitted: {what}: {reason}")
-    record = study_to_dict(study)
-    record["law"] |= {"a": study.law.a, "b": study.law.b, "G": study.law.G}
-    print_json(record)
-
-
-@app.command()
-def predict(
-    law: Annotated[
-        str, typer.Argument(metavar="STUDY|NAME", help="What `scale fit --out` wrote, or a published law's name.")
-    ],
-    flops: Flops = None,
-    gpu_hours: Hours = None,
-    gpu: Gpu = None,
-    tflops: Tflops = None,
-    use: Use = 0.4,
-    loss: Annotated[float | None, typer.Option("--loss", metavar="X", help="Compute needed for this loss.")] = None,
-    score: Annotated[
-        str | None, typer.Option("--score", metavar="NAME=X", help="Compute needed for this score.")
-    ] = None,
-    against: Annotated[
-        Path | None,
-        typer.Option(
-            "--against", metavar="STUDY", help="How much more compute than this study's models the same gain needs."
-        ),
-    ] = None,
-    gain: Annotated[
-        float, typer.Option("--gain", metavar="X", help="--against: the gain of this many times the compute.")
-    ] = 10.0,
-    unique_tokens: Unique = None,
-) -> None:
-    """The best model for a budget, its expected loss and scores, or the budget for a loss or score."""
-    from syllablelm.scaling.laws import PUBLISHED
-
-    budget = _budget(flops, gpu_hours, gpu, tflops, use)
-    if budget is None and loss is None and score is None and against is None:
-        raise InputError("ask for something: --flops, --gpu-hours, --loss, --score or --against")
-    answer: dict[str, Any] = {"law": law}
-    if law in PUBLISHED and not Path(law).exists():
-        if score is not None or against is not None:
-            raise InputError(f"{law} is a published law of loss; --score and --against need a study of your own")
-        answer |= _predict_published(law, budget, loss)
-    else:
-        answer |= _predict_study(law, budget, loss, score, against, gain)
-    if unique_tokens is not None and budget is not None:
-        answer["with_repetition"] = _predict_repetition(law, budget, unique_tokens)
-    print_json(answer)
-
-
-@app.command()
-def plot(
-    runs: Annotated[
-        list[str], typer.Argument(metavar="[LABEL=]RUNS", help="jsonl files of runs; each is a group of its own.")
-    ],
-    out: Annotated[Path, typer.Option("--out", metavar="FILE", help=".png, .svg or .pdf.")],
-    figure: Annotated[
-        Literal["loss", "scores", "lines", "tokens"],
-        typer.Option("--figure", help="Loss or scores against FLOPs, scores against loss, or tokenisations compared."),
-    ] = "loss",
-    per: PerUnit = "token",
-    bootstrap: Bootstrap = 200,
-    seed: Seed = 0,
-) -> None:
-    """Draw runs with their laws and 95 % bands; dashed lines are extrapolated."""
-    from syllablelm.scaling.plot import plot_runs
-
-    groups: dict[str, list[Run]] = {}
-    for argument in runs:
-        label, equals, path = argument.partition("=")
-        path = path if equals else argument
-        groups.setdefault(label if equals else Path(path).stem, []).extend(_read_all([path]))
-    if figure == "tokens" and len(groups) == 1:
-        groups = _by_tokenizer(next(iter(groups.values())))
-    shown = plot_runs(groups, path=out, figure=figure, per=per, bootstrap=bootstrap, seed=seed)
-    print_json({"picture": str(out), "figure": figure, "shown": shown})
-
-
-def _budget(
-    flops: float | None, hours: float | None, gpu: str | None, tflops: float | None, use: float
-) -> float | None:
-    from syllablelm.scaling.flops import flops_of_hours
-
-    if flops is not None and hours is not None:
-        raise InputError("give either --flops or --gpu-hours")
-    if hours is not None:
-        return flops_of_hours(hours, gpu=gpu, tflops=tflops, use=use)
-    if flops is not None and not 0 < flops < float("inf"):
-        raise InputError(f"--flops {flops:g}: must be above 0 and finite")
-    return flops
-
-
-def _law(name: str) -> LossLaw:
-    """A published law by its name, or the law of a study."""
-    from syllablelm.scaling.laws import PUBLISHED
-    from syllablelm.scaling.study import load_study
-
-    if name in PUBLISHED and not Path(name).exists():
-        return PUBLISHED[name]
-    if not Path(name).exists():
-        raise InputError(f"{name}: no such study, nor one of the published laws {', '.join(PUBLISHED)}")
-    return load_study(name).law
-
-
-def _predict_published(name: str, budget: float | None, loss: float | None) -> dict[str, Any]:
-    law = _law(name)
-    answer: dict[str, Any] = {}
-    if budget is not None:
-        best = law.optimal(budget)
-        answer |= {"flops": budget, "params": best.params, "tokens": best.tokens, "loss": law.loss(*best)}
-        # The range of their runs was not published with the constants.
-        answer["extrapolated"] = None
-    if loss is not None:
-        answer["for_loss"] = {"loss": loss, "flops": _finite(law.flops_for_loss(loss))}
-    return answer
-
-
-def _predict_study(
-    path: str, budget: float | None, loss: float | None, score: str | None, against: Path | None, gain: float
-) -> dict[str, Any]:
-    from syllablelm.scaling.study import flops_for_loss, flops_for_score, load_study, predict
-
-    _law(path)
-    study = load_study(path)
-    answer: dict[str, Any] = {"status": study.law.status, "per": study.per}
-    if budget is not None:
-        answer |= predict(study, budget)
-        for name, factor in answer["extrapolated"].items():
-            note(f"extrapolated: {name} are {factor:.3g} times beyond the runs that were fitted")
-    if loss is not None:
-        answer["for_loss"] = flops_for_loss(study, loss)
-    if score is not None:
-        name, equals, value = score.partition("=")
-        if not equals or name not in study.scores:
-            raise InputError(
-                f"--score {score}: must be NAME=X with a name of {', '.join(study.scores) or '(no scores)'}"
-            )
-        answer["for_score"] = flops_for_score(study.scores[name], _numbers(value)[0])
-    if against is not None:
-        answer["against"] = _compare(study.scores, load_study(against).scores, gain)
-    return _finite(answer)
-
-
-def _compare(slow: Any, fast: Any, gain: float) -> dict[str, Any]:
-    from syllablelm.scaling.downstream import compute_for_same_gain
-
-    shared = sorted(set(slow) & set(fast))
-    if not shared:
-        raise InputError("--against: the two studies have no score of the same name")
-    if not gain > 1:
-        raise InputError(f"--gain {gain:g}: must be above 1")
-    answer = {}
-    for name in shared:
-        multiple, between = compute_for_same_gain(slow[name].power, fast[name].power, gain)
-        gammas = {"gamma": slow[name].gamma, "other_gamma": fast[name].gamma}
-        answer[name] = {"other_compute": gain, "compute": multiple, "interval": between, **gammas}
-    return answer
-
-
-def _predict_repetition(law: str, budget: float, unique: float) -> dict[str, Any]:
-    from syllablelm.scaling.laws import REPEATED
-    from syllablelm.scaling.study import load_study
-
-    repetition = load_study(law).repetition if Path(law).exists() else REPEATED.get(law)
-    if repetition is None:
-        raise InputError(f"--unique-tokens: {law} has no law of repeated data; those of {', '.join(REPEATED)} do")
-    best = repetition.optimal(budget, unique)
-    return {
-        "params": best.params,
-        "tokens": best.tokens,
-        "epochs": max(1.0, best.tokens / unique),
-        "loss": repetition.loss(best.params, best.tokens, unique),
-    }
-
-
-def _read_all(paths: Sequence[str]) -> list[Run]:
-    from syllablelm.scaling.runs import read_runs
-
-    return [run for path in paths for run in read_runs(path)]
-
-
-def _by_tokenizer(runs: list[Run]) -> dict[str, list[Run]]:
-    groups: dict[str, list[Run]] = {}
-    for run in runs:
-        groups.setdefault(str(run.tokenizer), []).append(run)
-    return groups
-
-
-def _numbers(text: str) -> list[float]:
-    try:
-        return [float(part) for part in text.split(",")]
-    except ValueError:
-        raise InputError(f"{text!r}: must be numbers with commas between them") from None
+app.command("fit")(laws.fit)
+app.command("predict")(laws.predict)
+app.command("plot")(laws.plot)
+app.command("report")(laws.report)
 
 
 def _write_rows(out: Path, rows: list[dict[str, Any]]) -> None:
@@ -344,12 +209,3 @@ def _write_rows(out: Path, rows: list[dict[str, Any]]) -> None:
     with atomic_path(out) as part:
         part.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     note(f"wrote {plural(len(rows), 'run')} to {out}")
-
-
-def _finite(value: Any) -> Any:
-    """For JSON, which knows no infinity and no NaN."""
-    if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(item) for item in value]
-    return None if isinstance(value, float) and not abs(value) < float("inf") else value

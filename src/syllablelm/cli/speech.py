@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
+    from syllablelm.evaluate.bitrate import RateCounts
     from syllablelm.manifest import Manifest
     from syllablelm.speech import SpeechModel
 
@@ -104,6 +105,10 @@ def evaluate_resynthesis(
     max_seconds: Annotated[float, typer.Option("--max-seconds", help="Longer recordings are left out.")] = 10.0,
     limit: Annotated[int | None, typer.Option("--limit", metavar="N", min=1, help="At most so many.")] = None,
     out: Annotated[Path | None, typer.Option("--out", metavar="FILE", help="What was heard, as jsonl.")] = None,
+    workers: Annotated[int, typer.Option("--workers", metavar="N", min=1, help="Processes that recognise.")] = 1,
+    resamples: Annotated[
+        int, typer.Option("--resamples", metavar="N", min=1, help="Of the bootstrap intervals (95 %).")
+    ] = 1000,
     seed: Seed = 0,
     device: Device = "auto",
 ) -> None:
@@ -115,6 +120,61 @@ def evaluate_resynthesis(
     manifest, skipped = read_recordings(audio)
     if not manifest:
         raise no_usable(skipped)
+    from syllablelm.evaluate.bitrate import RateCounts
+    from syllablelm.evaluate.resynthesis import NORMALIZATION, compare_speech, rate_row
+    from syllablelm.evaluate.transcripts import Listener
+    from syllablelm.progress import ProgressBar
+    from syllablelm.speech import SpeechModel
+
+    picked = _with_words(manifest, min_seconds, max_seconds)[:limit]
+    rows: list[dict[str, Any]] = []
+    rates: list[RateCounts] = []
+    with (
+        Listener(recognizer, device=device, workers=workers) as listener,
+        ProgressBar("resynthesis", len(picked)) as bar,
+    ):
+        speech = SpeechModel.load(model, device=device)
+        voices = _voices(speech, seed, rates)
+        for row in compare_speech(_texted(picked), voices, listener.hear):
+            rows.append(row)
+            bar.advance()
+    if out is not None:
+        _write_heard(out, rows)
+    head = {
+        "evaluation": "resynthesis",
+        "model": model,
+        "data": {
+            "name": " ".join(audio),
+            "recordings": len(picked),
+            "seconds": picked.total_seconds,
+            "left_out": len(manifest) - len(picked),
+            "unusable": len(skipped),
+        },
+        "recognizer": recognizer,
+        "normalization": NORMALIZATION,
+        "min_seconds": min_seconds,
+        "max_seconds": max_seconds,
+        "interval": "95 % bootstrap over recordings",
+        "units": sum(rates, RateCounts()).to_dict(speech.tokenizer.num_units),
+    }
+    scores = {name: rate_row([row[name]["counts"] for row in rows], resamples=resamples, seed=seed) for name in voices}
+    print_json({**head, **scores})
+
+
+def _write_heard(path: Path, rows: list[dict[str, Any]]) -> None:
+    import json
+
+    from syllablelm.formats import atomic_path
+
+    lines = [{k: v["heard"] if isinstance(v, dict) else v for k, v in row.items()} for row in rows]
+    with atomic_path(path) as temporary:
+        temporary.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+
+
+def _with_words(manifest: Manifest, min_seconds: float, max_seconds: float) -> Manifest:
+    """The recordings of the wanted lengths that have a text; one without any word in it is an error."""
+    from syllablelm.evaluate.resynthesis import normalize_text
+
     texted = manifest.filter(lambda r: bool(r.text))
     chosen = texted.filter(lambda r: min_seconds <= r.seconds <= max_seconds)
     if not chosen:
@@ -122,31 +182,12 @@ def evaluate_resynthesis(
             f"{len(manifest)} recordings, {len(texted)} with a text, none of them of {min_seconds:g} to "
             f"{max_seconds:g} s; change --min-seconds and --max-seconds"
         )
-    from syllablelm.evaluate.recognize import load_recognizer
-    from syllablelm.evaluate.resynthesis import ErrorCounts, compare_speech
-    from syllablelm.formats import atomic_path
-    from syllablelm.progress import ProgressBar
-    from syllablelm.speech import SpeechModel
-
-    heard_by = load_recognizer(recognizer, device=device)
-    voices = _voices(SpeechModel.load(model, device=device), seed)
-    picked = chosen[:limit] if limit else chosen
-    rows = []
-    with ProgressBar("resynthesis", len(picked)) as bar:
-        for row in compare_speech(_texted(picked), voices, heard_by):
-            rows.append(row)
-            bar.advance()
-    totals = {name: sum((row[name]["counts"] for row in rows), ErrorCounts()) for name in voices}
-    if out is not None:
-        import json
-
-        lines = [{k: v["heard"] if isinstance(v, dict) else v for k, v in row.items()} for row in rows]
-        with atomic_path(out) as temporary:
-            temporary.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
-    rates = {
-        name: {"wer": c.wer, "cer": c.cer, "word_edits": c.word_edits, "words": c.words} for name, c in totals.items()
-    }
-    print_json({"recognizer": recognizer, "recordings": len(rows), "seconds": picked.total_seconds, **rates})
+    wordless = chosen.filter(lambda r: not normalize_text(r.text or ""))
+    if wordless:
+        raise InputError(
+            f"{wordless[0].id}: its text has no word ({len(wordless)} of {len(chosen)} recordings; no result)"
+        )
+    return chosen
 
 
 def _texted(manifest: Manifest) -> Iterator[tuple[str, Any, str]]:
@@ -154,9 +195,10 @@ def _texted(manifest: Manifest) -> Iterator[tuple[str, Any, str]]:
         yield recording.id, recording.load(), recording.text or ""
 
 
-def _voices(speech: SpeechModel, seed: int) -> dict[str, Callable[[Any], Any]]:
-    """What a recogniser is given in place of a recording, at its own rate of 16 kHz."""
+def _voices(speech: SpeechModel, seed: int, rates: list[RateCounts]) -> dict[str, Callable[[Any], Any]]:
+    """What a recogniser is given in place of a recording, at its own rate of 16 kHz; counts the units on the way."""
     from syllablelm.audio import SAMPLE_RATE, resample
+    from syllablelm.evaluate.bitrate import rate_counts
 
     resynthesizer = speech.resynthesizer
 
@@ -167,5 +209,11 @@ def _voices(speech: SpeechModel, seed: int) -> dict[str, Callable[[Any], Any]]:
     acoustic = resynthesizer.acoustic
     if acoustic is not None:
         voices["vocoder"] = lambda wave: at_16k(resynthesizer.vocoder.decode(acoustic.encode(wave), seed=seed))
-    voices["resynthesis"] = lambda wave: at_16k(resynthesizer.decode(speech.tokenizer.encode(wave), seed=seed))
+
+    def resynthesize(wave: Any) -> Any:
+        units = speech.tokenizer.encode(wave)
+        rates.append(rate_counts(units))
+        return at_16k(resynthesizer.decode(units, seed=seed))
+
+    voices["resynthesis"] = resynthesize
     return voices

@@ -81,7 +81,13 @@ def speed(
         agreement = {"precision": precision, "against": "float32", **total.to_dict()}
     _show(model, machine, runs, agreement)
     result = {
+        "evaluation": "speed",
         "model": model,
+        "data": {
+            "name": " ".join(audio) if audio else "bundled recording, repeated",
+            "recordings": len(manifest),
+            "seconds": manifest.total_seconds,
+        },
         "machine": machine,
         "batch_seconds": batch_seconds,
         "runs": [run.to_dict() for run in runs],

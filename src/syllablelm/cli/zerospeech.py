@@ -47,6 +47,16 @@ class _Models:
     units: Path | None
     device: str
 
+    def head(self, suite: str, folder: Path, recordings: int) -> dict[str, Any]:
+        """The first keys of a result: what was measured, of which models, on what."""
+        return {
+            "evaluation": suite,
+            "model": None if self.units else self.model,
+            "data": {"name": str(folder), "recordings": recordings},
+            "lm": self.lm or self.model,
+            "units": str(self.units) if self.units else None,
+        }
+
 
 def lexical(
     folder: Folder,
@@ -132,10 +142,11 @@ def cloze(
     pairs = read_cloze(folder)
     stems = sorted(stem for pair in pairs for couple in pair.stems for stem in couple)
     path = out / "cloze" / f"{folder.resolve().name}.txt"
-    scores = _score("cloze", path, folder, stems, _Models(model, lm, units, device))
+    models = _Models(model, lm, units, device)
+    scores = _score("cloze", path, folder, stems, models)
     rows = cloze_rows(score_pairs(pairs, scores, ties=TIES[ties]), resamples=resamples, seed=seed)
     protocol = _protocol(ties=ties, pairing="by story in the file names", average="stories")
-    _print({"suite": "cloze", "folder": str(folder), "recordings": len(stems)}, protocol, rows, output_format)
+    _print(models.head("cloze", folder, len(stems)), protocol, rows, output_format)
 
 
 def _zerospeech(
@@ -163,7 +174,7 @@ def _zerospeech(
         check_stems(wanted, stems, place)
     path = out / suite / f"{split}.txt"
     scores = _score(suite, path, place, stems, models)
-    facts = {"suite": suite, "split": split, "folder": str(place), "recordings": len(stems), "submission": str(path)}
+    facts = {**models.head(suite, place, len(stems)), "split": split, "submission": str(path)}
     protocol = _protocol(ties="half", voices="averaged within a pair", average="pairs")
     if pairs is None:
         note(f"{place}: no {GOLD_FILE}; the submission file is written, its accuracy is not known here")
@@ -184,7 +195,8 @@ def _print(
         return
     from syllablelm.evaluate import format_table
 
-    print("; ".join(f"{key} {value}" for key, value in {**facts, **protocol}.items()) + "\n")
+    shown = {**facts, "data": facts["data"]["name"], "recordings": facts["data"]["recordings"], **protocol}
+    print("; ".join(f"{key} {value}" for key, value in shown.items() if value is not None) + "\n")
     print(format_table(rows, style=output_format), flush=True)
 
 

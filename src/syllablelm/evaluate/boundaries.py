@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
-import typing
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
-
-import numpy as np
-import numpy.typing as npt
 
 from syllablelm.errors import InputError
+from syllablelm.evaluate.compared import AlignmentLike, Compared, select_times, shared_ids
 from syllablelm.evaluate.matching import (
     BoundaryCounts,
-    MicrosecondArray,
     boundary_counts,
     count_hits,
     to_microseconds,
-    tolerance_in_microseconds,
 )
 from syllablelm.evaluate.protocols import PROTOCOLS, Protocol, get_protocol
+from syllablelm.evaluate.tokens import TokenCounts, count_token_hits
 from syllablelm.types import Segmentation
 
 __all__ = [
@@ -38,23 +33,6 @@ __all__ = [
 ]
 
 
-class AlignmentLike(typing.Protocol):
-    """What a reference must offer: its length, and its boundaries and starts at a level such as "syllable"."""
-
-    @property
-    def duration(self) -> float:
-        """Length of the recording in seconds."""
-        ...
-
-    def boundaries(self, level: Any, /) -> npt.ArrayLike:
-        """Starts and ends of the intervals of `level`, in seconds."""
-        ...
-
-    def starts(self, level: Any, /) -> npt.ArrayLike:
-        """Starts of the intervals of `level`, in seconds."""
-        ...
-
-
 @dataclass(frozen=True)
 class BoundaryScores:
     """Boundary scores of a list of recordings, with the counts of each for bootstrap intervals.
@@ -64,12 +42,14 @@ class BoundaryScores:
         level: what the reference intervals are, such as "syllable".
         ids: recordings, sorted.
         counts: for each tolerance in seconds, the counts of each recording in the order of `ids`.
+        tokens: likewise of whole segments, of which both edges must be right.
     """
 
     protocol: Protocol
     level: str
     ids: tuple[str, ...]
     counts: Mapping[float, tuple[BoundaryCounts, ...]]
+    tokens: Mapping[float, tuple[TokenCounts, ...]] = field(default_factory=dict)
 
     def items(self, tolerance: float | None = None) -> tuple[BoundaryCounts, ...]:
         """Counts of each recording at a tolerance in seconds, by default the protocol's.
@@ -77,14 +57,25 @@ class BoundaryScores:
         Raises:
             InputError: the scores were not made at this tolerance.
         """
+        return self.counts[self._key(tolerance)]
+
+    def token_items(self, tolerance: float | None = None) -> tuple[TokenCounts, ...]:
+        """As `items`, of whole segments."""
+        return self.tokens[self._key(tolerance)]
+
+    def _key(self, tolerance: float | None) -> float:
         key = self.protocol.tolerance if tolerance is None else tolerance
         if key not in self.counts:
             raise InputError(f"No boundary scores at tolerance {key} s; there are {', '.join(map(str, self.counts))}")
-        return self.counts[key]
+        return key
 
     def total(self, tolerance: float | None = None) -> BoundaryCounts:
         """Corpus counts at a tolerance in seconds, by default the protocol's."""
         return sum(self.items(tolerance), BoundaryCounts())
+
+    def token_total(self, tolerance: float | None = None) -> TokenCounts:
+        """Corpus counts of whole segments at a tolerance in seconds, by default the protocol's."""
+        return sum(self.token_items(tolerance), TokenCounts())
 
     @cached_property
     def totals(self) -> dict[float, BoundaryCounts]:
@@ -98,46 +89,8 @@ class BoundaryScores:
             "level": self.level,
             "recordings": len(self.ids),
             "tolerances": {str(tolerance): counts.to_dict() for tolerance, counts in self.totals.items()},
+            "tokens": {str(tolerance): self.token_total(tolerance).to_dict() for tolerance in self.tokens},
         }
-
-
-def shared_ids(predictions: Mapping[str, object], references: Mapping[str, object]) -> tuple[str, ...]:
-    """Sorted ids of two mappings that must have the same ones.
-
-    Raises:
-        InputError: ids missing on either side, named, or no ids at all.
-    """
-    for has, lacks, side in ((references, predictions, "predictions"), (predictions, references, "references")):
-        missing = sorted(set(has) - set(lacks))
-        if missing:
-            more = f" and {len(missing) - 5} more" if len(missing) > 5 else ""
-            raise InputError(f"The {side} lack {', '.join(missing[:5])}{more}: score the same recordings on both sides")
-    if not predictions:
-        raise InputError("Nothing to score: predictions and references are empty")
-    return tuple(sorted(predictions))
-
-
-_Pair = tuple[MicrosecondArray, MicrosecondArray]
-
-
-def _pair(prediction: Segmentation, reference: AlignmentLike, protocol: Protocol, level: str) -> _Pair:
-    """Sorted unique times of both sides in microseconds, edges dropped where the protocol says so, not shifted."""
-    edges = prediction.seconds if protocol.prediction == "starts+ends" else prediction.seconds[:, 0]
-    times = reference.boundaries(level) if protocol.reference == "starts+ends" else reference.starts(level)
-    ours = np.unique(to_microseconds(edges, "predicted boundaries"))
-    theirs = np.unique(to_microseconds(times, "reference boundaries"))
-    if protocol.drop_edges:
-        ends = to_microseconds([prediction.duration, reference.duration], "durations")
-        ours, theirs = (
-            side[(side > 0) & (side < end)] for side, end in zip((ours, theirs), ends.tolist(), strict=True)
-        )
-    return ours, theirs
-
-
-def _shifted(pair: _Pair, protocol: Protocol, shift: float) -> _Pair:
-    step = int(to_microseconds(shift, "shift"))
-    ours, theirs = pair
-    return (ours + step, theirs) if protocol.shift_side == "predictions" else (ours, theirs + step)
 
 
 def score_boundaries(
@@ -154,7 +107,7 @@ def score_boundaries(
         references: alignment of each recording, by the same ids. A recording without reference boundaries still
             counts: what was predicted there is wrong.
         protocol: a Protocol or the name of one.
-        level: which reference intervals count: "syllable", "word" or "phone".
+        level: which reference intervals count: "syllable", "word" or "phone" (Table 5).
         tolerances: seconds; the protocol's own is added if it is not among them.
 
     Returns:
@@ -170,12 +123,21 @@ def score_boundaries(
             "and pass protocol.with_shift(shift)"
         )
     ids = shared_ids(predictions, references)
-    pairs = [_shifted(_pair(predictions[i], references[i], protocol, level), protocol, protocol.shift) for i in ids]
-    widths = dict.fromkeys([*tolerances, protocol.tolerance])
-    counts = {
-        width: tuple(count_hits(*pair, tolerance_in_microseconds(width)) for pair in pairs) for width in sorted(widths)
-    }
-    return BoundaryScores(protocol, level, ids, counts)
+    selected = [select_times(predictions[i], references[i], protocol, level) for i in ids]
+    counts, tokens = {}, {}
+    for tolerance in sorted(dict.fromkeys([*tolerances, protocol.tolerance])):
+        parts = [selection.at(protocol.shift, tolerance) for selection in selected]
+        counts[tolerance] = tuple(_boundaries(one) for one in parts)
+        tokens[tolerance] = tuple(_tokens(one) for one in parts)
+    return BoundaryScores(protocol, level, ids, counts, tokens)
+
+
+def _boundaries(parts: Iterable[Compared]) -> BoundaryCounts:
+    return sum((count_hits(part.ours, part.theirs, part.tolerance) for part in parts), BoundaryCounts())
+
+
+def _tokens(parts: Iterable[Compared]) -> TokenCounts:
+    return sum((count_token_hits(part.our_tokens, part.their_tokens, part.tolerance) for part in parts), TokenCounts())
 
 
 def search_shift(
@@ -204,10 +166,9 @@ def search_shift(
     if not shifts:
         raise InputError(f"Protocol {protocol.name!r} has no shifts to search: pass grid=[...] in seconds")
     ids = shared_ids(predictions, references)
-    pairs = [_pair(predictions[i], references[i], protocol, level) for i in ids]
-    width = tolerance_in_microseconds(protocol.tolerance)
+    selected = [select_times(predictions[i], references[i], protocol, level) for i in ids]
 
     def r_value(shift: float) -> float:
-        return sum((count_hits(*_shifted(pair, protocol, shift), width) for pair in pairs), BoundaryCounts()).r_value
+        return _boundaries(part for one in selected for part in one.at(shift, protocol.tolerance)).r_value
 
     return float(max(sorted(shifts, key=abs), key=r_value))

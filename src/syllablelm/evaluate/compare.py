@@ -1,4 +1,4 @@
-"""Segmenters side by side on the same recordings: the paper's Table 4, extended by baselines and layers."""
+"""Segmenters side by side on the same recordings: the paper's Tables 1, 4 and 5, extended by baselines and layers."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from syllablelm.evaluate.boundaries import (
     Protocol,
     get_protocol,
     score_boundaries,
+    search_shift,
     shared_ids,
 )
 from syllablelm.progress import ProgressBar
@@ -30,11 +31,46 @@ Count = Callable[[str, Waveform], int]
 
 
 @dataclass(frozen=True)
+class Tuning:
+    """A development list on which shifts are searched, apart from what is reported.
+
+    Args:
+        predictions: segmentations of its recordings by each segmenter: {segmenter: {recording id: Segmentation}}.
+        references: alignments by recording id.
+    """
+
+    predictions: Mapping[str, Mapping[str, Segmentation]]
+    references: Mapping[str, AlignmentLike]
+
+    def find(self, segmenter: str, protocol: Protocol, level: str) -> float:
+        """The shift in seconds with which one segmenter scores best on the list.
+
+        Raises:
+            InputError: the list was not segmented by this segmenter.
+        """
+        if segmenter not in self.predictions:
+            raise InputError(
+                f"the tuning list has no segmentations of {segmenter!r}; it has {', '.join(self.predictions)}"
+            )
+        predictions = self.predictions[segmenter]
+        return search_shift(predictions, {id: self.references[id] for id in predictions}, protocol, level)
+
+
+@dataclass(frozen=True)
 class Comparison:
-    """Scores of several segmenters on the same utterances under one protocol."""
+    """Scores of several segmenters on the same utterances under one protocol, against one kind of reference.
+
+    Args:
+        protocol: as it was asked for; where its shift was searched, each segmenter has its own, in its scores.
+        scores: by segmenter.
+        tuned: whether shifts were searched on a development list.
+        level: what the reference intervals are, such as "syllable".
+    """
 
     protocol: Protocol
     scores: Mapping[str, BoundaryScores]
+    tuned: bool = False
+    level: str = "syllable"
 
     def rows(self, *, baseline: str | None = None, resamples: int = 1000, seed: int = 0) -> list[dict[str, Any]]:
         """One row per segmenter: scores at each tolerance with bootstrap 95 % intervals over utterances.
@@ -46,20 +82,28 @@ class Comparison:
             raise InputError(f"no segmenter {baseline!r} among {', '.join(self.scores)}")
         rows = []
         for name, score in self.scores.items():
-            main = score.total(self.protocol.tolerance)
-            items = score.items(self.protocol.tolerance)
-            low, high = bootstrap_interval(items, _f1, resamples=resamples, seed=seed)
-            row: dict[str, Any] = {"segmenter": name}
-            for tolerance, total in score.totals.items():
-                row[f"f1@{round(1000 * tolerance)}"] = total.f1
-            row |= {"precision": main.precision, "recall": main.recall, "r_value": main.r_value}
-            row |= {"f1_low": low, "f1_high": high, "predicted": main.predicted, "reference": main.reference}
+            row: dict[str, Any] = {"segmenter": name, "level": self.level, "protocol": self.protocol.name}
+            row |= {"shift": score.protocol.shift, "tuned": self.tuned}
+            row |= _scores(score, resamples, seed)
             if baseline is not None and name != baseline:
-                other = self.scores[baseline].items(self.protocol.tolerance)
+                items, other = score.items(), self.scores[baseline].items()
                 gain, low, high = bootstrap_difference(items, other, _f1, resamples=resamples, seed=seed)
                 row |= {"gain": gain, "gain_low": low, "gain_high": high}
             rows.append(row)
         return rows
+
+
+def _scores(score: BoundaryScores, resamples: int, seed: int) -> dict[str, Any]:
+    """Boundary and token scores of one segmenter."""
+    main, tokens = score.total(), score.token_total()
+    row: dict[str, Any] = {f"f1@{round(1000 * tolerance)}": total.f1 for tolerance, total in score.totals.items()}
+    row |= {"precision": main.precision, "recall": main.recall, "r_value": main.r_value}
+    low, high = bootstrap_interval(score.items(), _f1, resamples=resamples, seed=seed)
+    row |= {"f1_low": low, "f1_high": high}
+    row |= {"hits": main.hits, "predicted": main.predicted, "reference": main.reference}
+    row |= {f"token_{key}": value for key, value in tokens.to_dict().items()}
+    low, high = bootstrap_interval(score.token_items(), _f1, resamples=resamples, seed=seed)
+    return row | {"token_f1_low": low, "token_f1_high": high}
 
 
 def _f1(counts: Any) -> float:
@@ -100,13 +144,37 @@ def compare_segmentations(
     references: Mapping[str, AlignmentLike],
     *,
     protocol: str | Protocol = "paper",
+    level: str = "syllable",
+    tuning: Tuning | None = None,
     tolerances: Sequence[float] = (0.02, 0.05),
 ) -> Comparison:
-    """Score several sets of predictions against the references of the recordings that they hold."""
+    """Score several sets of predictions against the references of the recordings that they hold.
+
+    Args:
+        predictions: {segmenter: {recording id: Segmentation}}.
+        references: alignments by recording id; more than these are passed over.
+        protocol: which boundaries count. Where it needs a shift and has none, each segmenter's is searched on
+            `tuning`; without `tuning` it is 0 and the rows say that it was not tuned.
+        level: which reference intervals count: "syllable", "word" or "phone".
+        tuning: development list for the shift.
+        tolerances: seconds.
+
+    Raises:
+        InputError: a recording is in the tuning list too, or has no reference.
+    """
     chosen = get_protocol(protocol) if isinstance(protocol, str) else protocol
+    tuned = chosen.shift is None and tuning is not None
     scores = {}
     for name, segmentations in predictions.items():
         wanted = {key: references[key] for key in segmentations if key in references}
         shared_ids(segmentations, wanted)
-        scores[name] = score_boundaries(segmentations, wanted, chosen, tolerances=tuple(tolerances))
-    return Comparison(chosen, scores)
+        shift = chosen.shift or 0.0
+        if tuned and tuning is not None:
+            both = sorted(segmentations.keys() & {id for found in tuning.predictions.values() for id in found})
+            if both:
+                raise InputError(
+                    f"the tuning list must not be scored: {len(both)} of its recordings are, such as {both[0]!r}"
+                )
+            shift = tuning.find(name, chosen, level)
+        scores[name] = score_boundaries(segmentations, wanted, chosen.with_shift(shift), level, tuple(tolerances))
+    return Comparison(chosen, scores, tuned, level)

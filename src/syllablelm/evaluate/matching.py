@@ -4,28 +4,35 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
+from syllablelm.alignment import TOLERANCE
 from syllablelm.errors import InputError
 
 MicrosecondArray = npt.NDArray[np.int64]
+# Microseconds, or seconds where a protocol wants binary floats.
+TimeArray = npt.NDArray[np.int64] | npt.NDArray[np.float64]
+# Edges no farther apart than this (microseconds) are one edge, written twice with an aligner's rounding.
+TOUCH = round(TOLERANCE * 1e6)
+CountsT = TypeVar("CountsT", bound="HitCounts")
 
 
 @dataclass(frozen=True)
-class BoundaryCounts:
-    """Counts of a boundary comparison; add those of utterances to get those of a corpus.
+class HitCounts:
+    """Counts of a comparison of two lists; add those of utterances to get those of a corpus.
 
     Args:
-        hits: pairs of a predicted and a reference boundary within the tolerance, each boundary used once.
-        predicted: predicted boundaries.
-        reference: reference boundaries.
+        hits: pairs of a predicted and a reference thing that agree, each thing used once.
+        predicted: predicted things.
+        reference: reference things.
 
     A ratio whose denominator is zero is 0.0 (nothing was shown to be right), so every property is finite.
 
     Raises:
-        InputError: a count is negative, or there are more hits than boundaries on one side.
+        InputError: a count is negative, or there are more hits than things on one side.
     """
 
     hits: int = 0
@@ -35,29 +42,30 @@ class BoundaryCounts:
     def __post_init__(self) -> None:
         if not 0 <= self.hits <= min(self.predicted, self.reference):
             raise InputError(
-                f"BoundaryCounts needs 0 <= hits <= predicted and reference, not hits={self.hits}, "
+                f"{type(self).__name__} needs 0 <= hits <= predicted and reference, not hits={self.hits}, "
                 f"predicted={self.predicted}, reference={self.reference}"
             )
 
-    def __add__(self, other: BoundaryCounts) -> BoundaryCounts:
-        if not isinstance(other, BoundaryCounts):
+    def __add__(self: CountsT, other: CountsT) -> CountsT:
+        # Boundaries and tokens are different things: their counts do not add.
+        if type(other) is not type(self):
             return NotImplemented
-        return BoundaryCounts(
-            self.hits + other.hits, self.predicted + other.predicted, self.reference + other.reference
-        )
+        return type(self)(self.hits + other.hits, self.predicted + other.predicted, self.reference + other.reference)
 
-    def __radd__(self, other: object) -> BoundaryCounts:
+    def __radd__(self: CountsT, other: object) -> CountsT:
         # sum() starts from the integer 0.
-        return self if type(other) is int and other == 0 else NotImplemented
+        if type(other) is int and other == 0:
+            return self
+        return NotImplemented
 
     @property
     def precision(self) -> float:
-        """Hits / predicted boundaries."""
+        """Hits / predicted."""
         return self.hits / self.predicted if self.predicted else 0.0
 
     @property
     def recall(self) -> float:
-        """Hits / reference boundaries."""
+        """Hits / reference."""
         return self.hits / self.reference if self.reference else 0.0
 
     @property
@@ -65,6 +73,15 @@ class BoundaryCounts:
         """Harmonic mean of precision and recall, 2 hits / (predicted + reference)."""
         total = self.predicted + self.reference
         return 2 * self.hits / total if total else 0.0
+
+    def to_dict(self) -> dict[str, float]:
+        """Counts and ratios by name."""
+        return {name: getattr(self, name) for name in ("hits", "predicted", "reference", "precision", "recall", "f1")}
+
+
+@dataclass(frozen=True)
+class BoundaryCounts(HitCounts):
+    """Counts of a boundary comparison: a hit is a pair of boundaries within the tolerance."""
 
     @property
     def over_segmentation(self) -> float:
@@ -85,8 +102,7 @@ class BoundaryCounts:
 
     def to_dict(self) -> dict[str, float]:
         """Counts and ratios by name."""
-        names = ("hits", "predicted", "reference", "precision", "recall", "f1", "over_segmentation", "r_value")
-        return {name: getattr(self, name) for name in names}
+        return super().to_dict() | {"over_segmentation": self.over_segmentation, "r_value": self.r_value}
 
 
 def to_microseconds(seconds: npt.ArrayLike, name: str = "times") -> MicrosecondArray:
@@ -102,6 +118,27 @@ def to_microseconds(seconds: npt.ArrayLike, name: str = "times") -> MicrosecondA
     if not np.all(np.isfinite(values)):
         raise InputError(f"{name} must be finite times in seconds, not NaN or infinite")
     return np.rint(values * 1e6).astype(np.int64)
+
+
+def to_intervals(seconds: npt.ArrayLike, name: str) -> MicrosecondArray:
+    """Round (num_intervals, 2) starts and ends in seconds to int64 microseconds.
+
+    An overlap of at most 1 ms is an aligner's rounding: the later interval then starts where the earlier one ends.
+
+    Raises:
+        InputError: another shape, not finite, not sorted by time, or overlapping.
+    """
+    times = to_microseconds(seconds, name)
+    if times.size == 0:
+        return times.reshape(0, 2)
+    if times.ndim != 2 or times.shape[1] != 2:
+        raise InputError(f"{name} must have shape (number, 2), not {times.shape}")
+    overlap = times[:-1, 1] - times[1:, 0]
+    rounding = (overlap > 0) & (overlap <= TOUCH) & (times[1:, 1] >= times[:-1, 1])
+    times[1:, 0] += np.where(rounding, overlap, 0)
+    if np.any(times[:, 1] < times[:, 0]) or np.any(times[1:, 0] < times[:-1, 1]):
+        raise InputError(f"{name} must be sorted by time and must not overlap")
+    return times
 
 
 def boundary_counts(
@@ -142,7 +179,7 @@ def tolerance_in_microseconds(seconds: float) -> int:
     return int(width)
 
 
-def count_hits(predicted: MicrosecondArray, reference: MicrosecondArray, tolerance: int) -> BoundaryCounts:
+def count_hits(predicted: TimeArray, reference: TimeArray, tolerance: float) -> BoundaryCounts:
     """Greedy two-pointer matching of sorted times; all windows are equally wide, so greedy is a maximum matching."""
     ours, theirs = predicted.tolist(), reference.tolist()
     i = j = hits = 0

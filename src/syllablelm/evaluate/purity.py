@@ -1,4 +1,7 @@
-"""Purity: how consistently units stand for syllables, after segments are matched by overlap.
+"""Purity: how consistently units stand for syllables (or phones, or words), after segments are matched.
+
+Matching comes in three ways (`Matching`): one syllable for one segment by overlap, the released SD-HuBERT code's, which
+pairs as many as it can, and ZeroSyl's, which labels every segment with what it overlaps most.
 
 Two readings of the names are in use. The code that made the published numbers (SD-HuBERT's, which the paper follows)
 calls the best unit of each syllable "cluster purity" and the best syllable of each unit "syllable purity". The paper's
@@ -10,9 +13,11 @@ either word.
 from __future__ import annotations
 
 import typing
+from bisect import bisect_left, bisect_right
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -20,11 +25,14 @@ import numpy.typing as npt
 
 from syllablelm.errors import InputError
 from syllablelm.evaluate.bitrate import entropy_bits
-from syllablelm.evaluate.boundaries import shared_ids, to_microseconds
+from syllablelm.evaluate.boundaries import shared_ids
+from syllablelm.evaluate.matching import to_intervals
 from syllablelm.types import Segmentation
 
 IndexArray = npt.NDArray[np.int64]
-Matching = typing.Literal["overlap", "full"]
+Matching = typing.Literal["overlap", "full", "majority"]
+# What a segment stands for that overlaps mostly with no syllable ("majority" only).
+SILENCE = ""
 
 _NO_STRESS = str.maketrans("", "", "0123")
 
@@ -40,12 +48,10 @@ class IntervalLike(typing.Protocol):
     def end(self) -> float: ...
 
 
-class SyllablesLike(typing.Protocol):
-    """What a reference must offer: its syllables, a sequence of labelled intervals."""
+class IntervalsLike(typing.Protocol):
+    """What a reference must offer: its intervals of a level, a sequence of labelled intervals."""
 
-    # Any, because type checkers do not take a cached_property for a property of a narrower type.
-    @property
-    def syllables(self) -> Any: ...
+    def intervals(self, level: Any, /) -> Any: ...
 
 
 @dataclass(frozen=True)
@@ -54,7 +60,7 @@ class PurityCounts:
 
     Args:
         table: (syllable label without stress, unit) -> matched pairs; pairs that never occur are absent.
-        syllables: reference syllables, matched or not.
+        syllables: reference syllables (or what else is the reference), matched or not.
         segments: predicted segments, matched or not.
 
     Only matched pairs enter the purities, so read them with `matched / syllables` in view: a segmentation with gaps
@@ -142,13 +148,17 @@ class PurityCounts:
 
     @property
     def normalized_mutual_information(self) -> float:
-        """Mutual information / mean of both entropies; 0.0 where both are zero."""
+        """Mutual information / arithmetic mean of both entropies (V-measure); 0.0 where both are zero."""
         syllable, unit, _ = self._entropies()
         return 2 * self.mutual_information / (syllable + unit) if syllable + unit else 0.0
 
     @property
     def syllable_normalized_mutual_information(self) -> float:
-        """Mutual information / entropy of the syllables: the share of it that units tell; 0.0 where it is zero."""
+        """Mutual information / entropy of the syllables: the share of it that units tell; 0.0 where it is zero.
+
+        SNMI of ZeroSyl where the matching is "majority". Its code adds 1e-10 to every cell of the dense table, which
+        can move the third decimal of a large one; here the table is taken as it is.
+        """
         syllable, _, _ = self._entropies()
         return self.mutual_information / syllable if syllable else 0.0
 
@@ -158,6 +168,8 @@ class PurityCounts:
             "matched",
             "syllables",
             "segments",
+            "syllable_to_unit",
+            "unit_to_syllable",
             "cluster_purity",
             "syllable_purity",
             "mutual_information",
@@ -173,7 +185,7 @@ def strip_stress(label: str) -> str:
 
 
 def match_segments(
-    reference: npt.ArrayLike, predicted: npt.ArrayLike, matching: Matching = "overlap"
+    reference: npt.ArrayLike, predicted: npt.ArrayLike, matching: typing.Literal["overlap", "full"] = "overlap"
 ) -> tuple[IndexArray, IndexArray]:
     """Match reference with predicted segments one to one so that the sum of their temporal IoU is greatest.
 
@@ -190,23 +202,12 @@ def match_segments(
     Raises:
         InputError: segments of another shape, unsorted or overlapping, or an unknown matching.
     """
-    theirs, ours = _intervals(reference, "reference"), _intervals(predicted, "predicted")
+    theirs, ours = to_intervals(reference, "reference segments"), to_intervals(predicted, "predicted segments")
     if matching == "full":
         return _match_full(theirs, ours)
     if matching == "overlap":
         return _match_overlap(theirs, ours)
-    raise InputError(f"matching must be 'overlap' or 'full', not {matching!r}")
-
-
-def _intervals(values: npt.ArrayLike, name: str) -> IndexArray:
-    times = to_microseconds(values, f"{name} segments")
-    if times.size == 0:
-        return times.reshape(0, 2)
-    if times.ndim != 2 or times.shape[1] != 2:
-        raise InputError(f"{name} segments must have shape (num_segments, 2), not {times.shape}")
-    if np.any(times[:, 1] < times[:, 0]) or np.any(times[1:, 0] < times[:-1, 1]):
-        raise InputError(f"{name} segments must be sorted by time and must not overlap")
-    return times
+    raise InputError(f"matching must be 'overlap', 'full' or 'majority', not {matching!r}")
 
 
 def _match_full(theirs: IndexArray, ours: IndexArray) -> tuple[IndexArray, IndexArray]:
@@ -261,6 +262,34 @@ def _match_overlap(theirs: IndexArray, ours: IndexArray) -> tuple[IndexArray, In
     return matched[:, 0], matched[:, 1]
 
 
+def majority_labels(reference: npt.ArrayLike, labels: Sequence[str], predicted: npt.ArrayLike) -> list[str]:
+    """Label each predicted segment with the reference interval that it overlaps most, as ZeroSyl does.
+
+    Args:
+        reference: (num_reference, 2) start and end in seconds, sorted, not overlapping.
+        labels: of the reference intervals.
+        predicted: (num_predicted, 2) likewise; segments that lie mostly in one gap of the reference are silence.
+
+    Returns:
+        One label for each predicted segment; of equally long overlaps the earliest.
+
+    Raises:
+        InputError: segments of another shape, unsorted or overlapping.
+    """
+    theirs, ours = to_intervals(reference, "reference segments"), to_intervals(predicted, "predicted segments")
+    # Interval k of the timeline is silence where k is even; a gap of no length overlaps nothing.
+    edges = theirs.ravel().tolist()
+    found = []
+    for start, end in ours.tolist():
+        first = bisect_right(edges, start)
+        last = max(first, bisect_left(edges, end))
+        cuts = [start, *edges[first:last], end]
+        lengths = [high - low for low, high in pairwise(cuts)]
+        best = first + lengths.index(max(lengths))
+        found.append(labels[best // 2] if best % 2 else SILENCE)
+    return found
+
+
 def purity_counts(
     segmentation: Segmentation, syllables: Sequence[IntervalLike], *, matching: Matching = "overlap"
 ) -> PurityCounts:
@@ -269,14 +298,19 @@ def purity_counts(
     Args:
         segmentation: segments with units.
         syllables: reference intervals in seconds, sorted, not overlapping; stress digits are stripped from labels.
-        matching: as for `match_segments`.
+        matching: "overlap" or "full" as for `match_segments`, or "majority" as `majority_labels`: every segment
+            counts, and silence is a label.
 
     Raises:
-        InputError: the segmentation has no units, or the syllables overlap.
+        InputError: the segmentation has no units, the syllables overlap, or an unknown matching.
     """
     if segmentation.unit is None:
         raise InputError("Purity needs units; this Segmentation has none: apply a codebook first")
     times = np.asarray([(syllable.start, syllable.end) for syllable in syllables], dtype=np.float64).reshape(-1, 2)
+    if matching == "majority":
+        names = [strip_stress(syllable.label) for syllable in syllables]
+        pairs = zip(majority_labels(times, names, segmentation.seconds), segmentation.unit.tolist(), strict=True)
+        return PurityCounts(dict(Counter(pairs)), len(syllables), len(segmentation))
     rows, columns = match_segments(times, segmentation.seconds, matching)
     labels = [strip_stress(syllables[row].label) for row in rows.tolist()]
     table = Counter(zip(labels, segmentation.unit[columns].tolist(), strict=True))
@@ -285,11 +319,18 @@ def purity_counts(
 
 def score_purity(
     predictions: Mapping[str, Segmentation],
-    references: Mapping[str, SyllablesLike],
+    references: Mapping[str, IntervalsLike],
     *,
     matching: Matching = "overlap",
+    level: str = "syllable",
 ) -> dict[str, PurityCounts]:
     """Purity counts of each recording, by sorted id; `PurityCounts.merge` of the values gives the corpus.
+
+    Args:
+        predictions: segmentation with units of each recording, by id.
+        references: alignment of each recording, by the same ids.
+        matching: as for `purity_counts`.
+        level: what units should stand for: "syllable", "phone" or "word".
 
     Raises:
         InputError: ids missing on either side, or as for `purity_counts`; the message names the recording.
@@ -298,7 +339,7 @@ def score_purity(
     for recording in shared_ids(predictions, references):
         try:
             counts[recording] = purity_counts(
-                predictions[recording], references[recording].syllables, matching=matching
+                predictions[recording], references[recording].intervals(level), matching=matching
             )
         except InputError as error:
             raise InputError(f"{recording}: {error}") from error

@@ -40,6 +40,8 @@ class PocketsphinxRecognizer:
     def transcribe(self, waveform: npt.NDArray[np.float32]) -> str:
         """Words of a waveform; "" where nothing was heard."""
         samples = np.clip(np.rint(waveform * 32767.0), -32768, 32767).astype(np.int16)
+        # It adapts to the recordings heard before: a transcript must not depend on them, nor on who hears it.
+        self._decoder.reinit_feat()
         self._decoder.start_utt()
         self._decoder.process_raw(samples.tobytes(), no_search=False, full_utt=True)
         self._decoder.end_utt()

@@ -4,18 +4,27 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from syllablelm.errors import InputError, MissingDependencyError
-from syllablelm.evaluate.recognize import Recognizer
+from syllablelm.evaluate.bootstrap import bootstrap_interval
 
 Waveform = npt.NDArray[np.float32]
 Speak = Callable[[Waveform], Waveform]
+Hear = Callable[[Iterable[Waveform]], Iterator[str]]
+
+# The papers do not say how they normalise texts, so a result names what was done.
+NORMALIZATION = {
+    "name": "plain",
+    "rule": "NFKC, lower case; letters, digits and apostrophes inside words; single spaces",
+}
 
 
 @dataclass(frozen=True)
@@ -83,20 +92,43 @@ def error_counts(reference: str, heard: str) -> ErrorCounts:
 
 
 def compare_speech(
-    items: Iterable[tuple[str, Waveform, str]], voices: Mapping[str, Speak], recognizer: Recognizer
+    items: Iterable[tuple[str, Waveform, str]], voices: Mapping[str, Speak], hear: Hear
 ) -> Iterator[dict[str, Any]]:
     """Have every recording spoken anew in several ways and recognised.
 
     Args:
         items: (id, waveform at 16 kHz, reference text) of each recording.
         voices: name -> function from the recording to what is recognised in its place, at 16 kHz.
+        hear: from waveforms to what a recogniser hears in each, in their order; it may read ahead.
 
     Yields:
         per recording {"id", "reference", voice: {"heard": text, "counts": ErrorCounts}...}.
     """
-    for name, wave, text in items:
-        row: dict[str, Any] = {"id": name, "reference": normalize_text(text)}
-        for voice, speak in voices.items():
-            heard = normalize_text(recognizer.transcribe(speak(wave)))
-            row[voice] = {"heard": heard, "counts": error_counts(text, heard)}
-        yield row
+    waiting: deque[tuple[str, str]] = deque()
+
+    def spoken() -> Iterator[Waveform]:
+        for name, wave, text in items:
+            waiting.append((name, text))
+            yield from (speak(wave) for speak in voices.values())
+
+    all_heard = map(normalize_text, hear(spoken()))
+    while texts := list(islice(all_heard, len(voices))):
+        name, text = waiting.popleft()
+        rows = {
+            voice: {"heard": heard, "counts": error_counts(text, heard)}
+            for voice, heard in zip(voices, texts, strict=True)
+        }
+        yield {"id": name, "reference": normalize_text(text), **rows}
+
+
+def rate_row(items: Sequence[ErrorCounts], *, resamples: int, seed: int) -> dict[str, Any]:
+    """Counts and error rates of a corpus, with 95 % bootstrap intervals over its utterances."""
+    total = sum(items, ErrorCounts())
+    row: dict[str, Any] = {"wer": total.wer, "cer": total.cer}
+    for name in ("wer", "cer"):
+        low, high = bootstrap_interval(
+            items, lambda counts, name=name: getattr(counts, name), resamples=resamples, seed=seed
+        )
+        row |= {f"{name}_low": low, f"{name}_high": high}
+    counts = ("word_edits", "words", "char_edits", "chars")
+    return row | {name: getattr(total, name) for name in counts}

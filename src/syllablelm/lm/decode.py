@@ -41,18 +41,30 @@ class Sampling:
 
 
 class Sampler:
-    """Draws tokens by one random stream per sequence, so that a batch gives what each sequence alone would give."""
+    """Draws tokens by one random stream per sequence, so that a batch gives what each sequence alone would give.
 
-    def __init__(self, sampling: Sampling, indices: Sequence[int]) -> None:
+    Args:
+        sampling: how to draw.
+        indices: of the sequences; with the seed they make the streams.
+        seeds: one for each sequence in place of ``sampling.seed``.
+    """
+
+    def __init__(self, sampling: Sampling, indices: Sequence[int], seeds: Sequence[int] | None = None) -> None:
         self.sampling = sampling
-        self._streams = [np.random.default_rng((sampling.seed, index)) for index in indices]
+        own = [sampling.seed] * len(indices) if seeds is None else seeds
+        self._streams = [np.random.default_rng((seed, index)) for seed, index in zip(own, indices, strict=True)]
 
-    def __call__(self, logits_BV: Tensor) -> Tensor:
-        """One token per row: (B,) int64."""
+    def __call__(self, logits_BV: Tensor, rows: Sequence[int] | None = None) -> Tensor:
+        """One token per row of logits: (B,) int64.
+
+        Args:
+            rows: the sequences that the logits belong to; by default all of them.
+        """
         if self.sampling.temperature == 0:
             return logits_BV.argmax(-1)
         probs_BV = self.probabilities(logits_BV)
-        draws = torch.tensor([[stream.random()] for stream in self._streams], dtype=probs_BV.dtype)
+        streams = self._streams if rows is None else [self._streams[row] for row in rows]
+        draws = torch.tensor([[stream.random()] for stream in streams], dtype=probs_BV.dtype)
         total_BV = probs_BV.cumsum(-1)
         whole_B1 = total_BV[:, -1:]
         # Rounding must not push a draw past the last token with any probability, where the sum first reaches its end.
@@ -119,11 +131,34 @@ def _linear(module: Any) -> Linear:
     return module.weight, module.bias
 
 
+class FusedOPT:
+    """The weights of an OPT model as decoding wants them; make it once and decode often.
+
+    Args:
+        model: ``OPTForCausalLM``; its weights are shared but for the fused projections, which are copies: a model that
+            is trained or moved afterwards needs a new one.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        opt: Any = model
+        decoder, config = opt.model.decoder, opt.config
+        self.context = int(config.max_position_embeddings)
+        self.heads, self.dim = int(config.num_attention_heads), int(config.hidden_size)
+        self.embedding: Tensor = decoder.embed_tokens.weight
+        # Position 0 has row 2: what OPT's checkpoints have inherited.
+        self.positions: Tensor = decoder.embed_positions.weight.detach()[decoder.embed_positions.offset :]
+        self.project_in, self.project_out = decoder.project_in, decoder.project_out
+        self.final_norm = None if decoder.final_layer_norm is None else _Norm.of(decoder.final_layer_norm)
+        self.output = _linear(opt.lm_head)
+        scaling = float(decoder.layers[0].self_attn.scaling)
+        self.blocks = [_Block(layer, scaling) for layer in decoder.layers]
+
+
 class CachedDecoder:
     """Runs an OPT model token by token.
 
     Args:
-        model: ``OPTForCausalLM`` in evaluation mode; its weights are shared but for the fused projections.
+        weights: the model's, in evaluation mode.
         batch: sequences; they advance together.
         capacity: positions that fit the cache.
 
@@ -134,22 +169,13 @@ class CachedDecoder:
         InputError: more positions than the model has.
     """
 
-    def __init__(self, model: nn.Module, batch: int, capacity: int) -> None:
-        opt: Any = model
-        decoder, config = opt.model.decoder, opt.config
-        longest = int(config.max_position_embeddings)
-        if capacity > longest:
-            raise InputError(f"{capacity} tokens do not fit the model's context of {longest}; ask for fewer seconds")
-        self.heads = int(config.num_attention_heads)
-        self.embedding = decoder.embed_tokens.weight
-        # Position 0 has row 2: what OPT's checkpoints have inherited.
-        self.positions = decoder.embed_positions.weight[decoder.embed_positions.offset :]
-        self.project_in, self.project_out = decoder.project_in, decoder.project_out
-        self.final_norm = None if decoder.final_layer_norm is None else _Norm.of(decoder.final_layer_norm)
-        self.output = _linear(opt.lm_head)
-        scaling = float(decoder.layers[0].self_attn.scaling)
-        self.blocks = [_Block(layer, scaling) for layer in decoder.layers]
-        shape = (batch, self.heads, capacity, config.hidden_size // self.heads)
+    def __init__(self, weights: FusedOPT, batch: int, capacity: int) -> None:
+        if capacity > weights.context:
+            raise InputError(
+                f"{capacity} tokens do not fit the model's context of {weights.context}; ask for fewer seconds"
+            )
+        self.weights, self.capacity = weights, capacity
+        shape = (batch, weights.heads, capacity, weights.dim // weights.heads)
         self.keys, self.values = (self._room(shape) for _ in range(2))
         self.length = 0
         # Place of each sequence's first token, and which places are its own; None where nothing is padded.
@@ -157,23 +183,41 @@ class CachedDecoder:
         self._own_BS: Tensor | None = None
 
     def _room(self, shape: tuple[int, ...]) -> list[Tensor]:
-        return [torch.empty(shape, dtype=self.embedding.dtype, device=self.embedding.device) for _ in self.blocks]
+        embedding = self.weights.embedding
+        return [torch.empty(shape, dtype=embedding.dtype, device=embedding.device) for _ in self.weights.blocks]
 
     @torch.inference_mode()
     def prefill(self, prompts: Sequence[Sequence[int]]) -> Tensor:
         """Read the prompts, at least one token each: logits of the next token, (B, V)."""
-        device, capacity = self.embedding.device, self.keys[0].shape[2]
+        device = self.weights.embedding.device
         width = max(len(prompt) for prompt in prompts)
         tokens_BT = torch.zeros(len(prompts), width, dtype=torch.long)
         for row, prompt in zip(tokens_BT, prompts, strict=True):
             row[width - len(prompt) :] = torch.tensor(prompt)
-        padding = [width - len(prompt) for prompt in prompts]
-        self._first_B = self._own_BS = None
-        if any(padding):
-            self._first_B = torch.tensor(padding, device=device)
-            self._own_BS = torch.arange(capacity, device=device) >= self._first_B[:, None]
+        self._pad(torch.tensor([width - len(prompt) for prompt in prompts], device=device))
         self.length = 0
         return self._advance(tokens_BT.to(device))
+
+    def _pad(self, first_B: Tensor) -> None:
+        """Take note of how many places before each sequence are padding."""
+        self._first_B = self._own_BS = None
+        if bool(first_B.any()):
+            self._first_B = first_B
+            self._own_BS = torch.arange(self.capacity, device=first_B.device) >= first_B[:, None]
+
+    @torch.inference_mode()
+    def keep(self, rows: Sequence[int]) -> None:
+        """Go on with some of the sequences, and drop the places that are padding to all of them."""
+        index_R = torch.tensor(rows, device=self.weights.embedding.device)
+        first_R = torch.zeros_like(index_R) if self._first_B is None else self._first_B[index_R]
+        spare = int(first_R.min())
+        for cache in (self.keys, self.values):
+            for layer, kept in enumerate(cache):
+                fresh = kept.new_empty(len(rows), *kept.shape[1:])
+                fresh[:, :, : self.length - spare] = kept[index_R, :, spare : self.length]
+                cache[layer] = fresh
+        self.length -= spare
+        self._pad(first_R - spare)
 
     @torch.inference_mode()
     def step(self, tokens_B: Tensor) -> Tensor:
@@ -181,35 +225,35 @@ class CachedDecoder:
         return self._advance(tokens_B[:, None])
 
     def _advance(self, tokens_BT: Tensor) -> Tensor:
-        start, stop = self.length, self.length + tokens_BT.shape[1]
-        hidden_BTD = F.embedding(tokens_BT, self.embedding)
-        if self.project_in is not None:
-            hidden_BTD = self.project_in(hidden_BTD)
+        start, stop, weights = self.length, self.length + tokens_BT.shape[1], self.weights
+        hidden_BTD = F.embedding(tokens_BT, weights.embedding)
+        if weights.project_in is not None:
+            hidden_BTD = weights.project_in(hidden_BTD)
         hidden_BTD = hidden_BTD + self._position(start, stop)
         mask = self._mask(start, stop)
-        for block, keys, values in zip(self.blocks, self.keys, self.values, strict=True):
+        for block, keys, values in zip(weights.blocks, self.keys, self.values, strict=True):
             hidden_BTD = self._layer(block, keys, values, hidden_BTD, start, mask)
         hidden_BD = hidden_BTD[:, -1]
-        if self.final_norm is not None:
-            hidden_BD = F.layer_norm(hidden_BD, *self.final_norm)
-        if self.project_out is not None:
-            hidden_BD = self.project_out(hidden_BD)
+        if weights.final_norm is not None:
+            hidden_BD = F.layer_norm(hidden_BD, *weights.final_norm)
+        if weights.project_out is not None:
+            hidden_BD = weights.project_out(hidden_BD)
         self.length = stop
-        return F.linear(hidden_BD, *self.output)
+        return F.linear(hidden_BD, *weights.output)
 
     def _position(self, start: int, stop: int) -> Tensor:
         """Embedded positions of the places from ``start`` on: (T, D), or (B, T, D) where prompts are padded."""
         if self._first_B is None:
-            return self.positions[start:stop]
+            return self.weights.positions[start:stop]
         place_T = torch.arange(start, stop, device=self._first_B.device)
-        return F.embedding((place_T - self._first_B[:, None]).clamp(min=0), self.positions)
+        return F.embedding((place_T - self._first_B[:, None]).clamp(min=0), self.weights.positions)
 
     def _mask(self, start: int, stop: int) -> Tensor | None:
         """Which places each new token sees, (B or 1, 1, T, S); None where a single token sees them all."""
         own_BS = self._own_BS
         if stop - start == 1:
             return None if own_BS is None else own_BS[:, None, None, :stop]
-        slot_S = torch.arange(stop, device=self.embedding.device)
+        slot_S = torch.arange(stop, device=self.weights.embedding.device)
         place_T1 = slot_S[start:, None]
         seen = slot_S <= place_T1
         if own_BS is None:
@@ -223,7 +267,7 @@ class CachedDecoder:
         batch, new, dim = hidden.shape
         stop = start + new
         x = F.layer_norm(hidden, *block.norm1) if block.norm_first else hidden
-        qkv = F.linear(x, *block.qkv).view(batch, new, 3, self.heads, dim // self.heads)
+        qkv = F.linear(x, *block.qkv).view(batch, new, 3, self.weights.heads, dim // self.weights.heads)
         query, key, value = qkv.permute(2, 0, 3, 1, 4).unbind()
         keys, values = keys[:, :, :stop], values[:, :, :stop]
         keys[:, :, start:] = key

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, overload
+from typing import Any, Literal, get_args, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -15,7 +16,7 @@ from syllablelm.artifact import open_artifact
 from syllablelm.encoders.device import pick_device
 from syllablelm.encoders.quiet import quiet_transformers
 from syllablelm.errors import FormatError, InputError
-from syllablelm.lm.decode import CachedDecoder, Sampler, Sampling
+from syllablelm.lm.decode import CachedDecoder, FusedOPT, Sampler, Sampling
 from syllablelm.lm.ngram import Likelihood
 from syllablelm.lm.store import INFO_FILE, TokenInfo, TokenStore, check_units, read_info
 from syllablelm.types import Segmentation
@@ -24,6 +25,7 @@ BUNDLED = Path(__file__).resolve().parents[1] / "bundled"
 FOLDER = "lm"
 DURATIONS_FILE = "durations.npy"
 Reduce = Literal["mean", "sum"]
+Precision = Literal["auto", "float32", "bfloat16"]
 
 
 class SpeechLM:
@@ -33,7 +35,7 @@ class SpeechLM:
         model: ``OPTForCausalLM`` over ``info.num_tokens`` units and BOS.
         info: the units.
         durations: (num_units,) typical frames of each unit, which generated units get.
-        batch_tokens: positions scored at once; bounds memory, never changes a result.
+        batch_tokens: positions scored or generated at once; bounds memory, never changes a result.
         digest: identity of the weights, where it was loaded from an artifact.
     """
 
@@ -55,15 +57,27 @@ class SpeechLM:
         self.info, self.durations, self.batch_tokens, self.digest = info, durations, batch_tokens, digest
 
     @classmethod
-    def load(cls, name: str | Path, *, device: str | torch.device = "auto", batch_tokens: int = 8192) -> SpeechLM:
+    def load(
+        cls,
+        name: str | Path,
+        *,
+        device: str | torch.device = "auto",
+        batch_tokens: int = 8192,
+        precision: Precision = "float32",
+    ) -> SpeechLM:
         """Open a language model.
 
         Args:
             name: a bundled name ("tiny"), or the folder that ``train lm`` wrote.
+            precision: of scoring and generation: "bfloat16" moves mean scores by a few hundredths of a nat, and what
+                stands beside a segmentation may then show in the last digits; "auto" is bfloat16 on a GPU.
 
         Raises:
             FormatError: no such model, or a damaged one.
+            InputError: a precision that there is not.
         """
+        if precision not in get_args(Precision):
+            raise InputError(f"precision {precision!r}: choose {', '.join(get_args(Precision))}")
         folder = _resolve(name)
         artifact = open_artifact(folder, "lm")
         info = read_info(folder / INFO_FILE)
@@ -71,7 +85,9 @@ class SpeechLM:
             durations = np.load(folder / DURATIONS_FILE, allow_pickle=False)
         except (OSError, ValueError, EOFError) as error:
             raise FormatError(f"{folder / DURATIONS_FILE}: unreadable ({error})") from None
-        model = load_opt(folder).to(pick_device(device))
+        where = pick_device(device)
+        half = precision == "bfloat16" or (precision == "auto" and where.type == "cuda")
+        model = load_opt(folder).to(where, torch.bfloat16 if half else torch.float32)
         return cls(model, info, durations, batch_tokens=batch_tokens, digest=artifact.digest)
 
     @property
@@ -83,6 +99,14 @@ class SpeechLM:
     def device(self) -> torch.device:
         return self.model.lm_head.weight.device
 
+    @cached_property
+    def _fused(self) -> FusedOPT:
+        return FusedOPT(self.model)
+
+    def decoder(self, batch: int, capacity: int) -> CachedDecoder:
+        """Something that runs the model token by token; the weights are made ready once."""
+        return CachedDecoder(self._fused, batch, capacity)
+
     @overload
     def score(self, segmentations: Segmentation, reduce: Reduce = "mean") -> float: ...
     @overload
@@ -90,7 +114,7 @@ class SpeechLM:
     def score(
         self, segmentations: Segmentation | Sequence[Segmentation], reduce: Reduce = "mean"
     ) -> float | list[float]:
-        """Log-probability of the units, in nats, after BOS.
+        """Log-probability of the units, in nats, after BOS; equal neighbours count as one, as in training.
 
         Args:
             segmentations: one or many, of any lengths; what stands beside one never changes its score.
@@ -110,7 +134,7 @@ class SpeechLM:
         return [float(row.mean() if reduce == "mean" else row.sum()) for row in rows]
 
     def log_probs(self, segmentations: Sequence[Segmentation]) -> list[npt.NDArray[np.float64]]:
-        """Natural log-probability of each unit of each segmentation: (num_units,) each."""
+        """Natural log-probability of each unit of each segmentation, equal neighbours joined: (num_units,) each."""
         rows = [self._units(segmentation, i) for i, segmentation in enumerate(segmentations)]
         return self._score_tokens(rows)
 
@@ -176,29 +200,45 @@ class SpeechLM:
         if not prompts:
             return []
         rows = [[self.info.bos, *self._units(prompt, i).tolist()] for i, prompt in enumerate(prompts)]
-        frames = round(seconds / self.info.frame_seconds)
-        sampler = Sampler(Sampling(**sampling), range(len(rows)))
-        units = self._continue(rows, max(frames, 1), sampler)
-        return [self._timed(row, max(frames, 1)) for row in units]
+        frames = max(1, round(seconds / self.info.frame_seconds))
+        options = Sampling(**sampling)
+        count = max(1, self.batch_tokens // self._most(max(len(row) for row in rows), frames))
+        result = []
+        for begin in range(0, len(rows), count):
+            batch = rows[begin : begin + count]
+            result += self._continue(batch, frames, Sampler(options, range(begin, begin + len(batch))))
+        return [self._timed(row, frames) for row in result]
+
+    def _most(self, longest: int, frames: int) -> int:
+        """Most positions that a prompt and ``frames`` of continuation can take."""
+        return min(self.context, longest + -(-frames // int(self.durations.min())))
 
     def _continue(self, rows: list[list[int]], frames: int, sampler: Sampler) -> list[list[int]]:
         """Draw units until each sequence lasts ``frames``."""
         longest = max(len(row) for row in rows)
         if longest >= self.context:
             raise InputError(f"a prompt of {longest - 1} units fills the model's context of {self.context}; shorten it")
-        decoder = CachedDecoder(self.model, len(rows), min(self.context, longest + frames))
+        decoder = self.decoder(len(rows), self._most(longest, frames))
         logits = self._without_bos(decoder.prefill(rows))
         drawn: list[list[int]] = [[] for _ in rows]
         lasted = np.zeros(len(rows), dtype=np.int64)
+        present = list(range(len(rows)))
         while True:
-            tokens = sampler(logits)
-            for i, token in enumerate(tokens.tolist()):
+            tokens = sampler(logits, present)
+            for i, token in zip(present, tokens.tolist(), strict=True):
                 if lasted[i] < frames:
                     drawn[i].append(token)
                     lasted[i] += self.durations[token]
-            if (lasted >= frames).all():
+            going = [place for place, i in enumerate(present) if lasted[i] < frames]
+            if not going:
                 return drawn
-            if decoder.length >= self.context:
+            # A finished sequence costs time, and its prompt may take up places that another one needs.
+            full = decoder.length >= decoder.capacity
+            if len(going) < len(present) and (full or 2 * len(going) <= len(present)):
+                decoder.keep(going)
+                present, tokens = [present[place] for place in going], tokens[going]
+            if decoder.length >= decoder.capacity:
+                longest = max(len(rows[i]) for i in present)
                 raise InputError(
                     f"the continuation does not fit the model's context of {self.context} tokens after a prompt of "
                     f"{longest - 1} units; ask for fewer seconds or shorten the prompt"
@@ -218,6 +258,9 @@ class SpeechLM:
 
     def _units(self, segmentation: Segmentation, index: int) -> npt.NDArray[np.int32]:
         units = check_units(segmentation, self.info, f"segmentation {index}")
+        if not self.info.keep_repeats:
+            # As in training (`train.tokens.make_tokens`).
+            units = check_units(segmentation.merge_repeats(), self.info, f"segmentation {index}")
         if len(units) > self.context:
             raise InputError(
                 f"segmentation {index}: {len(units)} units, but the model's context holds {self.context}; shorten it"

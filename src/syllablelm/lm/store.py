@@ -30,6 +30,7 @@ class TokenInfo:
         hop, sample_rate: of the frames in which durations are counted.
         tokenizer: digest of the tokenizer that made them; models refuse units of another one.
         syllable_hop: of an interleaved stream: samples per frame of its syllables; 0 elsewhere.
+        keep_repeats: equal neighbours are tokens of their own, not one: codes of a codec, reference labels.
     """
 
     num_tokens: int
@@ -38,6 +39,7 @@ class TokenInfo:
     sample_rate: int = 16_000
     tokenizer: str = ""
     syllable_hop: int = 0
+    keep_repeats: bool = False
 
     @property
     def bos(self) -> int:
@@ -120,6 +122,24 @@ class TokenStore:
     def seconds(self) -> float:
         """Length of everything, as counted in frames."""
         return float(np.sum(self.frames, dtype=np.int64)) * self.info.frame_seconds
+
+    def limited(self, tokens: int, seed: int) -> TokenStore:
+        """Recordings drawn at random until no further one fits into ``tokens``; they keep their order.
+
+        With the same seed a smaller draw is part of a larger one, but for the recording at its end.
+
+        Raises:
+            InputError: fewer tokens than the first recording drawn has.
+        """
+        if tokens >= len(self.tokens):
+            return self
+        order = np.random.default_rng(seed).permutation(len(self))
+        lengths = np.diff(self.offsets)[order]
+        count = int(np.searchsorted(np.cumsum(lengths), tokens, side="right"))
+        if count == 0:
+            raise InputError(f"{tokens} tokens are less than one recording of {lengths[0]}; take more")
+        rows = [self[int(index)] for index in np.sort(order[:count])]
+        return self.from_arrays([row[0] for row in rows], [row[1] for row in rows], self.info)
 
     @classmethod
     def from_segmentations(cls, items: Iterable[tuple[str, Segmentation]], info: TokenInfo) -> TokenStore:

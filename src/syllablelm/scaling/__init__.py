@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from syllablelm.scaling.design import PlannedRun, plan_isoflops, plan_ratios
+from syllablelm.scaling.design import PlannedRun, plan_grid, plan_isoflops, plan_ratios, with_rates
 from syllablelm.scaling.downstream import (
     ScoreLaw,
     ScoreLine,
@@ -12,7 +12,7 @@ from syllablelm.scaling.downstream import (
 )
 from syllablelm.scaling.envelope import fit_envelope
 from syllablelm.scaling.fit import Diagnostics, FittedLaw, fit_loss_law, fit_repetition
-from syllablelm.scaling.flops import PEAK_TFLOPS, SPEECH_SHAPES, Shape, flops_of_hours, llama, opt_shape
+from syllablelm.scaling.flops import PEAK_TFLOPS, SPEECH_SHAPES, Shape, flops_of_hours, llama, opt_layers, opt_shape
 from syllablelm.scaling.isoflop import IsoFlop, IsoFlopFit, fit_isoflops
 from syllablelm.scaling.laws import PUBLISHED, REPEATED, LossLaw, Optimum, RepetitionLaw
 from syllablelm.scaling.power import PowerLaw, fit_power_law, frontier
@@ -53,10 +53,13 @@ __all__ = [
     "llama",
     "load_study",
     "losses",
+    "opt_layers",
     "opt_shape",
+    "plan_grid",
     "plan_isoflops",
     "plan_ratios",
     "predict",
     "read_runs",
     "save_study",
+    "with_rates",
 ]

@@ -1,9 +1,9 @@
-"""Plans: which models on how many tokens, for a total budget, so that a law can be fitted to them."""
+"""Plans: which models on how many tokens, for a total budget or as listed, so that a law can be fitted to them."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -21,13 +21,18 @@ class PlannedRun:
     """One model to train.
 
     Args:
-        shape: an OPT decoder; tokens: to train it on.
+        shape: an OPT decoder; tokens: to train it on, repetitions included.
         epochs: tokens over unique tokens, if their number was given.
+        unique_tokens: to train on no more of the corpus than this; None for as much as there is.
+        lr: peak learning rate; batch_tokens: of an update; None for what the recipe says.
     """
 
     shape: Shape
     tokens: int
     epochs: float | None = None
+    unique_tokens: int | None = None
+    lr: float | None = None
+    batch_tokens: int | None = None
 
     @property
     def flops(self) -> int:
@@ -36,8 +41,9 @@ class PlannedRun:
 
     @property
     def name(self) -> str:
-        """Such as "0.99M-40.0M"."""
-        return f"{self.shape.params / 1e6:.3g}M-{self.tokens / 1e6:.3g}M"
+        """Such as "0.99M-40M", or "0.99M-40M-x4" where the study limits the data to a quarter of that."""
+        name = f"{self.shape.params / 1e6:.3g}M-{self.tokens / 1e6:.3g}M"
+        return name if self.unique_tokens is None else f"{name}-x{self.tokens / self.unique_tokens:.3g}"
 
     def to_row(self) -> dict[str, Any]:
         """For a jsonl file; layers to feed_forward are the keys of a recipe's ``lm.shape``."""
@@ -46,7 +52,8 @@ class PlannedRun:
         row |= {"tokens_per_param": self.tokens / shape.params, "flops": self.flops}
         row |= {"flops_exact": shape.train_flops(self.tokens)}
         row |= {"layers": shape.layers, "dim": shape.dim, "heads": shape.heads, "feed_forward": shape.hidden}
-        return row if self.epochs is None else row | {"epochs": self.epochs}
+        optional = {name: getattr(self, name) for name in ("epochs", "unique_tokens", "lr", "batch_tokens")}
+        return row | {name: value for name, value in optional.items() if value is not None}
 
 
 def plan_isoflops(
@@ -119,13 +126,65 @@ def plan_ratios(
     return _distinct(runs)
 
 
+def plan_grid(shapes: Sequence[Shape], tokens: Sequence[float], passes: Sequence[float] = (1.0,)) -> list[PlannedRun]:
+    """Every shape on every number of tokens, each seen once or in several passes over fewer.
+
+    Args:
+        tokens: to train on; passes: over the data: 4 trains on a quarter of the tokens, four times.
+
+    Raises:
+        InputError: an empty list, tokens below 1 or passes below 1.
+    """
+    if not (shapes and tokens and passes):
+        raise InputError("a grid needs shapes, token counts and numbers of passes")
+    if not (min(tokens) >= 1 and min(passes) >= 1 and np.isfinite([*tokens, *passes]).all()):
+        raise InputError("tokens and passes of a grid must be 1 or more")
+    runs = []
+    for shape in shapes:
+        for count in tokens:
+            for times in passes:
+                unique = None if times == 1 else round(count / times)
+                runs.append(PlannedRun(shape, round(count), float(times), unique))
+    return _distinct(runs)
+
+
+def with_rates(
+    runs: Sequence[PlannedRun], *, lr: Sequence[float] = (), batch_tokens: Sequence[float] = ()
+) -> list[PlannedRun]:
+    """The runs with learning rates and batches by the size of the model.
+
+    Args:
+        lr, batch_tokens: one for all, or one for each size from the smallest to the largest; none leaves the recipe's.
+
+    Raises:
+        InputError: another number of them, or one that is not above 0.
+    """
+    sizes = sorted({run.shape.params for run in runs})
+    columns: list[dict[int, Any]] = []
+    for name, values in (("learning rates", lr), ("batch sizes", batch_tokens)):
+        if len(values) not in (0, 1, len(sizes)):
+            raise InputError(f"{len(values)} {name} for {len(sizes)} sizes; give one for all or one for each")
+        if not all(np.isfinite(value) and value > 0 for value in values):
+            raise InputError(f"{name} must be above 0")
+        columns.append(dict(zip(sizes, list(values) * len(sizes) if len(values) == 1 else values, strict=False)))
+    rates, batches = columns
+    return [
+        replace(
+            run,
+            lr=rates.get(run.shape.params),
+            batch_tokens=round(batches[run.shape.params]) if batches else None,
+        )
+        for run in runs
+    ]
+
+
 def _run(shape: Shape, tokens: float, unique: float | None) -> PlannedRun:
     return PlannedRun(shape, max(1, round(tokens)), None if unique is None else tokens / unique)
 
 
 def _distinct(runs: list[PlannedRun]) -> list[PlannedRun]:
     """Two sizes may come to the same decoder when models are tiny."""
-    return list({(run.shape, run.tokens): run for run in runs}.values())
+    return list({(run.shape, run.tokens, run.unique_tokens): run for run in runs}.values())
 
 
 def _check(flops: float, **counts: tuple[int, int]) -> None:

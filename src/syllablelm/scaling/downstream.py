@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from syllablelm.errors import InputError
 from syllablelm.scaling.power import PowerLaw, fit_power_law, frontier, resample_rows
-from syllablelm.scaling.resample import FloatArray, Interval, interval
+from syllablelm.scaling.resample import LEVEL, FloatArray, Interval, interval
 
 # A frontier whose upper half rises by less than this share of its lower half's exponent is bending.
 _BENDING = 0.6
@@ -145,15 +145,28 @@ def fit_score_line(loss: npt.ArrayLike, score: npt.ArrayLike, *, bootstrap: int 
 def compute_for_same_gain(slow: PowerLaw, fast: PowerLaw, factor: float = 10.0) -> tuple[float, Interval]:
     """By how much ``slow`` must multiply its compute for the gain that ``factor`` times the compute gives ``fast``.
 
-    With slow the speech model and fast the text model: 10^(gamma_text / gamma_speech) for a factor of 10.
+    With slow the speech model and fast the text model: 10^(gamma_text / gamma_speech) for a factor of 10. Of losses the
+    gain is the factor by which they fall.
 
     Returns:
-        the multiple, and its 95 % interval (NaNs unless both laws have resamples).
+        the multiple, infinite where one law rises and the other falls; and its 95 % interval (NaNs unless both laws
+        have resamples).
     """
     count = min(len(slow.samples), len(fast.samples))
+    sampled = _multiple(slow.samples[:count, 1], fast.samples[:count, 1], factor)
+    # A resample that never gets there counts, as an infinity, which percentiles would leave out.
+    found = np.sort(sampled[~np.isnan(sampled)])
+    between = (float("nan"), float("nan"))
+    if len(found) and 2 * len(found) >= count:
+        places = int((1 - LEVEL) / 2 * (len(found) - 1)), int(np.ceil((1 + LEVEL) / 2 * (len(found) - 1)))
+        between = float(found[places[0]]), float(found[places[1]])
+    return float(_multiple(np.array(slow.exponent), np.array(fast.exponent), factor)), between
+
+
+def _multiple(slow: FloatArray, fast: FloatArray, factor: float) -> FloatArray:
     with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
-        ratios = fast.samples[:count, 1] / slow.samples[:count, 1]
-        return float(factor ** np.float64(fast.exponent / slow.exponent)), interval(factor**ratios)
+        found = np.where(slow * fast > 0, np.float64(factor) ** (fast / slow), np.inf)
+        return np.where(np.isnan(slow * fast), np.nan, found)
 
 
 def _exponent(x: FloatArray, y: FloatArray) -> float:

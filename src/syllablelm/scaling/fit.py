@@ -10,7 +10,7 @@ import numpy.typing as npt
 from syllablelm.errors import InputError
 from syllablelm.scaling.laws import FLOPS_PER_PARAM_TOKEN, LossLaw, RepetitionLaw
 from syllablelm.scaling.minimise import Objective, minimise
-from syllablelm.scaling.resample import FloatArray, Interval, draw_weights, interval
+from syllablelm.scaling.resample import FloatArray, Interval, draw_weights, interval, student_level
 
 NAMES = ("E", "A", "B", "alpha", "beta")
 # Exponents of the starts; E, A and B follow from them by least squares.
@@ -52,7 +52,7 @@ class FittedLaw(LossLaw):
         runs: how many were fitted.
         status: "ok", or "degenerate: " and why the constants should not be trusted one by one.
         diagnostics: of the residuals.
-        intervals: 95 % of E, A, B, alpha, beta, a, b over resampled runs; empty without bootstrap.
+        intervals: 95 % of E, A, B, alpha, beta, a, b over resampled runs (`level`); empty without bootstrap.
         samples: (resamples, 5), constants of each resample in the order of `NAMES`.
         params_range, tokens_range: least and most of the runs; outside is extrapolation.
         flops_range: of 6 N D.
@@ -68,6 +68,11 @@ class FittedLaw(LossLaw):
     flops_range: Interval
     intervals: dict[str, Interval] = field(default_factory=dict)
     samples: FloatArray = field(default_factory=lambda: np.empty((0, 5)), repr=False, compare=False)
+
+    @property
+    def level(self) -> float:
+        """Of the percentiles of `samples` that make 95 % intervals."""
+        return student_level(self.runs - len(NAMES))
 
     def sampled_laws(self) -> list[LossLaw]:
         """The law of each resample."""
@@ -148,7 +153,7 @@ def fit_loss_law(
         params_range=_range(sizes),
         tokens_range=_range(data),
         flops_range=_range(FLOPS_PER_PARAM_TOKEN * sizes * data),
-        intervals=_intervals(samples) if bootstrap else {},
+        intervals=_intervals(samples, student_level(len(losses) - len(NAMES))) if bootstrap else {},
         samples=samples,
     )
 
@@ -303,10 +308,10 @@ def _constants(theta_SP: FloatArray) -> FloatArray:
         return np.concatenate([np.exp(theta_SP[:, :3]), theta_SP[:, 3:]], axis=1)
 
 
-def _intervals(samples: FloatArray) -> dict[str, Interval]:
-    found = {name: interval(samples[:, k]) for k, name in enumerate(NAMES)}
+def _intervals(samples: FloatArray, level: float) -> dict[str, Interval]:
+    found = {name: interval(samples[:, k], level) for k, name in enumerate(NAMES)}
     share = samples[:, 4] / (samples[:, 3] + samples[:, 4])
-    return found | {"a": interval(share), "b": interval(1 - share)}
+    return found | {"a": interval(share, level), "b": interval(1 - share, level)}
 
 
 def _status(law: LossLaw, sizes: FloatArray, data: FloatArray, losses: FloatArray) -> str:

@@ -11,9 +11,11 @@ from syllablelm.scaling.laws import FLOPS_PER_PARAM_TOKEN
 
 Kind = Literal["llama", "opt"]
 HEAD_DIM = 64
-# Dense bfloat16 (float16 for V100) tensor TFLOP/s, from the makers' data sheets.
-PEAK_TFLOPS = {"v100": 125.0, "a5000": 111.1, "a6000": 154.8, "rtx4090": 165.2, "l4": 121.0, "a100": 312.0,
-               "h100": 989.0, "h200": 989.0}  # fmt: skip
+# Peak TFLOP/s of dense matrix products (tensor cores without sparsity) in bfloat16, for V100 in float16, with sums in
+# float32, from the maker's data sheets: V100 SXM2, RTX A5000 and A6000, A100 of either kind, H100 and H200 SXM (an H100
+# of the PCIe kind has 756).
+PEAK_TFLOPS = {"v100": 125.0, "a5000": 111.1, "a6000": 154.8, "rtx4090": 165.2, "l4": 121.0, "a40": 149.7,
+               "l40s": 362.0, "a100": 312.0, "h100": 989.0, "h200": 989.0}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -108,13 +110,25 @@ def opt_shape(params: float, *, vocab: int = 502, context: int = 1024) -> Shape:
     return best
 
 
+def opt_layers(layers: int, dim: int, *, vocab: int = 502, context: int = 1024) -> Shape:
+    """The OPT decoder of so many layers: heads of 64, or one head of less.
+
+    Raises:
+        InputError: no layers, or a width that heads of 64 do not divide.
+    """
+    heads = max(1, dim // HEAD_DIM)
+    if layers < 1 or dim < 1 or (dim > HEAD_DIM and dim % HEAD_DIM):
+        raise InputError(f"{layers}x{dim}: needs layers >= 1, and a dim of at most 64 or a multiple of 64")
+    return Shape("opt", layers, dim, heads, 4 * dim, vocab, context)
+
+
 def flops_of_hours(hours: float, *, gpu: str | None = None, tflops: float | None = None, use: float = 0.4) -> float:
     """FLOPs that a device does in some hours.
 
     Args:
         hours: times devices.
-        gpu: one of `PEAK_TFLOPS`; tflops: or a peak of your own.
-        use: share of the peak that training reaches; measure it with a short run.
+        gpu: one of `PEAK_TFLOPS` (dense bfloat16 or float16 tensor peak, no sparsity); tflops: or a peak of your own.
+        use: share of the peak that 6 N D of training reach; measure it with a short run (``mfu`` of its run.json).
 
     Raises:
         InputError: neither or both of gpu and tflops, an unknown GPU, a number out of range.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -10,10 +10,14 @@ import numpy.typing as npt
 from syllablelm.errors import InputError
 from syllablelm.scaling.laws import FLOPS_PER_PARAM_TOKEN
 from syllablelm.scaling.power import PowerLaw, fit_power_law
-from syllablelm.scaling.resample import FloatArray, draw_weights, interval
+from syllablelm.scaling.resample import FloatArray, interval, student_level
 
 # Budgets belong together when they differ by less than this (natural logarithm).
 _SAME_BUDGET = 0.05
+# Sizes without which a parabola of a budget would only join the dots.
+_SIZES = 4
+# Share of the resamples that must have a law for the intervals to be taken at their word.
+_USABLE = 0.9
 
 
 @dataclass(frozen=True)
@@ -42,11 +46,16 @@ class IsoFlopFit:
 
     Args:
         curves: by budget; params, tokens: N_opt and D_opt.
+        resamples: how many were asked for; usable: in how many of them at least three budgets have a minimum.
+        status: "ok", or "degenerate: " and why the intervals are missing or too narrow.
     """
 
     curves: tuple[IsoFlop, ...]
     params: PowerLaw
     tokens: PowerLaw
+    resamples: int = 0
+    usable: int = 0
+    status: str = "ok"
 
 
 def fit_isoflops(
@@ -63,7 +72,8 @@ def fit_isoflops(
     Args:
         params, loss, flops: of each run; runs whose FLOPs differ by less than 5 % form a budget.
         tokens: of each run, if FLOPs are not 6 N D; then D_opt comes from a parabola over ln D.
-        bootstrap: resamples of the runs within their budgets.
+        bootstrap: resamples of the parabolas' residuals. The sizes stay as they are: runs drawn anew would often leave
+            a budget of five without the three sizes that a parabola needs.
 
     Raises:
         InputError: fewer than three budgets whose parabola has a minimum among its runs.
@@ -85,15 +95,13 @@ def fit_isoflops(
             f"{len(sound)} IsoFLOP curves have a minimum; the laws need at least 3 ({reasons or 'add budgets'})"
         )
     laws = _laws(sound)
-    if bootstrap:
-        laws = _with_intervals(laws, table, groups, bootstrap, seed)
-    return IsoFlopFit(curves, *laws)
+    return _with_intervals(curves, laws, table, groups, bootstrap, seed) if bootstrap else IsoFlopFit(curves, *laws)
 
 
 def has_budgets(params: npt.ArrayLike, flops: npt.ArrayLike) -> bool:
     """Whether runs were planned as IsoFLOP curves: at least three budgets of at least four sizes each."""
     sizes = np.asarray(params, dtype=np.float64)
-    return sum(len(np.unique(sizes[rows])) >= 4 for rows in _group(np.asarray(flops, dtype=np.float64))) >= 3
+    return sum(len(np.unique(sizes[rows])) >= _SIZES for rows in _group(np.asarray(flops, dtype=np.float64))) >= 3
 
 
 def _group(flops: FloatArray) -> list[npt.NDArray[np.intp]]:
@@ -106,7 +114,7 @@ def _fit_budget(table: FloatArray) -> IsoFlop:
     params, tokens, loss, flops = table
     budget = float(np.exp(np.log(flops).mean()))
     count = len(np.unique(params))
-    if count < 4:
+    if count < _SIZES:
         nan = float("nan")
         return IsoFlop(budget, len(loss), nan, nan, nan, nan, f"degenerate: {count} sizes, a parabola needs 4")
     best, least, curvature, inside = _minimum(np.log(params), loss)
@@ -139,22 +147,36 @@ def _laws(curves: list[IsoFlop]) -> tuple[PowerLaw, PowerLaw]:
 
 
 def _with_intervals(
-    laws: tuple[PowerLaw, PowerLaw], table: FloatArray, groups: list[npt.NDArray[np.intp]], resamples: int, seed: int
-) -> tuple[PowerLaw, PowerLaw]:
-    drawn = [draw_weights(len(rows), resamples, seed + number).astype(np.intp) for number, rows in enumerate(groups)]
+    curves: tuple[IsoFlop, ...],
+    laws: tuple[PowerLaw, PowerLaw],
+    table: FloatArray,
+    groups: list[npt.NDArray[np.intp]],
+    resamples: int,
+    seed: int,
+) -> IsoFlopFit:
+    groups = [rows for rows in groups if len(np.unique(table[0, rows])) >= _SIZES]
+    fitted, left = table[2].copy(), []
+    for rows in groups:
+        centred = np.log(table[0, rows]) - np.log(table[0, rows]).mean()
+        fitted[rows] = np.polyval(np.polyfit(centred, table[2, rows], 2), centred)
+        # The parabola took its share of the noise.
+        left.append((table[2, rows] - fitted[rows]) * np.sqrt(len(rows) / (len(rows) - 3)))
+    pool = np.concatenate(left)
     samples = np.full((resamples, 2, 2), np.nan)
+    rng = np.random.default_rng(seed)
     for number in range(resamples):
-        curves = [
-            _fit_budget(table[:, np.repeat(rows, counts[number])]) for rows, counts in zip(groups, drawn, strict=True)
-        ]
-        sound = [curve for curve in curves if curve.status == "ok"]
+        drawn = table.copy()
+        drawn[2] = fitted + rng.choice(pool, len(fitted))
+        sound = [curve for curve in (_fit_budget(drawn[:, rows]) for rows in groups) if curve.status == "ok"]
         if len(sound) >= 3:
             samples[number] = [(np.log(law.scale), law.exponent) for law in _laws(sound)]
-    first, second = (
-        PowerLaw(
-            law.scale, law.exponent, law.points, law.r_squared, law.x_range, law.status,
-            interval(samples[:, k, 1]), samples[:, k],
-        )
+    usable = int(np.isfinite(samples[:, 0, 0]).sum())
+    status = "ok"
+    if usable < _USABLE * resamples:
+        status = f"degenerate: only {usable} of {resamples} resamples have three minima, so intervals are too narrow"
+    level = student_level(len(pool) - 3 * len(groups))
+    params, tokens = (
+        replace(law, exponent_interval=interval(samples[:, k, 1], level), samples=samples[:, k])
         for k, law in enumerate(laws)
-    )  # fmt: skip
-    return first, second
+    )
+    return IsoFlopFit(curves, params, tokens, resamples, usable, status)

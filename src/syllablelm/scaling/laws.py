@@ -74,7 +74,9 @@ class LossLaw:
             InputError: a budget that is not above 0.
         """
         pairs = _positive(flops, "flops") / FLOPS_PER_PARAM_TOKEN
-        return Optimum(_plain(self.G * pairs**self.a), _plain(pairs**self.b / self.G))
+        # A term that is none makes one part infinite.
+        with np.errstate(divide="ignore"):
+            return Optimum(_plain(self.G * pairs**self.a), _plain(pairs**self.b / np.float64(self.G)))
 
     def flops_for_loss(self, loss: float) -> float:
         """Least budget that reaches a loss; infinite at or below E."""

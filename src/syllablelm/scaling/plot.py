@@ -45,6 +45,7 @@ def plot_runs(
     per: Per = "token",
     bootstrap: int = 200,
     seed: int = 0,
+    columns: int = 3,
 ) -> dict[str, Any]:
     """Draw runs with their fitted laws and 95 % bands into one file.
 
@@ -56,6 +57,7 @@ def plot_runs(
             every score against FLOPs, to compare tokenisations (Figure 5).
         per: unit of the losses; "tokens" always takes seconds.
         bootstrap: resamples for the bands.
+        columns: panels side by side, at most.
 
     Returns:
         exponents and correlations that the picture shows, by panel and group; None where nothing could be fitted.
@@ -84,7 +86,7 @@ def plot_runs(
         else:
             draw = _bound(_draw_score, name, bootstrap, seed)
         panels.append((name, draw))
-    return _draw_figure(panels, groups, path)
+    return _draw_figure(panels, groups, path, columns)
 
 
 _Draw = Callable[[Any, Sequence[Run], _Style], "float | None"]
@@ -94,13 +96,15 @@ def _bound(draw: Callable[..., float | None], *rest: Any) -> _Draw:
     return lambda axes, runs, style: draw(axes, runs, style, *rest)
 
 
-def _draw_figure(panels: list[tuple[str, _Draw]], groups: Mapping[str, Sequence[Run]], path: Path) -> dict[str, Any]:
+def _draw_figure(
+    panels: list[tuple[str, _Draw]], groups: Mapping[str, Sequence[Run]], path: Path, columns: int
+) -> dict[str, Any]:
     try:
         import matplotlib
         from matplotlib.figure import Figure as Canvas
     except ImportError as error:
         raise MissingDependencyError("pictures need matplotlib: pip install 'syllablelm[plot]'") from error
-    columns = min(3, len(panels))
+    columns = min(columns, len(panels))
     rows = -(-len(panels) // columns)
     shown: dict[str, Any] = {}
     settings: dict[Any, Any] = {
@@ -135,7 +139,7 @@ def _draw_loss(axes: Any, runs: Sequence[Run], style: _Style, per: Per, bootstra
     for size, shade in zip(sizes, shades, strict=True):
         rows = np.flatnonzero(params == size)
         rows = rows[np.argsort(flops[rows])]
-        label = f"{_short(size)} parameters" if style.alone else None
+        label = f"{short_number(size)} parameters" if style.alone else None
         axes.plot(flops[rows], loss[rows], style.mark, ls="-", lw=0.6, ms=4, alpha=0.8, color=shade, label=label)
     axes.set(xscale="log", yscale="log", xlabel="training FLOPs", ylabel=f"held-out loss, nats per {per}")
     _plain_ticks(axes, loss)
@@ -179,7 +183,7 @@ def _scatter(axes: Any, x: npt.NDArray[Any], y: npt.NDArray[Any], runs: Sequence
     sizes = np.unique(params)
     shades = _shades(len(sizes)) if style.alone else [style.colour] * len(sizes)
     for size, shade in zip(sizes, shades, strict=True):
-        label = f"{_short(size)} parameters" if style.alone else None
+        label = f"{short_number(size)} parameters" if style.alone else None
         axes.plot(x[params == size], y[params == size], style.mark, ms=4, alpha=0.8, color=shade, label=label)
 
 
@@ -230,9 +234,11 @@ def _plain_ticks(axes: Any, values: npt.NDArray[Any]) -> None:
         axes.yaxis.set_minor_locator(NullLocator())
 
 
-def _short(params: float) -> str:
-    """20M, 1.3B."""
-    for unit, name in ((1e9, "B"), (1e6, "M"), (1e3, "k")):
-        if params >= unit:
-            return f"{params / unit:.3g}{name}"
-    return f"{params:.3g}"
+def short_number(value: float) -> str:
+    """20M, 1.3B; nothing for what is not finite."""
+    if not np.isfinite(value):
+        return ""
+    for unit, name in ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k")):
+        if value >= unit:
+            return f"{value / unit:.3g}{name}"
+    return f"{value:.3g}"

@@ -23,6 +23,9 @@ from syllablelm.scaling.resample import Interval, interval
 from syllablelm.scaling.runs import Per, Run, column, losses, score_names
 
 FORMAT_VERSION = 1
+# Up to so much of a second pass counts as none: a run ends at a whole update, and the law of repeated data gives such
+# tokens their full worth to a thousandth.
+_ONCE = 0.05
 
 
 @dataclass(frozen=True)
@@ -66,7 +69,7 @@ def fit_study(
     loss = losses(runs, per)
     params, tokens, flops = (column(runs, name) for name in ("params", "tokens", "flops"))
     unique = np.array([run.unique_tokens or run.tokens for run in runs])
-    once = tokens <= unique * (1 + 1e-3)
+    once = tokens <= unique * (1 + _ONCE)
     options: dict[str, Any] = {"bootstrap": bootstrap, "seed": seed}
     law = fit_loss_law(params[once], tokens[once], loss[once], huber_delta=huber_delta, **options)
     skipped: dict[str, str] = {}
@@ -120,9 +123,9 @@ def predict(study: Study, flops: float) -> dict[str, Any]:
     if len(law.samples):
         sampled = [other.optimal(flops) for other in law.sampled_laws()]
         answer["intervals"] = {
-            "params": interval([each.params for each in sampled]),
-            "tokens": interval([each.tokens for each in sampled]),
-            "loss": interval([o.loss(*each) for o, each in zip(law.sampled_laws(), sampled, strict=True)]),
+            "params": interval([each.params for each in sampled], law.level),
+            "tokens": interval([each.tokens for each in sampled], law.level),
+            "loss": interval([o.loss(*each) for o, each in zip(law.sampled_laws(), sampled, strict=True)], law.level),
         }
     answer["extrapolated"] = outside
     answer["scores"] = {name: predict_score(score, flops) for name, score in study.scores.items()}
@@ -150,7 +153,8 @@ def flops_for_loss(study: Study, loss: float) -> dict[str, Any]:
     if len(study.law.samples):
         # A resample whose floor lies above the loss never reaches it: its infinity is an answer, not a gap.
         found = np.sort([other.flops_for_loss(loss) for other in study.law.sampled_laws()])
-        low, high = found[int(0.025 * (len(found) - 1))], found[math.ceil(0.975 * (len(found) - 1))]
+        share = (1 - study.law.level) / 2 * (len(found) - 1)
+        low, high = found[int(share)], found[math.ceil(len(found) - 1 - share)]
         answer["interval"] = (float(low), float(high))
     if not math.isfinite(flops):
         answer["status"] = f"never: the floor E of the law is {study.law.E:.4g}"
@@ -256,4 +260,5 @@ def _build_isoflops(value: Mapping[str, Any] | None) -> IsoFlopFit | None:
         {name: math.nan if item is None else item for name, item in curve.items()} for curve in value["curves"]
     ]
     laws = (_build(PowerLaw, value[name], 2) for name in ("params", "tokens"))
-    return IsoFlopFit(tuple(IsoFlop(**curve) for curve in curves), *laws)
+    rest = {name: value[name] for name in ("resamples", "usable", "status") if name in value}
+    return IsoFlopFit(tuple(IsoFlop(**curve) for curve in curves), *laws, **rest)

@@ -2,13 +2,55 @@
 
 from __future__ import annotations
 
+import re
 import time
+from typing import Literal
 
 import torch
+
+from syllablelm.scaling.flops import PEAK_TFLOPS
+
+Source = Literal["recipe", "data sheet", "measured"]
 
 # Large enough to keep the device busy, small enough that one product takes a few milliseconds to tens of them.
 SIDE = {"cpu": 768, "cuda": 8192}
 SECONDS = 0.3
+
+# What torch calls the GPUs of `PEAK_TFLOPS`, without the maker. Slower relatives must not match: "H100 PCIe",
+# "H200 NVL", "RTX 4090 D", a MIG slice of anything.
+_NAMES = {
+    "a100": r"A100-(SXM4|PCIE)-\d+GB|A100 80GB PCIe",
+    "a40": r"A40",
+    "a5000": r"RTX A5000",
+    "a6000": r"RTX A6000",
+    "h100": r"H100 80GB HBM3",
+    "h200": r"H200",
+    "l4": r"L4",
+    "l40s": r"L40S",
+    "rtx4090": r"GeForce RTX 4090",
+    "v100": r"V100-SXM\d-\d+GB",
+}
+
+
+def known_peak_flops(name: str) -> float | None:
+    """Dense half-precision FLOP/s of a GPU by the name that torch gives it; None for one that is not in the table."""
+    short = re.sub(r"^(NVIDIA|Tesla) ", "", name)
+    key = next((key for key, pattern in _NAMES.items() if re.fullmatch(pattern, short)), None)
+    return None if key is None else PEAK_TFLOPS[key] * 1e12
+
+
+def find_peak_flops(device: torch.device, *, half: bool = False, tflops: float = 0.0) -> tuple[float, Source]:
+    """The FLOP/s that training on a device is compared with, and where the number is from.
+
+    Args:
+        device: where training runs.
+        half: in bfloat16; only for that is there a data sheet.
+        tflops: the recipe's own number; 0 looks the GPU up, and measures what is not in the table.
+    """
+    if tflops:
+        return tflops * 1e12, "recipe"
+    known = known_peak_flops(torch.cuda.get_device_name(device)) if half and device.type == "cuda" else None
+    return (measure_peak_flops(device, half=half), "measured") if known is None else (known, "data sheet")
 
 
 @torch.inference_mode()

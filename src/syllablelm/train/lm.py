@@ -15,17 +15,17 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from syllablelm.artifact import Artifact, fingerprint
-from syllablelm.encoders.device import pick_device
 from syllablelm.encoders.quiet import quiet_transformers
 from syllablelm.errors import InputError
 from syllablelm.lm.ngram import NgramModel
 from syllablelm.lm.packing import IGNORED, PackPlan
 from syllablelm.lm.speech_lm import DURATIONS_FILE, SpeechLM, load_opt, typical_durations
 from syllablelm.lm.store import INFO_FILE, TokenStore
-from syllablelm.train.flops import measure_peak_flops
-from syllablelm.train.loop import Batch, LoopConfig, run_loop
-from syllablelm.train.processes import total
-from syllablelm.train.stage import run_stage
+from syllablelm.train.flops import find_peak_flops
+from syllablelm.train.loop import Batch, LoopConfig, check_compiler, is_half, run_loop
+from syllablelm.train.processes import join, total
+from syllablelm.train.runlog import ELAPSED
+from syllablelm.train.stage import external_encoder, run_stage
 
 RUN_FILE = "run.json"
 
@@ -47,14 +47,18 @@ class LMShape:
     positions: int = 1024
     dropout: float = 0.1
 
-    def build(self, num_tokens: int) -> nn.Module:
-        """A random ``OPTForCausalLM`` over ``num_tokens`` units and BOS (seed torch first)."""
+    def build(self, num_tokens: int, *, norm_first: bool = True) -> nn.Module:
+        """A random ``OPTForCausalLM`` over ``num_tokens`` units and BOS (seed torch first).
+
+        Args:
+            norm_first: layers begin with their norms, and one follows the last; opt-350m alone has it otherwise.
+        """
         from transformers.models.opt.configuration_opt import OPTConfig
         from transformers.models.opt.modeling_opt import OPTForCausalLM
 
         if self.dim % self.heads:
             raise InputError(f"lm.shape: dim {self.dim} is not a multiple of heads {self.heads}")
-        return OPTForCausalLM(OPTConfig(**self._settings(num_tokens)))
+        return OPTForCausalLM(OPTConfig(**self._settings(num_tokens), do_layer_norm_before=norm_first))
 
     def _settings(self, num_tokens: int) -> dict[str, Any]:
         return {
@@ -68,7 +72,6 @@ class LMShape:
             "dropout": self.dropout,
             "attention_dropout": 0.0,
             "layerdrop": 0.0,
-            "do_layer_norm_before": True,
             "bos_token_id": num_tokens,
             "eos_token_id": None,
             "pad_token_id": None,
@@ -85,7 +88,13 @@ class LMConfig:
         crop_seconds: longest stretch of a recording (25 s in the paper).
         row_tokens: crops are packed into rows of so many positions.
         batch_tokens: positions in a micro-batch (80,000 an update in the paper).
-        text_model: folder or hub id of a text OPT whose decoder layers are taken over (TWIST); "" starts at random.
+        unique_tokens: train on so many tokens of recordings drawn at random, over and over; 0 for all of them.
+        text_model: folder or hub id of a text OPT whose decoder layers and positions are taken over (TWIST); "" starts
+            at random.
+        compile: have torch compile the decoder, which takes a minute or two at the start; dropout then draws other
+            numbers.
+        peak_tflops: of one device, which utilisation is a share of; 0 takes a known GPU's data sheet and measures
+            others.
     """
 
     loop: LoopConfig
@@ -93,53 +102,78 @@ class LMConfig:
     crop_seconds: float = 25.0
     row_tokens: int = 1024
     batch_tokens: int = 80_000
+    unique_tokens: int = 0
     text_model: str = ""
+    compile: bool = False
+    peak_tflops: float = 0.0
 
     def __post_init__(self) -> None:
+        if not 0 <= self.peak_tflops < float("inf"):
+            raise InputError(f"lm.peak_tflops {self.peak_tflops}: must be 0 or above, and finite")
         if self.row_tokens > self.batch_tokens:
             raise InputError(f"lm.batch_tokens {self.batch_tokens} is less than one row of {self.row_tokens}")
 
 
 class _PackedLoss(nn.Module):
-    """Mean cross-entropy of a packed batch; no crop attends to another."""
+    """Mean cross-entropy of a packed batch; no crop attends to another.
 
-    def __init__(self, model: nn.Module) -> None:
+    Args:
+        model: the language model.
+        compiled: run it compiled.
+        token_seconds: that a token's 6 N operations would take at the devices' peak.
+    """
+
+    def __init__(self, model: nn.Module, *, compiled: bool = False, token_seconds: float = 0.0) -> None:
         super().__init__()
-        self.model = model
+        self.model, self.token_seconds = model, token_seconds
+        # Of the method, not of the module, which would be saved by other names. Batches have one shape.
+        self._run = torch.compile(model.forward, dynamic=False) if compiled else model.__call__
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         crop_BT, targets_BT = batch["crop"], batch["targets"]
         length = crop_BT.shape[1]
         causal_TT = torch.ones(length, length, dtype=torch.bool, device=crop_BT.device).tril()
         mask = ((crop_BT[:, :, None] == crop_BT[:, None, :]) & causal_TT)[:, None]
-        output = self.model(
+        output = self._run(
             input_ids=batch["tokens"], attention_mask=mask, position_ids=batch["positions"], use_cache=False
         )
         learned = targets_BT != IGNORED
         logits, targets = output.logits[learned].float(), targets_BT[learned]
         nats = F.cross_entropy(logits, targets, reduction="sum")
+        tokens = (crop_BT > 0).sum()
         return {
             "loss": nats / len(targets),
             "nats": nats,
             "hits": (logits.argmax(-1) == targets).sum(),
             "targets": torch.tensor(len(targets)),
             "positions": torch.tensor(targets_BT.numel()),
+            "tokens": tokens,
+            "peak_seconds": tokens * self.token_seconds,
             "audio": batch["frames"].sum() * batch["frame_seconds"],
         }
 
 
 class LanguageModelTask:
-    """Packed batches and their loss, for the training loop."""
+    """Packed batches and their loss, for the training loop.
+
+    Args:
+        peak_flops: of all devices together, which utilisation ("mfu") is a share of.
+    """
 
     ratios: Mapping[str, tuple[str, str]] = {
         "nats_per_token": ("nats", "targets"),
         "nats_per_second": ("nats", "audio"),
         "accuracy": ("hits", "targets"),
-        "filled": ("targets", "positions"),
+        "filled": ("tokens", "positions"),
+        "tokens_per_second": ("tokens", ELAPSED),
+        "mfu": ("peak_seconds", ELAPSED),
     }
 
-    def __init__(self, model: nn.Module, store: TokenStore, config: LMConfig, seed: int) -> None:
-        self.module = _PackedLoss(model)
+    def __init__(
+        self, model: nn.Module, store: TokenStore, config: LMConfig, seed: int, *, peak_flops: float = float("inf")
+    ) -> None:
+        seconds = 6 * count_parameters(model)[0] / peak_flops
+        self.module = _PackedLoss(model, compiled=config.compile, token_seconds=seconds)
         self.plan = PackPlan(
             store,
             crop_seconds=config.crop_seconds,
@@ -172,28 +206,39 @@ def train_lm(
         train, valid: "tokens" artifacts; the model, unigrams and bigrams are scored on ``valid``.
     """
     parents = {"train": train.digest} | ({"valid": valid.digest} if valid is not None else {})
+    if config.text_model:
+        parents["text_model"] = external_encoder(config.text_model).digest
 
     def work(folder: Path, scratch: Path, metrics: dict[str, Any]) -> None:
         store = TokenStore.open(train.path)
+        if config.unique_tokens:
+            store = store.limited(config.unique_tokens, seed)
         if config.row_tokens > config.shape.positions and _longest_crop(store, config) > config.shape.positions:
             raise InputError(
                 f"lm.shape.positions {config.shape.positions}: crops of {config.crop_seconds:g} s have up to "
                 f"{_longest_crop(store, config)} tokens; raise it or shorten lm.crop_seconds"
             )
+        where = join(device)
+        if config.compile:
+            check_compiler(where, "lm.compile")
         torch.manual_seed(seed)
-        model = config.shape.build(store.info.num_tokens)
         if config.text_model:
-            take_text_layers(model, config.text_model)
-        task = LanguageModelTask(model, store, config, seed)
+            model = start_from_text(config.shape, store.info.num_tokens, config.text_model)
+        else:
+            model = config.shape.build(store.info.num_tokens)
+        peak, source = find_peak_flops(where, half=is_half(config.loop, where), tflops=config.peak_tflops)
+        peak *= int(total([1.0])[0])
+        task = LanguageModelTask(model, store, config, seed, peak_flops=peak)
         identity = fingerprint("lm", config, seed, parents)
         started = time.monotonic()
         last = run_loop(task, config.loop, scratch, seed=seed, fingerprint=identity, device=device, label="lm")
         metrics.update({f"train_{name}": value for name, value in last.items()})
-        speech_lm = SpeechLM(model.to(pick_device(device)), store.info, typical_durations(store))
+        speech_lm = SpeechLM(model.to(where), store.info, typical_durations(store))
         save_lm(speech_lm, folder)
+        record = run_record(config, model, store)
+        record |= {"peak_flops": peak, "peak_source": source, "wall_seconds": time.monotonic() - started}
         # A run that only had its end to repeat has no log line in the other processes, which write nothing.
-        record = run_record(config, model, store, last.get("seconds_per_second", 0.0), device)
-        record["wall_seconds"] = time.monotonic() - started
+        record |= {name: last.get(name) for name in ("seconds_per_second", "tokens_per_second", "mfu")}
         if valid is not None:
             scores = compare_with_ngrams(speech_lm, store, TokenStore.open(valid.path))
             metrics["valid"] = record["valid"] = scores
@@ -226,54 +271,66 @@ def count_parameters(model: nn.Module) -> tuple[int, int]:
     return total - embeddings, total
 
 
-def run_record(
-    config: LMConfig, model: nn.Module, store: TokenStore, seconds_per_second: float, device: str = "auto"
-) -> dict[str, Any]:
-    """What the scaling study wants to know about a run: sizes, tokens of all processes, FLOPs (6 N D), speed.
+def run_record(config: LMConfig, model: nn.Module, store: TokenStore) -> dict[str, Any]:
+    """What the scaling study wants to know about a run: sizes, tokens of all processes, FLOPs (6 N D).
 
-    ``tokens_per_second`` counts units at the speed of the last logged steps; ``mfu`` is the share of ``peak_flops``
-    (matrix products on this device, times the processes) that 6 N of each amount to.
+    The speed of the last logged steps stands beside it: seconds of audio and units per second, and ``mfu``, the share
+    of ``peak_flops`` that 6 N for each unit amount to.
     """
     parameters, everything = count_parameters(model)
     processes = int(total([1.0])[0])
     rows = config.loop.steps * config.loop.accumulate * (config.batch_tokens // config.row_tokens)
     tokens = rows * config.row_tokens * processes
-    where, precision = pick_device(device), config.loop.precision
-    half = precision == "bfloat16" or (precision == "auto" and where.type == "cuda")
-    peak = measure_peak_flops(where, half=half) * processes
-    tokens_per_second = seconds_per_second * len(store.tokens) / store.seconds
     return {
         "params": parameters,
         "params_total": everything,
         "tokens": tokens,
+        "unique_tokens": len(store.tokens),
         "flops": 6 * parameters * tokens,
         "num_units": store.info.num_tokens,
         "tokenizer": store.info.tokenizer,
-        "seconds_per_second": seconds_per_second,
-        "tokens_per_second": tokens_per_second,
-        "peak_flops": peak,
-        "mfu": 6 * parameters * tokens_per_second / peak,
         "processes": processes,
         "layers": config.shape.layers,
         "dim": config.shape.dim,
     }
 
 
-def take_text_layers(model: nn.Module, source: str) -> None:
-    """Start from the decoder layers of a text OPT of the same shape; embeddings stay random (TWIST).
+def start_from_text(shape: LMShape, num_tokens: int, source: str) -> nn.Module:
+    """A model of units with the layers and the positions of a text OPT; token embeddings are random (TWIST).
+
+    Projections between embeddings and layers (opt-350m) belong to the text's vocabulary and are left behind with it.
 
     Raises:
-        InputError: another shape, named by the first layer weight that does not fit.
+        InputError: a shape that is not the text model's.
     """
-    text = load_opt(Path(source)) if Path(source).is_dir() else _load_hub_opt(source)
+    text: Any = load_opt(Path(source)) if Path(source).is_dir() else _load_hub_opt(source)
+    found = text.config
+    shapes = {
+        "layers": (shape.layers, found.num_hidden_layers),
+        "dim": (shape.dim, found.hidden_size),
+        "heads": (shape.heads, found.num_attention_heads),
+        "feed_forward": (shape.feed_forward, found.ffn_dim),
+    }
+    wrong = [f"{name} = {theirs}" for name, (ours, theirs) in shapes.items() if ours != theirs]
+    if wrong:
+        raise InputError(f"lm.text_model {source}: a decoder of another shape; in lm.shape set {', '.join(wrong)}")
+    if shape.positions > found.max_position_embeddings:
+        raise InputError(
+            f"lm.text_model {source}: knows {found.max_position_embeddings} positions; lower lm.shape.positions "
+            f"({shape.positions}) to that or less"
+        )
+    model: Any = shape.build(num_tokens, norm_first=found.do_layer_norm_before)
+    if found.activation_function != model.config.activation_function:
+        raise InputError(f"lm.text_model {source}: layers with {found.activation_function}, not an OPT of Meta's kind")
     own, other = model.state_dict(), text.state_dict()
-    wanted = [name for name in own if ".layers." in name or ".final_layer_norm." in name]
-    for name in wanted:
-        if name not in other or other[name].shape != own[name].shape:
-            raise InputError(f"lm.text_model {source}: {name} has another shape or is missing; set lm.shape to match")
-    if any(".layers." in name and name not in own for name in other):
-        raise InputError(f"lm.text_model {source}: it has more layers than lm.shape.layers; set lm.shape to match")
-    model.load_state_dict({**own, **{name: other[name] for name in wanted}})
+    for name, tensor in own.items():
+        if name.endswith(("embed_tokens.weight", "lm_head.weight")):
+            continue
+        if name not in other:
+            raise InputError(f"lm.text_model {source}: {name} is missing; not an OPT of Meta's kind")
+        # Positions are counted from row 2 in both, and the text model may know more of them.
+        tensor.copy_(other[name][: len(tensor)])
+    return model
 
 
 def _load_hub_opt(source: str) -> nn.Module:

@@ -235,6 +235,25 @@ def run_loop(
     return values
 
 
+def is_half(config: LoopConfig, device: torch.device) -> bool:
+    """Whether a loop computes in bfloat16 on a device."""
+    return config.precision == "bfloat16" or (config.precision == "auto" and device.type == "cuda")
+
+
+def check_compiler(device: torch.device, key: str) -> None:
+    """Have torch compile something small.
+
+    Raises:
+        InputError: it cannot, here; ``key`` is the recipe's key that asked for it.
+    """
+    try:
+        torch.compile(torch.sin)(torch.ones(8, device=device))
+    except RuntimeError as error:
+        reason = next((line for line in str(error).splitlines() if line), type(error).__name__)
+        needs = "a C++ compiler (g++)" if device.type == "cpu" else "triton and a C compiler (gcc)"
+        raise InputError(f"{key}: torch cannot compile here ({reason}); install {needs}, or set it to false") from None
+
+
 def _accelerator(device: torch.device) -> Any:
     from accelerate import Accelerator
     from accelerate.utils import DistributedDataParallelKwargs
@@ -272,7 +291,7 @@ def _update(
     Returns:
         the loss summed over the micro-batches of this process, and the gradient's norm before clipping.
     """
-    half = config.precision == "bfloat16" or (config.precision == "auto" and device.type == "cuda")
+    half = is_half(config, device)
     loss = 0.0
     for micro in range(config.accumulate):
         batch = {k: v.to(device) if isinstance(v, Tensor) else v for k, v in prefetch.get().items()}

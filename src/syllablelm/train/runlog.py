@@ -12,8 +12,8 @@ from torch import Tensor
 from syllablelm.artifact import LOG
 from syllablelm.train.processes import is_main, total
 
-# Names of the meter's own sums beside those of the module.
-_COUNT, _AUDIO, _ELAPSED = ".count", ".audio", ".elapsed"
+# Names of the meter's own sums beside those of the module; a ratio over ELAPSED is a number per second.
+_COUNT, _AUDIO, ELAPSED = ".count", ".audio", ".elapsed"
 
 
 class Meter:
@@ -30,7 +30,7 @@ class Meter:
         # They hold all processes' shares, so only one process takes them up.
         if is_main():
             self.sums.update(sums)
-            self.started -= self.sums.pop(_ELAPSED, 0.0)
+            self.started -= self.sums.pop(ELAPSED, 0.0)
 
     def _reset(self) -> None:
         self.sums: dict[str, float] = {}
@@ -49,7 +49,7 @@ class Meter:
         """The sums of all processes, which must all ask."""
         names = sorted(self.sums)
         sums = dict(zip(names, total([self.sums[name] for name in names]), strict=True))
-        return sums | {_ELAPSED: time.monotonic() - self.started}
+        return sums | {ELAPSED: time.monotonic() - self.started}
 
     def read(self) -> dict[str, float]:
         """Mean loss, ratios and seconds of audio per second since the last reading; all processes must ask."""
@@ -57,7 +57,7 @@ class Meter:
         values = {"loss": sums["loss"] / sums[_COUNT]}
         for name, (top, bottom) in self.ratios.items():
             values[name] = sums[top] / max(sums[bottom], 1e-9)
-        values["seconds_per_second"] = sums[_AUDIO] / max(sums[_ELAPSED], 1e-9)
+        values["seconds_per_second"] = sums[_AUDIO] / max(sums[ELAPSED], 1e-9)
         self._reset()
         return values
 

@@ -2,26 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from syllablelm.artifact import Artifact, fingerprint
 from syllablelm.corpus import Manifest
-from syllablelm.encoders.padding import pad_waveforms
+from syllablelm.progress import ProgressBar
 from syllablelm.train.data import CropPlan, WaveformStore
 from syllablelm.train.loop import Batch, LoopConfig, run_loop
 from syllablelm.train.stage import manifest_digest, run_stage
 from syllablelm.types import Segmentation
-from syllablelm.vocoder.spectral import SpectralNet, SpectralShape, SpectralVocoder, unit_frames
+from syllablelm.vocoder.pitch import track_pitch
+from syllablelm.vocoder.spectral import PITCH_RANGE, SpectralNet, SpectralShape, SpectralVocoder, unit_frames
 from syllablelm.vocoder.spectrum import SpectrumSpec
 
 IGNORED = -1
+# A standardised error of pitch against one of all cepstra together.
+PITCH_WEIGHT = 0.3
+# Recordings that the variance of the voice is measured on.
+SPREAD_RECORDINGS = 60
 
 
 @dataclass(frozen=True)
@@ -44,25 +51,30 @@ class SpectralConfig:
 
 
 class _SpectralLoss(nn.Module):
-    """Mean absolute error of log-magnitudes and of their change from frame to frame."""
+    """Errors of the cepstra, of the pitch where there is one, and of the voicing."""
+
+    weight: Tensor
 
     def __init__(self, net: SpectralNet) -> None:
         super().__init__()
         self.net = net
+        # Between equal weight for every coefficient and equal weight in the log spectrum, where the first ones rule.
+        self.register_buffer("weight", net.deviation[:-2].sqrt(), persistent=False)
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
-        units_BU, wave_BN = batch["units"], batch["wave"]
-        shape = self.net.shape
-        predicted_BTF = self.net(units_BU.clamp(min=0))
-        target_BTF = shape.spectrum.log_magnitude(wave_BN)[:, : predicted_BTF.shape[1]]
-        known_BT1 = (units_BU != IGNORED).repeat_interleave(shape.upsampling, dim=1)[..., None]
-        error = (predicted_BTF - target_BTF).abs() * known_BT1
-        steps = (predicted_BTF.diff(dim=1) - target_BTF.diff(dim=1)).abs() * known_BT1[:, 1:]
-        count = known_BT1.sum() * shape.spectrum.bins
-        level = error.sum() / count
+        target_BTC = batch["target"]
+        predicted_BTC = self.net(batch["units"].clamp(min=0)).float()
+        known_BT = (batch["units"] != IGNORED).repeat_interleave(self.net.shape.upsampling, dim=1)
+        count = known_BT.sum()
+        error_BTC = (predicted_BTC - target_BTC).abs() * known_BT[..., None]
+        voiced_BT = target_BTC[..., -1]
+        level = (error_BTC[..., :-2] * self.weight).sum() / count
+        pitch = (error_BTC[..., -2] * voiced_BT).sum() / voiced_BT.sum().clamp(min=1.0)
+        voicing = F.binary_cross_entropy_with_logits(predicted_BTC[..., -1], voiced_BT, weight=known_BT.float())
         return {
-            "loss": level + steps.sum() / count,
+            "loss": level + PITCH_WEIGHT * pitch + voicing,
             "level_error": level,
+            "pitch_error": pitch,
             "batches": torch.tensor(1.0),
         }
 
@@ -70,22 +82,22 @@ class _SpectralLoss(nn.Module):
 class SpectralTask:
     """Batches of waveforms and their unit frames, for the training loop."""
 
-    ratios: Mapping[str, tuple[str, str]] = {"level_error": ("level_error", "batches")}
+    ratios: Mapping[str, tuple[str, str]] = {
+        "level_error": ("level_error", "batches"),
+        "pitch_error": ("pitch_error", "batches"),
+    }
 
     def __init__(
         self,
         net: SpectralNet,
         store: WaveformStore,
-        units: Mapping[str, Segmentation],
+        frames: Sequence[npt.NDArray[np.int64]],
+        targets: Sequence[npt.NDArray[np.float32]],
         config: SpectralConfig,
         seed: int,
     ) -> None:
-        self.module, self.store = _SpectralLoss(net), store
-        shape = net.shape
-        self.hop = shape.hop
-        self.frames = {
-            key: unit_frames(seg, shape.units, shape.hop, shape.spectrum.sample_rate) for key, seg in units.items()
-        }
+        self.module, self.frames, self.targets = _SpectralLoss(net), frames, targets
+        self.hop, self.upsampling = net.shape.hop, net.shape.upsampling
         self.plan = CropPlan(
             [r.seconds for r in store.manifest],
             crop_seconds=config.crop_seconds,
@@ -95,18 +107,40 @@ class SpectralTask:
         )
 
     def batch(self, number: int) -> Batch:
-        """Waveforms cut to whole unit frames, and the unit of each frame (-1 past the end)."""
-        waves, rows = [], []
-        for crop in self.plan.batch(number):
-            wave = self.plan.cut(self.store[crop.index], crop)
-            row = self.frames[self.store.manifest[crop.index].id][crop.start : crop.start + len(wave) // self.hop]
-            rows.append(row)
-            waves.append(wave[: len(row) * self.hop])
-        wave_BN, lengths_B = pad_waveforms(waves, torch.device("cpu"))
-        units_BU = torch.full((len(rows), int(lengths_B.max()) // self.hop), IGNORED)
-        for target, row in zip(units_BU, rows, strict=True):
-            target[: len(row)] = torch.from_numpy(row)
-        return {"wave": wave_BN, "units": units_BU, "seconds": float(lengths_B.sum()) / 16_000}
+        """The unit of each frame (-1 past the end), and what the voice does in it, standardised."""
+        crops = self.plan.batch(number)
+        length = self.plan.crop_samples // self.hop
+        rows = [self.frames[crop.index][crop.start : crop.start + length] for crop in crops]
+        longest = max(len(row) for row in rows)
+        units_BU = torch.full((len(rows), longest), IGNORED)
+        target_BTC = torch.zeros(len(rows), longest * self.upsampling, self.targets[0].shape[1])
+        for i, (crop, row) in enumerate(zip(crops, rows, strict=True)):
+            first, count = crop.start * self.upsampling, len(row) * self.upsampling
+            units_BU[i, : len(row)] = torch.from_numpy(row)
+            target_BTC[i, :count] = torch.from_numpy(self.targets[crop.index][first : first + count])
+        return {"units": units_BU, "target": target_BTC, "seconds": sum(map(len, rows)) * self.hop / 16_000}
+
+
+def voice_targets(waveform: npt.NDArray[np.float32], num_frames: int, shape: SpectralShape) -> npt.NDArray[np.float32]:
+    """What a voice does in each spectrum frame of a recording.
+
+    Args:
+        waveform: (num_samples,).
+        num_frames: unit frames.
+
+    Returns:
+        (num_frames * upsampling, K + 2): cepstra, logarithm of the pitch (interpolated where there is none), voiced
+        or not (1 or 0).
+    """
+    spec, count = shape.spectrum, num_frames * shape.upsampling
+    padded = np.pad(waveform, (0, max(0, count * spec.hop - len(waveform))))
+    cepstra = spec.cepstrum(spec.transform(torch.from_numpy(padded)[None]))[0, :count].numpy()
+    hertz = track_pitch(waveform, count, hop=spec.hop, sample_rate=spec.sample_rate, low=PITCH_RANGE[0])
+    voiced = hertz > 0
+    logs = np.log(hertz[voiced]) if voiced.any() else np.log([200.0])
+    places = np.flatnonzero(voiced) if voiced.any() else [0]
+    pitch = np.interp(np.arange(count), places, logs)
+    return np.column_stack([cepstra, pitch, voiced]).astype(np.float32)
 
 
 def train_spectral(
@@ -117,6 +151,7 @@ def train_spectral(
     out: Path,
     *,
     tokenizer: str = "",
+    centres: npt.NDArray[np.float32] | None = None,
     seed: int = 0,
     device: str = "auto",
     store: WaveformStore | None = None,
@@ -128,6 +163,7 @@ def train_spectral(
         units: their gap-free acoustic units by id.
         num_units: size of the acoustic vocabulary.
         tokenizer: digest of what made the units.
+        centres: (num_units, dim) of the units, where they are clusters; training starts from their likeness.
     """
     parents = {"corpus": manifest_digest(manifest), "units": tokenizer}
     store = store or WaveformStore(manifest)
@@ -136,22 +172,58 @@ def train_spectral(
         torch.manual_seed(seed)
         first = next(iter(units.values()))
         shape = SpectralShape(num_units, config.dim, config.blocks, config.kernel, first.hop, config.spectrum)
+        rows = [units[recording.id] for recording in manifest]
+        frames = [unit_frames(row, num_units, shape.hop, shape.spectrum.sample_rate) for row in rows]
+        targets = _all_targets(store, frames, shape)
         net = SpectralNet(shape)
-        with torch.no_grad():
-            net.output.bias.copy_(_mean_spectrum(store, config.spectrum))
-        task = SpectralTask(net, store, units, config, seed)
+        if centres is not None:
+            net.start_from(centres)
+        _standardise(net, targets)
+        task = SpectralTask(net, store, frames, targets, config, seed)
         identity = fingerprint("vocoder", config, seed, parents)
         metrics.update(
             run_loop(task, config.loop, scratch, seed=seed, fingerprint=identity, device=device, label="vocoder")
         )
-        SpectralVocoder(net.cpu()).save(folder)
+        net.cpu().eval()
+        _restore_spread(net, frames[:SPREAD_RECORDINGS], targets[:SPREAD_RECORDINGS])
+        SpectralVocoder(net).save(folder)
 
     return run_stage("vocoder", out, config=config, seed=seed, parents=parents, work=work, device=device)
 
 
-def _mean_spectrum(store: WaveformStore, spec: SpectrumSpec, recordings: int = 20) -> Tensor:
-    """Average log-magnitude of some recordings, where the network starts: (F,)."""
-    rows = [
-        spec.log_magnitude(torch.from_numpy(np.array(store[i]))[None])[0] for i in range(min(recordings, len(store)))
-    ]
-    return torch.cat(rows).mean(0)
+def _all_targets(
+    store: WaveformStore, frames: Sequence[npt.NDArray[np.int64]], shape: SpectralShape
+) -> list[npt.NDArray[np.float32]]:
+    with ProgressBar("envelopes", len(frames)) as bar:
+        targets = []
+        for index, row in enumerate(frames):
+            targets.append(voice_targets(store[index], len(row), shape))
+            bar.advance()
+    return targets
+
+
+def _standardise(net: SpectralNet, targets: Sequence[npt.NDArray[np.float32]]) -> None:
+    """Bring the targets, in place, to the scale of the outputs; the network keeps how. Voicing stays 0 or 1."""
+    rows = np.concatenate(targets)
+    mean, deviation = rows.mean(0), rows.std(0) + 1e-5
+    mean[-1], deviation[-1] = 0.0, 1.0
+    for target in targets:
+        target -= mean
+        target /= deviation
+    net.mean.copy_(torch.from_numpy(mean))
+    net.deviation.copy_(torch.from_numpy(deviation))
+
+
+@torch.inference_mode()
+def _restore_spread(
+    net: SpectralNet, frames: Sequence[npt.NDArray[np.int64]], targets: Sequence[npt.NDArray[np.float32]]
+) -> None:
+    """Set ``spread``: half of the way (in the logarithm) back to the variance that the voice has.
+
+    A mean over all that a unit may sound like is flatter than each of it, which blurs vowels (Toda & Tokuda 2007).
+    The loudness, the pitch and the voicing stay as they are.
+    """
+    predicted = np.concatenate([net(torch.from_numpy(row)[None])[0].numpy() for row in frames])
+    ratio = np.concatenate(targets).std(0) / (predicted.std(0) + 1e-5)
+    ratio[[0, -2, -1]] = 1.0
+    net.spread.copy_(torch.from_numpy(np.sqrt(np.clip(ratio, 1.0, 4.0)).astype(np.float32)))

@@ -18,7 +18,8 @@ from syllablelm.speech import SpeechModel
 from syllablelm.train.lm import LMConfig, train_lm
 from syllablelm.train.processes import join
 from syllablelm.train.tokens import UnitsConfig, make_tokens, tokenizer_info
-from syllablelm.vocoder.resynthesizer import ACOUSTIC_FILE, LM_FOLDER, VOCODER_FOLDER
+from syllablelm.vocoder.acoustic import ACOUSTIC_FILE
+from syllablelm.vocoder.resynthesizer import LM_FOLDER, VOCODER_FOLDER
 
 WEIGHTS_FILE = "model.safetensors"
 
@@ -37,7 +38,7 @@ def train_lm_recipe(recipe: LMRecipe, out: Path, *, device: str = "auto") -> Art
     """Run the stages of a language model's recipe below ``out``; finished ones are skipped."""
     join(device)
     info = tokenizer_info(recipe.units.tokenizer)
-    train = make_tokens(recipe.units.train, info, out / "train")
+    train = make_tokens(recipe.units.train, info, out / "train", without=recipe.units.valid)
     valid = make_tokens(recipe.units.valid, info, out / "valid") if recipe.units.valid else None
     return train_lm(recipe.lm, train, out / "lm", valid=valid, seed=recipe.seed, device=device)
 

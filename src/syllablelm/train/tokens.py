@@ -8,10 +8,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from syllablelm.artifact import Artifact, digest_json, digest_path
+from syllablelm.artifact import RECORD, Artifact, digest_json, digest_path, open_artifact
 from syllablelm.errors import InputError
 from syllablelm.formats import read_segmentations
 from syllablelm.lm.store import TokenInfo, TokenStore
+from syllablelm.quantize import recode
+from syllablelm.recoded import SAVED_KIND, RecodedTokenizer
+from syllablelm.reference_units import KIND as VOCABULARY_KIND
+from syllablelm.reference_units import Vocabulary
 from syllablelm.tokenizer import Tokenizer
 from syllablelm.train.stage import run_stage
 from syllablelm.types import Segmentation
@@ -22,8 +26,10 @@ class UnitsConfig:
     """Where units come from.
 
     Args:
-        tokenizer: name or folder of what made them; its digest goes with every model trained on them.
-        train, valid: files or folders of units (jsonl or Parquet), relative to the current folder.
+        tokenizer: name or folder of what made them (a tokenizer, a codec of ``train recode``, a vocabulary of
+            ``convert --from alignments``); its digest goes with every model trained on them.
+        train, valid: files or folders of units (jsonl or Parquet), relative to the current folder. What has an id that
+            is in ``valid`` is left out of ``train``.
     """
 
     tokenizer: str
@@ -32,7 +38,16 @@ class UnitsConfig:
 
 
 def tokenizer_info(name: str) -> TokenInfo:
-    """The vocabulary of a tokenizer."""
+    """The vocabulary of a tokenizer, of a codec of its units, or of reference labels."""
+    kind = open_artifact(name).kind if (Path(name) / RECORD).is_file() else ""
+    if kind == VOCABULARY_KIND:
+        labels = Vocabulary.load(name)
+        grid = {"hop": labels.hop, "sample_rate": labels.sample_rate}
+        return TokenInfo(labels.num_units, **grid, tokenizer=labels.digest, keep_repeats=True)
+    if kind in (recode.KIND, SAVED_KIND):
+        codec = recode.Codec.load(name) if kind == recode.KIND else RecodedTokenizer.load(name, device="cpu").codec
+        grid = {"hop": codec.hop, "sample_rate": codec.sample_rate}
+        return TokenInfo(codec.num_codes, **grid, tokenizer=codec.digest, keep_repeats=codec.pieces is not None)
     tokenizer = Tokenizer.load(name, device="cpu")
     if tokenizer.num_units is None:
         raise InputError(f"{name}: a tokenizer without a codebook has no units to model")
@@ -40,21 +55,37 @@ def tokenizer_info(name: str) -> TokenInfo:
     return TokenInfo(tokenizer.num_units, hop=encoder.hop, sample_rate=encoder.sample_rate, tokenizer=tokenizer.digest)
 
 
-def make_tokens(sources: Sequence[str], info: TokenInfo, out: Path, *, seed: int = 0) -> Artifact:
-    """Lay the units of all sources end to end; equal neighbours are merged as the language model sees them.
+def make_tokens(
+    sources: Sequence[str], info: TokenInfo, out: Path, *, without: Sequence[str] = (), seed: int = 0
+) -> Artifact:
+    """Lay the units of all sources end to end; equal neighbours are merged unless ``info`` keeps them.
+
+    Args:
+        without: sources of recordings that are left out, by id: those held out for validation, whose text a corpus of
+            synthetic speech may hold under the same id.
 
     Raises:
         InputError: units that ``info`` does not know, or no units at all.
     """
 
+    grid: Any = {"hop": info.hop, "sample_rate": info.sample_rate}
+
     def items() -> Iterator[tuple[str, Segmentation]]:
+        held_out = {name for source in without for name in read_segmentations(source, **grid)}
         for source in sources:
-            for name, segmentation in read_segmentations(source, hop=info.hop, sample_rate=info.sample_rate).items():
+            rows = read_segmentations(source, **grid)
+            for name, segmentation in rows.items():
+                if name in held_out:
+                    continue
                 if segmentation.unit is None:
                     raise InputError(f"{source}: {name}: boundaries without units; tokenize with a codebook")
-                yield f"{source}: {name}", segmentation.merge_repeats()
+                yield f"{source}: {name}", segmentation if info.keep_repeats else segmentation.merge_repeats()
 
-    parents = {"info": digest_json(asdict(info)), "units": digest_json([digest_path(path) for path in sources])}
+    # Left out where it says nothing, so that stores made before it was there are still found.
+    known = {key: value for key, value in asdict(info).items() if key != "keep_repeats" or value}
+    parents = {"info": digest_json(known), "units": digest_json([digest_path(path) for path in sources])}
+    if without:
+        parents["without"] = digest_json([digest_path(path) for path in without])
 
     def work(folder: Path, scratch: Path, metrics: dict[str, Any]) -> None:
         store = TokenStore.from_segmentations(items(), info)

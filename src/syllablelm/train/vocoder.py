@@ -8,11 +8,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from safetensors.numpy import save_file
+from safetensors.numpy import load_file, save_file
 
 from syllablelm.artifact import Artifact
 from syllablelm.corpus import Manifest
-from syllablelm.encoders.load import load_encoder
 from syllablelm.errors import InputError
 from syllablelm.formats import open_writer, read_segmentations
 from syllablelm.progress import ProgressBar
@@ -27,8 +26,8 @@ from syllablelm.train.processes import join
 from syllablelm.train.spectral import SpectralConfig, train_spectral
 from syllablelm.train.stage import manifest_digest, run_stage
 from syllablelm.types import Segmentation
+from syllablelm.vocoder.acoustic import ACOUSTIC_FILE, Source, acoustic_encoder
 from syllablelm.vocoder.interleave import StreamInfo, interleaved_store
-from syllablelm.vocoder.resynthesizer import ACOUSTIC_FILE
 
 # Recordings encoded together: enough for batches of like lengths.
 GROUP = 64
@@ -37,16 +36,18 @@ SYLLABLES_FILE, UNITS_FILE = "syllables.jsonl", "acoustic.jsonl"
 
 @dataclass(frozen=True)
 class AcousticConfig:
-    """Acoustic units: k-means of one layer's frames.
+    """Acoustic units: k-means of frames.
 
     Args:
-        layer: 1-based layer of the tokenizer's encoder.
+        source: "encoder" for a layer of the tokenizer's encoder, "mfcc" for cepstra standardised over the clip.
+        layer: 1-based, of the encoder.
         units: clusters.
         frames: k-means is fitted to at most so many, evenly drawn.
         kmeans: algorithm.
     """
 
-    layer: int
+    source: Source = "encoder"
+    layer: int = 1
     units: int = 200
     frames: int = 200_000
     kmeans: Literal["auto", "minibatch", "lloyd", "faiss"] = "minibatch"
@@ -90,16 +91,14 @@ def train_vocoder_recipe(recipe: VocoderRecipe, out: Path, *, device: str = "aut
     voice, data = read_corpus(recipe.voice), read_corpus(recipe.data)
     store = WaveformStore(voice)
     centres = fit_acoustic(recipe.acoustic, data, syllables, recipe.tokenizer, out / "acoustic", device=device)
-    acoustic = Tokenizer.from_parts(
-        load_encoder(_folder(recipe.tokenizer), recipe.acoustic.layer, device=device),
-        centres.file(ACOUSTIC_FILE),
-        rule=FRAME_UNITS,
-    )
+    frames = acoustic_encoder(_folder(recipe.tokenizer), recipe.acoustic.source, recipe.acoustic.layer, device=device)
+    acoustic = Tokenizer.from_parts(frames, centres.file(ACOUSTIC_FILE), rule=FRAME_UNITS)
     voice_units = make_units(voice, syllables, acoustic, centres, out / "voice_units", store=store)
     spoken = (voice, read_segmentations(voice_units.file(UNITS_FILE)), recipe.acoustic.units, out / "vocoder")
     options: Any = {"tokenizer": voice_units.digest, "seed": recipe.seed, "device": device, "store": store}
     if recipe.vocoder is not None:
-        train_spectral(recipe.vocoder, *spoken, **options)
+        table = load_file(centres.file(ACOUSTIC_FILE))["centres"]
+        train_spectral(recipe.vocoder, *spoken, centres=table, **options)
     if recipe.hifigan is not None:
         train_hifigan(recipe.hifigan, *spoken, **options)
     units = make_units(data, syllables, acoustic, centres, out / "units")
@@ -129,12 +128,13 @@ def fit_acoustic(
     parents = {"corpus": manifest_digest(manifest), "tokenizer": tokenizer.digest}
 
     def work(folder: Path, scratch: Path, metrics: dict[str, Any]) -> None:
-        encoder = load_encoder(_folder(name), config.layer, device=device)
+        encoder = acoustic_encoder(_folder(name), config.source, config.layer, device=device)
         share = max(1, round(manifest.total_seconds * tokenizer.frame_rate / config.frames))
         store = WaveformStore(manifest, budget_bytes=0)
         frames = [feats[index % share :: share] for index, feats in iterate_features(store, encoder, label="acoustic")]
         centres = fit_kmeans(np.concatenate(frames), config.units, method=config.kmeans, seed=seed)
-        save_file({"centres": centres}, folder / ACOUSTIC_FILE, metadata={"layer": str(config.layer)})
+        said = {"source": config.source, "layer": str(config.layer)}
+        save_file({"centres": centres}, folder / ACOUSTIC_FILE, metadata=said)
         metrics["frames"] = sum(len(rows) for rows in frames)
 
     return run_stage("acoustic", out, config=config, seed=seed, parents=parents, work=work, device=device, alone=True)

@@ -349,11 +349,9 @@ def _read_published(config: Path, checkpoint: Path) -> tuple[HiFiGanShape, dict[
         other = "model_in_dim"
     if other is not None:
         raise FormatError(f"{config}: a vocoder that needs more than units ({other} is {table[other]!r})")
-    # A configuration holds the training's settings and paths too.
+    # A configuration holds the training's settings and paths too, among them code_hop_size; the network has its own.
     known = {field.name for field in fields(HiFiGanShape)}
     shape = _build_shape({key: value for key, value in table.items() if key in known}, config)
-    if table.get("code_hop_size", shape.hop) != shape.hop:
-        raise FormatError(f"{config}: code_hop_size {table['code_hop_size']!r}, but upsample_rates make {shape.hop}")
     weights = read_checkpoint(checkpoint).get("generator")
     if not isinstance(weights, dict) or not all(
         isinstance(name, str) and isinstance(tensor, Tensor) for name, tensor in weights.items()

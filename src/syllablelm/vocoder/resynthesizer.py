@@ -9,16 +9,16 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from syllablelm.encoders.load import load_encoder
 from syllablelm.errors import FormatError
 from syllablelm.lm.decode import Sampling
-from syllablelm.tokenizer import BUNDLED, FRAME_UNITS, Tokenizer
+from syllablelm.tokenizer import BUNDLED, Tokenizer
 from syllablelm.types import Segmentation
+from syllablelm.vocoder.acoustic import ACOUSTIC_FILE, load_acoustic
 from syllablelm.vocoder.hifigan import HiFiGanVocoder
 from syllablelm.vocoder.spectral import SHAPE_FILE, SpectralVocoder
 from syllablelm.vocoder.vocoder_lm import VocoderLM
 
-LM_FOLDER, VOCODER_FOLDER, ACOUSTIC_FILE = "vocoder_lm", "vocoder", "acoustic.safetensors"
+LM_FOLDER, VOCODER_FOLDER = "vocoder_lm", "vocoder"
 
 
 class UnitVocoder(Protocol):
@@ -111,19 +111,3 @@ def load_vocoder(folder: str | Path, *, device: str = "auto") -> UnitVocoder:
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise FormatError(f"{path}: no readable vocoder description ({error})") from None
     return (HiFiGanVocoder if kind == "hifigan" else SpectralVocoder).load(folder, device=device)
-
-
-def load_acoustic(folder: Path, *, device: str = "auto") -> Tokenizer:
-    """The acoustic tokenizer of a model folder: the k-means units of an encoder's layer.
-
-    The encoder lies in the folder itself; ``acoustic.safetensors`` holds the centres and names the layer.
-    """
-    from safetensors import SafetensorError, safe_open
-
-    path = folder / ACOUSTIC_FILE
-    try:
-        with safe_open(path, framework="numpy") as file:
-            layer = int((file.metadata() or {})["layer"])
-    except (SafetensorError, KeyError, ValueError) as error:
-        raise FormatError(f"{path}: not the centres of acoustic units ({error})") from None
-    return Tokenizer.from_parts(load_encoder(folder, layer, device=device), path, rule=FRAME_UNITS)

@@ -1,7 +1,7 @@
-"""The light unit vocoder: acoustic units -> log-magnitude spectrum by convolutions -> waveform by Griffin-Lim.
+"""The light unit vocoder: acoustic units -> envelope, pitch, voicing by convolutions -> waveform by source and filter.
 
-It trains in minutes on two CPU cores, where a HiFi-GAN needs days on a GPU; it sounds like what it is.
-Shape suffixes: B clips, U unit frames, T spectrum frames, D channels, F frequency bins.
+It trains in minutes on two CPU cores, where a HiFi-GAN needs days on a GPU; it is intelligible and sounds like a robot.
+Shape suffixes: B clips, U unit frames, T spectrum frames, D channels, K cepstral coefficients, C outputs (K + 2).
 """
 
 from __future__ import annotations
@@ -23,9 +23,12 @@ from syllablelm.config import build
 from syllablelm.encoders.device import pick_device
 from syllablelm.errors import FormatError, InputError
 from syllablelm.types import Segmentation
-from syllablelm.vocoder.spectrum import SpectrumSpec, griffin_lim
+from syllablelm.vocoder.source import synthesize_voice
+from syllablelm.vocoder.spectrum import SpectrumSpec
 
 WEIGHTS_FILE, SHAPE_FILE = "vocoder.safetensors", "vocoder.json"
+# Hz; what is tracked in training and spoken.
+PITCH_RANGE = (75.0, 400.0)
 
 
 @dataclass(frozen=True)
@@ -72,7 +75,15 @@ class _Block(nn.Module):
 
 
 class SpectralNet(nn.Module):
-    """Unit frames to log-magnitude spectra."""
+    """Unit frames to what a voice does in each spectrum frame.
+
+    The outputs are standardised: ``mean`` and ``deviation`` turn them into cepstral coefficients, the logarithm of the
+    pitch in Hz, and the logit of voicing. ``spread`` gives cepstra back the variance that averaging took from them.
+    """
+
+    mean: Tensor
+    deviation: Tensor
+    spread: Tensor
 
     def __init__(self, shape: SpectralShape) -> None:
         super().__init__()
@@ -83,13 +94,29 @@ class SpectralNet(nn.Module):
         self.upsample = nn.Linear(shape.dim, shape.dim * shape.upsampling)
         self.fine = nn.Sequential(*(_Block(shape.dim, shape.kernel, 1 + i % 3) for i in range(shape.blocks - half)))
         self.norm = nn.LayerNorm(shape.dim)
-        self.output = nn.Linear(shape.dim, shape.spectrum.bins)
+        outputs = shape.spectrum.order + 2
+        self.output = nn.Linear(shape.dim, outputs)
+        for name, value in (("mean", torch.zeros), ("deviation", torch.ones), ("spread", torch.ones)):
+            self.register_buffer(name, value(outputs))
+
+    @torch.no_grad()
+    def start_from(self, centres: npt.NDArray[np.float32]) -> None:
+        """Let units that sound alike begin alike: embeddings are a random projection of the units' centres (U, D)."""
+        table = torch.from_numpy((centres - centres.mean(0)) / (centres.std(0) + 1e-5))
+        projection = torch.randn(table.shape[1], self.shape.dim) / table.shape[1] ** 0.5
+        self.embedding.weight.copy_(table @ projection)
 
     def forward(self, units_BU: Tensor) -> Tensor:
-        """(B, U) unit of each frame -> (B, U * upsampling, F) log-magnitudes."""
+        """(B, U) unit of each frame -> (B, U * upsampling, C) standardised outputs."""
         x = self.coarse(self.embedding(units_BU))
         x = self.upsample(x).reshape(x.shape[0], -1, self.shape.dim)
         return self.output(self.norm(self.fine(x)))
+
+    def voice(self, units_U: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """(U,) units -> cepstra (T, K), pitch (T,) in Hz and voicing (T,), all ready for the synthesis."""
+        y_TC = (self(units_U[None])[0] * self.spread * self.deviation + self.mean).float()
+        low, high = PITCH_RANGE
+        return y_TC[:, :-2], y_TC[:, -2].exp().clamp(low, high), y_TC[:, -1].sigmoid()
 
 
 class SpectralVocoder:
@@ -97,11 +124,10 @@ class SpectralVocoder:
 
     Args:
         net: the trained network.
-        iterations: of Griffin-Lim.
     """
 
-    def __init__(self, net: SpectralNet, *, iterations: int = 32) -> None:
-        self.net, self.iterations = net.eval(), iterations
+    def __init__(self, net: SpectralNet) -> None:
+        self.net = net.eval()
         self.sample_rate = net.shape.spectrum.sample_rate
 
     @property
@@ -115,6 +141,7 @@ class SpectralVocoder:
 
         Args:
             acoustic: gap-free units on this vocoder's grid.
+            seed: of the noise in unvoiced sounds.
 
         Returns:
             (num_samples,) float32 at ``sample_rate``, at most full scale.
@@ -126,11 +153,9 @@ class SpectralVocoder:
         if len(frames) == 0:
             return np.zeros(0, dtype=np.float32)
         device = self.net.output.weight.device
-        spectrum = self.net(torch.from_numpy(frames)[None].to(device))
-        # One more frame, so that the waveform covers the last unit to its end.
-        spectrum = torch.cat([spectrum, spectrum[:, -1:]], dim=1)
-        wave = griffin_lim(spectrum, self.net.shape.spectrum, iterations=self.iterations, seed=seed)[0]
-        return _below_full_scale(wave.cpu().numpy().astype(np.float32))
+        parts = self.net.voice(torch.from_numpy(frames).to(device))
+        cepstra, pitch, voicing = (part.cpu().numpy() for part in parts)
+        return _below_full_scale(synthesize_voice(cepstra, pitch, voicing, self.net.shape.spectrum, seed=seed))
 
     def save(self, folder: Path) -> None:
         """Write weights and shape into an existing folder."""

@@ -1,10 +1,11 @@
-"""Log-magnitude spectra and their inversion by fast Griffin-Lim (Perraudin et al. 2013).
+"""Short-time spectra, and their smooth envelopes as a few cepstral coefficients.
 
-Shape suffixes: B clips, N samples, T spectrum frames, F frequency bins.
+Shape suffixes: B clips, N samples, T spectrum frames, F frequency bins, K cepstral coefficients.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -17,20 +18,25 @@ FLOOR = 1e-5
 
 @dataclass(frozen=True)
 class SpectrumSpec:
-    """A short-time Fourier transform.
+    """A short-time Fourier transform, and how smooth its envelope is.
 
     Args:
         fft, hop: in samples; the Hann window is as long as the transform.
         sample_rate: of the waveform.
+        order: cepstral coefficients that make an envelope, the mean log-magnitude the first; below the shortest
+            pitch period in samples, or harmonics would count as envelope.
     """
 
     fft: int = 800
     hop: int = 160
     sample_rate: int = 16_000
+    order: int = 40
 
     def __post_init__(self) -> None:
         if self.hop < 1 or self.fft < 4 * self.hop:
             raise InputError(f"a spectrum of {self.fft} samples needs a hop of at most a quarter of that")
+        if not 0 < self.order <= self.fft // 2:
+            raise InputError(f"a spectrum of {self.fft} samples has envelopes of 1 to {self.fft // 2} coefficients")
 
     @property
     def bins(self) -> int:
@@ -38,45 +44,35 @@ class SpectrumSpec:
         return self.fft // 2 + 1
 
     def transform(self, wave_BN: Tensor) -> Tensor:
-        """Complex spectrum (B, F, T); frame t is centred on sample t * hop, T = N // hop + 1."""
-        return torch.stft(wave_BN, self.fft, self.hop, window=self._window(wave_BN), return_complex=True)
+        """Complex spectrum (B, F, T) of unit gain; frame t is centred on sample t * hop, T = N // hop + 1.
+
+        Unit gain: white noise of unit variance has magnitudes of mean square 1.
+        """
+        window = self._window(wave_BN)
+        spectrum = torch.stft(wave_BN, self.fft, self.hop, window=window, return_complex=True)
+        return spectrum / self._gain
 
     def invert(self, spectrum_BFT: Tensor, num_samples: int) -> Tensor:
         """Waveform of a complex spectrum, the least-squares one where frames disagree: (B, N)."""
         window = self._window(spectrum_BFT.real)
-        return torch.istft(spectrum_BFT, self.fft, self.hop, window=window, length=num_samples)
+        return torch.istft(spectrum_BFT * self._gain, self.fft, self.hop, window=window, length=num_samples)
 
-    def log_magnitude(self, wave_BN: Tensor) -> Tensor:
-        """Natural logarithm of the magnitude, floored: (B, T, F)."""
-        return self.transform(wave_BN).abs().clamp(min=FLOOR).log().transpose(1, 2)
+    def cepstrum(self, spectrum_BFT: Tensor) -> Tensor:
+        """The coefficients of the log-magnitude's envelope, (B, T, K): its low end on the scale of quefrency."""
+        log_BTF = spectrum_BFT.abs().clamp(min=FLOOR).log().transpose(1, 2)
+        return torch.fft.irfft(log_BTF.to(torch.complex64), n=self.fft)[..., : self.order]
+
+    def envelope(self, cepstrum_BTK: Tensor) -> Tensor:
+        """Log-magnitudes (B, T, F) of the envelope that the coefficients make; the inverse of ``cepstrum``."""
+        quefrency = torch.arange(self.order, device=cepstrum_BTK.device)
+        frequency = torch.arange(self.bins, device=cepstrum_BTK.device) * (2 * math.pi / self.fft)
+        cosines_KF = torch.cos(quefrency[:, None] * frequency) * torch.where(quefrency[:, None] == 0, 1.0, 2.0)
+        return cepstrum_BTK @ cosines_KF
+
+    @property
+    def _gain(self) -> float:
+        """Root of the sum of the squared Hann window."""
+        return math.sqrt(3 / 8 * self.fft)
 
     def _window(self, like: Tensor) -> Tensor:
         return torch.hann_window(self.fft, dtype=like.dtype, device=like.device)
-
-
-def griffin_lim(
-    log_magnitude_BTF: Tensor, spec: SpectrumSpec, *, iterations: int = 32, momentum: float = 0.99, seed: int = 0
-) -> Tensor:
-    """Find a waveform whose spectrum has the given magnitude.
-
-    Args:
-        log_magnitude_BTF: natural logarithm of the magnitude.
-        iterations: more come closer.
-        momentum: of the fast variant; 0 is the classic algorithm (Griffin & Lim 1984).
-        seed: of the first phases.
-
-    Returns:
-        (B, (T - 1) * hop) waveform.
-    """
-    magnitude = log_magnitude_BTF.transpose(1, 2).exp()
-    num_samples = (magnitude.shape[-1] - 1) * spec.hop
-    generator = torch.Generator().manual_seed(seed)
-    turns = torch.rand(magnitude.shape, generator=generator).to(magnitude) * (2 * torch.pi)
-    estimate = torch.polar(magnitude, turns)
-    before = torch.zeros_like(estimate)
-    for _ in range(iterations):
-        consistent = spec.transform(spec.invert(estimate, num_samples))
-        ahead = consistent + momentum * (consistent - before)
-        before = consistent
-        estimate = magnitude * ahead / ahead.abs().clamp(min=1e-12)
-    return spec.invert(estimate, num_samples)

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor
 
 from syllablelm.errors import InputError
-from syllablelm.lm.decode import CachedDecoder, Sampler, Sampling
+from syllablelm.lm.decode import Sampler, Sampling
 from syllablelm.lm.speech_lm import SpeechLM
 from syllablelm.types import Segmentation
 from syllablelm.vocoder.interleave import StreamInfo, due_times, interleave
@@ -62,25 +61,55 @@ class VocoderLM:
         Raises:
             InputError: units that do not fit, or no syllable at all.
         """
-        self.stream.check(syllables, prompt, "input")
+        return self.decode_many([syllables], [prompt], sampling=sampling)[0]
+
+    def decode_many(
+        self,
+        syllables: Sequence[Segmentation],
+        prompts: Sequence[Segmentation | None] | None = None,
+        *,
+        sampling: Sampling | None = None,
+        seeds: Sequence[int] | None = None,
+    ) -> list[Segmentation]:
+        """Acoustic units for many sequences of syllables, several at a time; each as ``decode`` alone would draw it.
+
+        Args:
+            syllables: whole sequences, those of the prompts included.
+            prompts: for each, acoustic units that are already there, or None.
+            sampling: how acoustic units are drawn.
+            seeds: one for each sequence in place of ``sampling.seed``.
+
+        Raises:
+            InputError: units that do not fit, or no syllable at all, named by place in the list.
+        """
+        many = len(syllables)
+        prompts = [None] * many if prompts is None else prompts
+        sampling = sampling or Sampling()
+        seeds = [sampling.seed] * many if seeds is None else seeds
+        if len(prompts) != many or len(seeds) != many:
+            raise InputError(f"{many} sequences need as many prompts and seeds, not {len(prompts)} and {len(seeds)}")
+        names = ["input" if many == 1 else f"input {place}" for place in range(many)]
+        rows = [self._row(*item) for item in zip(syllables, prompts, names, strict=True)]
+        # Alike lengths together: they end at about the same time.
+        order = sorted(range(many), key=lambda place: -rows[place].most)
+        while order:
+            width = min(self.lm.context, rows[order[0]].most)
+            count = max(1, self.lm.batch_tokens // width)
+            batch, order = order[:count], order[count:]
+            # One stream of random numbers for each sequence, which are those it would have alone.
+            sampler = Sampler(sampling, [0] * len(batch), [seeds[place] for place in batch])
+            self._draw([rows[place] for place in batch], width, sampler)
+        return [row.spoken(self.stream) for row in rows]
+
+    def _row(self, syllables: Segmentation, prompt: Segmentation | None, name: str) -> _Row:
+        self.stream.check(syllables, prompt, name)
         if len(syllables) == 0 or syllables.unit is None:
-            raise InputError("there is no syllable to speak")
+            raise InputError(f"{name}: there is no syllable to speak")
         merged = syllables.merge_repeats()
-        total = -(-syllables.num_frames * self.stream.syllable_hop // self.stream.hop)
-        known: npt.NDArray[np.int32] = np.zeros(0, dtype=np.int32)
-        units: list[int] = []
-        frames: list[int] = []
+        known = known_frames = np.zeros(0, dtype=np.int32)
         if prompt is not None and len(prompt):
             known, known_frames = self._prompt_tokens(merged, prompt)
-            heard = known >= self.stream.syllables
-            units, frames = (known[heard] - self.stream.syllables).tolist(), known_frames[heard].tolist()
-        sampler = Sampler(sampling or Sampling(), [0])
-        self._draw(_Forced(merged, self.stream, known), known, units, frames, total, sampler)
-        ends = np.minimum(np.cumsum(frames), total).astype(np.int32)
-        ends[-1] = total
-        return Segmentation.from_boundaries(
-            np.concatenate([[0], ends]), unit=units, hop=self.stream.hop, sample_rate=self.stream.sample_rate
-        )
+        return _Row(self.lm, self.stream, merged, known, known_frames)
 
     def _prompt_tokens(
         self, merged: Segmentation, prompt: Segmentation
@@ -98,67 +127,104 @@ class VocoderLM:
         )
         return interleave(heard, prompt, self.stream)
 
-    def _draw(
+    @torch.inference_mode()
+    def _draw(self, rows: list[_Row], width: int, sampler: Sampler) -> None:
+        """Draw acoustic units until the time of every row is full.
+
+        Every row takes one token a step, given or drawn, so that rows are at different places of their recordings.
+        """
+        lm, first = self.lm, self.stream.syllables
+        present = [number for number, row in enumerate(rows) if not row.is_done]
+        if not present:
+            return
+        decoder = lm.decoder(len(present), width)
+        logits = decoder.prefill([rows[number].window for number in present])
+        while True:
+            tokens = [rows[number].take_due() for number in present]
+            free = [place for place, token in enumerate(tokens) if token is None]
+            if free:
+                drawn = sampler(logits[free, first : lm.info.num_tokens], [present[place] for place in free])
+                for place, unit in zip(free, drawn.tolist(), strict=True):
+                    tokens[place] = rows[present[place]].take_drawn(unit)
+            going = [place for place, number in enumerate(present) if not rows[number].is_done]
+            if not going:
+                return
+            if len(going) < len(present):
+                decoder.keep(going)
+                present, tokens = [present[place] for place in going], [tokens[place] for place in going]
+            # A full window begins anew with its younger half, and positions count from there.
+            if any([rows[number].forget() for number in present]):
+                logits = decoder.prefill([rows[number].window for number in present])
+            else:
+                logits = decoder.step(torch.tensor(tokens, device=lm.device))
+
+
+class _Row:
+    """One recording that is being drawn.
+
+    Args:
+        syllables: without repeats.
+        known, known_frames: the stream of the prompt.
+    """
+
+    def __init__(
         self,
-        forced: _Forced,
+        lm: SpeechLM,
+        stream: StreamInfo,
+        syllables: Segmentation,
         known: npt.NDArray[np.int32],
-        units: list[int],
-        frames: list[int],
-        total: int,
-        sampler: Sampler,
+        known_frames: npt.NDArray[np.int32],
     ) -> None:
-        """Append drawn acoustic units and their frames until ``total`` frames are reached."""
-        reader = _Reader(self.lm, [self.lm.info.bos, *known.tolist()])
-        done = sum(frames)
-        while done < total:
-            for token in forced.due(done * self.stream.hop):
-                reader.append(token)
-            logits = reader.logits()[:, self.stream.syllables : self.lm.info.num_tokens]
-            unit = int(sampler(logits)[0])
-            units.append(unit)
-            frames.append(int(self.lm.durations[self.stream.syllables + unit]))
-            done += frames[-1]
-            reader.append(self.stream.syllables + unit)
-
-
-class _Forced:
-    """The given syllables, handed out when their time has come."""
-
-    def __init__(self, syllables: Segmentation, stream: StreamInfo, known: npt.NDArray[np.int32]) -> None:
-        self._units = [] if syllables.unit is None else syllables.unit.tolist()
+        heard = known >= stream.syllables
+        self._lm, self._hop, self._first = lm, stream.hop, stream.syllables
+        self._units, self._frames = (known[heard] - stream.syllables).tolist(), known_frames[heard].tolist()
+        self._done, self._total = sum(self._frames), -(-syllables.num_frames * stream.syllable_hop // stream.hop)
+        self._given = [] if syllables.unit is None else syllables.unit.tolist()
         self._times = due_times(syllables, stream).tolist()
-        self._next = int((known < stream.syllables).sum())
+        self._next = len(known) - int(heard.sum())
+        self.window = [lm.info.bos, *known.tolist()]
+        """What the model has read, the latest token included, which it is yet to read."""
+        self.forget()
 
-    def due(self, sample: int) -> list[int]:
-        first = self._next
-        while self._next < len(self._units) and self._times[self._next] <= sample:
-            self._next += 1
-        return self._units[first : self._next]
+    @property
+    def is_done(self) -> bool:
+        """Whether the time is full."""
+        return self._done >= self._total
 
+    @property
+    def most(self) -> int:
+        """Most tokens that the model may have to read, were its context endless."""
+        return len(self.window) + len(self._given) - self._next + max(0, self._total - self._done)
 
-class _Reader:
-    """A token stream of any length before a model of limited context: when that is full, the older half is dropped."""
+    def take_due(self) -> int | None:
+        """The given syllable whose time has come; None when a unit is to be drawn."""
+        if self._next == len(self._given) or self._times[self._next] > self._done * self._hop:
+            return None
+        self._next += 1
+        self.window.append(self._given[self._next - 1])
+        return self.window[-1]
 
-    def __init__(self, lm: SpeechLM, tokens: list[int]) -> None:
-        self.lm, self.tokens = lm, tokens
-        self._decoder = CachedDecoder(lm.model, 1, lm.context)
-        self._read = 0
+    def take_drawn(self, unit: int) -> int:
+        """Note a drawn acoustic unit; returns its token."""
+        token = self._first + unit
+        self._units.append(unit)
+        self._frames.append(int(self._lm.durations[token]))
+        self._done += self._frames[-1]
+        self.window.append(token)
+        return token
 
-    def append(self, token: int) -> None:
-        self.tokens.append(token)
+    def forget(self) -> bool:
+        """Drop the older half of what does not fit the context; returns whether there was need."""
+        context = self._lm.context
+        if len(self.window) <= context:
+            return False
+        self.window = [self._lm.info.bos, *self.window[-(context // 2) :]]
+        return True
 
-    def logits(self) -> Tensor:
-        """Logits of the token after all appended ones: (1, V)."""
-        fresh = self.tokens[self._read :]
-        if self._read == 0 or self._decoder.length + len(fresh) > self.lm.context:
-            # Positions count from BOS, so what is kept is read anew.
-            recent = self.tokens[1:]
-            if len(self.tokens) > self.lm.context:
-                recent = recent[-(self.lm.context // 2) :]
-            result = self._decoder.prefill([[self.lm.info.bos, *recent]])
-        else:
-            result: Any = None
-            for token in fresh:
-                result = self._decoder.step(torch.tensor([token], device=self.lm.device))
-        self._read = len(self.tokens)
-        return result
+    def spoken(self, stream: StreamInfo) -> Segmentation:
+        """The acoustic units, the last of them cut to the time."""
+        ends = np.minimum(np.cumsum(self._frames), self._total).astype(np.int32)
+        ends[-1] = self._total
+        return Segmentation.from_boundaries(
+            np.concatenate([[0], ends]), unit=self._units, hop=stream.hop, sample_rate=stream.sample_rate
+        )

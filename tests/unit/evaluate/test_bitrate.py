@@ -56,6 +56,7 @@ def test_merging_is_the_corpus_total(recordings):
     items = [rate_counts(contiguous(units)) for units in recordings]
     total = sum(items, RateCounts())
     assert total == sum(reversed(items), RateCounts())
+    assert total == RateCounts.merge(items) == RateCounts.merge(reversed(items))
     assert total.units == sum(map(len, recordings)) == sum(total.histogram.values())
     assert total.runs == sum(total.run_histogram.values()) <= total.units
     assert total.seconds == pytest.approx(0.2 * total.units)
@@ -93,3 +94,10 @@ def test_too_small_a_codebook_is_refused():
     with pytest.raises(InputError, match="unit 5 occurs"):
         rate_counts(contiguous([5])).bits_per_second(5)
     assert rate_counts(contiguous([5])).to_dict(8)["bits_per_second"] == pytest.approx(15.0)
+
+
+def test_the_result_names_every_rate():
+    result = rate_counts(contiguous([4, 4, 5, 5, 5, 4])).to_dict(16)
+    assert (result["bits_per_second"], result["unmerged_bits_per_second"]) == (pytest.approx(10), pytest.approx(20))
+    assert result["entropy_rate"] == pytest.approx(2.5 * result["entropy"])
+    assert result["unmerged_entropy_rate"] == pytest.approx(5.0)

@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import linear_sum_assignment
 
@@ -156,3 +156,13 @@ def test_impossible_counts_are_refused(counts):
 def test_unusable_times_are_refused(predicted, reference, tolerance):
     with pytest.raises(InputError):
         boundary_counts(predicted, reference, tolerance)
+
+
+@given(TIMES, TIMES, TOLERANCES)
+@settings(max_examples=50)
+def test_hits_are_those_of_mir_eval(predicted, reference, tolerance):
+    match_events = pytest.importorskip("mir_eval.util").match_events
+    # In whole milliseconds, where floating point is exact; it matches what lies within the window, itself included.
+    ours, theirs = (np.rint(1000 * np.sort(np.array(side))) for side in (predicted, reference))
+    expected = len(match_events(theirs, ours, round(1000 * tolerance))) if predicted and reference else 0
+    assert boundary_counts(predicted, reference, tolerance).hits == expected

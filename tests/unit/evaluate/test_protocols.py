@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from syllablelm.errors import InputError
-from syllablelm.evaluate.protocols import PROTOCOLS, Protocol, get_protocol
+from syllablelm.evaluate.protocols import PROTOCOLS, Protocol, get_protocol, get_protocols
 
 
 @pytest.mark.parametrize(("name", "grid"), [("peng", (-0.06, 0.031)), ("sdhubert", (-0.05, 0.05))])
@@ -19,3 +19,13 @@ def test_unknown_protocols_name_the_nearest():
         get_protocol("xyz")
     with pytest.raises(InputError, match="prediction"):
         Protocol("mine", prediction="ends")  # type: ignore[arg-type]
+
+
+def test_a_list_of_protocols():
+    assert [protocol.name for protocol in get_protocols("zerosyl, paper,zerosyl")] == ["zerosyl", "paper"]
+    assert get_protocols("all") == tuple(PROTOCOLS.values())
+    assert list(PROTOCOLS) == ["paper", "peng", "sdhubert", "zerosyl", "strict"]
+    with pytest.raises(InputError, match="'zerosyl'"):
+        get_protocols("paper,zero-syl")
+    with pytest.raises(InputError, match="choose all"):
+        get_protocols(",")

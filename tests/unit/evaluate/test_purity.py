@@ -9,7 +9,14 @@ from hypothesis import strategies as st
 from scipy.optimize import linear_sum_assignment
 
 from syllablelm.errors import InputError
-from syllablelm.evaluate.purity import PurityCounts, match_segments, purity_counts, score_purity, strip_stress
+from syllablelm.evaluate.purity import (
+    PurityCounts,
+    majority_labels,
+    match_segments,
+    purity_counts,
+    score_purity,
+    strip_stress,
+)
 from syllablelm.types import Segmentation
 
 
@@ -21,6 +28,9 @@ class Interval(NamedTuple):
 
 class Reference(NamedTuple):
     syllables: tuple[Interval, ...]
+
+    def intervals(self, level: str) -> tuple[Interval, ...]:
+        return self.syllables if level == "syllable" else ()
 
 
 def segmentation(start: list[int], end: list[int], unit: list[int] | None, num_frames: int) -> Segmentation:
@@ -221,3 +231,65 @@ def test_a_corpus_is_scored_by_recording():
     overlapping = Reference((Interval("A", 0.1, 0.4), Interval("B", 0.3, 0.5)))
     with pytest.raises(InputError, match=r"^rec-7: reference"):
         score_purity({"rec-7": one}, {"rec-7": overlapping})
+
+
+@given(TABLES.filter(bool))
+@settings(max_examples=50, deadline=None)
+def test_mutual_information_agrees_with_scikit_learn(table):
+    metrics = pytest.importorskip("sklearn.metrics")
+    pairs = [key for key, count in table.items() for _ in range(count)]
+    syllables, units = [syllable for syllable, _ in pairs], [unit for _, unit in pairs]
+    counts = PurityCounts(table)
+    information = metrics.mutual_info_score(syllables, units) / np.log(2)
+    assert counts.mutual_information == pytest.approx(information, abs=1e-9)
+    if len(set(syllables)) > 1 or len(set(units)) > 1:
+        expected = metrics.normalized_mutual_info_score(syllables, units, average_method="arithmetic")
+        assert counts.normalized_mutual_information == pytest.approx(expected, abs=1e-9)
+    if len(set(syllables)) > 1:
+        # The share of the labels' entropy that clusters tell.
+        expected = metrics.homogeneity_score(syllables, units)
+        assert counts.syllable_normalized_mutual_information == pytest.approx(expected, abs=1e-9)
+
+
+@given(TABLES)
+def test_mutual_information_is_symmetric(table):
+    mirrored = PurityCounts({(str(u), ord(s[0])): n for (s, u), n in table.items()})
+    counts = PurityCounts(table)
+    assert counts.mutual_information == pytest.approx(mirrored.mutual_information, abs=1e-9)
+    assert counts.normalized_mutual_information == pytest.approx(mirrored.normalized_mutual_information, abs=1e-9)
+
+
+@given(segments(), segments())
+@settings(max_examples=300)
+def test_majority_labels_are_the_longest_overlaps(reference, predicted):
+    predicted = predicted[predicted[:, 1] > predicted[:, 0]]
+    labels = [f"s{k}" for k in range(len(reference))]
+    # Silences as intervals of their own, in steps of 20 ms.
+    edges = np.rint(reference * 50).astype(int).ravel().tolist()
+    spans = [(a, b, "") for a, b in zip([0, *edges[1::2]], [*edges[::2], 10**6], strict=True)]
+    spans += [(a, b, label) for (a, b), label in zip(np.rint(reference * 50).astype(int), labels, strict=True)]
+    expected = []
+    for start, end in np.rint(predicted * 50).astype(int):
+        overlaps = [(min(b, end) - max(a, start), -a, label) for a, b, label in spans]
+        expected.append(max(overlaps)[2])
+    assert majority_labels(reference, labels, predicted) == expected
+
+
+def test_majority_counts_every_segment_and_silence():
+    predicted = segmentation([0, 10, 30, 50], [10, 30, 50, 60], [7, 7, 3, 3], 60)
+    syllables = [Interval("DH AH0", 0.0, 0.3), Interval("L AO1", 0.3, 0.5)]
+    counts = purity_counts(predicted, syllables, matching="majority")
+    # 0.2-0.6 overlaps the second by 0.2, the first and the silence by 0.1.
+    assert counts.table == {("DH AH", 7): 1, ("L AO", 7): 1, ("", 3): 2}
+    assert (counts.matched, counts.syllables, counts.segments) == (4, 2, 4)
+    assert purity_counts(predicted, [], matching="majority").table == {("", 7): 2, ("", 3): 2}
+
+
+def test_other_levels_are_other_labels():
+    class Words(NamedTuple):
+        def intervals(self, level: str) -> list[Interval]:
+            return {"word": [Interval("the", 0.0, 1.0)], "phone": [Interval("DH", 0.0, 0.1)]}[level]
+
+    one = segmentation([0], [50], [9], 50)
+    assert score_purity({"a": one}, {"a": Words()}, level="word")["a"].table == {("the", 9): 1}
+    assert score_purity({"a": one}, {"a": Words()}, level="phone")["a"].table == {("DH", 9): 1}

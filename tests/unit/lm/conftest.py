@@ -27,7 +27,8 @@ def recording(rng: np.random.Generator, length: int, table: np.ndarray) -> Segme
 @pytest.fixture(scope="session")
 def recordings() -> list[tuple[str, Segmentation]]:
     rng = np.random.default_rng(0)
-    table = rng.dirichlet(np.full(UNITS, 0.1), size=UNITS)
+    table = rng.dirichlet(np.full(UNITS, 0.1), size=UNITS) * (1 - np.eye(UNITS))
+    table = table / table.sum(1, keepdims=True)
     return [(f"r{i}", recording(rng, int(rng.integers(5, 90)), table)) for i in range(120)]
 
 

@@ -9,7 +9,7 @@ from transformers.models.opt.configuration_opt import OPTConfig
 from transformers.models.opt.modeling_opt import OPTForCausalLM
 
 from syllablelm.errors import InputError
-from syllablelm.lm.decode import CachedDecoder, Sampler, Sampling
+from syllablelm.lm.decode import CachedDecoder, FusedOPT, Sampler, Sampling
 
 V = 17
 
@@ -40,28 +40,60 @@ def test_logits_are_those_of_the_whole_sequence(norm_first, embed):
     tokens = torch.randint(0, V, (1, 20), generator=torch.Generator().manual_seed(0))
     with torch.inference_mode():
         whole = model(tokens).logits[0]
-    decoder = CachedDecoder(model, 1, 20)
+    decoder = CachedDecoder(FusedOPT(model), 1, 20)
     logits = [decoder.prefill([tokens[0, :6].tolist()])[0]]
     logits += [decoder.step(tokens[:, at])[0] for at in range(6, 20)]
     torch.testing.assert_close(torch.stack(logits), whole[5:], atol=1e-4, rtol=1e-4)
 
 
 def test_prompts_of_other_lengths_change_nothing():
-    model = build(True, 16)
+    weights = FusedOPT(build(True, 16))
     rng = np.random.default_rng(0)
     prompts = [rng.integers(0, V, n).tolist() for n in (1, 9, 4)]
     steps = torch.from_numpy(rng.integers(0, V, (5, 3)))
-    decoder = CachedDecoder(model, 3, 20)
+    decoder = CachedDecoder(weights, 3, 20)
     together = [decoder.prefill(prompts), *(decoder.step(row) for row in steps)]
     for i, prompt in enumerate(prompts):
-        alone = CachedDecoder(model, 1, 20)
+        alone = CachedDecoder(weights, 1, 20)
         logits = [alone.prefill([prompt]), *(alone.step(row[i : i + 1]) for row in steps)]
         torch.testing.assert_close(torch.cat(logits), torch.stack([row[i] for row in together]), atol=1e-5, rtol=1e-5)
 
 
+def test_rows_that_are_kept_go_on_as_before_and_need_no_places_for_the_others():
+    weights = FusedOPT(build(True, 16))
+    rng = np.random.default_rng(1)
+    prompts = [rng.integers(0, V, n).tolist() for n in (2, 9, 5, 4)]
+    steps = torch.from_numpy(rng.integers(0, V, (11, 4)))
+    decoder = CachedDecoder(weights, 4, 16)
+    decoder.prefill(prompts)
+    # After three steps 12 places are taken, 4 of them by the second row alone; without it 8 more fit.
+    found = [decoder.step(row) for row in steps[:3]]
+    decoder.keep([3, 2])
+    assert decoder.length == 8
+    found += [decoder.step(row[[3, 2]]) for row in steps[3:]]
+    assert decoder.length == 16
+    for place, row in ((0, 3), (1, 2)):
+        alone = CachedDecoder(weights, 1, 16)
+        alone.prefill([prompts[row]])
+        logits = torch.cat([alone.step(step[row : row + 1]) for step in steps])
+        mine = torch.stack([line[row] for line in found[:3]] + [line[place] for line in found[3:]])
+        torch.testing.assert_close(mine, logits, atol=1e-5, rtol=1e-5)
+
+
+def test_streams_belong_to_rows():
+    logits = torch.zeros(3, V)
+    whole = Sampler(Sampling(1.0, seed=2), range(3))
+    parts = Sampler(Sampling(1.0, seed=2), range(3))
+    first, second = whole(logits), whole(logits)
+    assert parts(logits[:2], [2, 0]).tolist() == first[[2, 0]].tolist()
+    assert parts(logits[:1], [0]).tolist() == second[[0]].tolist()
+    own = Sampler(Sampling(1.0), [0, 0], seeds=[7, 8])
+    assert own(logits[:2]).tolist() == [int(Sampler(Sampling(1.0, seed=s), [0])(logits[:1])) for s in (7, 8)]
+
+
 def test_capacity_beyond_the_context_is_refused():
     with pytest.raises(InputError, match="context of 40"):
-        CachedDecoder(build(True, 16), 1, 41)
+        CachedDecoder(FusedOPT(build(True, 16)), 1, 41)
 
 
 def test_greedy_takes_the_likeliest():

@@ -6,11 +6,21 @@ import numpy as np
 import pytest
 import torch
 
+from syllablelm.artifact import new_artifact
 from syllablelm.errors import FormatError, InputError
-from syllablelm.lm.decode import Sampler, Sampling
+from syllablelm.lm.decode import FusedOPT, Sampler, Sampling
 from syllablelm.lm.speech_lm import SpeechLM, typical_durations
 from syllablelm.lm.store import TokenInfo, TokenStore
+from syllablelm.train.lm import save_lm
 from syllablelm.types import Segmentation
+
+
+@pytest.fixture(scope="module")
+def folder(speech_lm, tmp_path_factory):
+    path = tmp_path_factory.mktemp("lm") / "lm"
+    with new_artifact(path, "lm", config={}, seed=0, parents={}, metrics={}) as folder:
+        save_lm(speech_lm, folder)
+    return path
 
 
 def units(segmentation: Segmentation) -> np.ndarray:
@@ -55,6 +65,12 @@ class TestScore:
         assert total.nats == pytest.approx(-sum(sums), rel=1e-5)
         assert total.seconds == pytest.approx(store.seconds)
 
+    def test_equal_neighbours_count_once(self, speech_lm):
+        """As in training: what a tokenizer leaves unmerged must not look like another language."""
+        twice = Segmentation.from_boundaries([0, 2, 4, 9], unit=[3, 3, 5])
+        once = Segmentation.from_boundaries([0, 4, 9], unit=[3, 5])
+        assert speech_lm.score(twice) == speech_lm.score(once)
+
     def test_given_tokens_do_not_count(self, speech_lm, recordings):
         info = TokenInfo(30, loss_from=10)
         store = TokenStore.from_segmentations(recordings[:5], info)
@@ -62,7 +78,7 @@ class TestScore:
         assert total.tokens == int((store.tokens >= 10).sum())
 
     def test_bad_input(self, speech_lm, recordings):
-        long = Segmentation.from_boundaries(np.arange(200), unit=np.zeros(199, dtype=int))
+        long = Segmentation.from_boundaries(np.arange(200), unit=np.arange(199) % 2)
         with pytest.raises(InputError, match="context holds 128"):
             speech_lm.score([recordings[0][1], long])
         with pytest.raises(InputError, match="segmentation 1: unit 77 is outside"):
@@ -106,6 +122,27 @@ class TestGenerate:
             alone = speech_lm._continue([row], 200, Sampler(Sampling(seed=9), [i]))[0]
             assert units(together[i]).tolist() == alone
 
+    def test_batches_of_any_size_draw_the_same(self, speech_lm, recordings):
+        prompts = [cut(seg, n) for (_, seg), n in zip(recordings, (5, 1, 3, 4, 2), strict=False)]
+        small = SpeechLM(speech_lm.model, speech_lm.info, speech_lm.durations, batch_tokens=150)
+        assert small.generate(prompts, 4.0, seed=9) == speech_lm.generate(prompts, 4.0, seed=9)
+
+    def test_a_long_prompt_takes_no_places_from_a_short_one(self, speech_lm):
+        # Unit 0 is long, unit 1 is short: the long prompt is done at once, the short one needs more steps than there
+        # are places left beside the long one.
+        durations = np.where(np.arange(30) == 0, 100, 1).astype(np.int32)
+        own = SpeechLM(speech_lm.model, speech_lm.info, durations)
+        long, short = ([own.info.bos, *[3] * count] for count in (120, 2))
+
+        def scripted(logits, rows):
+            assert len(logits) == len(rows)
+            return torch.tensor([0 if row == 0 else 1 for row in rows])
+
+        drawn = own._continue([long, short], 40, scripted)  # type: ignore[arg-type]
+        assert drawn == [[0], [1] * 40]
+        with pytest.raises(InputError, match="after a prompt of 120 units"):
+            own._continue([short, long], 40, scripted)  # type: ignore[arg-type]
+
     def test_an_empty_prompt_starts_from_nothing(self, speech_lm):
         empty = Segmentation.from_boundaries([], unit=[])
         assert speech_lm.generate(empty, 2.0).duration == pytest.approx(2.0)
@@ -113,11 +150,50 @@ class TestGenerate:
     def test_what_does_not_fit_the_context_is_refused(self, speech_lm, recordings):
         with pytest.raises(InputError, match="does not fit the model's context of 128"):
             speech_lm.generate(cut(recordings[0][1], 3), 500.0)
-        full = Segmentation.from_boundaries(np.arange(129), unit=np.zeros(128, dtype=int))
+        full = Segmentation.from_boundaries(np.arange(129), unit=np.arange(128) % 2)
         with pytest.raises(InputError, match="128 units fills the model's context"):
             speech_lm.generate(full, 1.0)
         with pytest.raises(InputError, match="seconds"):
             speech_lm.generate(cut(recordings[0][1], 3), 0.0)
+
+
+class TestPrecision:
+    """Half precision moves scores a little, and nothing else."""
+
+    def test_scores_within_hundredths_of_a_nat(self, speech_lm, recordings, folder):
+        segs = [seg for _, seg in recordings[:40]]
+        half = SpeechLM.load(folder, device="cpu", precision="bfloat16")
+        assert {p.dtype for p in half.model.parameters()} == {torch.bfloat16}
+        whole, found = np.array(speech_lm.score(segs)), np.array(half.score(segs))
+        assert 0 < np.abs(found - whole).max() < 0.05
+        assert np.abs(found - whole).mean() < 0.01
+
+    def test_cached_decoding_is_that_of_the_whole_sequence(self, recordings, folder):
+        half = SpeechLM.load(folder, device="cpu", precision="bfloat16")
+        row = [half.info.bos, *units(cut(recordings[0][1], 5)).tolist()]
+        decoder = half.decoder(1, len(row))
+        logits = [decoder.prefill([row[:2]]), *(decoder.step(torch.tensor([token])) for token in row[2:])]
+        with torch.inference_mode():
+            whole = half.model(torch.tensor([row])).logits[0, 1:]
+        torch.testing.assert_close(torch.cat(logits), whole, atol=0.1, rtol=0.05)
+        first, again = (half.generate(cut(recordings[0][1], 3), 5.0, seed=2) for _ in range(2))
+        assert first == again and first.duration == pytest.approx(5.0)
+
+    def test_names(self, folder):
+        assert SpeechLM.load(folder, device="cpu", precision="auto").model.dtype == torch.float32
+        with pytest.raises(InputError, match="choose auto, float32, bfloat16"):
+            SpeechLM.load(folder, device="cpu", precision="int8")  # type: ignore[arg-type]
+
+
+def test_the_fused_weights_are_made_once(speech_lm, recordings, monkeypatch):
+    made = []
+    monkeypatch.setattr("syllablelm.lm.speech_lm.FusedOPT", lambda model: (made.append(model), FusedOPT(model))[1])
+    own = SpeechLM(speech_lm.model, speech_lm.info, speech_lm.durations)
+    own.score(recordings[0][1])
+    assert made == []
+    for seconds in (1.0, 2.0):
+        own.generate(cut(recordings[0][1], 3), seconds)
+    assert made == [speech_lm.model]
 
 
 def test_typical_durations_are_means():

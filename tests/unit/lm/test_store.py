@@ -70,3 +70,18 @@ def test_offsets_that_do_not_fit_are_refused(tmp_path, store):
     np.save(tmp_path / OFFSETS_FILE, store.offsets[:-1])
     with pytest.raises(FormatError, match="offsets"):
         TokenStore.open(tmp_path)
+
+
+def test_part_of_a_store(store):
+    few, more = store.limited(500, seed=1), store.limited(1500, seed=1)
+    for part, limit in ((few, 500), (more, 1500)):
+        assert limit - max(np.diff(store.offsets)) < len(part.tokens) <= limit
+        assert part.info == store.info
+    whole, large, small = ([part[i][0].tobytes() for i in range(len(part))] for part in (store, more, few))
+    # In the store's order, and the smaller one within the larger.
+    assert large == [row for row in whole if row in set(large)]
+    assert set(small) < set(large)
+    assert store.limited(500, seed=2).tokens.tolist() != few.tokens.tolist()
+    assert store.limited(len(store.tokens), seed=0) is store
+    with pytest.raises(InputError, match="less than one recording"):
+        store.limited(1, seed=0)

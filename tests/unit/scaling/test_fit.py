@@ -7,11 +7,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import minimize
+from scipy.stats import norm
+from scipy.stats import t as student
 
 from syllablelm.errors import InputError
 from syllablelm.scaling import LossLaw, RepetitionLaw, fit_loss_law, fit_repetition
 from syllablelm.scaling.fit import NAMES, huber, law_objective
 from syllablelm.scaling.minimise import minimise
+from syllablelm.scaling.resample import student_level
 
 TRUTH = LossLaw(1.73, 13.9, 39.8, 0.25, 0.24)
 
@@ -113,15 +116,20 @@ def test_intervals_are_of_the_seed_and_hold_the_fit() -> None:
 @pytest.mark.slow
 def test_intervals_hold_the_truth_as_often_as_they_say() -> None:
     held = np.zeros(3)
-    trials = 60
+    trials = 100
     for seed in range(trials):
-        law = fit_loss_law(*make_runs(0.01, seed=seed), huber_delta=0.03, bootstrap=100, seed=seed)
+        law = fit_loss_law(*make_runs(0.01, seed=seed), huber_delta=0.03, bootstrap=200, seed=seed)
         for k, name in enumerate(("alpha", "beta", "E")):
             low, high = law.intervals[name]
             held[k] += low <= getattr(TRUTH, name) <= high
-    # 95 % of 60 is 57 with a standard deviation of 1.7; resampling 48 runs makes intervals a little too narrow.
-    assert (held / trials >= 0.87).all(), held / trials
-    assert (held / trials <= 1.0).all()
+    # 95 % with a standard deviation of 2.2 %; plain percentiles of these resamples hold beta 91 % of the time.
+    assert (held / trials >= 0.9).all(), held / trials
+
+
+@pytest.mark.parametrize("freedom", [3, 5, 11, 43, 500])
+def test_level_of_few_runs(freedom: int) -> None:
+    """The oracle: Student's t of scipy."""
+    assert student_level(freedom) == pytest.approx(2 * norm.cdf(student.ppf(0.975, freedom)) - 1, abs=2e-4)
 
 
 def test_repetition_comes_back() -> None:

@@ -16,9 +16,12 @@ from syllablelm.scaling import (
     Shape,
     flops_of_hours,
     llama,
+    opt_layers,
     opt_shape,
+    plan_grid,
     plan_isoflops,
     plan_ratios,
+    with_rates,
 )
 
 laws = st.builds(
@@ -142,3 +145,25 @@ def test_ratio_plan() -> None:
             plan_ratios(1e18, **bad)
     with pytest.raises(InputError, match="no decoder"):
         plan_ratios(1e9)
+
+
+def test_grid_plan() -> None:
+    shapes = [opt_layers(1, 32), opt_layers(2, 128)]
+    runs = plan_grid(shapes, [1e6, 4e6], [1, 4])
+    assert len(runs) == len({run.name for run in runs}) == 8
+    assert {(run.tokens, run.unique_tokens, run.epochs) for run in runs} == {
+        (1_000_000, None, 1), (1_000_000, 250_000, 4), (4_000_000, None, 1), (4_000_000, 1_000_000, 4)
+    }  # fmt: skip
+    assert (shapes[0].heads, shapes[1].heads, shapes[1].hidden) == (1, 2, 512)
+    assert {"unique_tokens", "lr"} & set(runs[0].to_row()) == set()
+    rated = with_rates(runs, lr=[1e-2, 1e-3], batch_tokens=[2048])
+    assert {(run.shape.dim, run.lr, run.batch_tokens) for run in rated} == {(32, 1e-2, 2048), (128, 1e-3, 2048)}
+    assert with_rates(runs) == runs
+    with pytest.raises(InputError, match="3 learning rates for 2 sizes"):
+        with_rates(runs, lr=[1.0, 2.0, 3.0])
+    for bad in (([], [1e6], [1]), (shapes, [0.5], [1]), (shapes, [1e6], [0.5]), (shapes, [np.inf], [1])):
+        with pytest.raises(InputError):
+            plan_grid(*bad)
+    for layers, dim in ((0, 64), (1, 0), (1, 100)):
+        with pytest.raises(InputError, match="multiple of 64"):
+            opt_layers(layers, dim)

@@ -86,12 +86,29 @@ def test_isoflops_come_back() -> None:
 def test_isoflop_intervals_mostly_hold_the_truth() -> None:
     held = 0
     for seed in range(12):
-        fit = fit_isoflops(*isoflop_runs(0.005, seed)[:3], bootstrap=60)
+        params, loss, flops, _ = isoflop_runs(0.005, seed)
+        # Five sizes a budget, as plans have: runs drawn anew would often leave too few for a parabola.
+        keep = np.abs(np.log(params / (0.1 * flops**0.45)) % 1 - 0.5) > 0.4
+        assert keep.sum() == 25
+        fit = fit_isoflops(params[keep], loss[keep], flops[keep], bootstrap=40)
         low, high = fit.params.exponent_interval
         held += low < 0.45 < high
         assert high - low < 0.1
+        assert (fit.status, fit.resamples, fit.usable) == ("ok", 40, 40)
     # Fewer would happen once in five thousand times if the intervals were of 90 %.
     assert held >= 7
+
+
+def test_isoflop_intervals_that_lack_resamples_say_so() -> None:
+    """The minima lie at the edge of what was trained, and each of three budgets is needed."""
+    params, loss, flops, _ = isoflop_runs(0.004)
+    keep = (np.log(params / (0.1 * flops**0.45)) > -0.1) & (flops < 2e18)
+    params, flops = params[keep], flops[keep]
+    edge = np.log(params / (0.1 * flops**0.45)) - 0.1
+    loss = 3 + 0.05 * edge**2 + 0.003 * (-1) ** np.arange(len(edge))
+    fit = fit_isoflops(params, loss, flops, bootstrap=40)
+    assert 0 < fit.usable < 36
+    assert fit.status == f"degenerate: only {fit.usable} of 40 resamples have three minima, so intervals are too narrow"
 
 
 def test_budgets_without_a_minimum_say_so() -> None:
@@ -145,6 +162,13 @@ def test_compute_for_the_same_gain() -> None:
     assert low == pytest.approx(high) == pytest.approx(1000)
     # The definition: the same factor of score.
     assert speech.at(1e18 * multiple) / speech.at(1e18) == pytest.approx(text.at(1e19) / text.at(1e18))
+
+
+def test_gain_that_never_comes() -> None:
+    rising, falling = (fit_power_law(C, C**gamma, bootstrap=10) for gamma in (0.02, -0.02))
+    assert compute_for_same_gain(falling, rising) == (np.inf, (np.inf, np.inf))
+    # Losses fall, both of them.
+    assert compute_for_same_gain(falling, fit_power_law(C, C**-0.04))[0] == pytest.approx(100)
 
 
 def test_law_of_an_isoflop_grid_agrees_with_its_parabolas() -> None:

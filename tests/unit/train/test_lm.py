@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import json
+import shutil
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
 from several import run_two
-from syllablelm.artifact import Artifact, new_artifact, open_artifact
-from syllablelm.errors import InputError
+from syllablelm.artifact import Artifact, digest_path, new_artifact, open_artifact
+from syllablelm.config import read_toml
+from syllablelm.errors import FormatError, InputError
+from syllablelm.lm.decode import CachedDecoder, FusedOPT
 from syllablelm.lm.speech_lm import SpeechLM, load_opt, typical_durations
 from syllablelm.lm.store import TokenInfo, TokenStore
 from syllablelm.train.lm import (
@@ -21,7 +26,7 @@ from syllablelm.train.lm import (
     LMShape,
     count_parameters,
     save_lm,
-    take_text_layers,
+    start_from_text,
     train_lm,
 )
 from syllablelm.train.loop import LoopConfig, read_log
@@ -87,11 +92,66 @@ def test_training_beats_unigrams_resumes_and_opens_with_transformers(tmp_path):
     assert record["flops"] == 6 * record["params"] * record["tokens"]
     assert record["tokens"] == 60 * 512
     assert record["tokens_per_second"] == pytest.approx(record["seconds_per_second"] / 0.16)
-    assert 0 < record["mfu"] < 1
+    assert 0 < record["mfu"] < 1 and record["peak_source"] == "measured"
     assert record["mfu"] == pytest.approx(6 * record["params"] * record["tokens_per_second"] / record["peak_flops"])
     log = read_log(tmp_path / "lm")
     assert [line["step"] for line in log] == list(range(5, 61, 5))
     assert log[-1]["nats_per_second"] == pytest.approx(log[-1]["nats_per_token"] / 0.16, rel=1e-3)
+    assert log[-1]["mfu"] == pytest.approx(record["mfu"], abs=1e-6)
+
+
+def test_utilisation_is_a_share_of_the_recipes_peak(tmp_path):
+    train = saved(markov(30, 0), tmp_path / "train")
+    config = replace(CONFIG, loop=LoopConfig(steps=4, log_every=2), peak_tflops=0.5)
+    train_lm(config, train, tmp_path / "lm", device="cpu")
+    record = json.loads((tmp_path / "lm" / RUN_FILE).read_text())
+    assert (record["peak_flops"], record["peak_source"]) == (5e11, "recipe")
+    assert record["mfu"] == pytest.approx(6 * record["params"] * record["tokens_per_second"] / 5e11)
+    with pytest.raises(InputError, match="peak_tflops"):
+        replace(CONFIG, peak_tflops=-1.0)
+
+
+def test_syllables_of_a_stream_count_as_read_though_not_learned():
+    store = markov(30, 0)
+    stream = TokenStore(store.tokens, store.frames, store.offsets, TokenInfo(UNITS, loss_from=10))
+    torch.manual_seed(0)
+    batches = [LanguageModelTask(SHAPE.build(UNITS), s, CONFIG, 0, peak_flops=6e3) for s in (store, stream)]
+    outputs = [task.module(task.batch(0)) for task in batches]
+    assert outputs[0]["tokens"] == outputs[1]["tokens"] == outputs[0]["targets"] > outputs[1]["targets"]
+    params = count_parameters(SHAPE.build(UNITS))[0]
+    assert float(outputs[1]["peak_seconds"]) == pytest.approx(int(outputs[1]["tokens"]) * params / 1e3)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("g++") is None, reason="needs a C++ compiler")
+def test_compiled_training_has_the_same_losses(tmp_path, monkeypatch):
+    monkeypatch.setattr("torch._inductor.config.compile_threads", 1)
+    train = saved(markov(60, 0), tmp_path / "train")
+    config = replace(CONFIG, loop=LoopConfig(steps=8, lr=5e-3, log_every=2))
+    train_lm(config, train, tmp_path / "eager", device="cpu")
+    graphs = []
+    compiled = torch.compile
+    monkeypatch.setattr(
+        torch, "compile", lambda function, **options: (graphs.append(function), compiled(function, **options))[1]
+    )
+    made = train_lm(replace(config, compile=True), train, tmp_path / "compiled", device="cpu")
+    assert [function.__name__ for function in graphs] == ["sin", "forward"]
+    losses = [[line["loss"] for line in read_log(tmp_path / name)] for name in ("eager", "compiled")]
+    assert losses[1] == pytest.approx(losses[0], abs=1e-4) and losses[0][-1] < losses[0][0] - 0.05
+    # The weights have their usual names.
+    load_opt(made.path)
+
+
+def test_no_compiler_is_said_in_one_line(tmp_path, monkeypatch):
+    def broken(function, **options):
+        raise RuntimeError("Failed to find C compiler.\nMuch more.")
+
+    monkeypatch.setattr(torch, "compile", broken)
+    train = saved(markov(5, 0), tmp_path / "train")
+    with pytest.raises(InputError, match=r"lm\.compile: torch cannot compile here .*compiler\.\); install") as caught:
+        train_lm(replace(CONFIG, compile=True), train, tmp_path / "lm", device="cpu")
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "lm").exists()
 
 
 class _Stopped(Exception):
@@ -166,19 +226,131 @@ def test_base_shape_of_the_paper_has_its_parameters():
     assert [round(count / 1e6) for count in counts] == [85, 302]
 
 
-def test_layers_of_a_text_model_are_taken_over(tmp_path):
-    torch.manual_seed(1)
-    text = SHAPE.build(500)
-    save_lm(SpeechLM(text, TokenInfo(500), np.ones(500, dtype=np.int32)), tmp_path)
+# As facebook/opt-125m and facebook/opt-350m say in their config.json; the latter's norms follow, and its embeddings are
+# half as wide as its layers.
+OPT_125M = {"num_hidden_layers": 12, "hidden_size": 768, "num_attention_heads": 12, "ffn_dim": 3072,
+            "word_embed_proj_dim": 768, "do_layer_norm_before": True}  # fmt: skip
+OPT_350M = {"num_hidden_layers": 24, "hidden_size": 1024, "num_attention_heads": 16, "ffn_dim": 4096,
+            "word_embed_proj_dim": 512, "do_layer_norm_before": False}  # fmt: skip
+COMMON = {"model_type": "opt", "architectures": ["OPTForCausalLM"], "activation_function": "relu", "vocab_size": 50272,
+          "max_position_embeddings": 2048, "_remove_final_layer_norm": False, "bos_token_id": 2, "eos_token_id": 2,
+          "pad_token_id": 1, "attention_dropout": 0.0, "layerdrop": 0.0, "dtype": "float16"}  # fmt: skip
+
+
+def text_opt(folder: Path, settings: dict[str, Any]) -> dict[str, torch.Tensor]:
+    """Write random weights under the published names, in half precision, as the published file has them."""
+    dim, inner, width = (settings[key] for key in ("hidden_size", "ffn_dim", "word_embed_proj_dim"))
+    shapes: dict[str, tuple[int, ...]] = {"embed_tokens.weight": (50272, width), "embed_positions.weight": (2050, dim)}
+    if settings["do_layer_norm_before"]:
+        shapes |= {"final_layer_norm.weight": (dim,), "final_layer_norm.bias": (dim,)}
+    if width != dim:
+        shapes |= {"project_in.weight": (dim, width), "project_out.weight": (width, dim)}
+    for layer in range(settings["num_hidden_layers"]):
+        sizes = {f"self_attn.{part}_proj": (dim, dim) for part in ("k", "v", "q", "out")}
+        for name, size in {**sizes, "fc1": (inner, dim), "fc2": (dim, inner)}.items():
+            shapes |= {f"layers.{layer}.{name}.weight": size, f"layers.{layer}.{name}.bias": size[:1]}
+        for name in ("self_attn_layer_norm", "final_layer_norm"):
+            shapes |= {f"layers.{layer}.{name}.{part}": (dim,) for part in ("weight", "bias")}
+    generator = torch.Generator().manual_seed(5)
+    weights = {}
+    for name, size in shapes.items():
+        tensor = torch.empty(size).normal_(0.0, 0.02, generator=generator)
+        weights[f"model.decoder.{name}"] = (tensor + (name.endswith("norm.weight"))).half()
+    folder.mkdir(parents=True)
+    (folder / "config.json").write_text(json.dumps({**COMMON, **settings}), encoding="utf-8")
+    torch.save(weights, folder / "pytorch_model.bin")
+    return weights
+
+
+def shape_of(settings: dict[str, Any], **change: Any) -> LMShape:
+    keys = ("num_hidden_layers", "hidden_size", "num_attention_heads", "ffn_dim")
+    return replace(LMShape(*(settings[key] for key in keys), positions=1024, dropout=0.0), **change)
+
+
+def check_start(model: Any, weights: dict[str, torch.Tensor], settings: dict[str, Any]) -> None:
+    """Layers and positions are the text's, and compute what its own model computes from the same embeddings."""
+    own = model.state_dict()
+    new = {"model.decoder.embed_tokens.weight", "lm_head.weight"}
+    for name, tensor in own.items():
+        if name not in new:
+            assert torch.equal(tensor, weights[name][: len(tensor)].float()), name
+    lost = {name.removeprefix("model.decoder.").split(".")[0] for name in weights.keys() - own.keys()}
+    is_projected = settings["hidden_size"] != settings["word_embed_proj_dim"]
+    assert lost == ({"project_in", "project_out"} if is_projected else set())
+    # The text's decoder, with neither projections nor vocabulary of its own.
+    from transformers.models.opt.configuration_opt import OPTConfig
+    from transformers.models.opt.modeling_opt import OPTModel
+
+    plain = {**settings, "word_embed_proj_dim": settings["hidden_size"], "max_position_embeddings": 2048}
+    text: Any = OPTModel(OPTConfig(**plain, vocab_size=4, pad_token_id=None)).eval()
+    left = ("project_in", "project_out", "embed_tokens")
+    rest = {k.removeprefix("model."): v.float() for k, v in weights.items() if not any(part in k for part in left)}
+    missing, extra = text.load_state_dict(rest, strict=False)
+    assert (missing, extra) == (["decoder.embed_tokens.weight"], [])
+    tokens = torch.tensor([[UNITS, 3, 1, 4, 1, 5]])
+    embedded = model.model.decoder.embed_tokens(tokens)
+    with torch.inference_mode():
+        expected = text(inputs_embeds=embedded).last_hidden_state @ own["lm_head.weight"].T
+        found = model.eval()(tokens).logits
+        decoder = CachedDecoder(FusedOPT(model), 1, 6)
+        stepped = [decoder.prefill([tokens[0, :2].tolist()]), *(decoder.step(tokens[:, at]) for at in range(2, 6))]
+    torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(torch.cat(stepped), found[0, 1:], atol=1e-4, rtol=1e-4)
+
+
+# The smallest of either kind.
+SMALL_TEXT = {"num_hidden_layers": 2, "hidden_size": 32, "num_attention_heads": 4, "ffn_dim": 64,
+              "word_embed_proj_dim": 32, "do_layer_norm_before": True}  # fmt: skip
+SMALL_POST_NORM = {**SMALL_TEXT, "word_embed_proj_dim": 16, "do_layer_norm_before": False}
+
+
+@pytest.mark.parametrize("settings", [SMALL_TEXT, SMALL_POST_NORM], ids=["norm first", "norm last"])
+def test_layers_and_positions_of_a_text_opt_are_taken_over(tmp_path, settings):
+    weights = text_opt(tmp_path / "text", settings)
     torch.manual_seed(2)
-    model = SHAPE.build(UNITS)
-    take_text_layers(model, str(tmp_path))
-    name = "model.decoder.layers.1.fc1.weight"
-    assert torch.equal(model.state_dict()[name], text.state_dict()[name])
-    with pytest.raises(InputError, match="another shape"):
-        take_text_layers(LMShape(2, 64, 4, 64, 64).build(UNITS), str(tmp_path))
-    with pytest.raises(InputError, match="more layers"):
-        take_text_layers(LMShape(1, 32, 4, 64, 64).build(UNITS), str(tmp_path))
+    check_start(start_from_text(shape_of(settings), UNITS, str(tmp_path / "text")), weights, settings)
+
+
+@pytest.mark.slow
+def test_two_layers_of_the_width_of_opt_350m_are_taken_over(tmp_path):
+    settings = {**OPT_350M, "num_hidden_layers": 2}
+    weights = text_opt(tmp_path / "text", settings)
+    check_start(start_from_text(shape_of(settings), UNITS, str(tmp_path / "text")), weights, settings)
+
+
+@pytest.mark.slow
+def test_the_whole_opt_125m_is_taken_over(tmp_path):
+    weights = text_opt(tmp_path / "text", OPT_125M)
+    check_start(start_from_text(LMShape(dropout=0.0), UNITS, str(tmp_path / "text")), weights, OPT_125M)
+
+
+def test_text_models_that_do_not_fit(tmp_path):
+    source = str(tmp_path / "text")
+    weights = text_opt(tmp_path / "text", SMALL_TEXT)
+    for change, message in (
+        ({"dim": 64}, "set dim = 32$"),
+        ({"layers": 3, "heads": 2}, "set layers = 2, heads = 4$"),
+        ({"positions": 4096}, "knows 2048 positions; lower lm.shape.positions"),
+    ):
+        with pytest.raises(InputError, match=message):
+            start_from_text(shape_of(SMALL_TEXT, **change), UNITS, source)
+    config = tmp_path / "text" / "config.json"
+    config.write_text(json.dumps({**COMMON, **SMALL_TEXT, "activation_function": "gelu"}), encoding="utf-8")
+    with pytest.raises(InputError, match="layers with gelu"):
+        start_from_text(shape_of(SMALL_TEXT), UNITS, source)
+    del weights["model.decoder.layers.1.fc1.bias"]
+    torch.save(weights, tmp_path / "text" / "pytorch_model.bin")
+    with pytest.raises(FormatError, match=r"missing .*layers\.1\.fc1\.bias"):
+        start_from_text(shape_of(SMALL_TEXT), UNITS, source)
+
+
+def test_the_text_model_is_a_parent(tmp_path):
+    text_opt(tmp_path / "text", SMALL_TEXT)
+    train = saved(markov(30, 0), tmp_path / "train")
+    config = replace(CONFIG, loop=LoopConfig(steps=1), shape=shape_of(SMALL_TEXT), text_model=str(tmp_path / "text"))
+    made = train_lm(config, train, tmp_path / "lm", device="cpu")
+    assert made.record["parents"] == {"train": train.digest, "text_model": digest_path(tmp_path / "text")}
+    assert read_toml(made.path / "config.toml")["text_model"] == str(tmp_path / "text")
 
 
 def test_crops_longer_than_the_context_are_refused_before_training(tmp_path):

@@ -45,6 +45,16 @@ PUBLISHED: dict[str, Any] = {
     "fmax_for_loss": None,
     "dist_config": {"dist_backend": "nccl"},
 }
+# That of 25 units a second, twice as many samples for each; names in the checkpoint are those of textlesslib's
+# CodeGenerator, which reads upsample_rates and never code_hop_size.
+LJ_25HZ: dict[str, Any] = {
+    **PUBLISHED,
+    "upsample_rates": [5, 4, 4, 4, 2],
+    "upsample_kernel_sizes": [11, 8, 8, 8, 4],
+    "num_embeddings": 500,
+    "multispkr": None,
+    "code_hop_size": 320,
+}
 # The same kind, small, at 25 Hz as TWIST's: 640 samples for each unit.
 TINY: dict[str, Any] = {
     **PUBLISHED,
@@ -209,6 +219,28 @@ class TestPublishedCheckpoints:
         assert {name: tuple(tensor.shape) for name, tensor in HiFiGan(shape).state_dict().items()} == expected
         assert shape.hop == PUBLISHED["code_hop_size"]
 
+    @pytest.mark.slow
+    def test_the_25_hz_vocoder_at_full_size(self, tmp_path):
+        # The two files that TWIST's users have, with random weights; nothing in them is smaller than the published.
+        weights = random_weights(LJ_25HZ)
+        weights["conv_post.weight_g"] *= 1e-3
+        weights["dur_predictor.proj.weight"] *= 0.2
+        weights["dur_predictor.proj.bias"] = torch.tensor([1.2])
+        name = "hifigan_lj_mhubert_base_25hz"
+        torch.save({"generator": weights}, tmp_path / f"{name}.pt")
+        (tmp_path / f"{name}_config.json").write_text(json.dumps(LJ_25HZ))
+        vocoder = HiFiGanVocoder.load(tmp_path, device="cpu")
+        assert (vocoder.num_units, vocoder.net.shape.hop, vocoder.sample_rate) == (500, 640, 16_000)
+        order = [417, 3, 499]
+        expected = oracle(weights, LJ_25HZ, order)
+        assert 1e-3 < np.abs(expected).max() < 0.99
+        scale = float(np.abs(expected).max())
+        found = vocoder.decode(each_a_frame(order), durations="given")
+        np.testing.assert_allclose(found / scale, expected / scale, atol=1e-3)
+        # Units of 20 ms have no durations of this vocoder's: it predicts them from the order.
+        durations = oracle_durations(weights, order)
+        assert len(vocoder.decode(each_a_frame([417, 417, 3, 499], hop=320))) == 640 * sum(durations)
+
     def test_weights_that_are_folded_already(self, vocoder, tmp_path):
         folder = write(tmp_path, TINY, vocoder.net.state_dict(), "generator.pt")
         loaded = HiFiGanVocoder.load(folder, device="cpu")
@@ -361,7 +393,6 @@ class TestWrongCheckpoints:
             ({"multispkr": "parent_name"}, "more than units .multispkr is 'parent_name'"),
             ({"f0": True}, "more than units .f0 is True"),
             ({"model_in_dim": 12}, "more than units .model_in_dim is 12"),
-            ({"code_hop_size": 320}, "code_hop_size 320, but upsample_rates make 640"),
             ({"upsample_kernel_sizes": [20, 16, 7]}, "plus even numbers"),
             ({"upsample_kernel_sizes": [20, 16]}, "as many upsample_kernel_sizes"),
             ({"upsample_initial_channel": 20}, "halved"),

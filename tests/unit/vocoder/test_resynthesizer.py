@@ -12,8 +12,9 @@ from syllablelm.errors import FormatError
 from syllablelm.lm.speech_lm import SpeechLM
 from syllablelm.train.lm import LMShape, save_lm
 from syllablelm.types import Segmentation
+from syllablelm.vocoder.acoustic import ACOUSTIC_FILE, load_acoustic
 from syllablelm.vocoder.interleave import StreamInfo
-from syllablelm.vocoder.resynthesizer import ACOUSTIC_FILE, LM_FOLDER, VOCODER_FOLDER, Resynthesizer, load_acoustic
+from syllablelm.vocoder.resynthesizer import LM_FOLDER, VOCODER_FOLDER, Resynthesizer
 from syllablelm.vocoder.spectral import SpectralNet, SpectralShape, SpectralVocoder
 from syllablelm.vocoder.vocoder_lm import VocoderLM
 
@@ -29,7 +30,7 @@ def vocoder_lm() -> VocoderLM:
 
 def vocoder(units: int = 6) -> SpectralVocoder:
     torch.manual_seed(0)
-    return SpectralVocoder(SpectralNet(SpectralShape(units, dim=16, blocks=2, kernel=3)), iterations=2)
+    return SpectralVocoder(SpectralNet(SpectralShape(units, dim=16, blocks=2, kernel=3)))
 
 
 def test_speaks_as_long_as_the_syllables_last_and_repeats_by_seed():

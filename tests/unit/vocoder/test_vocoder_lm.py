@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
 from syllablelm.errors import FormatError, InputError
-from syllablelm.lm.decode import Sampling
+from syllablelm.lm.decode import CachedDecoder, Sampling
 from syllablelm.lm.speech_lm import SpeechLM
 from syllablelm.lm.store import TokenInfo
 from syllablelm.train.lm import LMShape
 from syllablelm.types import Segmentation
 from syllablelm.vocoder.interleave import StreamInfo, interleave
-from syllablelm.vocoder.vocoder_lm import VocoderLM, _Reader
+from syllablelm.vocoder.vocoder_lm import VocoderLM
 
 STREAM = StreamInfo(syllables=8, acoustic=6)
 SYLLABLES = Segmentation.from_boundaries([0, 12, 30, 41, 60], unit=[3, 1, 1, 7])
@@ -40,10 +42,16 @@ def reread(vocoder: VocoderLM, acoustic: Segmentation) -> list[int]:
 
 def test_the_model_reads_the_stream_it_was_trained_on(monkeypatch):
     vocoder, read = make(), []
-    append = _Reader.append
-    monkeypatch.setattr(_Reader, "append", lambda self, token: (read.append(token), append(self, token))[1])
+    step = CachedDecoder.step
+
+    def noted(self, tokens):
+        read.extend(tokens.tolist())
+        return step(self, tokens)
+
+    monkeypatch.setattr(CachedDecoder, "step", noted)
     acoustic = vocoder.decode(SYLLABLES, sampling=Sampling(seed=1))
-    assert read == reread(vocoder, acoustic)
+    # All but the last token, which nothing follows.
+    assert read == reread(vocoder, acoustic)[:-1]
     assert acoustic.num_frames == 60
     lengths = (acoustic.end - acoustic.start)[:-1]
     np.testing.assert_array_equal(lengths, vocoder.lm.durations[8:][acoustic.unit[:-1]])
@@ -58,6 +66,62 @@ def test_greedy_equals_reading_everything_anew_at_each_step():
             with torch.inference_mode():
                 logits = vocoder.lm.model(torch.tensor([[14, *stream[:at]]])).logits[0, -1]
             assert int(logits[8:14].argmax()) == token - 8
+
+
+def random_syllables(rng: np.random.Generator, count: int) -> Segmentation:
+    edges = np.concatenate([[0], np.cumsum(rng.integers(2, 25, count))])
+    return Segmentation.from_boundaries(edges, unit=rng.integers(0, 8, count))
+
+
+def random_batch(seed: int) -> tuple[list[Segmentation], list[Segmentation | None]]:
+    """Sequences of other lengths, every other one with the beginning of its sound."""
+    rng = np.random.default_rng(seed)
+    segs = [random_syllables(rng, int(count)) for count in (9, 1, 17, 4, 30, 2)]
+    prompts: list[Segmentation | None] = []
+    for place, seg in enumerate(segs):
+        end = int(rng.integers(1, seg.num_frames))
+        edges = np.unique(np.concatenate([[0, end], rng.integers(0, end + 1, 4)]))
+        prompt = Segmentation.from_boundaries(edges, unit=rng.integers(0, 6, len(edges) - 1))
+        prompts.append(prompt if place % 2 == 0 else None)
+    return segs, prompts
+
+
+@pytest.mark.parametrize("temperature", [0.0, 0.9])
+@pytest.mark.parametrize(("positions", "batch_tokens"), [(256, 8192), (256, 300), (16, 8192)])
+def test_many_at_once_are_each_alone(temperature, positions, batch_tokens):
+    vocoder = make(positions)
+    vocoder.lm.batch_tokens = batch_tokens
+    segs, prompts = random_batch(3)
+    sampling, seeds = Sampling(temperature, top_k=4), [5, 1, 5, 7, 2, 0]
+    together = vocoder.decode_many(segs, prompts, sampling=sampling, seeds=seeds)
+    for found, seg, prompt, seed in zip(together, segs, prompts, seeds, strict=True):
+        assert found == vocoder.decode(seg, prompt=prompt, sampling=replace(sampling, seed=seed))
+    same = vocoder.decode_many(segs, prompts, sampling=replace(sampling, seed=4))
+    assert same[2] == vocoder.decode(segs[2], prompt=prompts[2], sampling=replace(sampling, seed=4))
+
+
+def test_every_row_greedily_equals_reading_everything_anew():
+    vocoder = make(256)
+    segs, prompts = random_batch(4)
+    for acoustic, seg, prompt in zip(
+        vocoder.decode_many(segs, prompts, sampling=Sampling(0.0)), segs, prompts, strict=True
+    ):
+        merged = seg.merge_repeats()
+        due = [max(int(b) * 320 - 1280, 0) for b in merged.start]
+        known = [] if prompt is None else vocoder._prompt_tokens(merged, prompt)[0].tolist()
+        stream, at = [14, *known], 0 if prompt is None else prompt.num_frames
+        waiting = [(t, u) for t, u in zip(due, merged.unit.tolist(), strict=True)][sum(t < 8 for t in known) :]
+        drawn = []
+        while at < seg.num_frames:
+            while waiting and waiting[0][0] <= at * 320:
+                stream.append(waiting.pop(0)[1])
+            with torch.inference_mode():
+                unit = int(vocoder.lm.model(torch.tensor([stream])).logits[0, -1, 8:14].argmax())
+            stream.append(8 + unit)
+            drawn.append(unit)
+            at += int(vocoder.lm.durations[8 + unit])
+        heard = 0 if prompt is None else len(prompt.merge_repeats())
+        assert acoustic.unit[heard:].tolist() == drawn
 
 
 def test_a_prompt_is_kept_and_continued():
@@ -99,5 +163,10 @@ def test_bad_input():
         vocoder.decode(Segmentation.from_boundaries([], unit=[]))
     with pytest.raises(InputError, match="outside the vocabulary of 8"):
         vocoder.decode(Segmentation.from_boundaries([0, 3], unit=[9]))
+    with pytest.raises(InputError, match="input 1: there is no syllable"):
+        vocoder.decode_many([SYLLABLES, Segmentation.from_boundaries([], unit=[])])
+    with pytest.raises(InputError, match="1 sequences need as many prompts and seeds, not 2 and 1"):
+        vocoder.decode_many([SYLLABLES], [None, None])
+    assert vocoder.decode_many([]) == []
     with pytest.raises(FormatError, match="plain units"):
         VocoderLM(SpeechLM(vocoder.lm.model, TokenInfo(14), vocoder.lm.durations))

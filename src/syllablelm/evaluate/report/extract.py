@@ -1,0 +1,271 @@
+"""Results to cells: one small function for each evaluation, from its JSON to blocks of the paper's tables."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+
+from syllablelm.evaluate.report.figures import Curve
+from syllablelm.evaluate.report.results import RUN, Fields, Result
+from syllablelm.evaluate.report.tables import Block, Value
+
+# How rows of ``evaluate boundaries`` are told to belong to Table 4: "similarity@9", "losspred", ".../round2/...".
+_FIRST_BOUNDARIES = re.compile(r"^(.* )?(similarity|losspred)\b", re.IGNORECASE)
+_ROUND = re.compile(r"\b(round|iteration)[-_ ]?\d+\b", re.IGNORECASE)
+
+
+def percent(fields: Fields, key: str, low: str = "", high: str = "") -> Value:
+    """A share as a cell in %, with its interval where the result has one."""
+    value = fields.number(key)
+    ends = [fields.optional(end) if end else None for end in (low, high)]
+    first, least, most = (None if number is None else 100 * number for number in (value, *ends))
+    return Value(first, least, most)
+
+
+def plain(fields: Fields, key: str) -> Value:
+    """A number as it is."""
+    return Value(fields.optional(key))
+
+
+def boundaries(result: Result) -> Iterator[Block]:
+    """Table 1 for syllables, 4 for first boundaries and rounds, 5 where phones or words were references too."""
+    rows = result.body.parts("rows")
+    levels = {row.text("level") for row in rows}
+    for row in rows:
+        name, level, told = row.text("segmenter"), row.text("level"), protocol_text(row)
+        f1 = percent(row, "f1@50", "f1_low", "f1_high")
+        if level == "syllable":
+            yield from _cuts(result, row, f1)
+        if levels != {"syllable"}:
+            values = {level: f1, "hz": _segment_rate(result, row)}
+            # A tuned shift is each level's own, and all levels share a row.
+            same = f"protocol {row.text('protocol')}, shift tuned" if row.values.get("tuned") else told
+            yield block(result, "5", name, "boundaries", same, _known(values))
+
+
+def _cuts(result: Result, row: Fields, f1: Value) -> Iterator[Block]:
+    """Syllable boundaries for Tables 1 and 4."""
+    cuts = {"f1_50": f1, "precision": percent(row, "precision"), "recall": percent(row, "recall")}
+    name, told = row.text("segmenter"), protocol_text(row)
+    more = {
+        "f1_20": percent(row, "f1@20"),
+        "r_value": percent(row, "r_value"),
+        "token_f1": percent(row, "token_f1", "token_f1_low", "token_f1_high"),
+    }
+    yield block(result, "1", name, "boundaries", told, {**cuts, **more})
+    if _FIRST_BOUNDARIES.search(name) or _ROUND.search(name):
+        yield block(result, "4", name, "boundaries", told, cuts)
+
+
+def purity(result: Result) -> Iterator[Block]:
+    """Table 1: the purities as the released code reads them, against syllables."""
+    for row in result.body.parts("rows"):
+        if row.text("level") == "syllable":
+            columns = {
+                "cluster_purity": "cluster_purity",
+                "syllable_purity": "syllable_purity",
+                "nmi": "normalized_mutual_information",
+            }
+            values = {key: percent(row, name, f"{name}_low", f"{name}_high") for key, name in columns.items()}
+            told = f"purity with {result.body.text('matching')} matching"
+            yield block(result, "1", system(result), "purity", told, values)
+
+
+def bitrate(result: Result) -> Iterator[Block]:
+    """Table 2, and the rates of Tables 3 and 6."""
+    values = {
+        "hz": plain(result.body, "merged_unit_rate"),
+        "units": plain(result.body, "num_units"),
+        "bps": plain(result.body, "bits_per_second"),
+    }
+    for table in ("2", "3"):
+        yield block(result, table, system(result), "rate", "", _known(values))
+    yield block(result, "6", system(result), "rate", "", _known({key: values[key] for key in ("hz", "units")}))
+
+
+def resynthesis(result: Result) -> Iterator[Block]:
+    """Table 2: resynthesis, and what bounds it."""
+    parts = {"resynthesis": "", "vocoder": "vocoder only (bound)", "original": "original recordings"}
+    shortest, longest = (result.body.setting(f"{end}_seconds") for end in ("min", "max"))
+    told = f"recogniser {result.body.text('recognizer')}, recordings of {shortest} to {longest} s"
+    for key, part in parts.items():
+        if key == "resynthesis" or key in result.body:
+            rates = result.body.part(key)
+            values = {name: percent(rates, name, f"{name}_low", f"{name}_high") for name in ("wer", "cer")}
+            yield block(result, "2", system(result), "resynthesis", told, values, part=part)
+
+
+def lexical(result: Result) -> Iterator[Block]:
+    """Tables 3 and 6."""
+    values = _accuracies(
+        result, {("all", "pairs"): "swuggy_all", ("vocabulary", "in"): "swuggy_iv", ("vocabulary", "oov"): "swuggy_oov"}
+    )
+    yield lm_block(result, "3", "lexical", values)
+    yield lm_block(result, "6", "lexical", {k: v for k, v in values.items() if k == "swuggy_all"})
+
+
+def syntactic(result: Result) -> Iterator[Block]:
+    """Tables 3 and 6: the mean over pairs."""
+    values = _accuracies(result, {("all", "pairs"): "sblimp"})
+    yield lm_block(result, "3", "syntactic", values)
+    yield lm_block(result, "6", "syntactic", values)
+
+
+def cloze(result: Result) -> Iterator[Block]:
+    """Table 3."""
+    yield lm_block(result, "3", "cloze", _accuracies(result, {("all", "stories"): "tsc"}))
+
+
+def speed(result: Result) -> Iterator[Block]:
+    """Table 9: one row for each precision."""
+    machine = result.body.part("machine")
+    place = machine.optional_text("gpu") or f"{machine.text('processor')}, {machine.setting('threads')} threads"
+    batch = result.body.setting("batch_seconds")
+    for run in result.body.parts("runs"):
+        told = f"{place}; {run.text('precision')}, batches of {batch} s, with all stages from file to units"
+        yield block(result, "9", system(result), "speed", told, {"speed": plain(run, "audio_per_second")})
+
+
+_CONTINUATION = {"ppx": ("ppx_at_oracle_vert", "PPX"), "vert": ("vert_at_oracle_ppx", "VERT")}
+
+
+def continuation(result: Result) -> Iterator[Block]:
+    """Table 7; nothing where only units were measured."""
+    body = result.body
+    if not any(key in body for key, _ in _CONTINUATION.values()):
+        return
+    values, misses = {}, []
+    for column, (key, name) in _CONTINUATION.items():
+        score = body.part(key)
+        value, half = score.number("value"), score.optional("two_sigma")
+        if value is None:
+            misses.append(f"no {name}: {score.text('status')}")
+        elif half is None:
+            values[column] = Value(value)
+        else:
+            values[column] = Value(value, value - half, value + half, bar=True)
+    parts = [
+        f"recogniser {body.text('recognizer')}",
+        f"text model {_text_model(body.part('text_lm'))}",
+        f"{body.part('protocol').text('ppx_average')} PPX",
+        f"prompts of {body.setting('prompt_seconds')} s, continuations of {body.setting('continuation_seconds')} s",
+        f"reference: {body.part('oracle').text('source')}",
+        *misses,
+    ]
+    yield block(result, "7", system(result), "continuation", "; ".join(parts), values)
+
+
+def _text_model(fields: Fields) -> str:
+    name, kind = fields.text("name"), fields.optional_text("kind")
+    return f"{name} ({kind})" if kind else name
+
+
+def run(result: Result) -> Iterator[Block]:
+    """The sizes of Table 3."""
+    values = {
+        "params": plain(result.body, "params"),
+        "units": plain(result.body, "num_units"),
+        "tokens": plain(result.body, "unique_tokens"),
+    }
+    yield Block("3", str(result.path.resolve().parent), "run", "", "", "", _known(values), result.path)
+
+
+EXTRACTORS: dict[str, Callable[[Result], Iterator[Block]]] = {
+    "boundaries": boundaries,
+    "purity": purity,
+    "bitrate": bitrate,
+    "resynthesis": resynthesis,
+    "lexical": lexical,
+    "syntactic": syntactic,
+    "cloze": cloze,
+    "continuation": continuation,
+    "speed": speed,
+    RUN: run,
+}
+
+
+def extract(results: Iterable[Result]) -> list[Block]:
+    """The cells of all results."""
+    return [block for result in results for block in EXTRACTORS[result.evaluation](result)]
+
+
+def protocol_text(row: Fields) -> str:
+    """A boundary protocol for the reader: "protocol peng, shift -15 ms (tuned)"."""
+    shift = row.optional("shift")
+    told = "" if shift is None else f", shift {1000 * shift:+.0f} ms" if shift else ", no shift"
+    return f"protocol {row.text('protocol')}{told}{' (tuned)' if row.values.get('tuned') else ''}"
+
+
+def _segment_rate(result: Result, row: Fields) -> Value:
+    """Segments per second of audio; unknown under a protocol that looks only at stretches of speech."""
+    seconds, count = result.body.part("data").optional("seconds"), row.optional("token_predicted")
+    if not seconds or count is None or row.text("protocol") == "zerosyl":
+        return Value(None)
+    return Value(count / seconds)
+
+
+def system(result: Result) -> str:
+    """What was measured: the model, or the file of units."""
+    return result.model or f"units {Path(result.body.optional_text('units') or result.data).name}"
+
+
+def block(
+    result: Result, table: str, name: str, family: str, protocol: str, values: dict[str, Value], *, part: str = ""
+) -> Block:
+    """A block of a result about its own data."""
+    return Block(table, name, family, result.data, result.size, protocol, values, result.path, part=part)
+
+
+def lm_block(result: Result, table: str, family: str, values: dict[str, Value]) -> Block:
+    """A block about a language model on a tokenizer's units."""
+    lm = result.body.text("lm")
+    return Block(
+        table,
+        lm,
+        family,
+        result.data,
+        result.size,
+        _pair_protocol(result),
+        values,
+        result.path,
+        tokenizer=system(result),
+    )
+
+
+def _pair_protocol(result: Result) -> str:
+    protocol = result.body.part("protocol")
+    ties = protocol.optional_text("ties")
+    return protocol.text("score") + (f", ties count {ties}" if ties else "")
+
+
+def _accuracies(result: Result, wanted: dict[tuple[str, str], str]) -> dict[str, Value]:
+    """Accuracies of some rows by column; none where the set has no gold list."""
+    if "rows" not in result.body:
+        return {}
+    return {
+        wanted[place]: percent(row, "accuracy", "low", "high")
+        for row in result.body.parts("rows")
+        if (place := (row.text("group"), row.text("name"))) in wanted
+    }
+
+
+def _known(values: dict[str, Value]) -> dict[str, Value]:
+    return {key: value for key, value in values.items() if value.number is not None}
+
+
+def curves(results: Iterable[Result]) -> list[Curve]:
+    """Perplexity and diversity over temperature, of the continuations among the results."""
+    return [_curve(result) for result in results if result.evaluation == "continuation" and "oracle" in result.body]
+
+
+def _curve(result: Result) -> Curve:
+    key = f"ppx_{result.body.part('protocol').text('ppx_average')}"
+
+    def place(fields: Fields) -> tuple[float, float] | None:
+        ppx, vert = fields.number(key), fields.number("vert")
+        return None if ppx is None or vert is None else (ppx, vert)
+
+    points = [(row.number("temperature"), place(row)) for row in result.body.parts("temperatures")]
+    known = tuple((at, *point) for at, point in points if at is not None and point is not None)
+    return Curve(system(result), result.data, known, place(result.body.part("oracle")))

@@ -1,0 +1,81 @@
+"""Flite speaking phones, with the stress, syllables and melody that it gives to a word."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from syllablelm.alignment import Word
+from syllablelm.errors import AudioError
+from syllablelm.itemsets.pronunciations import Phones, plain
+from syllablelm.speech_engines import Flite, Spoken
+from syllablelm.syllables import NUCLEI, Interval, split_stress
+
+# Any word that flite's own dictionary lacks and that it does not spell out letter by letter.
+_WORD = "wug"
+
+
+class PhoneFlite(Flite):
+    """Flite, told ARPAbet phones with stress digits instead of text: "S T R AO1 NG G ER0".
+
+    The phones become the entry of one made-up word in flite's dictionary, and that word is spoken. So words and
+    non-words take the same path, and only their phones differ; a real word sounds as flite speaks it anyway, to the
+    sample. (``flite -p`` speaks phones too, but without syllables and melody.)
+    """
+
+    def speak(self, text: str, voice: str, *, speed: float, pitch: float) -> Spoken:
+        """See `Engine.speak`; AudioError where the voice does not speak these very phones."""
+        phones = text.split()
+        pitch = 1.0 if voice in self.fixed_pitch else pitch
+        entry = f"{_WORD} : {' '.join(map(_to_flite, phones))}\n"
+        samples, rate, found = self.render(_WORD, voice, speed=speed, pitch=pitch, entries=entry)
+        own = tuple(phone for phone in found if phone.label != "SIL")
+        if tuple(phone.label for phone in own) != plain(phones):
+            raise AudioError(f"flite speaks {text!r} as {' '.join(phone.label for phone in own)!r}")
+        return Spoken(samples, rate, (Word(" ".join(plain(phones)), own[0].start, own[-1].end, own),), pitch)
+
+    def find_stress(self, word: str, phones: Sequence[str], *, voice: str) -> Phones | None:
+        """Stress of a word whose dictionary has none: what flite itself puts on it.
+
+        Flite does not print stress, but stressed vowels are longer: each vowel is compared with itself in the same
+        phones with all vowels stressed and with none.
+
+        Args:
+            word: as it is written.
+            phones: its phones without stress.
+            voice: that is asked; kal16 is the quickest.
+
+        Returns:
+            the phones with stress digits, AH0 for schwa; None if flite says the word in another way.
+        """
+        said = self._vowels(word, voice)
+        if said is None or said[0] != plain(phones):
+            return None
+        # The two ways of AH, schwa and the stressed vowel, differ by more than length: flite has two phones for them.
+        high = self._vowels(_WORD, voice, [f"{phone}1" if phone in NUCLEI else phone for phone in phones])
+        low = self._vowels(_WORD, voice, [f"{phone}0" if phone in NUCLEI else phone for phone in phones])
+        if high is None or low is None:
+            return None
+        marked = []
+        for phone, length, long, short in zip(phones, said[1], high[1], low[1], strict=True):
+            digit = ("1" if abs(length - long) <= abs(length - short) else "0") if phone in NUCLEI else ""
+            marked.append(phone + digit)
+        return tuple(marked)
+
+    def _vowels(self, text: str, voice: str, entry: Sequence[str] = ()) -> tuple[Phones, list[float]] | None:
+        """Phones and their seconds, without pauses."""
+        entries = f"{_WORD} : {' '.join(map(_to_flite, entry))}\n" if entry else ""
+        try:
+            _, _, found = self.render(text, voice, speed=1, pitch=1, entries=entries)
+        except AudioError:
+            return None
+        own: list[Interval] = [phone for phone in found if phone.label != "SIL"]
+        return tuple(phone.label for phone in own), [phone.end - phone.start for phone in own]
+
+
+def _to_flite(phone: str) -> str:
+    """ "AH1" -> "ah1", "AH0" -> "ax0", "EH2" -> "eh1": flite knows two degrees of stress and writes schwa apart."""
+    symbol, digit = split_stress(phone)
+    if symbol not in NUCLEI:
+        return symbol.lower()
+    stress = "0" if digit in ("", "0") else "1"
+    return "ax0" if (symbol, stress) == ("AH", "0") else symbol.lower() + stress

@@ -1,0 +1,140 @@
+"""Words, how they sound, and how often they occur."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from syllablelm.alignment import is_silence, read_alignments
+from syllablelm.errors import FormatError, InputError, MissingDependencyError
+from syllablelm.formats.files import find_files, text_lines
+from syllablelm.syllables import CONSONANTS, NUCLEI, split_stress
+
+Phones = tuple[str, ...]
+_VARIANT = re.compile(r"\(\d+\)$")
+_TOKEN = re.compile(r"[a-z']+")
+# Vowels that many speakers do not tell apart: two strings that differ in them only may be one word to the ear.
+_MERGED = {"AO": "AA", "IH": "AH"}
+
+
+@dataclass(frozen=True)
+class Lexicon:
+    """A pronouncing dictionary.
+
+    Args:
+        entries: pronunciations of each lower-case word, the usual one first; ARPAbet phones, with or without stress.
+    """
+
+    entries: Mapping[str, tuple[Phones, ...]]
+
+    @cached_property
+    def spellings(self) -> dict[Phones, tuple[str, ...]]:
+        """The words that may sound so, by phones without stress."""
+        found: dict[Phones, dict[str, None]] = {}
+        for word, variants in self.entries.items():
+            for phones in variants:
+                found.setdefault(plain(phones), {})[word] = None
+        return {phones: tuple(words) for phones, words in found.items()}
+
+    @cached_property
+    def sounds(self) -> frozenset[Phones]:
+        """How words sound to the ear, see `to_ear`."""
+        return frozenset(to_ear(phones) for phones in self.spellings)
+
+
+def plain(phones: Sequence[str]) -> Phones:
+    """Phones without their stress digits."""
+    return tuple(phone.rstrip("012") for phone in phones)
+
+
+def to_ear(phones: Sequence[str]) -> Phones:
+    """Phones without stress, with AO as AA and IH as AH: who has this in common may be homophones."""
+    return tuple(_MERGED.get(phone, phone) for phone in plain(phones))
+
+
+def default_dictionary() -> Path:
+    """The CMU dictionary inside the package pocketsphinx.
+
+    Raises:
+        MissingDependencyError: the package is not installed, or has none.
+    """
+    spec = importlib.util.find_spec("pocketsphinx")
+    for folder in (spec.submodule_search_locations or ()) if spec else ():
+        path = Path(folder) / "model" / "en-us" / "cmudict-en-us.dict"
+        if path.is_file():
+            return path
+    raise MissingDependencyError(
+        "no pronouncing dictionary: pip install 'syllablelm[asr]' for the one in pocketsphinx, or give one with "
+        "--dictionary"
+    )
+
+
+def read_dictionary(path: Path) -> Lexicon:
+    """Read a dictionary as CMUdict has it: ``WORD  P H O N E S``, further ways to say it as ``WORD(2)``; ``;;;`` notes.
+
+    Raises:
+        FormatError: a line without phones, or with phones that are not ARPAbet.
+        InputError: no such file.
+    """
+    if not path.is_file():
+        raise InputError(f"{path}: no such dictionary")
+    entries: dict[str, list[Phones]] = {}
+    for place, line in text_lines(path):
+        if line.startswith(";;;") or not line.strip():
+            continue
+        word, *phones = line.split("#", 1)[0].split() if " #" in line else line.split()
+        if not phones:
+            raise FormatError(f"{place}: not a line 'WORD P H O N E S'")
+        try:
+            for phone in phones:
+                split_stress(phone)
+        except InputError as error:
+            raise FormatError(f"{place}: {error}") from None
+        entries.setdefault(_VARIANT.sub("", word).lower(), []).append(tuple(phone.upper() for phone in phones))
+    if not entries:
+        raise FormatError(f"{path}: an empty dictionary")
+    return Lexicon({word: tuple(dict.fromkeys(variants)) for word, variants in entries.items()})
+
+
+def read_spoken_dictionary(path: Path) -> Lexicon:
+    """The words of a corpus as its alignment has them, the most frequent pronunciation first.
+
+    Raises:
+        FormatError: not an alignment, or without ARPAbet phones.
+    """
+    heard: dict[str, Counter[Phones]] = {}
+    for alignment in read_alignments(path).values():
+        for word in alignment.words:
+            phones = tuple(phone.label.upper() for phone in word.phones if not is_silence(phone.label))
+            if phones and all(phone in NUCLEI | CONSONANTS for phone in plain(phones)):
+                heard.setdefault(word.label.lower(), Counter())[phones] += 1
+    if not heard:
+        raise FormatError(f"{path}: no words with ARPAbet phones")
+    return Lexicon(
+        {word: tuple(sorted(counts, key=lambda p: (-counts[p], p))) for word, counts in sorted(heard.items())}
+    )
+
+
+def count_words(paths: Iterable[Path]) -> Counter[str]:
+    """How often lower-case words occur in text files, or in all ``.txt`` files of folders.
+
+    The ids of LibriSpeech transcripts (``.trans.txt``) are no words.
+
+    Raises:
+        InputError: no such file.
+        FormatError: not UTF-8, or a folder without text.
+    """
+    counts: Counter[str] = Counter()
+    for path in paths:
+        if not path.exists():
+            raise InputError(f"{path}: no such text")
+        for file in find_files(path, (".txt",)):
+            transcript = file.name.endswith(".trans.txt")
+            for _, line in text_lines(file):
+                counts.update(_TOKEN.findall((line.partition(" ")[2] if transcript else line).lower()))
+    return counts

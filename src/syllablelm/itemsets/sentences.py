@@ -1,0 +1,124 @@
+"""open-minimal-pairs: pairs of sentences of BLiMP, spoken, by phenomenon.
+
+BLiMP (Warstadt et al. 2020, doi:10.1162/tacl_a_00321) has 67 paradigms of 1,000 pairs, one jsonl file each, in 12
+phenomena (the files name 13). A line has ``sentence_good``, ``sentence_bad``, ``linguistics_term`` (the phenomenon),
+``UID`` (the paradigm) and ``pairID``.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import tarfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from syllablelm.errors import FormatError, InputError
+from syllablelm.formats.files import find_files, json_lines
+from syllablelm.itemsets.spoken import Clip, ItemSet, Source
+
+NAME = "open-minimal-pairs"
+COLUMNS = ("type", "subtype", "transcription")
+LICENCE = "BLiMP: CC-BY-4.0 (Warstadt et al. 2020)"
+_FIELDS = ("sentence_good", "sentence_bad", "linguistics_term", "UID", "pairID")
+
+
+@dataclass(frozen=True)
+class SentencePair:
+    """A grammatical sentence and its ungrammatical other."""
+
+    good: str
+    bad: str
+    phenomenon: str
+    paradigm: str
+    number: str
+
+
+def make_minimal_pairs(
+    path: Path,
+    *,
+    voices: Sequence[str],
+    per_paradigm: int = 20,
+    limit: int | None = None,
+    seed: int = 0,
+    licence: str = LICENCE,
+) -> ItemSet:
+    """Draw pairs from every paradigm; each pair gets one voice, drawn as well.
+
+    Args:
+        path: BLiMP's ``.tar.gz``, a folder with its jsonl files, or one of them.
+        voices: to draw from.
+        per_paradigm: pairs of each paradigm; all of a paradigm that has fewer.
+        limit: pairs in all, as evenly over the paradigms as can be.
+        seed: of pairs and voices.
+        licence: of the sentences.
+
+    Raises:
+        InputError: there is no such file.
+        FormatError: no pairs in it, or a line that is none.
+    """
+    rng = np.random.default_rng(seed)
+    paradigms: dict[str, list[SentencePair]] = {}
+    for pair in read_sentences(path):
+        # A pair that is read out alike (Who's, Whose) is only told apart after it was spoken.
+        if pair.good != pair.bad:
+            paradigms.setdefault(pair.paradigm, []).append(pair)
+    drawn: list[tuple[int, SentencePair]] = []
+    for _, pairs in sorted(paradigms.items()):
+        pairs.sort(key=lambda pair: (pair.number, pair.good, pair.bad))
+        order = rng.permutation(len(pairs))[:per_paradigm].tolist()
+        drawn += [(rank, pairs[i]) for rank, i in enumerate(order)]
+    drawn.sort(key=lambda item: item[0])
+    chosen = sorted((pair for _, pair in drawn[:limit]), key=lambda pair: (pair.paradigm, pair.number))
+    clips = tuple(clip for pair in chosen for clip in _clips(pair, voices[int(rng.integers(len(voices)))]))
+    options = {"per_paradigm": per_paradigm, "limit": limit, "seed": seed}
+    measures = {"phenomena": len({pair.phenomenon for pair in chosen}), "paradigms": len({p.paradigm for p in chosen})}
+    sources = (Source.of(path, licence),)
+    return ItemSet(NAME, "syntactic/dev", COLUMNS, clips, sources, options, measures)
+
+
+def read_sentences(path: Path) -> Iterator[SentencePair]:
+    """All pairs of an archive, a folder or a file; see `make_minimal_pairs`."""
+    if not path.exists():
+        raise InputError(f"{path}: no such file or folder")
+    found = False
+    for place, row in _rows(path):
+        missing = [field for field in _FIELDS if not isinstance(row, dict) or field not in row]
+        if missing:
+            raise FormatError(f"{place}: no {missing[0]!r}; a line of BLiMP has {', '.join(_FIELDS)}")
+        found = True
+        yield SentencePair(*(str(row[field]) for field in _FIELDS))
+    if not found:
+        raise FormatError(f"{path}: no pairs; give BLiMP's .tar.gz or the folder with its .jsonl files")
+
+
+def _rows(path: Path) -> Iterator[tuple[str, Any]]:
+    if path.is_dir() or path.suffix == ".jsonl":
+        for file in find_files(path, (".jsonl",)):
+            yield from json_lines(file)
+        return
+    try:
+        # Read member by member: nothing is unpacked to the disk.
+        with tarfile.open(path) as archive:
+            for member in sorted(archive.getmembers(), key=lambda member: member.name):
+                stream = archive.extractfile(member) if member.name.endswith(".jsonl") and member.isfile() else None
+                for number, line in enumerate(stream or (), start=1):
+                    if line.strip():
+                        yield f"{path}:{member.name}:{number}", json.loads(line)
+    except (tarfile.TarError, OSError, EOFError, ValueError) as error:
+        raise FormatError(f"{path}: not a readable .tar.gz of jsonl files ({error})") from None
+
+
+def _clips(pair: SentencePair, voice: str) -> tuple[Clip, Clip]:
+    number = pair.number.zfill(3)
+
+    def clip(kind: str, text: str) -> Clip:
+        about = {"type": pair.phenomenon, "subtype": pair.paradigm, "transcription": text}
+        stem = re.sub(r"[^\w.+-]+", "_", f"{pair.paradigm}-{number}-{kind}")
+        return Clip(stem, f"{pair.paradigm}-{number}", kind == "good", voice, text, about)
+
+    return clip("good", pair.good), clip("bad", pair.bad)

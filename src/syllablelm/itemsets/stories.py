@@ -1,0 +1,161 @@
+"""open-topic-cloze: a story with its own next sentence against one from another story.
+
+Two contexts swap their endings: A and B give the items "A, end of A" against "A, end of B" and "B, end of B" against
+"B, end of A", in one voice. So every ending is right once and wrong once, and neither endings nor their lengths alone
+tell anything.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from syllablelm.errors import FormatError, InputError
+from syllablelm.formats.files import find_files, text_lines
+from syllablelm.itemsets.spoken import Clip, ItemSet, Source
+from syllablelm.synthesis import split_sentences, strip_gutenberg
+
+NAME = "open-topic-cloze"
+_MIN_WORDS = 4
+# Stories and chapters of plain texts are set apart by two empty lines or more.
+_BREAK = re.compile(r"\n[^\S\n]*\n[^\S\n]*\n\s*")
+
+
+@dataclass(frozen=True)
+class Passage:
+    """Some sentences of a story and the one that follows them."""
+
+    name: str
+    story: str
+    context: tuple[str, ...]
+    ending: str
+
+
+def make_topic_cloze(
+    paths: Sequence[Path],
+    *,
+    voices: Sequence[str],
+    items: int = 1000,
+    context: int = 3,
+    max_words: int = 25,
+    seed: int = 0,
+    licence: str = "not given",
+) -> ItemSet:
+    """Draw passages from stories and swap the endings of pairs of them.
+
+    Args:
+        paths: text files, LibriSpeech transcripts (``.trans.txt``, each chapter is a story), or folders of them.
+        voices: to draw from, one for each swap.
+        items: how many; rounded down to an even number, fewer if the texts have no more.
+        context: sentences before the ending.
+        max_words: of a sentence; a longer utterance of a transcript ends a passage, longer prose is cut at commas.
+        seed: of passages and voices.
+        licence: of the texts.
+
+    Raises:
+        InputError: no such file, or too few stories for a single swap.
+        FormatError: not UTF-8, or a transcript that is none.
+    """
+    rng = np.random.default_rng(seed)
+    passages = [p for path in paths for p in read_passages(path, context=context, max_words=max_words)]
+    names = [passage.name for passage in passages]
+    if len(set(names)) < len(names):
+        raise InputError(f"two texts have passages called {max(names, key=names.count)!r}; rename a file")
+    couples = swap_endings([passages[i] for i in rng.permutation(len(passages)).tolist()])
+    couples = [couples[i] for i in rng.permutation(len(couples))[: items // 2].tolist()]
+    if not couples:
+        raise InputError(
+            f"no two stories with passages of {context + 1} sentences of {_MIN_WORDS} to {max_words} words each: give "
+            "more text, a lower --context or a higher --max-words"
+        )
+    clips: list[Clip] = []
+    for one, other in couples:
+        voice = voices[int(rng.integers(len(voices)))]
+        clips += [*_clips(one, other, voice), *_clips(other, one, voice)]
+    options = {"items": items, "context": context, "max_words": max_words, "seed": seed}
+    measures = {"stories": len({passage.story for couple in couples for passage in couple})}
+    sources = tuple(Source.of(path, licence) for path in paths)
+    return ItemSet(NAME, "cloze", (), tuple(clips), sources, options, measures)
+
+
+def swap_endings(passages: Sequence[Passage]) -> list[tuple[Passage, Passage]]:
+    """Couple passages of two stories, of nearly equal lengths of ending (ties in the order given), while there are."""
+    waiting = sorted(passages, key=lambda passage: len(passage.ending))
+    couples = []
+    while waiting:
+        one = waiting.pop()
+        for i in reversed(range(len(waiting))):
+            # The same words from two stories (a refrain) would make a pair of equals.
+            if waiting[i].story != one.story and _words(waiting[i].ending) != _words(one.ending):
+                couples.append((one, waiting.pop(i)))
+                break
+    return couples
+
+
+def read_passages(path: Path, *, context: int, max_words: int) -> Iterator[Passage]:
+    """Passages of ``context`` sentences and an ending, none of which overlap; see `make_topic_cloze`."""
+    if not path.exists():
+        raise InputError(f"{path}: no such text")
+    for file in find_files(path, (".txt",)):
+        for story, sentences in _runs(file, max_words):
+            step = context + 1
+            for number, first in enumerate(range(0, len(sentences) - context, step)):
+                told = sentences[first : first + step]
+                yield Passage(f"{story}-{number:03d}", story.partition(".")[0], tuple(told[:-1]), told[-1])
+
+
+def _runs(file: Path, max_words: int) -> Iterator[tuple[str, list[str]]]:
+    """Stretches of sentences that follow each other, under unique names "STORY" or "STORY.PART"."""
+    if file.name.endswith(".trans.txt"):
+        yield from _transcript_runs(file, max_words)
+        return
+    text = strip_gutenberg("\n".join(line for _, line in text_lines(file)))
+    stem = re.sub(r"[^\w+-]+", "_", file.stem)
+    for number, block in enumerate(_BREAK.split(text)):
+        yield f"{stem}-{number:03d}", list(split_sentences(block, min_words=_MIN_WORDS, max_words=max_words))
+
+
+def _transcript_runs(file: Path, max_words: int) -> Iterator[tuple[str, list[str]]]:
+    story, expected, part = "", -1, 0
+    run: list[str] = []
+    for place, line in text_lines(file):
+        if not line.strip():
+            continue
+        name, _, words = line.strip().partition(" ")
+        chapter, _, number = name.rpartition("-")
+        if not (chapter and number.isdigit() and words):
+            raise FormatError(f"{place}: not a line 'SPEAKER-CHAPTER-NUMBER TEXT'")
+        fits = _MIN_WORDS <= len(words.split()) <= max_words
+        if chapter != story or int(number) != expected or not fits:
+            if run:
+                yield f"{story}.{part:03d}", run
+            part = part + 1 if chapter == story else 0
+            run = []
+        story, expected = chapter, int(number) + 1
+        if fits:
+            run.append(words.lower())
+    if run:
+        yield f"{story}.{part:03d}", run
+
+
+def _words(text: str) -> list[str]:
+    return re.findall(r"[a-z]+", text.lower())
+
+
+def _clips(passage: Passage, other: Passage, voice: str) -> tuple[Clip, Clip]:
+    def clip(kind: str, source: Passage) -> Clip:
+        about = {"story": passage.story, "ending": source.ending, "ending_of": source.name}
+        text = " ".join(_closed(sentence) for sentence in (*passage.context, source.ending))
+        return Clip(f"{passage.name}_{kind}", passage.name, source is passage, voice, text, about)
+
+    return clip("correct", passage), clip("incorrect", other)
+
+
+def _closed(sentence: str) -> str:
+    """With a full stop, where transcripts have none and prose was cut at a comma: it makes the voice come to an end."""
+    bare = sentence.rstrip(" ,;:-")
+    return bare if re.search(r"[.!?]\W*$", bare) else f"{bare}."

@@ -1,0 +1,177 @@
+"""The runs of a scaling study: language models of a plan, one after another, on one token store."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+from syllablelm.artifact import Artifact
+from syllablelm.config import build
+from syllablelm.errors import FormatError, InputError, SyllableLMError
+from syllablelm.formats import atomic_path
+from syllablelm.train.lm import LMConfig, train_lm
+from syllablelm.train.processes import is_main, join, on_main, total
+from syllablelm.train.speech import LMRecipe
+from syllablelm.train.tokens import make_tokens, tokenizer_info
+
+RUNS_FOLDER, FAILED_FILE = "runs", "failed.json"
+
+
+@dataclass(frozen=True)
+class StudyRun:
+    """One model of a study: a line of ``scale plan``. What it leaves open is the recipe's.
+
+    Args:
+        name: of its folder.
+        layers, dim, heads, feed_forward: of the decoder.
+        tokens: to train on, repetitions included.
+        unique_tokens: of which only so many differ; None for as many as the recipe takes.
+        lr: peak learning rate.
+        batch_tokens: positions of an update, all processes together.
+    """
+
+    name: str
+    layers: int
+    dim: int
+    heads: int
+    feed_forward: int
+    tokens: int
+    unique_tokens: int | None = None
+    lr: float | None = None
+    batch_tokens: int | None = None
+
+    def __post_init__(self) -> None:
+        if not self.name or Path(self.name).name != self.name or self.name.startswith("."):
+            raise InputError(f"run {self.name!r}: the name must do as a folder's")
+        for key in ("layers", "dim", "heads", "feed_forward", "tokens", "unique_tokens", "lr", "batch_tokens"):
+            value = getattr(self, key)
+            if value is not None and not value > 0:
+                raise InputError(f"run {self.name}: {key} {value} must be above 0")
+        if self.dim % self.heads:
+            raise InputError(f"run {self.name}: dim {self.dim} is not a multiple of heads {self.heads}")
+
+    @property
+    def cost(self) -> float:
+        """Grows with the FLOPs, for the order of the runs."""
+        return self.layers * self.dim * (2 * self.dim + self.feed_forward) * self.tokens
+
+
+def read_plan(path: str | Path) -> list[StudyRun]:
+    """Read a plan (jsonl); columns that training does not need are left out.
+
+    Raises:
+        FormatError: no such file, no runs, or a line that is none; the message gives the line.
+        InputError: numbers out of range, or two runs of one name.
+    """
+    try:
+        lines = Path(path).read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise FormatError(f"{path}: cannot be read as text ({error})") from None
+    known = {field.name for field in fields(StudyRun)}
+    runs: dict[str, StudyRun] = {}
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        where = f"{path}:{number}"
+        try:
+            row = json.loads(line)
+        except json.JSONDecodeError as error:
+            raise FormatError(f"{where}: not JSON ({error.msg}); a plan has one JSON object on a line") from None
+        if not isinstance(row, dict):
+            raise FormatError(f"{where}: not a JSON object; write plans with `syllablelm scale plan --out`")
+        run = build(StudyRun, {key: _whole(value) for key, value in row.items() if key in known}, where)
+        if run.name in runs:
+            raise InputError(f"{where}: a second run of the name {run.name}; rename one")
+        runs[run.name] = run
+    if not runs:
+        raise FormatError(f"{path}: no runs; write some with `syllablelm scale plan --out`")
+    return list(runs.values())
+
+
+def run_config(recipe: LMConfig, run: StudyRun, processes: int = 1) -> LMConfig:
+    """The configuration of one run.
+
+    An update has ``run.batch_tokens`` positions, or those of the recipe's micro-batch times ``accumulate``, shared
+    out among the processes; a micro-batch is never larger than the recipe's. Steps are tokens over positions of an
+    update, and everything that depends on their number (warm-up, decay) follows.
+
+    Raises:
+        InputError: an update of less than a row for each process.
+    """
+    update = run.batch_tokens or recipe.batch_tokens * recipe.loop.accumulate
+    rows = update // (recipe.row_tokens * processes)
+    if rows < 1:
+        raise InputError(
+            f"run {run.name}: an update of {update} tokens is less than a row of {recipe.row_tokens} for each of "
+            f"{processes} processes; raise batch_tokens or lower lm.row_tokens"
+        )
+    accumulate = -(-rows // (recipe.batch_tokens // recipe.row_tokens))
+    batch_tokens = rows // accumulate * recipe.row_tokens
+    steps = max(1, round(run.tokens / (batch_tokens * accumulate * processes)))
+    shape = {"layers": run.layers, "dim": run.dim, "heads": run.heads, "feed_forward": run.feed_forward}
+    return replace(
+        recipe,
+        loop=replace(recipe.loop, steps=steps, accumulate=accumulate, lr=run.lr or recipe.loop.lr),
+        shape=replace(recipe.shape, **shape),
+        batch_tokens=batch_tokens,
+        unique_tokens=run.unique_tokens or recipe.unique_tokens,
+    )
+
+
+def train_study(
+    runs: Sequence[StudyRun], recipe: LMRecipe, out: Path, *, device: str = "auto"
+) -> tuple[list[Artifact], dict[str, str]]:
+    """Train every run of a plan, the cheapest first; finished ones are skipped, a stopped one resumes.
+
+    Args:
+        recipe: of which ``units`` are made into the token stores of all runs; ``lm`` holds what the plan leaves open.
+        out: with train/, valid/, runs/NAME and, after failures, failed.json: their reasons by name.
+
+    Returns:
+        the models of the runs that ended well, and why the others did not: a loss that is not finite, say.
+
+    Raises:
+        InputError: a recipe without held-out units, or a run that cannot be trained so.
+    """
+    if not recipe.units.valid:
+        raise InputError("a scaling study is of held-out losses: name units in the recipe's units.valid")
+    join(device)
+    processes = int(total([1.0])[0])
+    configs = {run: run_config(recipe.lm, run, processes) for run in sorted(runs, key=lambda run: run.cost)}
+    info = tokenizer_info(recipe.units.tokenizer)
+    train = make_tokens(recipe.units.train, info, out / "train", without=recipe.units.valid)
+    valid = make_tokens(recipe.units.valid, info, out / "valid")
+    done: list[Artifact] = []
+    failed: dict[str, str] = {}
+    for number, (run, config) in enumerate(configs.items(), start=1):
+        _say(f"run {number} of {len(configs)}: {run.name}, {config.loop.steps} steps")
+        try:
+            folder = out / RUNS_FOLDER / run.name
+            done.append(train_lm(config, train, folder, valid=valid, seed=recipe.seed, device=device))
+        except SyllableLMError as error:
+            failed[run.name] = str(error)
+            _say(f"run {run.name} failed: {error}")
+        on_main(lambda: _write_failed(out / FAILED_FILE, failed))
+    return done, failed
+
+
+def _write_failed(path: Path, failed: Mapping[str, str]) -> None:
+    if failed:
+        with atomic_path(path) as part:
+            part.write_text(json.dumps(failed, indent=2) + "\n", encoding="utf-8")
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _say(text: str) -> None:
+    if is_main():
+        print(text, file=sys.stderr, flush=True)
+
+
+def _whole(value: Any) -> Any:
+    """1e6 is how people write a million."""
+    return int(value) if isinstance(value, float) and value.is_integer() and value >= 1 else value

@@ -1,0 +1,92 @@
+"""What acoustic units are made of: a layer of an encoder, or MFCCs of the clip; and the tokenizer that makes them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from syllablelm.audio import SAMPLE_RATE
+from syllablelm.encoders.base import FrameEncoder
+from syllablelm.encoders.load import load_encoder
+from syllablelm.errors import FormatError, InputError
+from syllablelm.segment.mel import frame_count, mfcc
+from syllablelm.tokenizer import FRAME_UNITS, Tokenizer
+
+Source = Literal["encoder", "mfcc"]
+ACOUSTIC_FILE = "acoustic.safetensors"
+NUM_CEPSTRA, WINDOW = 13, 400
+# Below this deviation a coefficient is constant: of silence, which must not be blown up.
+_LEAST_DEVIATION = 0.1
+
+
+class MfccEncoder:
+    """Cepstra of a clip, standardised over the clip, as an encoder's features.
+
+    A small encoder that was taught syllables has forgotten much of what a vocoder needs; a cepstrum holds it, and
+    standardising takes the voice and the microphone out. See `FrameEncoder` for the attributes.
+    """
+
+    sample_rate, hop, dim, layer, receptive_field = SAMPLE_RATE, 320, NUM_CEPSTRA, 0, WINDOW
+    device = torch.device("cpu")
+
+    def num_frames(self, num_samples: int) -> int:
+        """Frames that a clip of ``num_samples`` samples gives."""
+        return frame_count(num_samples, self.hop, WINDOW)
+
+    def encode(
+        self, waveforms: Sequence[npt.NDArray[np.float32]], layers: Sequence[int] | None = None
+    ) -> list[npt.NDArray[np.float32]]:
+        """Encode clips, each by itself.
+
+        Returns:
+            per clip float32 (num_frames, 13).
+
+        Raises:
+            InputError: layers are asked for.
+        """
+        if layers is not None:
+            raise InputError("MFCCs have no layers")
+        return [self._encode(wave) for wave in waveforms]
+
+    def _encode(self, waveform: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        cepstra = mfcc(waveform, hop=self.hop)[:, :NUM_CEPSTRA]
+        if len(cepstra) == 0:
+            return cepstra
+        return (cepstra - cepstra.mean(0)) / np.maximum(cepstra.std(0), _LEAST_DEVIATION)
+
+
+def acoustic_encoder(folder: Path, source: Source, layer: int, *, device: str = "auto") -> FrameEncoder:
+    """The features of acoustic units.
+
+    Args:
+        folder: of the encoder that "encoder" means.
+        layer: of that encoder.
+    """
+    return MfccEncoder() if source == "mfcc" else load_encoder(folder, layer, device=device)
+
+
+def load_acoustic(folder: Path, *, device: str = "auto") -> Tokenizer:
+    """The acoustic tokenizer of a model folder: k-means units of frames, equal neighbours joined.
+
+    ``acoustic.safetensors`` holds the centres and says of what; an encoder lies in the folder itself.
+
+    Raises:
+        FormatError: a missing or damaged file.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    path = folder / ACOUSTIC_FILE
+    try:
+        with safe_open(path, framework="numpy") as file:
+            said: dict[str, Any] = file.metadata() or {}
+        source, layer = said.get("source", "encoder"), int(said["layer"])
+    except (SafetensorError, OSError, KeyError, ValueError) as error:
+        raise FormatError(f"{path}: not the centres of acoustic units ({error})") from None
+    if source not in ("encoder", "mfcc"):
+        raise FormatError(f"{path}: acoustic units of {source!r}, which this version does not know")
+    return Tokenizer.from_parts(acoustic_encoder(folder, source, layer, device=device), path, rule=FRAME_UNITS)

@@ -1,0 +1,159 @@
+"""``scale run``: a study of tiny models, stopped, resumed, with a run that fails; then the laws and the report."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from command_line import Run
+from syllablelm.formats import open_writer
+from syllablelm.types import Segmentation
+
+UNITS = 30
+RECIPE = """
+name = "micro"
+[units]
+tokenizer = "tiny"
+train = ["{folder}/train.jsonl"]
+valid = ["{folder}/valid.jsonl"]
+[lm]
+row_tokens = 64
+batch_tokens = 256
+[lm.shape]
+positions = 64
+dropout = 0.0
+[lm.loop]
+steps = 1
+lr = 1e-2
+checkpoint_every = 10
+"""
+
+
+def write_units(path: Path, recordings: int, seed: int) -> None:
+    """A Markov language of 30 units, 40 to a recording; equal neighbours do not occur."""
+    table = np.random.default_rng(7).dirichlet(np.full(UNITS - 1, 0.1), size=UNITS)
+    rng = np.random.default_rng(seed)
+    with open_writer(path, "jsonl") as writer:
+        for number in range(recordings):
+            units = [int(rng.integers(UNITS))]
+            while len(units) < 40:
+                step = 1 + int(rng.choice(UNITS - 1, p=table[units[-1]]))
+                units.append((units[-1] + step) % UNITS)
+            frames = np.concatenate([[0], np.cumsum(rng.integers(4, 16, 40))])
+            writer.write(f"{seed}-{number}", f"{number}.wav", Segmentation.from_boundaries(frames, unit=units))
+
+
+@pytest.fixture(scope="module")
+def micro(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a recipe and its units."""
+    folder = tmp_path_factory.mktemp("micro")
+    write_units(folder / "train.jsonl", 2100, 0)
+    write_units(folder / "valid.jsonl", 60, 1)
+    (folder / "recipe.toml").write_text(RECIPE.format(folder=folder.as_posix()), encoding="utf-8")
+    return folder
+
+
+def plan(run: Run, path: Path, *options: object) -> list[dict[str, Any]]:
+    ended = run("scale", "plan", "--design", "grid", "--out", path, *options)
+    assert ended.status == 0, ended.err
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def test_a_study_from_plan_to_report(run: Run, micro: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nine runs on a grid and two on repeated data; stopped after the third and taken up again."""
+    pytest.importorskip("matplotlib")
+    from syllablelm.train import study
+
+    rows = plan(run, tmp_path / "plan.jsonl", "--shapes", "1x16,1x32,2x64", "--tokens", "4e3,1.6e4,6.4e4")
+    rows += plan(run, tmp_path / "more.jsonl", "--shapes", "1x32,2x64", "--tokens", "1.6e4", "--passes", 4)
+    (tmp_path / "plan.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    out = tmp_path / "study"
+    command = ("scale", "run", tmp_path / "plan.jsonl", micro / "recipe.toml", "--out", out, "--device", "cpu")
+
+    train_lm, count = study.train_lm, 0
+
+    def stopped(*arguments: object, **options: object) -> object:
+        nonlocal count
+        count += 1
+        if count > 3:
+            raise KeyboardInterrupt
+        return train_lm(*arguments, **options)  # pyright: ignore[reportArgumentType]
+
+    monkeypatch.setattr(study, "train_lm", stopped)
+    assert run(*command).status == 130
+    monkeypatch.undo()
+    ended = run(*command)
+    assert ended.status == 0, ended.err
+    assert ended.result == {"runs": 11, "failed": {}, "out": str(out)}
+    assert ended.err.count("is finished, skipped") == 2 + 3
+    order = [line.split(": ")[1].split(",")[0] for line in ended.lines if line.startswith("run ")]
+    cost = {row["name"]: row["flops"] for row in rows}
+    assert [cost[name] for name in order] == pytest.approx(sorted(cost.values()), rel=0.5)
+
+    table = tmp_path / "runs.jsonl"
+    assert run("scale", "collect", out, "--out", table).result["runs"] == 11
+    found = {row["name"]: row for row in map(json.loads, table.read_text(encoding="utf-8").splitlines())}
+    for row in rows:
+        assert found[row["name"]]["params"] == row["params"]
+        assert found[row["name"]]["tokens"] == pytest.approx(row["tokens"], abs=128)
+        assert found[row["name"]]["unique_tokens"] == (84_000 if "unique_tokens" not in row else 4000)
+    # More parameters and tokens help, repeated tokens help less.
+    losses = {name: row["loss"] for name, row in found.items()}
+    smallest, largest = order[0], order[-1]
+    assert losses[largest] < losses[smallest] - 0.5
+    repeated = max((name for name in losses if name.endswith("-x4")), key=lambda name: found[name]["params"])
+    assert losses[repeated] > losses[repeated.removesuffix("-x4")]
+
+    fitted = run("scale", "fit", table, "--per", "second", "--huber-delta", 0.03, "--bootstrap", 20).result
+    assert (fitted["per"], fitted["law"]["runs"]) == ("second", 9)
+    assert fitted["repetition"]["repeat_tokens"] > 0
+    report = run("scale", "report", f"micro={table}", "--out", tmp_path / "report", "--bootstrap", 20)
+    assert report.status == 0, report.err
+    page = (tmp_path / "report" / "report.html").read_text(encoding="utf-8")
+    assert "2 of them repeat their data" in page
+    assert all(name in page for name in found)
+
+
+def test_a_run_that_fails_does_not_stop_the_others(run: Run, micro: Path, tmp_path: Path) -> None:
+    rows = plan(run, tmp_path / "plan.jsonl", "--shapes", "1x16,1x32", "--tokens", "4e3", "--lr", "1e30,1e-2")
+    out = tmp_path / "study"
+    command = ("scale", "run", tmp_path / "plan.jsonl", micro / "recipe.toml", "--out", out, "--device", "cpu")
+    ended = run(*command)
+    bad, good = (row["name"] for row in rows)
+    assert ended.status == 2
+    assert ended.result["runs"] == 1
+    assert "not finite" in ended.result["failed"][bad]
+    assert f"1 run of 2 failed; {bad}: " in ended.lines[-1]
+    assert json.loads((out / "failed.json").read_text(encoding="utf-8")) == ended.result["failed"]
+    assert (out / "runs" / good / "run.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        pytest.param("", "no runs", id="empty"),
+        pytest.param("{", "plan.jsonl:1: not JSON", id="broken"),
+        pytest.param('{"name": "a", "layers": 1}', "missing key 'dim'", id="missing"),
+        pytest.param(
+            '{"name": "../a", "layers": 1, "dim": 8, "heads": 1, "feed_forward": 8, "tokens": 9}', "name", id="name"
+        ),
+        pytest.param(
+            '{"name": "a", "layers": 1, "dim": 8, "heads": 3, "feed_forward": 8, "tokens": 9}', "multiple", id="heads"
+        ),
+        pytest.param(
+            '{"name": "a", "layers": 1, "dim": 8, "heads": 1, "feed_forward": 8, "tokens": 9, "batch_tokens": 8}',
+            "less than a row",
+            id="batch",
+        ),
+    ],
+)
+def test_plans_that_cannot_be_run(run: Run, micro: Path, tmp_path: Path, line: str, reason: str) -> None:
+    (tmp_path / "plan.jsonl").write_text(line + "\n", encoding="utf-8")
+    ended = run("scale", "run", tmp_path / "plan.jsonl", micro / "recipe.toml", "--out", tmp_path / "study")
+    assert (ended.status, len(ended.lines)) == (2, 1)
+    assert reason in ended.err
+    assert not (tmp_path / "study").exists()

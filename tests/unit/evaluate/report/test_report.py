@@ -1,0 +1,391 @@
+"""From result files to the report's folder."""
+
+from __future__ import annotations
+
+import copy
+import re
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from made_up_results import RESULTS, RUN, boundary_row, write, write_all
+from syllablelm.errors import FormatError, InputError
+from syllablelm.evaluate.report.build import NO_FIGURES, Report, make_report, write_report
+from syllablelm.evaluate.report.figures import Sample
+from syllablelm.evaluate.report.html import render_html
+from syllablelm.evaluate.report.markdown import WARNING, render_markdown
+from syllablelm.evaluate.report.tables import Column, Row, Table, Value, same_model, short_count, short_name
+from syllablelm.types import Segmentation
+
+VOID = {"meta", "br", "img", "source", "hr", "link", "input"}
+
+
+class Page(HTMLParser):
+    """Checks that elements are closed in order, and gathers texts, links and what would be loaded."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.links: list[str] = []
+        self.loads: list[str] = []
+        self.ids: set[str] = set()
+        self.text = ""
+        self.feed(text)
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        if tag not in VOID:
+            self.open.append(tag)
+        for name, value in attrs:
+            if name == "id":
+                self.ids.add(value or "")
+            if name in ("src", "srcset", "href", "data", "action"):
+                (self.links if tag == "a" else self.loads).append(value or "")
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open and self.open[-1] == tag, f"</{tag}> closes {self.open[-1:]}"
+        self.open.pop()
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+@pytest.fixture(autouse=True)
+def quick(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Drawing takes a second; only the tests of figures draw."""
+    if "drawn" not in request.fixturenames:
+        monkeypatch.setattr("syllablelm.evaluate.report.build.has_matplotlib", lambda: False)
+
+
+@pytest.fixture
+def drawn() -> None:
+    """Asks for figures."""
+    pytest.importorskip("matplotlib")
+
+
+def rows_of(report: Report, table: str) -> dict[str, Row]:
+    (found,) = [one for one in report.tables if one.id == table]
+    return {f"{row.name} | {row.protocol}": row for row in found.ours}
+
+
+def cells(row: Row) -> dict[str, float | None]:
+    return {key: value.number for key, value in row.values.items()}
+
+
+def test_every_result_finds_its_cells(tmp_path: Path) -> None:
+    report = make_report([write_all(tmp_path)])
+    assert report.num_results == len(RESULTS) + 1
+    first = rows_of(report, "1")
+    assert list(first) == [
+        "tiny | protocol paper, no shift; purity with overlap matching",
+        "tiny | protocol peng, shift -15 ms (tuned)",
+        "even | protocol paper, no shift",
+        "losspred | protocol paper, no shift",
+    ]
+    tiny = next(iter(first.values()))
+    assert cells(tiny) == pytest.approx(
+        {
+            "f1_50": 68.41, "f1_20": 34.205, "precision": 61, "recall": 59, "r_value": 65, "token_f1": 40,
+            "cluster_purity": 21, "syllable_purity": 32, "nmi": 70,
+        }
+    )  # fmt: skip
+    assert (tiny.values["f1_50"].low, tiny.values["f1_50"].high) == pytest.approx((66.41, 69.91))
+    assert tiny.data == "our/dev.csv (35 recordings, 7.0 min)"
+    second = list(rows_of(report, "2").values())
+    assert [row.name for row in second] == ["tiny", "tiny, vocoder only (bound)", "tiny, original recordings"]
+    assert cells(second[0]) == pytest.approx({"hz": 4.9, "units": 1024, "bps": 49, "wer": 90, "cer": 60})
+    assert second[0].data == ("rate: our/dev.csv (35 recordings, 7.0 min); resynthesis: our/read.csv (20 recordings)")
+    assert cells(second[1]) == pytest.approx({"wer": 50, "cer": 30})
+    (third,) = rows_of(report, "3").values()
+    assert third.name == "runs/x/lm on tiny"
+    assert cells(third) == pytest.approx(
+        {
+            "params": 1_234_567, "units": 1024, "tokens": 250_000, "hz": 4.9, "bps": 49,
+            "swuggy_all": 55, "swuggy_iv": 57, "swuggy_oov": 50, "sblimp": 52, "tsc": 53.5,
+        }
+    )  # fmt: skip
+    assert [row.name for row in rows_of(report, "4").values()] == ["losspred"]
+    fifth = rows_of(report, "5")["tiny | protocol paper, no shift"]
+    assert cells(fifth) == pytest.approx({"hz": 4.9, "phone": 50.2, "syllable": 68.41, "word": 61.1})
+    (sixth,) = rows_of(report, "6").values()
+    assert cells(sixth) == pytest.approx({"hz": 4.9, "units": 1024, "swuggy_all": 55, "sblimp": 52})
+    (seventh,) = rows_of(report, "7").values()
+    assert cells(seventh) == {"ppx": 812.3}, "what was not reached stays empty"
+    assert (seventh.values["ppx"].low, seventh.values["ppx"].high) == pytest.approx((772.3, 852.3))
+    assert "no VERT: oracle below the reachable range" in seventh.protocol
+    assert "text model a.txt (3-gram)" in seventh.protocol and "recogniser pocketsphinx" in seventh.protocol
+    (ninth,) = rows_of(report, "9").values()
+    assert cells(ninth) == {"speed": 127.3}
+    assert ninth.protocol.startswith("a CPU, 2 threads; float32")
+
+
+def test_scores_on_other_sets_have_rows_of_their_own(tmp_path: Path) -> None:
+    write(tmp_path / "a.json", RESULTS["lexical"])
+    other = copy.deepcopy(RESULTS["lexical"])
+    other["data"]["name"] = "other/words"
+    write(tmp_path / "b.json", other)
+    purity = copy.deepcopy(RESULTS["purity"])
+    purity["data"] = {"name": "other/dev.csv"}
+    write(tmp_path / "c.json", purity)
+    write(tmp_path / "d.json", RESULTS["boundaries"])
+    report = make_report([tmp_path])
+    table = next(table for table in report.tables if table.id == "3")
+    assert [row.data for row in table.ours] == ["our/words (80 recordings)", "other/words (80 recordings)"]
+    first = next(table for table in report.tables if table.id == "1")
+    assert all(("f1_50" in row.values) != ("nmi" in row.values) for row in first.ours), "two sets in one row"
+
+
+def test_a_rate_alone_gives_no_row_of_a_language_model(tmp_path: Path) -> None:
+    report = make_report([write(tmp_path / "b.json", RESULTS["bitrate"]), write(tmp_path / "run.json", RUN)])
+    assert {table.id: len(table.ours) for table in report.tables if table.ours} == {"2": 1}
+
+
+def test_no_gold_list_gives_no_number(tmp_path: Path) -> None:
+    result = {**RESULTS["lexical"], "rows": None}
+    report = make_report([write(tmp_path / "a.json", result)])
+    assert all(not row.values for row in rows_of(report, "3").values())
+
+
+def test_the_same_result_twice_is_no_conflict_and_another_is(tmp_path: Path) -> None:
+    one = write(tmp_path / "one.json", RESULTS["boundaries"])
+    same = write(tmp_path / "same.json", RESULTS["boundaries"])
+    assert len(rows_of(make_report([one, same, one]), "1")) == 4
+    changed = copy.deepcopy(RESULTS["boundaries"])
+    changed["rows"][0] = boundary_row("tiny", 0.7)
+    other = write(tmp_path / "other.json", changed)
+    with pytest.raises(InputError, match=r"one\.json and .*other\.json disagree on 'f1_50' of tiny .*68\.41 and 70"):
+        make_report([one, other])
+
+
+def test_two_runs_for_one_model(tmp_path: Path) -> None:
+    write(tmp_path / "a.json", RESULTS["lexical"])
+    for place in ("p", "q"):
+        write(tmp_path / place / "runs" / "x" / "lm" / "run.json", {**RUN, "params": 5 if place == "p" else 6})
+    with pytest.raises(InputError, match=r"p/runs/x/lm/run\.json and .*q/runs/x/lm/run\.json"):
+        make_report([tmp_path])
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("{", "bad.json: not JSON"),
+        ("\udcff".encode("utf-8", "surrogateescape"), "bad.json: not JSON"),
+        ("[1]", "bad.json: must be an object"),
+        ("{}", "bad.json: no key 'evaluation'"),
+        ('{"evaluation": 3}', "bad.json: 'evaluation' must be a text"),
+        ('{"evaluation": "taste", "data": {"name": "x"}}', "bad.json: evaluation 'taste' has no place"),
+        ('{"evaluation": "speed"}', "bad.json: no key 'data'"),
+        ('{"evaluation": "speed", "data": "x"}', "bad.json: data: must be an object"),
+        ('{"evaluation": "speed", "data": {}}', "bad.json: data: no key 'name'"),
+        ('{"evaluation": "purity", "data": {"name": "x"}, "model": "m"}', "bad.json: no key 'rows'"),
+        ('{"evaluation": "boundaries", "data": {"name": "x"}, "rows": {}}', "'rows' must be a list"),
+        ('{"evaluation": "boundaries", "data": {"name": "x"}, "rows": [4]}', r"rows\[0\]: must be an object"),
+        ('{"evaluation": "boundaries", "data": {"name": "x"}, "rows": [{}]}', r"rows\[0\]: no key 'level'"),
+        (
+            '{"evaluation": "resynthesis", "model": "m", "data": {"name": "x"}, "recognizer": "r", '
+            '"min_seconds": null}',
+            "no key 'min_seconds'",
+        ),
+        (
+            '{"evaluation": "resynthesis", "model": "m", "data": {"name": "x"}, "recognizer": "r", '
+            '"min_seconds": 4, "max_seconds": 9, '
+            '"resynthesis": {"wer": "low"}}',
+            "resynthesis: 'wer' must be a number",
+        ),
+    ],
+)
+def test_bad_files_are_named_with_the_key(tmp_path: Path, text: str | bytes, message: str) -> None:
+    path = tmp_path / "bad.json"
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    with pytest.raises((FormatError, InputError), match=message):
+        make_report([path])
+
+
+def test_missing_things(tmp_path: Path) -> None:
+    with pytest.raises(FormatError, match=r"gone\.json: no such file"):
+        make_report([tmp_path / "gone.json"])
+    with pytest.raises(FormatError, match="no result"):
+        make_report([tmp_path])
+    (tmp_path / "a.png").write_bytes(b"GIF")
+    with pytest.raises(FormatError, match=r"a\.png: not a PNG"):
+        make_report([tmp_path / "a.png"])
+
+
+def test_the_page_is_whole_and_loads_nothing(tmp_path: Path, drawn: None) -> None:
+    report = make_report([write_all(tmp_path / "results")])
+    folder = write_report(report, tmp_path / "report")
+    page = Page((folder / "index.html").read_text(encoding="utf-8"))
+    assert page.open == []
+    assert all(link.startswith("data:image/png;base64,") for link in page.loads)
+    assert all(link.startswith("#") and link[1:] in page.ids for link in page.links)
+    style = (folder / "index.html").read_text(encoding="utf-8")
+    assert "url(" not in style and "@import" not in style and "<script" not in style
+    assert "prefers-color-scheme: dark" in style and 'name="viewport"' in style
+    assert WARNING in page.text
+    for number in "12345679":
+        assert f"Table {number}. " in page.text
+    text = (folder / "report.md").read_text(encoding="utf-8")
+    pictures = re.findall(r"\]\((figures/[^)]+)\)", text)
+    assert sorted(pictures) == sorted(f"figures/{path.name}" for path in (folder / "figures").iterdir())
+    assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
+
+
+def test_golden_lines_of_the_markdown(tmp_path: Path) -> None:
+    report = make_report([write_all(tmp_path)])
+    lines = render_markdown(report.tables, report.figures, report.notes).splitlines()
+    assert (
+        "| SD-HuBERT | 66.1 | 32.2 | 64.9 | 67.4 | 70.7 | 43.2 | 45.0 |  |  | LibriSpeech test | as published |"
+        in lines
+    )
+    assert (
+        "| **tiny** | **68.4** <small>[66.4, 69.9]</small> | **34.2** | **61.0** | **59.0** | **65.0** "
+        "| **21.0** <small>[20.0, 22.0]</small> | **32.0** <small>[30.0, 34.0]</small> "
+        "| **40.0** <small>[38.0, 43.0]</small> | **70.0** <small>[69.0, 71.0]</small> "
+        "| our/dev.csv (35 recordings, 7.0 min) | protocol paper, no shift; purity with overlap matching |"
+    ) in lines
+    assert "| TWIST 300M | 205 <small>±24</small> | 24.0 <small>±1.0</small> |" in "\n".join(lines)
+    assert any(
+        line.startswith("| **runs/x/lm on tiny** | **1.2M** | **1k** | **4.90** | **49** | **250k** |  |")
+        for line in lines
+    )
+    assert sum("Ours: nothing was run." in line for line in lines) == 0
+    widths = {line.count("|") for line in lines if line.startswith("|")}
+    assert len(widths) == len({len(table.columns) for table in report.tables})
+
+
+def test_tables_without_results_say_so(tmp_path: Path) -> None:
+    report = make_report([write(tmp_path / "a.json", RESULTS["speed"])])
+    text = render_markdown(report.tables, report.figures, report.notes)
+    assert text.count("Ours: nothing was run.") == 7
+    assert text.count("**tiny**") == 1
+
+
+def test_continuations_of_units_alone_have_no_cell_and_the_report_says_so(tmp_path: Path) -> None:
+    whole = RESULTS["continuation"]
+    units = {key: whole[key] for key in ("evaluation", "model", "data", "prompt_seconds", "continuation_seconds")}
+    report = make_report([write(tmp_path / "units.json", {**units, "temperatures": [{"temperature": 0.8}]})])
+    assert not any(table.ours for table in report.tables)
+    assert any("units.json" in note for note in report.notes)
+
+
+def test_figures_are_drawn_only_where_there_is_data(
+    tmp_path: Path, drawn: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("syllablelm.evaluate.report.figures._picture", lambda draw, theme, height: b"")
+
+    def names(*results: str) -> list[str]:
+        folder = tmp_path / "_".join(results)
+        for name in results:
+            write(folder / f"{name}.json", RESULTS[name])
+        return [figure.name for figure in make_report([folder]).figures]
+
+    assert names("speed", "resynthesis") == []
+    assert names("bitrate", "resynthesis") == ["errors_by_bitrate"]
+    assert names("boundaries", "continuation") == ["f1_by_rate", "perplexity_by_diversity"]
+
+
+def test_pictures_and_a_recording(tmp_path: Path, drawn: None) -> None:
+    features_TD = np.random.default_rng(0).normal(size=(50, 4)).astype(np.float32)
+    segmentation = Segmentation.from_boundaries([0, 10, 30, 50], unit=[1, 2, 3], hop=320, sample_rate=16_000)
+    report = make_report(
+        [write(tmp_path / "a.json", RESULTS["speed"])], Sample("a.flac", "tiny", features_TD, segmentation)
+    )
+    (figure,) = report.figures
+    assert figure.name == "similarity" and "a.flac" in figure.caption and "1.0 s" in figure.caption
+    assert figure.light != figure.dark
+    picture = tmp_path / "mine.png"
+    picture.write_bytes(figure.light)
+    again = make_report([tmp_path / "a.json", picture])
+    assert [(one.name, one.title, one.light) for one in again.figures] == [("picture1", "mine", figure.light)]
+
+
+def test_names_are_escaped(tmp_path: Path) -> None:
+    result: dict[str, Any] = copy.deepcopy(RESULTS["boundaries"])
+    result["data"]["name"] = "<script>alert('x')</script> | & `b`"
+    result["rows"] = [boundary_row("<b>&amp;|*evil*</b>")]
+    report = make_report([write(tmp_path / "a.json", result)])
+    page = render_html(report.tables, report.figures, report.notes)
+    assert "<script" not in page and "<b>" not in page
+    assert "<b>&amp;|*evil*</b>" in Page(page).text
+    text = render_markdown(report.tables, report.figures, report.notes)
+    assert "<script" not in text and "<b>" not in text
+    (line,) = [line for line in text.splitlines() if "evil" in line]
+    assert line.replace("\\|", "").count("|") == 13
+
+
+def test_an_earlier_report_is_replaced_and_nothing_else(tmp_path: Path) -> None:
+    report = make_report([write(tmp_path / "a.json", RESULTS["speed"])])
+    out = tmp_path / "report"
+    write_report(report, out)
+    (out / "index.html").write_text("old", encoding="utf-8")
+    write_report(report, out)
+    assert (out / "index.html").read_text(encoding="utf-8") != "old"
+    (out / "thesis.txt").write_text("mine", encoding="utf-8")
+    with pytest.raises(InputError, match=r"thesis\.txt"):
+        write_report(report, out)
+    assert (out / "thesis.txt").read_text(encoding="utf-8") == "mine"
+    with pytest.raises(InputError, match="is a file"):
+        write_report(report, tmp_path / "a.json")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.json", "report"]
+
+
+def test_a_failure_leaves_the_earlier_report(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    report = make_report([write(tmp_path / "a.json", RESULTS["speed"])])
+    out = write_report(report, tmp_path / "report")
+    before = (out / "index.html").read_bytes()
+
+    def fail(*arguments: object) -> str:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("syllablelm.evaluate.report.build.render_markdown", fail)
+    with pytest.raises(OSError, match="No space"):
+        write_report(report, out)
+    assert (out / "index.html").read_bytes() == before
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.json", "report"]
+
+
+def test_without_matplotlib_there_are_no_figures_and_the_page_says_so(
+    tmp_path: Path, drawn: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    report = make_report([write_all(tmp_path / "results")])
+    assert report.figures == ()
+    folder = write_report(report, tmp_path / "report")
+    assert NO_FIGURES in Page((folder / "index.html").read_text(encoding="utf-8")).text
+    assert NO_FIGURES in (folder / "report.md").read_text(encoding="utf-8")
+    assert not (folder / "figures").exists()
+
+
+def test_numbers_are_shown_with_the_columns_digits() -> None:
+    column = Column("x", "X", digits=1)
+    assert column.show(None) == ("", "")
+    assert column.show(Value(None)) == ("", "")
+    assert column.show(Value(12.345)) == ("12.3", "")
+    assert column.show(Value(12.345, 11.04, 13.06)) == ("12.3", "[11.0, 13.1]")
+    assert column.show(Value(20.0, 18.8, 21.2, bar=True)) == ("20.0", "±1.2")
+    assert Column("n", "N", digits=0).show(Value(34700.0)) == ("34,700", "")
+    counts = {7: "7", 500: "500", 1024: "1k", 2048: "2k", 16384: "16k", 90e6: "90M", 1.24e9: "1.2B", 999_999: "1M"}
+    assert {number: short_count(number) for number in counts} == counts
+
+
+def test_paths_are_the_same_model() -> None:
+    assert same_model("tiny", "tiny")
+    assert same_model("/a/runs/x/lm", "runs/x")
+    assert same_model("runs/x/lm", "/a/runs/x/lm")
+    assert not same_model("/a/tiny/lm", "tiny")
+    assert not same_model("/a/runs/x/lm", "runs/y")
+    assert not same_model("/a/b/c", "/d/b/c")
+    assert short_name("/home/me/data/dev.csv") == "data/dev.csv"
+    assert short_name("runs/deep/in/here") == "runs/deep/in/here"
+
+
+def test_a_table_knows_whose_rows_it_has() -> None:
+    rows = (Row("a", "s", "p", {}), Row("b", "s", "p", {"x": Value(1.0, 0.5, 1.5)}, ours=True))
+    table = Table("1", "t", "s", "p", (Column("x", "X"),), rows)
+    assert [row.name for row in table.published] == ["a"]
+    assert [row.name for row in table.ours] == ["b"]
+    assert table.intervals

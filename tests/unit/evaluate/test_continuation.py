@@ -1,0 +1,112 @@
+"""The statistics of texts and the search, on texts whose temperature is known."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from syllablelm.errors import InputError
+from syllablelm.evaluate.bleu import auto_bleu, self_bleu
+from syllablelm.evaluate.continuation import (
+    TemperatureSweep,
+    TextStats,
+    cut_units,
+    draw_recordings,
+    repetition_row,
+    resample_weights,
+)
+from syllablelm.evaluate.text_lm import TextScore
+from syllablelm.manifest import Manifest, Recording
+from syllablelm.types import Segmentation
+
+PROMPTS = 40
+
+
+class Words:
+    """A word's perplexity is its number plus one."""
+
+    name = "words"
+
+    def score(self, texts):
+        rows = [[math.log(int(word) + 1) for word in text.split()] for text in texts]
+        return [TextScore(sum(row), len(row)) for row in rows]
+
+
+def texts_at(temperature: float, seed: int = 0) -> list[str]:
+    """The hotter, the more different words: likelier to be new, and less likely."""
+    rng = np.random.default_rng(seed)
+    return [" ".join(str(int(10 * temperature * value) + 1) for value in rng.random(60)) for _ in range(PROMPTS)]
+
+
+def stats(temperature: float, seed: int = 0) -> TextStats:
+    return TextStats.of(texts_at(temperature, seed), Words())
+
+
+def test_statistics_are_means_and_medians():
+    texts = ["1 2 1 2", "3", "", "1 2 3"]
+    found = TextStats.of(texts, Words())
+    ppx = [6**0.5, 4, 24 ** (1 / 3)]
+    assert found.ppx("mean") == pytest.approx(np.mean(ppx))
+    assert found.ppx("median") == pytest.approx(np.median(ppx))
+    words = [text.split() for text in texts]
+    assert found.vert == pytest.approx(100 * (self_bleu(words).mean() * auto_bleu(words).mean()) ** 0.5)
+    row = found.to_dict(resample_weights(4, 50, 0))
+    assert (row["texts"], row["empty_texts"], row["tokens"]) == (4, 1, 8)
+
+
+def test_resampled_medians_are_those_of_repeated_values():
+    found = stats(1.0)
+    weights = resample_weights(PROMPTS, 20, 0)
+    expected = [np.median(np.repeat(found.perplexities, row)) for row in weights]
+    assert found.ppx_of(weights, "median") == pytest.approx(expected)
+    expected = [np.mean(np.repeat(found.perplexities, row)) for row in weights]
+    assert found.ppx_of(weights, "mean") == pytest.approx(expected)
+
+
+def test_no_words_at_all_is_no_number():
+    row = TextStats.of(["", ""], Words()).to_dict(resample_weights(2, 10, 0))
+    assert (row["ppx_mean"], row["ppx_median"], row["vert"], row["empty_texts"]) == (None, None, 0.0, 2)
+
+
+def test_the_oracles_temperature_is_found():
+    asked = []
+    sweep = TemperatureSweep(lambda at: asked.append(at) or stats(at), stats(1.23, seed=1), [0.4, 1.0, 1.6, 2.2])
+    result = sweep.headline(resample_weights(PROMPTS, 200, 0))
+    by_vert, by_ppx = result["ppx_at_oracle_vert"], result["vert_at_oracle_ppx"]
+    assert by_vert["status"] == by_ppx["status"] == "found"
+    assert by_vert["temperature"] == pytest.approx(1.23, abs=0.15)
+    assert by_ppx["temperature"] == pytest.approx(1.23, abs=0.1)
+    truth = stats(1.23, seed=1)
+    assert abs(by_vert["value"] - truth.ppx("mean")) < 2 * by_vert["two_sigma"]
+    assert abs(by_ppx["value"] - truth.vert) < 2 * by_ppx["two_sigma"]
+    assert len(asked) == len(set(asked)) == len(sweep.points)
+
+
+def test_swapped_ends_are_out_of_reach():
+    weights = resample_weights(PROMPTS, 20, 0)
+    cold, hot = stats(0.3), stats(5.0)
+    for oracle, vert_side, ppx_side in ((cold, "above", "below"), (hot, "below", "above")):
+        result = TemperatureSweep(stats, oracle, [1.0, 2.0], steps=1).headline(weights)
+        for name, side in (("ppx_at_oracle_vert", vert_side), ("vert_at_oracle_ppx", ppx_side)):
+            assert side in result[name]["status"]
+            assert result[name]["value"] is result[name]["two_sigma"] is result[name]["temperature"] is None
+
+
+def test_prompts_are_drawn_by_seed_whatever_the_order():
+    recordings = [Recording(f"r{n}", f"r{n}.wav", 16_000 * (n + 1), 16_000) for n in range(9)]
+    one = draw_recordings(Manifest(recordings), 4, 3.0, seed=0)
+    other = draw_recordings(Manifest(recordings[::-1]), 4, 3.0, seed=0)
+    assert [r.id for r in one] == [r.id for r in other]
+    assert all(r.seconds >= 3 for r in one)
+    with pytest.raises(InputError, match="only 7 of 9"):
+        draw_recordings(Manifest(recordings), 8, 3.0, seed=0)
+
+
+def test_units_of_real_speech_are_cut_and_counted():
+    segments = Segmentation.from_boundaries([0, 10, 50, 60], unit=[3, 3, 7])
+    assert cut_units(segments, 1.0) == [3, 3]
+    row = repetition_row([[3, 3], [1, 2]], resamples=10, seed=0)
+    assert row is not None and row["distinct"]["distinct_1"] == 0.75
+    assert repetition_row([], resamples=10, seed=0) is None

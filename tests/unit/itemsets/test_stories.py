@@ -1,0 +1,149 @@
+"""Passages and swapped endings; sentence pairs from archives."""
+
+from __future__ import annotations
+
+import io
+import json
+import tarfile
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from syllablelm.errors import FormatError, InputError
+from syllablelm.itemsets.sentences import make_minimal_pairs
+from syllablelm.itemsets.stories import Passage, make_topic_cloze, read_passages, swap_endings
+
+VOICES = ("a", "b")
+
+
+def write_transcript(path: Path, chapters: int = 6, utterances: int = 8) -> Path:
+    lines = [
+        f"{c}-7-{u:04d} {' '.join([f'WORD{c}X{u}'] * (4 + (c + u) % 5))}"
+        for c in range(chapters)
+        for u in range(utterances)
+    ]
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return path
+
+
+def test_passages_of_a_transcript(tmp_path: Path) -> None:
+    path = tmp_path / "x.trans.txt"
+    path.write_text(
+        "1-2-0000 A B C D\n1-2-0001 E F G H\n1-2-0002 TOO SHORT\n1-2-0003 I J K L\n1-2-0004 M N O P\n"
+        "1-2-0006 Q R S T\n1-3-0007 U V W X\n",
+        encoding="utf-8",
+    )
+    found = list(read_passages(path, context=1, max_words=5))
+    # A short utterance, a gap in the numbers and a new chapter each end a passage.
+    assert [(p.story, p.context, p.ending) for p in found] == [
+        ("1-2", ("a b c d",), "e f g h"),
+        ("1-2", ("i j k l",), "m n o p"),
+    ]
+    assert len({p.name for p in found}) == 2
+
+
+def test_passages_of_prose_do_not_cross_stories(tmp_path: Path) -> None:
+    path = tmp_path / "two tales.txt"
+    tale = " ".join(f"This is sentence number {i} of it." for i in range(3))
+    path.write_text(f"The Title\n\n\n{tale}\n\n\n\nAnother\n\n\n{tale}\n", encoding="utf-8")
+    found = list(read_passages(path, context=1, max_words=25))
+    assert [p.story for p in found] == ["two_tales-001", "two_tales-003"]
+    assert [p.context[0] for p in found] == ["This is sentence number 0 of it."] * 2
+
+
+@given(st.lists(st.tuples(st.sampled_from("abc"), st.text("xyz ", max_size=8)), max_size=30))
+def test_swaps_join_two_stories(items: list[tuple[str, str]]) -> None:
+    passages = [Passage(str(i), story, (), ending) for i, (story, ending) in enumerate(items)]
+    couples = swap_endings(passages)
+    used = [passage.name for couple in couples for passage in couple]
+    assert len(used) == len(set(used))
+    assert all(one.story != other.story and one.ending != other.ending for one, other in couples)
+    left = [passage for passage in passages if passage.name not in used]
+    # Nothing that could still be swapped is left over.
+    assert not any(
+        one.story != other.story and one.ending.split() != other.ending.split() for one in left for other in left
+    )
+
+
+def test_every_ending_is_right_once_and_wrong_once(tmp_path: Path) -> None:
+    made = make_topic_cloze([write_transcript(tmp_path / "a.trans.txt")], voices=VOICES, items=8, context=1, seed=1)
+    right = Counter(clip.about["ending"] for clip in made.clips if clip.correct)
+    wrong = Counter(clip.about["ending"] for clip in made.clips if not clip.correct)
+    assert right == wrong and len(right) == 8 and len(made.clips) == 16
+    for clip in made.clips:
+        own, end = clip.about["story"].split("-")[0], clip.about["ending"].split()[0][4:].split("x")[0]
+        assert (own == end) == clip.correct
+        assert clip.stem == f"{clip.pair}_{'correct' if clip.correct else 'incorrect'}"
+        assert clip.text.endswith(clip.about["ending"] + ".")
+    voices = {}
+    for clip in made.clips:
+        voices.setdefault(clip.pair, set()).add(clip.voice)
+    assert all(len(group) == 1 for group in voices.values())
+    again = make_topic_cloze([tmp_path / "a.trans.txt"], voices=VOICES, items=8, context=1, seed=1)
+    other = make_topic_cloze([tmp_path / "a.trans.txt"], voices=VOICES, items=8, context=1, seed=2)
+    assert again == made != other
+
+
+def test_one_story_is_too_few(tmp_path: Path) -> None:
+    path = write_transcript(tmp_path / "a.trans.txt", chapters=1)
+    with pytest.raises(InputError, match="no two stories"):
+        make_topic_cloze([path], voices=VOICES)
+    path.write_text("not a transcript\n", encoding="utf-8")
+    with pytest.raises(FormatError, match=":1: not a line"):
+        make_topic_cloze([path], voices=VOICES)
+    with pytest.raises(InputError, match="no such text"):
+        make_topic_cloze([tmp_path / "gone"], voices=VOICES)
+
+
+def blimp_rows(paradigm: str, count: int = 5) -> str:
+    rows = [
+        {
+            "sentence_good": f"Good {i}.",
+            "sentence_bad": f"Bad {i}.",
+            "linguistics_term": "p",
+            "UID": paradigm,
+            "pairID": str(i),
+        }
+        for i in range(count)
+    ]
+    return "".join(json.dumps(row) + "\n" for row in rows)
+
+
+def test_minimal_pairs_from_archive_and_folder(tmp_path: Path) -> None:
+    folder = tmp_path / "blimp"
+    folder.mkdir()
+    with tarfile.open(tmp_path / "blimp.tar.gz", "w:gz") as archive:
+        for name in ("x", "y"):
+            (folder / f"{name}.jsonl").write_text(blimp_rows(name), encoding="utf-8")
+            data = blimp_rows(name).encode()
+            info = tarfile.TarInfo(f"blimp/{name}.jsonl")
+            info.size = len(data)
+            archive.addfile(info, io.BytesIO(data))
+    packed, plain = (
+        make_minimal_pairs(path, voices=VOICES, per_paradigm=3) for path in (tmp_path / "blimp.tar.gz", folder)
+    )
+    assert packed.clips == plain.clips
+    assert Counter(clip.about["subtype"] for clip in packed.clips) == {"x": 6, "y": 6}
+    assert len({(clip.pair, clip.voice) for clip in packed.clips}) == 6
+    few = make_minimal_pairs(folder, voices=VOICES, per_paradigm=3, limit=2)
+    assert Counter(clip.about["subtype"] for clip in few.clips) == {"x": 2, "y": 2}
+    assert make_minimal_pairs(folder, voices=VOICES, per_paradigm=3, seed=1).clips != plain.clips
+
+
+def test_bad_blimp(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_text('{"sentence_good": "x"}\n', encoding="utf-8")
+    with pytest.raises(FormatError, match=r"a\.jsonl:1: no 'sentence_bad'"):
+        make_minimal_pairs(path, voices=VOICES)
+    path.write_text("", encoding="utf-8")
+    with pytest.raises(FormatError, match="no pairs"):
+        make_minimal_pairs(path, voices=VOICES)
+    broken = tmp_path / "b.tar.gz"
+    broken.write_bytes(b"nothing")
+    with pytest.raises(FormatError, match="not a readable"):
+        make_minimal_pairs(broken, voices=VOICES)
+    with pytest.raises(InputError, match="no such file"):
+        make_minimal_pairs(tmp_path / "gone", voices=VOICES)
