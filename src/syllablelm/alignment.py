@@ -20,7 +20,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from syllablelm.errors import FormatError, InputError, MissingDependencyError
+from syllablelm.errors import FormatError, InputError, MissingDependencyError, and_more
 from syllablelm.syllables import Interval, syllable_intervals
 
 __all__ = ["Alignment", "Interval", "Level", "Word", "is_silence", "read_alignments", "write_alignments"]
@@ -202,7 +202,7 @@ def _by_id(found: Iterable[tuple[Alignment, str]]) -> dict[str, Alignment]:
             twice.append(f"{where}: id {alignment.id!r} appears twice")
         alignments[alignment.id] = alignment
     if twice:
-        raise FormatError(twice[0] + (f", and {len(twice) - 1} more rows repeat an id" if len(twice) > 1 else ""))
+        raise FormatError(twice[0] + and_more(len(twice)))
     return alignments
 
 

@@ -21,3 +21,8 @@ class FormatError(SyllableLMError):
 
 class MissingDependencyError(SyllableLMError, ImportError):
     """An optional package or program is not installed; the message says how to install it."""
+
+
+def and_more(count: int) -> str:
+    """The end of a message that names the first of some faults: ", and 3 more such", or nothing where it is the only one."""
+    return f", and {count - 1} more such" if count > 1 else ""

@@ -6,6 +6,7 @@ import csv
 import json
 import math
 import os
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +15,7 @@ from typing import Any, Literal, overload
 import numpy as np
 
 from syllablelm.audio import FloatArray, audio_info, check_audio, load_audio
-from syllablelm.errors import AudioError, FormatError, InputError
+from syllablelm.errors import AudioError, FormatError, InputError, and_more
 from syllablelm.formats import atomic_path
 
 # Seconds by which a header may disagree with a stated duration (rounded, or padded by a codec).
@@ -72,11 +73,9 @@ class Manifest(Sequence[Recording]):
 
     def __init__(self, recordings: Iterable[Recording] = ()) -> None:
         self._recordings = tuple(recordings)
-        seen: set[str] = set()
-        for recording in self._recordings:
-            if recording.id in seen:
-                raise InputError(f"two recordings have the id '{recording.id}'; ids must be unique")
-            seen.add(recording.id)
+        twice = [id for id, count in Counter(recording.id for recording in self._recordings).items() if count > 1]
+        if twice:
+            raise InputError(f"two recordings have the id '{twice[0]}'{and_more(len(twice))}; ids must be unique")
 
     def __len__(self) -> int:
         return len(self._recordings)
@@ -241,25 +240,30 @@ def read_drafts(path: str | os.PathLike[str]) -> Iterator[Draft]:
     """The rows of a csv or jsonl manifest, checked for form and for unique ids; no audio file is touched.
 
     Raises:
-        FormatError: a row that cannot be understood; the message names line and column.
+        FormatError: a row that cannot be understood, or, after the last one, ids that were there before; the message
+            names line and column, of ids the first and the count.
     """
     path = Path(path)
     rows = {".csv": _csv_rows, ".jsonl": _jsonl_rows}.get(path.suffix.lower())
     if rows is None:
         raise FormatError(f"{path}: not a manifest; expected a .jsonl or .csv file")
-    seen: dict[str, str] = {}
+    seen: dict[str, int] = {}
+    twice: list[str] = []
     try:
         for line, row in rows(path):
             where = f"{path}, line {line}"
             draft = _to_draft(row, where, path.parent)
             if draft.id in seen:
-                raise FormatError(f"{where}, column id: '{draft.id}' was already used in line {seen[draft.id]}")
-            seen[draft.id] = str(line)
+                twice.append(f"{where}, column id: '{draft.id}' was already used in line {seen[draft.id]}")
+                continue
+            seen[draft.id] = line
             yield draft
     except OSError as error:
         raise FormatError(f"{path}: cannot be read ({error.strerror}); check the name") from error
     except UnicodeDecodeError as error:
         raise FormatError(f"{path}: is not UTF-8 text (byte {error.start}); save it as UTF-8") from error
+    if twice:
+        raise FormatError(twice[0] + and_more(len(twice)))
 
 
 def _csv_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from command_line import Run
+from several import run_two
 from syllablelm.formats import open_writer
 from syllablelm.types import Segmentation
 
@@ -130,6 +131,33 @@ def test_a_run_that_fails_does_not_stop_the_others(run: Run, micro: Path, tmp_pa
     assert f"1 run of 2 failed; {bad}: " in ended.lines[-1]
     assert json.loads((out / "failed.json").read_text(encoding="utf-8")) == ended.result["failed"]
     assert (out / "runs" / good / "run.json").exists()
+
+
+@pytest.mark.slow
+def test_two_processes_make_one_study(run: Run, micro: Path, tmp_path: Path) -> None:
+    """One run fails and one ends well, in both processes alike; what is there is not made again."""
+    rows = plan(run, tmp_path / "plan.jsonl", "--shapes", "1x16,1x32", "--tokens", "4e3", "--lr", "1e30,1e-2")
+    bad, good = (row["name"] for row in rows)
+    out = tmp_path / "study"
+    command = ("scale", "run", tmp_path / "plan.jsonl", micro / "recipe.toml", "--out", out, "--device", "cpu")
+    ended = run_two("-m", "syllablelm", *command)
+    assert ended.returncode != 0 and ended.stdout, ended.stderr
+    result = json.loads(ended.stdout)
+    assert (result["runs"], list(result["failed"]), result["out"]) == (1, [bad], str(out))
+    assert "not finite" in result["failed"][bad]
+    assert f"1 run of 2 failed; {bad}: " in ended.stderr
+    # An update has the plan's tokens, whatever the number of processes.
+    record = json.loads((out / "runs" / good / "run.json").read_text(encoding="utf-8"))
+    assert (record["processes"], record["tokens"]) == (2, 16 * 256)
+    assert record["valid"]["model"]["tokens"] > 0
+    assert sorted(path.name for path in out.iterdir()) == ["failed.json", "runs", "train", "valid"]
+
+    (tmp_path / "plan.jsonl").write_text(json.dumps(rows[1]) + "\n", encoding="utf-8")
+    again = run_two("-m", "syllablelm", *command)
+    assert again.returncode == 0, again.stderr
+    assert json.loads(again.stdout) == {"runs": 1, "failed": {}, "out": str(out)}
+    assert again.stderr.count("is finished, skipped") == 3
+    assert not (out / "failed.json").exists()
 
 
 @pytest.mark.parametrize(

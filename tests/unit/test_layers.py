@@ -39,6 +39,7 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"recoded", "vocoder"}),
     frozenset({"speech"}),
     frozenset({"convert", "engine", "evaluate", "train"}),
+    frozenset({"demo"}),
     frozenset({"cli"}),
     frozenset({"__main__"}),
 )

@@ -51,8 +51,10 @@ def test_manifest_is_a_sequence() -> None:
     assert [recording.id for recording in manifest.subset(["r5", "r1"])] == ["r5", "r1"]
     with pytest.raises(InputError, match="'x'"):
         manifest.subset(["r1", "x"])
-    with pytest.raises(InputError, match="'r1'"):
+    with pytest.raises(InputError, match="'r1'; ids"):
         Manifest([manifest[1], manifest[1]])
+    with pytest.raises(InputError, match="'r2', and 1 more such"):
+        Manifest([*manifest[1:4], *manifest[2:4]])
 
 
 @given(held_out=st.integers(0, 4), seed=st.integers(0, 100), data=st.data())
@@ -147,6 +149,7 @@ def test_duration_that_disagrees_with_the_file(tmp_path: Path, duration: float) 
         ("m.jsonl", '{"path": "a", "sample_rate": true}\n', "line 1, column sample_rate: expected a number"),
         ("m.jsonl", '{"path": "a", "start": -1}\n', "line 1, column start: expected a whole number from 0"),
         ("m.jsonl", '{"path": "a.wav"}\n\n{"path": "b/a.wav"}\n', "line 3, column id: 'a' was already used in line 1"),
+        ("m.csv", "path\na.wav\nb/a.wav\nc/a.wav\n", "line 3, column id: 'a' was already used in line 2, and 1 more"),
         ("m.txt", "a.wav\n", "expected a .jsonl or .csv"),
         ("m.jsonl", None, "cannot be read"),
     ],

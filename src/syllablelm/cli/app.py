@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from syllablelm import __version__
-from syllablelm.cli import convert, encode, evaluate, prepare, recode, scale, speech, tokenize, train
+from syllablelm.cli import convert, demo, encode, evaluate, prepare, recode, scale, speech, tokenize, train
 from syllablelm.cli.common import note
 from syllablelm.errors import SyllableLMError
 
@@ -32,6 +32,7 @@ app.command("recode")(recode.recode)
 train.app.command("recode")(recode.train_recode)
 app.command("resynthesize")(speech.resynthesize)
 app.command("continue")(speech.continue_)
+app.command("demo")(demo.demo)
 app.add_typer(prepare.app, name="prepare")
 app.add_typer(train.app, name="train")
 app.add_typer(evaluate.app, name="evaluate")

@@ -154,14 +154,14 @@ def run(
     from syllablelm.config import apply_overrides, build, read_toml
 
     table = apply_overrides(read_toml(recipe), changes or [])
-    from syllablelm.train.processes import is_main
+    from syllablelm.train.processes import on_main
     from syllablelm.train.speech import LMRecipe
     from syllablelm.train.study import read_plan, train_study
 
     resolved = build(LMRecipe, table, str(recipe))
     done, failed = train_study(read_plan(plan), resolved, out, device=device)
-    if is_main():
-        print_json({"runs": len(done), "failed": failed, "out": str(out)})
+    # The others wait: torchrun ends all processes with the first that ends badly.
+    on_main(lambda: print_json({"runs": len(done), "failed": failed, "out": str(out)}))
     if failed:
         name, reason = next(iter(failed.items()))
         raise InputError(f"{plural(len(failed), 'run')} of {len(done) + len(failed)} failed; {name}: {reason}")

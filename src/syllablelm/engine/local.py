@@ -28,6 +28,7 @@ from syllablelm.engine.shards import Corpus, Shard, begin_corpus
 from syllablelm.errors import AudioError, InputError
 from syllablelm.manifest import Recording
 from syllablelm.progress import ProgressBar
+from syllablelm.recoded import open_tokenizer
 from syllablelm.tokenizer import Tokenizer
 from syllablelm.types import Segmentation
 
@@ -95,9 +96,9 @@ def encode_by_name(manifest: str, out: str, *, model: Mapping[str, Any], **setti
 
     Args:
         manifest, out, settings: see `encode_corpus`.
-        model: arguments of `Tokenizer.load`, by name.
+        model: arguments of `open_tokenizer`, by name.
     """
-    return encode_corpus(Tokenizer.load(**model), manifest, out, **settings)
+    return encode_corpus(open_tokenizer(**model), manifest, out, **settings)
 
 
 def model_digest(tokenizer: Tokenizer) -> str:

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
-from syllablelm.errors import FormatError, InputError
+from syllablelm.errors import FormatError, InputError, and_more
 from syllablelm.formats.files import atomic_path, find_files
 from syllablelm.formats.form import Entry, Format, Unsaid
 from syllablelm.formats.gslm import GSLM
@@ -137,18 +137,23 @@ def read_entries(path: str | Path, format: str, unsaid: Unsaid | None = None) ->
 
     Raises:
         InputError: unknown format, or one that needs to be told something.
-        FormatError: missing, damaged, of another kind, or with an id twice; the message names file and line.
+        FormatError: missing, damaged, of another kind, or with ids twice; the message names file and line. Of ids it
+            names the first and the count, when all else was read.
         MissingDependencyError: the package the format needs is not installed.
     """
     path = Path(path)
     if not path.exists():
         raise FormatError(f"{path}: there is no such file or folder")
     seen: set[str] = set()
+    twice: list[str] = []
     for entry in get_format(format).read(path, unsaid or Unsaid()):
         if entry.id in seen:
-            raise FormatError(f"{entry.place}: record {entry.id!r} appears twice")
+            twice.append(f"{entry.place}: record {entry.id!r} appears twice")
+            continue
         seen.add(entry.id)
         yield entry
+    if twice:
+        raise FormatError(twice[0] + and_more(len(twice)))
 
 
 def read_segmentations(path: str | Path, *, hop: int = 320, sample_rate: int = 16_000) -> dict[str, Segmentation]:
@@ -163,7 +168,7 @@ def read_segmentations(path: str | Path, *, hop: int = 320, sample_rate: int = 1
         Segmentations by id, in the order of the files.
 
     Raises:
-        FormatError: missing, damaged, of another kind, or with an id twice; the message names file and record.
+        FormatError: missing, damaged, of another kind, or with ids twice; the message names file and record.
         MissingDependencyError: the package the format needs is not installed.
     """
     path = Path(path)

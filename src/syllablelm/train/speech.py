@@ -21,8 +21,6 @@ from syllablelm.train.tokens import UnitsConfig, make_tokens, tokenizer_info
 from syllablelm.vocoder.acoustic import ACOUSTIC_FILE
 from syllablelm.vocoder.resynthesizer import LM_FOLDER, VOCODER_FOLDER
 
-WEIGHTS_FILE = "model.safetensors"
-
 
 @dataclass(frozen=True)
 class LMRecipe:
@@ -51,7 +49,7 @@ def assemble_model(tokenizer: Path, lm: Path, vocoder_run: Path, out: Path, *, h
         lm: the "lm" artifact of ``train lm``.
         vocoder_run: the folder of ``train vocoder``: acoustic/, vocoder/ and vocoder_lm/.
         out: the new folder.
-        half: weights of the two language models in float16; they are computed with in float32.
+        half: weights of the language models and the vocoder in float16; they are computed with in float32.
 
     Raises:
         InputError: ``out`` is there already.
@@ -72,7 +70,7 @@ def assemble_model(tokenizer: Path, lm: Path, vocoder_run: Path, out: Path, *, h
         shutil.copy(centres.file(ACOUSTIC_FILE), temporary / ACOUSTIC_FILE)
         for name, source in sources.items():
             artifact = open_artifact(source)
-            if half and artifact.kind == "lm":
+            if half:
                 _copy_half(artifact, temporary / name)
             else:
                 shutil.copytree(source, temporary / name)
@@ -84,13 +82,18 @@ def assemble_model(tokenizer: Path, lm: Path, vocoder_run: Path, out: Path, *, h
 
 
 def _copy_half(artifact: Artifact, path: Path) -> None:
-    """A language model's folder with weights in float16, as an artifact that descends from the whole one."""
-    config, seed, parents = read_toml(artifact.file("config.toml")), artifact.record["seed"], {"lm": artifact.digest}
-    metrics = dict(artifact.metrics)
-    with new_artifact(path, "lm", config=config, seed=seed, parents=parents, metrics=metrics) as folder:
+    """A model's folder with weights in float16, as an artifact that descends from the whole one."""
+    config, seed = read_toml(artifact.file("config.toml")), artifact.record["seed"]
+    parents, metrics = {artifact.kind: artifact.digest}, dict(artifact.metrics)
+    with new_artifact(path, artifact.kind, config=config, seed=seed, parents=parents, metrics=metrics) as folder:
         for name in digest_files(artifact.path):
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(artifact.file(name), folder / name)
-        weights = load_file(artifact.file(WEIGHTS_FILE))
-        halved = {name: tensor.to(torch.float16) for name, tensor in weights.items()}
-        save_file(halved, folder / WEIGHTS_FILE, metadata={"format": "pt"})
+            if name.endswith(".safetensors"):
+                halved = {key: _half(tensor) for key, tensor in load_file(artifact.file(name)).items()}
+                save_file(halved, folder / name, metadata={"format": "pt"})
+            else:
+                shutil.copy(artifact.file(name), folder / name)
+
+
+def _half(tensor: torch.Tensor) -> torch.Tensor:
+    return tensor.to(torch.float16) if tensor.is_floating_point() else tensor

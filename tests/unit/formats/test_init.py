@@ -141,9 +141,12 @@ def test_folders_of_shards_are_read(tmp_path: Path) -> None:
     write_all(tmp_path / "a.parquet", "parquet", {"one": SOME["one"]})
     assert list(read_segmentations(tmp_path).items()) == [("one", SOME["one"]), ("two", SOME["no units"])]
     write_all(tmp_path / "c.parquet", "parquet", {"one": SOME["one"]})
-    with pytest.raises(FormatError, match=r"c\.parquet: record 'one' appears twice"):
+    with pytest.raises(FormatError, match=r"c\.parquet: record 'one' appears twice$"):
         read_segmentations(tmp_path)
-    write_all(tmp_path / "d.jsonl", "jsonl", {})
+    write_all(tmp_path / "d.parquet", "parquet", {"one": SOME["one"], "two": SOME["one"], "three": SOME["one"]})
+    with pytest.raises(FormatError, match=r"c\.parquet: record 'one' appears twice, and 2 more such$"):
+        read_segmentations(tmp_path)
+    write_all(tmp_path / "e.jsonl", "jsonl", {})
     with pytest.raises(FormatError, match="files of one kind"):
         read_segmentations(tmp_path)
 

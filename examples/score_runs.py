@@ -1,0 +1,69 @@
+"""Score every model of a scaling study on sets of spoken pairs, from units made once: scores.json beside run.json.
+
+Run: python examples/score_runs.py STUDY --minimal-pairs runs/open/minimal-pairs/syntactic/dev minimal_pairs.jsonl \
+    --topic-cloze runs/open/topic-cloze/cloze topic_cloze.jsonl
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+from syllablelm.evaluate.cloze import read_cloze
+from syllablelm.evaluate.pairs import Pair, PairCounts, score_pairs
+from syllablelm.evaluate.syntactic import read_syntactic, syntactic_rows
+from syllablelm.formats import read_segmentations
+from syllablelm.lm.speech_lm import SpeechLM
+from syllablelm.progress import ProgressBar
+from syllablelm.types import Segmentation
+
+SETS = {"minimal_pairs": read_syntactic, "topic_cloze": read_cloze}
+
+
+def accuracy(name: str, pairs: list[Pair], counts: list[PairCounts]) -> float:
+    """Per cent: the mean over phenomena of minimal pairs (as in the speech scaling study), over stories of a cloze."""
+    if name == "minimal_pairs":
+        return 100 * next(
+            row["accuracy"] for row in syntactic_rows(pairs, counts, resamples=1) if row["group"] == "macro"
+        )
+    return 100 * PairCounts.merge(counts).accuracy
+
+
+def score(lm: SpeechLM, sets: Mapping[str, tuple[list[Pair], dict[str, Segmentation]]]) -> dict[str, float]:
+    """The accuracy of one model on every set."""
+    found = {}
+    for name, (pairs, units) in sets.items():
+        stems = sorted({stem for pair in pairs for couple in pair.stems for stem in couple})
+        marks = dict(zip(stems, lm.score([units[stem] for stem in stems]), strict=True))
+        found[name] = accuracy(name, pairs, score_pairs(pairs, marks))
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("studies", nargs="+", type=Path, help="folders of `scale run`")
+    for name in SETS:
+        option = f"--{name.replace('_', '-')}"
+        parser.add_argument(option, dest=name, nargs=2, type=Path, metavar=("FOLDER", "UNITS"))
+    options = vars(parser.parse_args())
+    sets = {}
+    for name, read in SETS.items():
+        if options[name]:
+            folder, units = options[name]
+            # A recording of a folder is named by its path there.
+            rows = {key.rpartition("/")[2]: row for key, row in read_segmentations(units).items()}
+            sets[name] = (read(folder), rows)
+    runs = sorted(path.parent for study in options["studies"] for path in study.rglob("run.json"))
+    todo = [run for run in runs if not (run / "scores.json").exists()]
+    with ProgressBar("runs", len(todo)) as bar:
+        for run in todo:
+            part = run / "scores.json.part"
+            part.write_text(json.dumps(score(SpeechLM.load(run), sets)) + "\n", encoding="utf-8")
+            part.replace(run / "scores.json")
+            bar.advance()
+
+
+if __name__ == "__main__":
+    main()

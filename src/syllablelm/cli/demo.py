@@ -1,0 +1,37 @@
+"""``demo``: the local web page."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from syllablelm.cli.common import DEFAULT_MODEL, Device, Model, note, print_json
+
+if TYPE_CHECKING:
+    from syllablelm.demo.actions import DemoModel
+
+
+def demo(
+    model: Model = DEFAULT_MODEL,
+    device: Device = "auto",
+    host: Annotated[
+        str, typer.Option("--host", metavar="ADDRESS", help="0.0.0.0 lets in everybody on the network.")
+    ] = "127.0.0.1",
+    port: Annotated[
+        int | None,
+        typer.Option("--port", metavar="N", min=1, max=65535, help="Default: the first free one from 7860 on."),
+    ] = None,
+    open_browser: Annotated[bool, typer.Option("--open/--no-browser", help="Open it in a browser.")] = False,
+) -> None:
+    """Serve a local web page: record or upload a clip, see its units, hear it resynthesised and continued.
+
+    Nothing is sent to other machines.
+    """
+    from syllablelm.demo.page import serve
+
+    def announce(loaded: DemoModel, address: str) -> None:
+        print_json({"url": address, "model": model, "speaks": loaded.speech is not None})
+        note(f"open {address} in a browser; Ctrl-C ends it")
+
+    serve(model, device=device, host=host, port=port, open_browser=open_browser, announce=announce)

@@ -1,0 +1,1 @@
+"""The local web page: units, resynthesis and continuation of one recording."""

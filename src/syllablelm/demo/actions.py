@@ -1,0 +1,247 @@
+"""What the buttons of the page do: one recording in; files, tables and a sentence out. Knows nothing of the page."""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from syllablelm.audio import SAMPLE_RATE, audio_info, load_audio, resample, save_audio
+from syllablelm.errors import InputError, SyllableLMError
+from syllablelm.formats import open_writer, to_record
+from syllablelm.plot import plot_segmentation
+from syllablelm.recoded import open_tokenizer
+from syllablelm.speech import SpeechModel
+from syllablelm.tokenizer import BUNDLED, Tokenizer
+from syllablelm.types import Segmentation
+
+SAMPLE = BUNDLED / "sample.flac"
+# Somebody waits in front of the page; longer recordings are for the command line.
+LONGEST_SECONDS = 300.0
+PICTURE_SECONDS = 12.0
+# The sub-folders of a whole model, as `train bundle` writes it, beside the tokenizer's own files.
+SPEECH_FOLDERS = ("lm", "vocoder_lm", "vocoder")
+
+
+@dataclass(frozen=True)
+class DemoModel:
+    """What the page was opened with.
+
+    Args:
+        name: as the user gave it.
+        tokenizer: recordings to units.
+        speech: tokenizer, language model and vocoder; None where the model is a tokenizer only.
+    """
+
+    name: str
+    tokenizer: Tokenizer
+    speech: SpeechModel | None
+
+    @classmethod
+    def load(cls, name: str, *, device: str = "auto") -> DemoModel:
+        """Open a model once for the whole life of the page.
+
+        Args:
+            name: whatever ``tokenize --model`` takes; a bundled name or a folder of ``train bundle`` can speak too.
+
+        Raises:
+            FormatError, InputError: no such model, a damaged one, or parts that do not belong together.
+        """
+        folder = Path(name) if Path(name).is_dir() else BUNDLED / name
+        if all((folder / part).is_dir() for part in SPEECH_FOLDERS):
+            speech = SpeechModel.load(name, device=device)
+            return cls(name, speech.tokenizer, speech)
+        return cls(name, open_tokenizer(name, device=device), None)
+
+
+@dataclass(frozen=True)
+class UnitsShown:
+    """The units of a recording.
+
+    Args:
+        summary: one line on what was found.
+        picture: a .png of spectrogram, boundaries, units and self-similarity.
+        rows: for every segment its unit, start and end in seconds, and length in milliseconds.
+        record: as ``tokenize`` prints it, in frames.
+        jsonl, textgrid: files to take away.
+    """
+
+    summary: str
+    picture: Path
+    rows: list[list[Any]]
+    record: dict[str, Any]
+    jsonl: Path
+    textgrid: Path
+
+
+@dataclass(frozen=True)
+class Spoken:
+    """Sound that was made; ``first`` and ``second`` are wave files to be heard one after the other."""
+
+    summary: str
+    first: Path
+    second: Path
+
+
+def show_units(model: DemoModel, audio: str | None, scratch: Path, *, start: float | None = 0.0) -> UnitsShown:
+    """Encode a recording and draw a stretch of it.
+
+    Args:
+        audio: path of the recording; None where the page holds none.
+        scratch: folder in which a new one for the results is made.
+        start: first second of the picture.
+
+    Raises:
+        AudioError, InputError: a recording that cannot be used, or a picture that begins behind its end.
+        MissingDependencyError: matplotlib or praatio are not installed.
+    """
+    wave = _load(audio)
+    segmentation = model.tokenizer.encode(wave)
+    if segmentation.num_frames == 0:
+        raise InputError(f"the recording of {len(wave)} samples is shorter than one frame; record at least a second")
+    folder, source = _new_folder(scratch), Path(str(audio))
+    picture = folder / f"{source.stem}.png"
+    plot_segmentation(
+        wave,
+        segmentation,
+        model.tokenizer.features([wave])[0],
+        path=picture,
+        title=source.name,
+        start=_number(start, "the picture's first second"),
+        seconds=PICTURE_SECONDS,
+    )
+    targets = {"jsonl": folder / f"{source.stem}.jsonl", "textgrid": folder / "textgrid"}
+    for form, target in targets.items():
+        with open_writer(target, form) as writer:
+            writer.write(source.stem, source.name, segmentation)
+    return UnitsShown(
+        _count_units(segmentation),
+        picture,
+        unit_rows(segmentation),
+        to_record(source.stem, source.name, segmentation),
+        targets["jsonl"],
+        next(targets["textgrid"].iterdir()),
+    )
+
+
+def unit_rows(segmentation: Segmentation) -> list[list[Any]]:
+    """[unit, start (s), end (s), length (ms)] of every segment; the unit is "" without a codebook."""
+    units = [""] * len(segmentation) if segmentation.unit is None else segmentation.unit.tolist()
+    return [
+        [unit, round(start, 3), round(end, 3), round(1000 * (end - start))]
+        for unit, (start, end) in zip(units, segmentation.seconds.tolist(), strict=True)
+    ]
+
+
+def resynthesize(model: DemoModel, audio: str | None, scratch: Path, *, seed: float | None = 0) -> Spoken:
+    """Speak a recording anew from its units: the original at 16 kHz, and what was made of its units.
+
+    Raises:
+        AudioError, InputError: a recording that cannot be used, or one without a single unit.
+    """
+    speech = _speech(model)
+    number = _seed(seed)
+    wave = _load(audio)
+    units = speech.tokenizer.encode(wave)
+    spoken = speech.resynthesizer.decode(units, seed=number)
+    folder, stem = _new_folder(scratch), Path(str(audio)).stem
+    original, anew = folder / f"{stem}_original.wav", folder / f"{stem}_resynthesis.wav"
+    save_audio(original, wave)
+    save_audio(anew, spoken, speech.resynthesizer.sample_rate)
+    return Spoken(f"Spoken from {_count_units(units)}", original, anew)
+
+
+def continue_recording(
+    model: DemoModel,
+    audio: str | None,
+    scratch: Path,
+    *,
+    prompt_seconds: float | None = 3.0,
+    seconds: float | None = 10.0,
+    temperature: float | None = 0.8,
+    seed: float | None = 0,
+) -> Spoken:
+    """Continue the beginning of a recording: prompt and continuation in one file, and the continuation alone.
+
+    Args:
+        prompt_seconds: of the recording's beginning; a shorter recording is taken whole.
+        seconds: length of the continuation.
+        temperature: of the language model; 0 is greedy.
+
+    Raises:
+        AudioError, InputError: a recording or a number that cannot be used.
+    """
+    speech = _speech(model)
+    number = _seed(seed)
+    given = _number(prompt_seconds, "the prompt's length")
+    if given <= 0:
+        raise InputError(f"the prompt's length must be above 0, not {given:g} s")
+    wave = _load(audio)[: round(given * SAMPLE_RATE)]
+    result = speech.continue_speech(
+        wave,
+        _number(seconds, "the continuation's length"),
+        seed=number,
+        temperature=_number(temperature, "the temperature"),
+    )
+    folder, stem = _new_folder(scratch), Path(str(audio)).stem
+    whole, alone = folder / f"{stem}_continued.wav", folder / f"{stem}_continuation.wav"
+    heard = resample(wave, SAMPLE_RATE, result.sample_rate)
+    save_audio(whole, np.concatenate([heard, result.waveform]), result.sample_rate)
+    save_audio(alone, result.waveform, result.sample_rate)
+    summary = f"Heard {_count_units(result.prompt)}; went on with {_count_units(result.units)}"
+    return Spoken(summary, whole, alone)
+
+
+def explain(error: SyllableLMError, audio: str | None) -> str:
+    """An error's message in one line, without the server's folders in it."""
+    message = " ".join(str(error).split())
+    return message if audio is None else message.replace(str(Path(audio)), Path(audio).name)
+
+
+def _load(audio: str | None) -> npt.NDArray[np.float32]:
+    if audio is None:
+        raise InputError("there is no recording; record or upload one, or take the sample")
+    seconds = audio_info(audio).seconds
+    if seconds > LONGEST_SECONDS:
+        raise InputError(
+            f"the recording lasts {seconds:.0f} s, this page takes at most {LONGEST_SECONDS:.0f} s; "
+            "cut it, or use the command line"
+        )
+    return load_audio(audio)
+
+
+def _speech(model: DemoModel) -> SpeechModel:
+    if model.speech is None:
+        raise InputError(f"{model.name} is a tokenizer only; speaking needs a language model and a vocoder too")
+    return model.speech
+
+
+def _number(value: float | None, what: str) -> float:
+    """A field of the page, which is None when it was emptied."""
+    if value is None:
+        raise InputError(f"{what} is missing; give a number")
+    return float(value)
+
+
+def _seed(value: float | None) -> int:
+    seed = _number(value, "the seed")
+    if seed < 0 or seed != int(seed):
+        raise InputError(f"the seed must be a whole number from 0 on, not {seed:g}")
+    return int(seed)
+
+
+def _new_folder(scratch: Path) -> Path:
+    return Path(tempfile.mkdtemp(dir=scratch))
+
+
+def _count_units(segmentation: Segmentation) -> str:
+    """ "27 units in 7.00 s (3.9 per second, 22 different)"."""
+    count, seconds = len(segmentation), segmentation.duration
+    noun = ("segment" if segmentation.unit is None else "unit") + ("" if count == 1 else "s")
+    different = "" if segmentation.unit is None else f", {len(np.unique(segmentation.unit))} different"
+    rate = count / seconds if seconds else 0.0
+    return f"{count} {noun} in {seconds:.2f} s ({rate:.1f} per second{different})"
