@@ -24,5 +24,5 @@ class MissingDependencyError(SyllableLMError, ImportError):
 
 
 def and_more(count: int) -> str:
-    """The end of a message that names the first of some faults: ", and 3 more such", or nothing where it is the only one."""
+    """The end of a message that names the first of some faults: ", and 3 more such"; nothing where there is but one."""
     return f", and {count - 1} more such" if count > 1 else ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,6 @@ import numpy.typing as npt
 
 from syllablelm.audio import SAMPLE_RATE, check_waveform
 from syllablelm.errors import InputError
-from syllablelm.lm.decode import Sampling
 from syllablelm.lm.speech_lm import SpeechLM
 from syllablelm.lm.store import check_tokenizer
 from syllablelm.tokenizer import Tokenizer
@@ -78,24 +78,30 @@ class SpeechModel:
                 f"the prompt of {len(wave) / SAMPLE_RATE:.2f} s is shorter than one unit; give at least a second"
             )
         drawn = self.lm.generate(prompt, seconds, seed=seed, **sampling)
-        return self.speak_continuation(wave, prompt, drawn, seed=seed)
+        return self.speak_continuations([wave], [prompt], [drawn], seed=seed)[0]
 
-    def speak_continuation(
-        self, waveform: npt.NDArray[np.float32], prompt: Segmentation, drawn: Segmentation, *, seed: int = 0
-    ) -> Continuation:
-        """Speak drawn units after a prompt, whose sound the vocoder's language model goes on from.
+    def speak_continuations(
+        self,
+        waveforms: Sequence[npt.NDArray[np.float32]],
+        prompts: Sequence[Segmentation],
+        drawn: Sequence[Segmentation],
+        *,
+        seed: int = 0,
+    ) -> list[Continuation]:
+        """Speak drawn units after their prompts, whose sound the vocoder's language model goes on from.
 
         Args:
-            waveform: the prompt, (num_samples,) mono at 16 kHz; prompt: its units.
-            drawn: units of the continuation, from frame 0 on.
+            waveforms: the prompts, (num_samples,) mono at 16 kHz each; prompts: their units.
+            drawn: units of the continuations, from frame 0 on.
         """
-        heard = self.resynthesizer.acoustic.encode(waveform) if self.resynthesizer.acoustic is not None else None
-        whole = join_units(prompt, drawn)
-        acoustic = self.resynthesizer.vocoder_lm.decode(whole, prompt=heard, sampling=Sampling(seed=seed))
-        spoken = self.resynthesizer.vocoder.decode(acoustic, seed=seed)
-        rate = self.resynthesizer.sample_rate
-        begin = round(prompt.duration * rate)
-        return Continuation(spoken[begin:], rate, prompt, drawn)
+        acoustic, rate = self.resynthesizer.acoustic, self.resynthesizer.sample_rate
+        heard = None if acoustic is None else acoustic.encode(list(waveforms))
+        whole = [join_units(*both) for both in zip(prompts, drawn, strict=True)]
+        spoken = self.resynthesizer.decode_many(whole, heard, seeds=[seed] * len(whole))
+        return [
+            Continuation(wave[round(prompt.duration * rate) :], rate, prompt, units)
+            for wave, prompt, units in zip(spoken, prompts, drawn, strict=True)
+        ]
 
 
 def join_units(first: Segmentation, second: Segmentation) -> Segmentation:

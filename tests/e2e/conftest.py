@@ -10,6 +10,7 @@ import pytest
 
 from command_line import Ended, Run
 from micro_recipe import write_recipe
+from micro_speech import bundle_options, train_parts
 from syllablelm.audio import save_audio
 from syllablelm.cli.app import main
 
@@ -48,4 +49,20 @@ def trained(recipe: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a finished run."""
     out = tmp_path_factory.mktemp("runs") / "micro"
     assert main(["train", "all", str(recipe), "--out", str(out), "--device", "cpu"]) == 0
+    return out
+
+
+@pytest.fixture(scope="session")
+def parts(tokenizer_folder: Path, recordings: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """lm/ and vocoder/: finished runs on the units of the small tokenizer."""
+    folder = tmp_path_factory.mktemp("parts")
+    train_parts(folder, tokenizer_folder, recordings)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def speaking(tokenizer_folder: Path, parts: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model that can speak, for tests that only read it."""
+    out = tmp_path_factory.mktemp("speaking") / "model"
+    assert main(bundle_options(tokenizer_folder, parts, out)) == 0
     return out

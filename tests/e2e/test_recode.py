@@ -18,6 +18,8 @@ from syllablelm.alignment import Alignment, Interval, Word, write_alignments
 from syllablelm.artifact import open_artifact
 from syllablelm.audio import load_audio, save_audio
 from syllablelm.cli.app import main
+from syllablelm.corpus import scan
+from syllablelm.engine import open_corpus, read_units
 from syllablelm.errors import FormatError
 from syllablelm.formats import open_writer, read_segmentations
 from syllablelm.lm.store import TokenStore
@@ -149,6 +151,23 @@ def test_a_codec_is_a_tokenizer(
         RecodedTokenizer(base, Codec.load(tmp_path / "other"))
 
 
+def test_a_corpus_of_codes(run: Run, recordings: Path, codec: Path, tmp_path: Path) -> None:
+    manifest, out = tmp_path / "m.jsonl", tmp_path / "corpus"
+    scan(recordings)[0].save(manifest)
+    ended = run("encode", manifest, "--model", codec, "--device", "cpu", "--out", out)
+    assert ended.status == 0, ended.err
+    recoded = open_tokenizer(codec, device="cpu")
+    for recording, found in read_units(out):
+        assert found == recoded.encode(recording.load()), recording.id
+    assert (ended.result["recordings"], open_corpus(out).parents["model"]) == (3, recoded.digest)
+    # A codec has no voice.
+    for verb in ("resynthesize", "continue"):
+        ended = run(verb, recordings / "r0.wav", "--model", codec, "--device", "cpu", "--out", tmp_path / "spoken")
+        assert (ended.status, len(ended.lines)) == (2, 1), ended.err
+        assert f"error: {codec}: no such language model; give a folder" in ended.err
+        assert not (tmp_path / "spoken").exists()
+
+
 def test_a_language_model_of_codes_and_its_scores(
     run: Run, units: Path, codec: Path, tokenizer_folder: Path, stories: Path, tmp_path: Path
 ) -> None:
@@ -208,7 +227,15 @@ def write_stories(path: Path) -> Path:
     return path
 
 
-@pytest.mark.parametrize(("tier", "fit"), [("phone", 0), ("syllable", 0), ("word", 3), ("text", 12)])
+@pytest.mark.parametrize(
+    ("tier", "fit"),
+    [
+        ("phone", 0),
+        pytest.param("syllable", 0, marks=pytest.mark.slow),
+        pytest.param("word", 3, marks=pytest.mark.slow),
+        pytest.param("text", 12, marks=pytest.mark.slow),
+    ],
+)
 def test_toplines(run: Run, alignments: Path, stories: Path, tmp_path: Path, tier: str, fit: int) -> None:
     train, dev, vocabulary = tmp_path / "train.jsonl", tmp_path / "dev.jsonl", tmp_path / "vocabulary"
     common = ("--from", "alignments", "--tier", tier, "--vocab", vocabulary, "--to", "jsonl")
@@ -270,6 +297,7 @@ def test_refusals(run: Run, units: Path, codec: Path, alignments: Path, tmp_path
     refused("cannot become alignments", "convert", units, "--to", "alignments", *new)
 
 
+@pytest.mark.slow
 def test_units_of_other_segmenters(run: Run, recordings: Path, tokenizer_folder: Path, tmp_path: Path) -> None:
     out = tmp_path / "rival"
     script = Path(__file__).resolve().parents[2] / "examples" / "rival_units.py"

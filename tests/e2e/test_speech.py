@@ -10,77 +10,17 @@ import numpy as np
 import pytest
 
 from command_line import Run
+from micro_speech import bundle_options
 from syllablelm.audio import load_audio, save_audio
-from syllablelm.cli.app import main
 from syllablelm.lm.speech_lm import SpeechLM
-
-LM = """
-name = "micro_lm"
-[units]
-tokenizer = "TOKENIZER"
-train = ["UNITS"]
-[lm]
-row_tokens = 32
-batch_tokens = 64
-[lm.shape]
-SHAPE
-[lm.loop]
-steps = 3
-"""
-VOCODER = """
-name = "micro_vocoder"
-tokenizer = "TOKENIZER"
-[voice]
-sources = ["AUDIO"]
-[data]
-sources = ["AUDIO"]
-[acoustic]
-layer = 1
-units = 8
-[vocoder]
-dim = 16
-blocks = 2
-[vocoder.loop]
-steps = 2
-batch_seconds = 4.0
-[vocoder_lm]
-row_tokens = 256
-batch_tokens = 256
-[vocoder_lm.shape]
-SHAPE
-[vocoder_lm.loop]
-steps = 3
-"""
-SHAPE = "layers = 1\ndim = 16\nheads = 2\nfeed_forward = 32\npositions = 256"
 
 pytestmark = pytest.mark.slow
 
 
-@pytest.fixture(scope="module")
-def parts(tokenizer_folder: Path, recordings: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """lm/ and vocoder/: finished runs."""
-    folder = tmp_path_factory.mktemp("speech")
-    units = folder / "units.jsonl"
-    assert main(["tokenize", str(recordings), "--model", str(tokenizer_folder), "--out", str(units)]) == 0
-    names = {"TOKENIZER": tokenizer_folder, "UNITS": units, "AUDIO": recordings, "SHAPE": SHAPE}
-    for verb, text in (("lm", LM), ("vocoder", VOCODER)):
-        for name, value in names.items():
-            text = text.replace(name, str(value))
-        recipe = folder / f"{verb}.toml"
-        recipe.write_text(text, encoding="utf-8")
-        assert main(["train", verb, str(recipe), "--out", str(folder / verb), "--device", "cpu"]) == 0
-    return folder
-
-
-def bundle(run: Run, tokenizer: Path, parts: Path, out: Path, *options: str) -> Run:
-    options = ("--tokenizer", tokenizer, "--lm", parts / "lm/lm", "--vocoder", parts / "vocoder", *options)
-    return run("train", "bundle", *options, "--out", out)
-
-
 @pytest.fixture
-def model(run: Run, tokenizer_folder: Path, parts: Path, tmp_path: Path) -> Path:
-    assert bundle(run, tokenizer_folder, parts, tmp_path / "model").status == 0
-    return tmp_path / "model"
+def model(speaking: Path, tmp_path: Path) -> Path:
+    """A copy that a test may damage."""
+    return shutil.copytree(speaking, tmp_path / "model")
 
 
 def test_resynthesize_and_continue(run: Run, model: Path, recordings: Path, tmp_path: Path) -> None:
@@ -96,33 +36,9 @@ def test_resynthesize_and_continue(run: Run, model: Path, recordings: Path, tmp_
     assert first.result["unit"] == again.result["unit"]
 
 
-def test_evaluate_resynthesis(
-    run: Run, model: Path, recordings: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    pytest.importorskip("jiwer")
-
-    class Fake:
-        name = "fake"
-
-        def transcribe(self, waveform: np.ndarray) -> str:
-            return "one two" if np.array_equal(waveform, original) else "one"
-
-    original = load_audio(recordings / "r2.wav")
-    monkeypatch.setattr("syllablelm.evaluate.recognize.load_recognizer", lambda name, device: Fake())
-    manifest = tmp_path / "m.jsonl"
-    row = {"id": "r2", "path": str(recordings / "r2.wav"), "num_samples": 48_000, "sample_rate": 16_000}
-    manifest.write_text(json.dumps({**row, "text": "one two"}) + "\n", encoding="utf-8")
-    ended = run("evaluate", "resynthesis", manifest, "--model", model, "--min-seconds", 1, "--device", "cpu")
-    assert ended.status == 0
-    assert {name: ended.result[name]["wer"] for name in ("original", "vocoder", "resynthesis")} == {
-        "original": 0.0,
-        "vocoder": 0.5,
-        "resynthesis": 0.5,
-    }
-
-
 def test_a_bundle_in_half_precision_agrees(run: Run, tokenizer_folder: Path, parts: Path, tmp_path: Path) -> None:
-    ended = bundle(run, tokenizer_folder, parts, tmp_path / "half", "--half")
+    half_bundle = (*bundle_options(tokenizer_folder, parts, tmp_path / "half"), "--half")
+    ended = run(*half_bundle)
     assert ended.status == 0
     whole, half = (SpeechLM.load(path, device="cpu") for path in (parts / "lm/lm", tmp_path / "half"))
     assert half.model.dtype == whole.model.dtype
@@ -130,7 +46,7 @@ def test_a_bundle_in_half_precision_agrees(run: Run, tokenizer_folder: Path, par
         assert np.allclose(one.detach(), other.detach(), atol=1e-4, rtol=1e-3)
     sizes = [(folder / "model.safetensors").stat().st_size for folder in (parts / "lm/lm", tmp_path / "half/lm")]
     assert sizes[1] < 0.7 * sizes[0]
-    again = bundle(run, tokenizer_folder, parts, tmp_path / "half")
+    again = run(*half_bundle)
     assert (again.status, again.out, len(again.lines)) == (2, "", 1)
     assert "exists" in again.err
 
@@ -159,7 +75,7 @@ def test_parts_of_other_tokenizers_are_refused(
     shutil.copytree(tokenizer_folder, other)
     record = json.loads((other / "artifact.json").read_text(encoding="utf-8"))
     (other / "artifact.json").write_text(json.dumps({**record, "digest": "0123"}), encoding="utf-8")
-    ended = bundle(run, other, parts, tmp_path / "mixed")
+    ended = run(*bundle_options(other, parts, tmp_path / "mixed"))
     assert (ended.status, len(ended.lines)) == (2, 1)
     assert "was trained on units of tokenizer" in ended.err
     assert sorted(path.name for path in tmp_path.iterdir()) == ["model", "other"]

@@ -17,8 +17,11 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from syllablelm.evaluate.bitrate import RateCounts
+    from syllablelm.evaluate.resynthesis import Speak
     from syllablelm.manifest import Manifest
     from syllablelm.speech import SpeechModel
+
+    Waves = list[npt.NDArray[np.float32]]
 
 Audio = Annotated[
     list[str], typer.Argument(metavar="AUDIO", help="Files, folders, patterns, or one manifest (.csv, .jsonl).")
@@ -195,25 +198,23 @@ def _texted(manifest: Manifest) -> Iterator[tuple[str, Any, str]]:
         yield recording.id, recording.load(), recording.text or ""
 
 
-def _voices(speech: SpeechModel, seed: int, rates: list[RateCounts]) -> dict[str, Callable[[Any], Any]]:
-    """What a recogniser is given in place of a recording, at its own rate of 16 kHz; counts the units on the way."""
+def _voices(speech: SpeechModel, seed: int, rates: list[RateCounts]) -> dict[str, Speak]:
+    """What a recogniser is given in place of recordings, at its own rate of 16 kHz; counts the units on the way."""
     from syllablelm.audio import SAMPLE_RATE, resample
     from syllablelm.evaluate.bitrate import rate_counts
 
-    resynthesizer = speech.resynthesizer
+    voice = speech.resynthesizer
 
-    def at_16k(wave: Any) -> Any:
-        return resample(wave, resynthesizer.sample_rate, SAMPLE_RATE)
+    def at_16k(waves: Waves) -> Waves:
+        return [resample(wave, voice.sample_rate, SAMPLE_RATE) for wave in waves]
 
-    voices: dict[str, Callable[[Any], Any]] = {"original": lambda wave: wave}
-    acoustic = resynthesizer.acoustic
+    def resynthesis(waves: Waves) -> Waves:
+        units = speech.tokenizer.encode(waves)
+        rates.extend(map(rate_counts, units))
+        return at_16k(voice.decode_many(units, seeds=[seed] * len(units)))
+
+    voices: dict[str, Speak] = {"original": lambda waves: waves}
+    acoustic = voice.acoustic
     if acoustic is not None:
-        voices["vocoder"] = lambda wave: at_16k(resynthesizer.vocoder.decode(acoustic.encode(wave), seed=seed))
-
-    def resynthesize(wave: Any) -> Any:
-        units = speech.tokenizer.encode(wave)
-        rates.append(rate_counts(units))
-        return at_16k(resynthesizer.decode(units, seed=seed))
-
-    voices["resynthesis"] = resynthesize
-    return voices
+        voices["vocoder"] = lambda waves: at_16k([voice.vocoder.decode(a, seed=seed) for a in acoustic.encode(waves)])
+    return voices | {"resynthesis": resynthesis}

@@ -110,7 +110,9 @@ def bundle(
     lm: Annotated[Path, typer.Option("--lm", metavar="FOLDER", help="Its language model: lm/ of a 'train lm' run.")],
     vocoder: Annotated[Path, typer.Option("--vocoder", metavar="FOLDER", help="The run of 'train vocoder'.")],
     out: Annotated[Path, typer.Option("--out", metavar="FOLDER", help="Of the model.")],
-    half: Annotated[bool, typer.Option("--half", help="Weights of the language models and the vocoder in float16.")] = False,
+    half: Annotated[
+        bool, typer.Option("--half", help="Weights of the language models and the vocoder in float16.")
+    ] = False,
 ) -> None:
     """Tokenizer, language model and vocoder in one folder, for --model of every verb."""
     from syllablelm.train.speech import assemble_model

@@ -29,8 +29,9 @@ MONOSPACE = ("ui-monospace", "monospace")
 LARGEST_UPLOAD = "200mb"
 # The picture is 1,400 dots wide; squeezed into a phone nobody could read it, so it is scrolled there instead.
 CSS = """
-#picture .image-frame, #picture .image-container { overflow-x: auto; }
-#picture img { width: 100%; min-width: 860px; max-width: none; height: auto; }
+#picture :has(> img) { display: block; width: 100%; overflow-x: auto; }
+/* The margin keeps the heading clear of label and buttons. */
+#picture img { width: 100%; min-width: 860px; max-width: none; height: auto; margin-top: 2.2rem; }
 """
 INTRODUCTION = """# SyllableLM
 Speech as syllable-like units. Record or upload a clip, or keep the sample, and press a button.

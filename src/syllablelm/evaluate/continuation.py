@@ -2,78 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
-from syllablelm.audio import SAMPLE_RATE
-from syllablelm.errors import InputError
 from syllablelm.evaluate.bleu import auto_bleu, self_bleu
-from syllablelm.evaluate.bootstrap import bootstrap_interval
 from syllablelm.evaluate.crossing import FOUND, Crossing, crossing_spread, find_crossing, value_at
-from syllablelm.evaluate.repetition import RepetitionCounts, repetition_counts
 from syllablelm.evaluate.text_lm import TextLM, TextScore
-from syllablelm.lm.speech_lm import SpeechLM
-from syllablelm.manifest import Manifest
-from syllablelm.types import Segmentation
 
 FloatArray = npt.NDArray[np.float64]
 Average = Literal["mean", "median"]
-
-
-def draw_recordings(manifest: Manifest, count: int, min_seconds: float, seed: int) -> Manifest:
-    """``count`` recordings of at least ``min_seconds``, drawn by seed whatever their order is.
-
-    Raises:
-        InputError: there are fewer.
-    """
-    usable = sorted(recording.id for recording in manifest if recording.seconds >= min_seconds)
-    if len(usable) < count:
-        raise InputError(
-            f"{count} prompts are wanted, but only {len(usable)} of {len(manifest)} recordings last "
-            f"{min_seconds:g} s or more; give --prompts {len(usable)} at most, or more recordings"
-        )
-    order = np.random.default_rng(seed).permutation(len(usable))[:count]
-    return manifest.subset(usable[index] for index in sorted(order.tolist()))
-
-
-def continue_units(
-    lm: SpeechLM, prompts: Sequence[Segmentation], seconds: float, temperature: float, seed: int, block: int
-) -> list[Segmentation]:
-    """Continue a block of prompts in one batch.
-
-    Args:
-        block: number of the block, from 0 on; blocks draw from random streams of their own.
-    """
-    own = int(np.random.SeedSequence([seed, block]).generate_state(1)[0])
-    return lm.generate(prompts, seconds, temperature=temperature, seed=own)
-
-
-def cut_units(segmentation: Segmentation, seconds: float) -> list[int]:
-    """Units that begin in the first ``seconds`` of real speech, to be held against continuations of that length."""
-    if segmentation.unit is None:
-        return []
-    frames = seconds * segmentation.sample_rate / segmentation.hop
-    return segmentation.unit[segmentation.start < frames].tolist()
-
-
-def repetition_row(rows: Iterable[Sequence[int]], *, resamples: int, seed: int) -> dict[str, Any] | None:
-    """Distinct-n, runs and loops of sequences of units, with 95 % intervals over sequences; None without any."""
-    items = [repetition_counts(row) for row in rows]
-    if not items:
-        return None
-    total = sum(items[1:], items[0])
-    low_high = {}
-    for order in (1, 2, 3):
-
-        def distinct(counts: RepetitionCounts, order: int = order) -> float:
-            return counts.distinct(order)
-
-        low_high[f"distinct_{order}"] = list(bootstrap_interval(items, distinct, resamples=resamples, seed=seed))
-    return {**total.to_dict(), "distinct_interval": low_high}
 
 
 @dataclass(frozen=True)
@@ -233,9 +174,3 @@ class TemperatureSweep:
 def resample_weights(count: int, resamples: int, seed: int) -> npt.NDArray[np.int64]:
     """How often each prompt is drawn in each resample: (resamples, count)."""
     return np.random.default_rng(seed).multinomial(count, np.full(count, 1 / count), size=resamples)
-
-
-def first_seconds(manifest: Manifest, seconds: float) -> Iterator[npt.NDArray[np.float32]]:
-    """The beginning of each recording at 16 kHz."""
-    for recording in manifest:
-        yield recording.load()[: round(seconds * SAMPLE_RATE)]

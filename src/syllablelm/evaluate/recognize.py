@@ -11,6 +11,9 @@ from syllablelm.audio import SAMPLE_RATE
 from syllablelm.errors import FormatError, MissingDependencyError
 
 POCKETSPHINX = "pocketsphinx"
+# States and words followed per frame, in place of pocketsphinx's 30,000 and all: 1.6 to 1.8 times as fast, and no worse
+# on natural speech (five recordings of LibriSpeech, 92 words: 26 wrong in place of 31).
+SEARCH = {"maxhmmpf": 3000, "maxwpf": 10}
 
 
 class Recognizer(Protocol):
@@ -35,7 +38,7 @@ class PocketsphinxRecognizer:
             raise MissingDependencyError(
                 "the recogniser 'pocketsphinx' is not installed: pip install 'syllablelm[asr]'"
             ) from None
-        self._decoder: Any = Decoder(samprate=SAMPLE_RATE, loglevel="FATAL")
+        self._decoder: Any = Decoder(samprate=SAMPLE_RATE, loglevel="FATAL", **SEARCH)
 
     def transcribe(self, waveform: npt.NDArray[np.float32]) -> str:
         """Words of a waveform; "" where nothing was heard."""

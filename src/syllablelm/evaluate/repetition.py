@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+
+from syllablelm.evaluate.bootstrap import bootstrap_interval
 
 # A loop is a stretch that repeats a pattern of at most so many units.
 LONGEST_PATTERN = 8
@@ -57,12 +59,9 @@ class RepetitionCounts:
         return self.runaway / self.sequences if self.sequences else 0.0
 
     def to_dict(self) -> dict[str, Any]:
-        """Counts and ratios by name."""
-        counts: dict[str, Any] = {field.name: getattr(self, field.name) for field in fields(self)}
+        """Ratios and counts by name."""
         ratios = {f"distinct_{order}": self.distinct(order) for order in (1, 2, 3)}
-        return {"distinct": ratios, "runaway_share": self.runaway_share, "counts": counts} | {
-            name: counts[name] for name in ("sequences", "units", "longest_run", "longest_loop")
-        }
+        return {"distinct": ratios, "runaway_share": self.runaway_share, "counts": asdict(self)}
 
 
 def repetition_counts(units: npt.ArrayLike) -> RepetitionCounts:
@@ -79,6 +78,22 @@ def repetition_counts(units: npt.ArrayLike) -> RepetitionCounts:
         longest_run=max(_loop(row, 1), int(bool(row))),
         longest_loop=loop,
     )
+
+
+def repetition_row(rows: Iterable[Sequence[int]], *, resamples: int, seed: int) -> dict[str, Any]:
+    """Ratios and counts of sequences of units, with 95 % bootstrap intervals over sequences.
+
+    Raises:
+        InputError: no sequence.
+    """
+    items = [repetition_counts(row) for row in rows]
+    intervals = {
+        f"distinct_{order}": list(
+            bootstrap_interval(items, lambda counts, n=order: counts.distinct(n), resamples=resamples, seed=seed)
+        )
+        for order in (1, 2, 3)
+    }
+    return {**sum(items, RepetitionCounts()).to_dict(), "distinct_interval": intervals}
 
 
 def _loop(row: Sequence[int], period: int) -> int:

@@ -17,8 +17,11 @@ from syllablelm.errors import InputError, MissingDependencyError
 from syllablelm.evaluate.bootstrap import bootstrap_interval
 
 Waveform = npt.NDArray[np.float32]
-Speak = Callable[[Waveform], Waveform]
+Speak = Callable[[list[Waveform]], list[Waveform]]
 Hear = Callable[[Iterable[Waveform]], Iterator[str]]
+
+# Recordings spoken as one batch.
+SPOKEN_TOGETHER = 8
 
 # The papers do not say how they normalise texts, so a result names what was done.
 NORMALIZATION = {
@@ -98,7 +101,7 @@ def compare_speech(
 
     Args:
         items: (id, waveform at 16 kHz, reference text) of each recording.
-        voices: name -> function from the recording to what is recognised in its place, at 16 kHz.
+        voices: name -> function from recordings to what is recognised in their place, at 16 kHz.
         hear: from waveforms to what a recogniser hears in each, in their order; it may read ahead.
 
     Yields:
@@ -107,9 +110,12 @@ def compare_speech(
     waiting: deque[tuple[str, str]] = deque()
 
     def spoken() -> Iterator[Waveform]:
-        for name, wave, text in items:
-            waiting.append((name, text))
-            yield from (speak(wave) for speak in voices.values())
+        rest = iter(items)
+        while group := list(islice(rest, SPOKEN_TOGETHER)):
+            waiting.extend((name, text) for name, _, text in group)
+            waves = [wave for _, wave, _ in group]
+            for same in zip(*(speak(waves) for speak in voices.values()), strict=True):
+                yield from same
 
     all_heard = map(normalize_text, hear(spoken()))
     while texts := list(islice(all_heard, len(voices))):

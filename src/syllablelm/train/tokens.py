@@ -67,19 +67,24 @@ def make_tokens(
     Raises:
         InputError: units that ``info`` does not know, or no units at all.
     """
-
+    left_out: list[str] = []
     grid: Any = {"hop": info.hop, "sample_rate": info.sample_rate}
 
     def items() -> Iterator[tuple[str, Segmentation]]:
         held_out = {name for source in without for name in read_segmentations(source, **grid)}
+        kept = 0
         for source in sources:
             rows = read_segmentations(source, **grid)
             for name, segmentation in rows.items():
                 if name in held_out:
+                    left_out.append(name)
                     continue
+                kept += 1
                 if segmentation.unit is None:
                     raise InputError(f"{source}: {name}: boundaries without units; tokenize with a codebook")
                 yield f"{source}: {name}", segmentation if info.keep_repeats else segmentation.merge_repeats()
+        if left_out and not kept:
+            raise InputError(f"{', '.join(sources)}: every recording is held out for validation too; name other ones")
 
     # Left out where it says nothing, so that stores made before it was there are still found.
     known = {key: value for key, value in asdict(info).items() if key != "keep_repeats" or value}
@@ -91,7 +96,10 @@ def make_tokens(
         store = TokenStore.from_segmentations(items(), info)
         store.save(folder)
         metrics.update(recordings=len(store), tokens=len(store.tokens), hours=store.seconds / 3600)
-        rate = len(store.tokens) / store.seconds
-        print(f"tokens: {len(store.tokens)} of {store.seconds / 3600:.2f} h, {rate:.2f} a second", file=sys.stderr)
+        told = f"tokens: {len(store.tokens)} of {store.seconds / 3600:.2f} h"
+        told += f", {len(store.tokens) / store.seconds:.2f} a second"
+        if left_out:
+            told += f"; left out as held out: {len(left_out)}, such as {left_out[0]!r}"
+        print(told, file=sys.stderr)
 
     return run_stage("tokens", out, config={}, seed=seed, parents=parents, work=work, alone=True)

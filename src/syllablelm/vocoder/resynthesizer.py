@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -93,8 +94,31 @@ class Resynthesizer:
         Raises:
             InputError: units that do not fit, or none.
         """
-        sampling = Sampling(temperature=temperature, seed=seed)
-        return self.vocoder.decode(self.vocoder_lm.decode(segmentation, prompt=prompt, sampling=sampling), seed=seed)
+        return self.decode_many([segmentation], [prompt], temperature=temperature, seeds=[seed])[0]
+
+    def decode_many(
+        self,
+        segmentations: Sequence[Segmentation],
+        prompts: Sequence[Segmentation | None] | None = None,
+        *,
+        temperature: float = 0.8,
+        seeds: Sequence[int] | None = None,
+    ) -> list[npt.NDArray[np.float32]]:
+        """Speak many sequences of syllables, their acoustic units drawn together; each sounds as ``decode`` alone does.
+
+        Args:
+            segmentations: the syllables of each.
+            prompts: for each, acoustic units that are already there, or None.
+            temperature: of the acoustic units; 0 is greedy.
+            seeds: one for each; 0 for all unless given.
+
+        Raises:
+            InputError: units that do not fit, or none, named by place in the list.
+        """
+        seeds = [0] * len(segmentations) if seeds is None else seeds
+        sampling = Sampling(temperature=temperature)
+        drawn = self.vocoder_lm.decode_many(segmentations, prompts, sampling=sampling, seeds=seeds)
+        return [self.vocoder.decode(acoustic, seed=seed) for acoustic, seed in zip(drawn, seeds, strict=True)]
 
 
 def load_vocoder(folder: str | Path, *, device: str = "auto") -> UnitVocoder:

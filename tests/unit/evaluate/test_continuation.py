@@ -7,19 +7,9 @@ import math
 import numpy as np
 import pytest
 
-from syllablelm.errors import InputError
 from syllablelm.evaluate.bleu import auto_bleu, self_bleu
-from syllablelm.evaluate.continuation import (
-    TemperatureSweep,
-    TextStats,
-    cut_units,
-    draw_recordings,
-    repetition_row,
-    resample_weights,
-)
+from syllablelm.evaluate.continuation import TemperatureSweep, TextStats, resample_weights
 from syllablelm.evaluate.text_lm import TextScore
-from syllablelm.manifest import Manifest, Recording
-from syllablelm.types import Segmentation
 
 PROMPTS = 40
 
@@ -92,21 +82,3 @@ def test_swapped_ends_are_out_of_reach():
         for name, side in (("ppx_at_oracle_vert", vert_side), ("vert_at_oracle_ppx", ppx_side)):
             assert side in result[name]["status"]
             assert result[name]["value"] is result[name]["two_sigma"] is result[name]["temperature"] is None
-
-
-def test_prompts_are_drawn_by_seed_whatever_the_order():
-    recordings = [Recording(f"r{n}", f"r{n}.wav", 16_000 * (n + 1), 16_000) for n in range(9)]
-    one = draw_recordings(Manifest(recordings), 4, 3.0, seed=0)
-    other = draw_recordings(Manifest(recordings[::-1]), 4, 3.0, seed=0)
-    assert [r.id for r in one] == [r.id for r in other]
-    assert all(r.seconds >= 3 for r in one)
-    with pytest.raises(InputError, match="only 7 of 9"):
-        draw_recordings(Manifest(recordings), 8, 3.0, seed=0)
-
-
-def test_units_of_real_speech_are_cut_and_counted():
-    segments = Segmentation.from_boundaries([0, 10, 50, 60], unit=[3, 3, 7])
-    assert cut_units(segments, 1.0) == [3, 3]
-    row = repetition_row([[3, 3], [1, 2]], resamples=10, seed=0)
-    assert row is not None and row["distinct"]["distinct_1"] == 0.75
-    assert repetition_row([], resamples=10, seed=0) is None

@@ -7,7 +7,7 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from syllablelm.evaluate.repetition import LONGEST_PATTERN, RepetitionCounts, repetition_counts
+from syllablelm.evaluate.repetition import LONGEST_PATTERN, RepetitionCounts, repetition_counts, repetition_row
 
 ROWS = st.lists(st.integers(0, 2), max_size=14)
 
@@ -49,3 +49,10 @@ def test_by_hand():
 def test_nothing():
     assert repetition_counts([]) == RepetitionCounts(sequences=1)
     assert RepetitionCounts().distinct(1) == RepetitionCounts().runaway_share == 0.0
+
+
+def test_rows_are_counted_together():
+    row = repetition_row([[3, 3], [1, 2]], resamples=10, seed=0)
+    assert row["distinct"]["distinct_1"] == row["counts"]["distinct_1"] / row["counts"]["ngrams_1"] == 0.75
+    low, high = row["distinct_interval"]["distinct_1"]
+    assert 0.5 <= low <= 0.75 <= high <= 1.0

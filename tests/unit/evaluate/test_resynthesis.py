@@ -11,7 +11,7 @@ import pytest
 from syllablelm.audio import load_audio
 from syllablelm.errors import FormatError, InputError, MissingDependencyError
 from syllablelm.evaluate.recognize import CTCRecognizer, PocketsphinxRecognizer, load_recognizer
-from syllablelm.evaluate.resynthesis import ErrorCounts, compare_speech, error_counts, normalize_text
+from syllablelm.evaluate.resynthesis import SPOKEN_TOGETHER, ErrorCounts, compare_speech, error_counts, normalize_text
 from syllablelm.tokenizer import BUNDLED
 
 
@@ -72,11 +72,30 @@ def echo(waves):
 
 
 def test_every_voice_is_heard():
-    voices = {"original": lambda wave: wave, "twice": lambda wave: np.tile(wave, 2)}
+    voices = {"original": lambda waves: waves, "twice": lambda waves: [np.tile(wave, 2) for wave in waves]}
     rows = list(compare_speech([("a", np.zeros(4, np.float32), "Four")], voices, echo))
     assert rows[0]["original"] == {"heard": "four", "counts": ErrorCounts(0, 1, 0, 4)}
     assert rows[0]["twice"]["heard"] == "eight"
     assert rows[0]["twice"]["counts"].wer == 1.0
+
+
+@pytest.mark.parametrize("count", [0, 1, 8, 19])
+def test_recordings_keep_their_texts_whatever_the_batch(count):
+    items = [(str(n), np.zeros(n + 1, np.float32), f"number {n}") for n in range(count)]
+    batches = []
+
+    def same(waves):
+        batches.append(len(waves))
+        return waves
+
+    def hear(waves):
+        return (f"number {len(wave) - 1}" for wave in waves)
+
+    rows = list(compare_speech(iter(items), {"one": same, "other": lambda waves: [w[:1] for w in waves]}, hear))
+    assert [row["id"] for row in rows] == [item[0] for item in items]
+    assert all(row["one"]["counts"].wer == 0 for row in rows)
+    assert [row["other"]["heard"] for row in rows] == ["number 0"] * count
+    assert sum(batches) == count and max(batches, default=0) <= SPOKEN_TOGETHER
 
 
 def test_pocketsphinx_hears_some_of_a_real_recording():

@@ -39,11 +39,12 @@ def test_sources_follow_each_other_with_repeats_merged(tmp_path: Path) -> None:
     assert tokens_of([one, two], tmp_path / "kept", kept) == [*UNITS.values(), [8, 8, 9]]
 
 
-def test_what_is_held_out_is_left_out_of_every_source(tmp_path: Path) -> None:
+def test_what_is_held_out_is_left_out_of_every_source(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     one, two = write_units(tmp_path / "1.jsonl", UNITS), write_units(tmp_path / "2.jsonl", {"b": [8], "d": [9]})
-    held_out = write_units(tmp_path / "valid.parquet", {"b": [0], "x": [1]})
+    held_out = write_units(tmp_path / "valid.jsonl", {"b": [0], "x": [1]})
     more = write_units(tmp_path / "more.jsonl", {"c": [0]})
     assert tokens_of([one, two], tmp_path / "out", without=[held_out, more]) == [[1, 2, 3], [9]]
+    assert "left out as held out: 3, such as 'b'" in capsys.readouterr().err
 
 
 @settings(max_examples=15, deadline=None)
@@ -57,7 +58,7 @@ def test_train_and_valid_share_no_recording(tmp_path_factory, train: set[str], v
     if expected:
         assert tokens_of([one], folder / "out", without=held_out) == expected
     else:
-        with pytest.raises(InputError, match="no units"):
+        with pytest.raises(InputError, match="every recording is held out"):
             tokens_of([one], folder / "out", without=held_out)
         assert not (folder / "out").exists()
 

@@ -41,6 +41,26 @@ def test_speaks_as_long_as_the_syllables_last_and_repeats_by_seed():
     assert not np.array_equal(first, other)
 
 
+def test_many_sound_as_each_does_alone():
+    both = Resynthesizer(vocoder_lm(), vocoder())
+    rng = np.random.default_rng(0)
+    many = []
+    for count in (5, 1, 12):
+        edges = np.concatenate([[0], np.cumsum(rng.integers(2, 20, count))])
+        many.append(Segmentation.from_boundaries(edges, unit=rng.integers(0, 8, count)))
+    prompts = [None, None, Segmentation.from_boundaries([0, 3, 6], unit=[5, 2])]
+    seeds = [3, 0, 3]
+    alone = [
+        both.decode(segments, prompt=prompt, temperature=1.0, seed=seed)
+        for segments, prompt, seed in zip(many, prompts, seeds, strict=True)
+    ]
+    for one, other in zip(both.decode_many(many, prompts, temperature=1.0, seeds=seeds), alone, strict=True):
+        np.testing.assert_array_equal(one, other)
+    default = both.decode_many(many)
+    np.testing.assert_array_equal(default[2], both.decode(many[2]))
+    assert both.decode_many([]) == []
+
+
 def test_parts_with_other_vocabularies_are_refused():
     with pytest.raises(FormatError, match="disagree"):
         Resynthesizer(vocoder_lm(), vocoder(units=7))

@@ -12,6 +12,8 @@ from syllablelm.evaluate.report.tables import Block, Value
 
 # How rows of ``evaluate boundaries`` are told to belong to Table 4: "similarity@9", "losspred", ".../round2/...".
 _FIRST_BOUNDARIES = re.compile(r"^(.* )?(similarity|losspred)\b", re.IGNORECASE)
+# The protocol of the published rows of Tables 1, 4 and 5; rows by another one stand below and name it.
+PAPER = "paper"
 _ROUND = re.compile(r"\b(round|iteration)[-_ ]?\d+\b", re.IGNORECASE)
 
 
@@ -30,24 +32,26 @@ def plain(fields: Fields, key: str) -> Value:
 
 def boundaries(result: Result) -> Iterator[Block]:
     """Table 1 for syllables, 4 for first boundaries and rounds, 5 where phones or words were references too."""
-    rows = result.body.parts("rows")
+    # The paper's protocol first, so that what else was measured (purity) stands beside it.
+    rows = sorted(result.body.parts("rows"), key=lambda row: row.values.get("protocol") != PAPER)
     levels = {row.text("level") for row in rows}
+    count = _count_text(result)
     for row in rows:
-        name, level, told = row.text("segmenter"), row.text("level"), protocol_text(row)
+        name, level, told = row.text("segmenter"), row.text("level"), protocol_text(row) + count
         f1 = percent(row, "f1@50", "f1_low", "f1_high")
         if level == "syllable":
-            yield from _cuts(result, row, f1)
+            yield from _cuts(result, row, f1, told)
         if levels != {"syllable"}:
             values = {level: f1, "hz": _segment_rate(result, row)}
             # A tuned shift is each level's own, and all levels share a row.
-            same = f"protocol {row.text('protocol')}, shift tuned" if row.values.get("tuned") else told
+            same = f"protocol {row.text('protocol')}, shift tuned{count}" if row.values.get("tuned") else told
             yield block(result, "5", name, "boundaries", same, _known(values))
 
 
-def _cuts(result: Result, row: Fields, f1: Value) -> Iterator[Block]:
+def _cuts(result: Result, row: Fields, f1: Value, told: str) -> Iterator[Block]:
     """Syllable boundaries for Tables 1 and 4."""
     cuts = {"f1_50": f1, "precision": percent(row, "precision"), "recall": percent(row, "recall")}
-    name, told = row.text("segmenter"), protocol_text(row)
+    name = row.text("segmenter")
     more = {
         "f1_20": percent(row, "f1@20"),
         "r_value": percent(row, "r_value"),
@@ -195,6 +199,12 @@ def protocol_text(row: Fields) -> str:
     shift = row.optional("shift")
     told = "" if shift is None else f", shift {1000 * shift:+.0f} ms" if shift else ", no shift"
     return f"protocol {row.text('protocol')}{told}{' (tuned)' if row.values.get('tuned') else ''}"
+
+
+def _count_text(result: Result) -> str:
+    """The number of groups where it was not the systems' own: the reference's, say, which they cannot know."""
+    count = result.body.optional_text("count")
+    return "" if count in (None, "own") else f", --count {count}"
 
 
 def _segment_rate(result: Result, row: Fields) -> Value:

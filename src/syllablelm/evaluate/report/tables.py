@@ -281,8 +281,13 @@ def _protocols(blocks: Sequence[Block]) -> str:
 
 
 def short_name(text: str) -> str:
-    """A name as given; of an absolute path its last two parts, which is what tells a reader something."""
-    return "/".join(Path(text).parts[-2:]) if text.startswith("/") else text
+    """A name as given; of an absolute path its last parts, which are what tells a reader something."""
+    if not text.startswith("/"):
+        return text
+    path = Path(text)
+    # Below these folders every set has the same names: SET/lexical/dev.
+    parts = 3 if path.parent.name in ("lexical", "syntactic") else 2
+    return "/".join(path.parts[-parts:])
 
 
 def short_count(number: float) -> str:

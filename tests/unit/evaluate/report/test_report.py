@@ -81,10 +81,10 @@ def test_every_result_finds_its_cells(tmp_path: Path) -> None:
     assert report.num_results == len(RESULTS) + 1
     first = rows_of(report, "1")
     assert list(first) == [
-        "tiny | protocol paper, no shift; purity with overlap matching",
-        "tiny | protocol peng, shift -15 ms (tuned)",
-        "even | protocol paper, no shift",
-        "losspred | protocol paper, no shift",
+        "tiny | protocol paper, no shift, --count reference; purity with overlap matching",
+        "tiny | protocol peng, shift -15 ms (tuned), --count reference",
+        "even | protocol paper, no shift, --count reference",
+        "losspred | protocol paper, no shift, --count reference",
     ]
     tiny = next(iter(first.values()))
     assert cells(tiny) == pytest.approx(
@@ -109,7 +109,7 @@ def test_every_result_finds_its_cells(tmp_path: Path) -> None:
         }
     )  # fmt: skip
     assert [row.name for row in rows_of(report, "4").values()] == ["losspred"]
-    fifth = rows_of(report, "5")["tiny | protocol paper, no shift"]
+    fifth = rows_of(report, "5")["tiny | protocol paper, no shift, --count reference"]
     assert cells(fifth) == pytest.approx({"hz": 4.9, "phone": 50.2, "syllable": 68.41, "word": 61.1})
     (sixth,) = rows_of(report, "6").values()
     assert cells(sixth) == pytest.approx({"hz": 4.9, "units": 1024, "swuggy_all": 55, "sblimp": 52})
@@ -121,6 +121,29 @@ def test_every_result_finds_its_cells(tmp_path: Path) -> None:
     (ninth,) = rows_of(report, "9").values()
     assert cells(ninth) == {"speed": 127.3}
     assert ninth.protocol.startswith("a CPU, 2 threads; float32")
+
+
+def test_protocols_and_references_of_one_file_find_their_tables(tmp_path: Path) -> None:
+    """As ``--protocol strict,paper --reference phone,syllable,word`` prints it: by reference, then protocol."""
+    scores = {("phone", "strict"): 0.1, ("phone", "paper"): 0.2, ("syllable", "strict"): 0.3}
+    scores |= {("syllable", "paper"): 0.4, ("word", "strict"): 0.5, ("word", "paper"): 0.6}
+    rows = [boundary_row("tiny", f1, level=level, protocol=name) for (level, name), f1 in scores.items()]
+    write(tmp_path / "boundaries.json", RESULTS["boundaries"] | {"rows": rows})
+    write(tmp_path / "purity.json", RESULTS["purity"])
+    report = make_report([tmp_path])
+    first = rows_of(report, "1")
+    # The published rows' protocol first, and the purities, which have none, beside it.
+    assert list(first) == [
+        "tiny | protocol paper, no shift, --count reference; purity with overlap matching",
+        "tiny | protocol strict, no shift, --count reference",
+    ]
+    assert [cells(row)["f1_50"] for row in first.values()] == pytest.approx([40, 30])
+    fifth = rows_of(report, "5")
+    assert list(fifth) == [f"tiny | protocol {name}, no shift, --count reference" for name in ("paper", "strict")]
+    for row, expected in zip(fifth.values(), ([20, 40, 60], [10, 30, 50]), strict=True):
+        found = cells(row)
+        assert [found[level] for level in ("phone", "syllable", "word")] == pytest.approx(expected)
+    assert not rows_of(report, "4")
 
 
 def test_scores_on_other_sets_have_rows_of_their_own(tmp_path: Path) -> None:
@@ -245,7 +268,8 @@ def test_golden_lines_of_the_markdown(tmp_path: Path) -> None:
         "| **tiny** | **68.4** <small>[66.4, 69.9]</small> | **34.2** | **61.0** | **59.0** | **65.0** "
         "| **21.0** <small>[20.0, 22.0]</small> | **32.0** <small>[30.0, 34.0]</small> "
         "| **40.0** <small>[38.0, 43.0]</small> | **70.0** <small>[69.0, 71.0]</small> "
-        "| our/dev.csv (35 recordings, 7.0 min) | protocol paper, no shift; purity with overlap matching |"
+        "| our/dev.csv (35 recordings, 7.0 min) "
+        "| protocol paper, no shift, --count reference; purity with overlap matching |"
     ) in lines
     assert "| TWIST 300M | 205 <small>±24</small> | 24.0 <small>±1.0</small> |" in "\n".join(lines)
     assert any(
@@ -380,6 +404,7 @@ def test_paths_are_the_same_model() -> None:
     assert not same_model("/a/runs/x/lm", "runs/y")
     assert not same_model("/a/b/c", "/d/b/c")
     assert short_name("/home/me/data/dev.csv") == "data/dev.csv"
+    assert short_name("/home/me/open-pairs/syntactic/dev") == "open-pairs/syntactic/dev"
     assert short_name("runs/deep/in/here") == "runs/deep/in/here"
 
 

@@ -1,0 +1,232 @@
+"""``evaluate continuation`` and ``evaluate resynthesis`` from the command line, with a made-up recogniser."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from command_line import Ended, Run
+from syllablelm.audio import load_audio
+from syllablelm.evaluate import recognize
+
+pytestmark = pytest.mark.slow
+
+WORDS = ["the", "cat", "sat", "on", "a", "mat", "and", "dog", "ran", "far", "from", "home"]
+SENTENCES = ["the cat sat on the mat", "the cat ran", "a dog and the cat sat", "the dog ran home", "far from a cat"]
+IDS = ("r0", "r1", "r2")
+
+
+class Fake:
+    """Hears what a function says, and stops the run after so many recordings."""
+
+    name = "fake"
+
+    def __init__(self, words_of: Callable[[np.ndarray], str], stop_after: int | None = None) -> None:
+        self.words_of, self.stop_after, self.heard = words_of, stop_after, 0
+
+    def transcribe(self, waveform: np.ndarray) -> str:
+        if self.heard == self.stop_after:
+            raise KeyboardInterrupt
+        self.heard += 1
+        return self.words_of(waveform)
+
+
+def by_sound(waveform: np.ndarray) -> str:
+    """Words that depend on every sample, and on nothing else."""
+    parts = np.array_split(waveform.astype(np.float64), 8)
+    return " ".join(WORDS[int(1e6 * np.abs(part).sum()) % len(WORDS)] for part in parts)
+
+
+@pytest.fixture
+def listen(monkeypatch: pytest.MonkeyPatch) -> Callable[[Fake], Fake]:
+    def use(fake: Fake) -> Fake:
+        monkeypatch.setattr(recognize, "load_recognizer", lambda name, device: fake)
+        return fake
+
+    return use
+
+
+@pytest.fixture
+def text(tmp_path: Path) -> Path:
+    path = tmp_path / "sentences.txt"
+    path.write_text("\n".join(SENTENCES * 3) + "\n", encoding="utf-8")
+    return path
+
+
+def write_manifest(path: Path, recordings: Path, texts: tuple[str | None, ...]) -> Path:
+    lengths = (32_000, 24_000, 48_000)
+    rows: list[dict[str, Any]] = [
+        {"id": id, "path": str(recordings / f"{id}.wav"), "num_samples": length, "sample_rate": 16_000, "text": said}
+        for id, length, said in zip(IDS, lengths, texts, strict=True)
+    ]
+    lines = [json.dumps({key: value for key, value in row.items() if value is not None}) for row in rows]
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return path
+
+
+@pytest.fixture
+def manifest(recordings: Path, tmp_path: Path) -> Path:
+    return write_manifest(tmp_path / "m.jsonl", recordings, ("the cat sat", "the cat the cat ran", "a cat the cat"))
+
+
+@pytest.fixture
+def continuation(run: Run, speaking: Path, text: Path) -> Callable[..., Ended]:
+    def call(audio: Path, out: Path, *flags: str, **options: Any) -> Ended:
+        given = {"model": speaking, "prompts": 3, "prompt-seconds": 1, "seconds": 1, "device": "cpu", "text": text}
+        given |= {"temperatures": "0.5,2", "steps": 1, "resamples": 20} | options
+        pairs = [part for name, value in given.items() if value is not None for part in (f"--{name}", value)]
+        return run("evaluate", "continuation", audio, "--out", out, *flags, *pairs)
+
+    return call
+
+
+def test_the_whole_of_it(continuation, manifest, listen, tmp_path: Path) -> None:
+    # The hotter, the more varied; the real texts lie between.
+    said = [
+        *["the cat the cat the cat"] * 3,
+        *["mat far dog", "on from and", "a home ran"],
+        *["the cat sat the cat"] * 3,
+    ]
+    fake = listen(Fake(lambda waveform: said[fake.heard - 1]))
+    ended = continuation(manifest, tmp_path / "o")
+    assert ended.status == 0, ended.err
+    result = ended.result
+    assert list(result)[:3] == ["evaluation", "model", "data"]
+    assert result["data"] | {"recordings": 3, "unusable": 0, "prompts": 3, "seconds": 3.0} == result["data"]
+    assert result["oracle"]["source"] == "text of the recordings"
+    assert result["recognizer"] == "pocketsphinx"
+    assert result["text_lm"]["sentences_left_out"] == 0
+    rows = result["temperatures"]
+    assert [row["temperature"] for row in rows] == [0.5, 1.25, 2.0]
+    assert [row["texts"] for row in rows] == [3, 3, 3]
+    assert rows[0]["vert"] > result["oracle"]["vert"] > rows[2]["vert"] == 0
+    score = result["ppx_at_oracle_vert"]
+    assert score["status"] == "found" and 0.5 < score["temperature"] < 2
+    assert min(row["ppx_mean"] for row in rows) <= score["value"] <= max(row["ppx_mean"] for row in rows)
+    for units in (*(row["units"] for row in rows), result["real_units"]):
+        assert units["counts"]["sequences"] == 3
+        assert 0 < units["distinct"]["distinct_1"] <= 1
+
+
+def test_a_stopped_run_is_taken_up(continuation, manifest, listen, tmp_path: Path) -> None:
+    whole = listen(Fake(by_sound))
+    expected = continuation(manifest, tmp_path / "whole")
+    assert expected.status == 0, expected.err
+    listen(Fake(by_sound, stop_after=4))
+    stopped = continuation(manifest, tmp_path / "o")
+    assert (stopped.status, stopped.out) == (130, "")
+    rest = listen(Fake(by_sound))
+    assert continuation(manifest, tmp_path / "o").result == expected.result
+    # The first temperature was whole, the second was not.
+    assert rest.heard == whole.heard - 3
+    nothing = listen(Fake(by_sound, stop_after=0))
+    assert continuation(manifest, tmp_path / "o").result == expected.result
+    assert nothing.heard == 0
+
+
+def test_real_texts_that_no_temperature_reaches(continuation, recordings, listen, tmp_path: Path) -> None:
+    same = write_manifest(tmp_path / "same.jsonl", recordings, ("the the the the",) * 3)
+    listen(Fake(by_sound))
+    result = continuation(same, tmp_path / "o").result
+    score = result["ppx_at_oracle_vert"]
+    assert score["status"] == "oracle above the reachable range"
+    assert score["value"] is score["two_sigma"] is score["temperature"] is None
+    assert result["oracle"]["vert"] > max(row["vert"] for row in result["temperatures"])
+
+
+def test_without_texts_the_recordings_are_heard(continuation, recordings, listen, tmp_path: Path) -> None:
+    some = write_manifest(tmp_path / "some.jsonl", recordings, ("the cat", None, "the dog"))
+    fake = listen(Fake(lambda waveform: "" if len(waveform) == 24_000 else by_sound(waveform)))
+    result = continuation(some, tmp_path / "o", temperatures="1").result
+    assert result["oracle"]["source"] == "recognised from the recordings"
+    assert (result["oracle"]["texts"], result["oracle"]["empty_texts"]) == (3, 1)
+    assert fake.heard == 6
+
+
+def test_units_need_no_recogniser(continuation, manifest, tmp_path: Path) -> None:
+    options = {"text": None, "recognizer": "nowhere/at-all"}
+    ended = continuation(manifest, tmp_path / "o", "--units-only", **options)
+    assert ended.status == 0, ended.err
+    assert [row["temperature"] for row in ended.result["temperatures"]] == [0.5, 2.0]
+    assert "oracle" not in ended.result and ended.result["real_units"]["counts"]["sequences"] == 3
+
+
+@pytest.mark.parametrize(
+    ("words", "options"),
+    [
+        ("only 3 of 3 recordings", {"prompts": 4}),
+        ("only 1 of 3 recordings", {"prompt-seconds": 2.5}),
+        ("give either --text-lm", {"text": None}),
+        ("give either --text-lm", {"text-lm": "gpt2"}),
+        ("no such text file", {"text": "nowhere.txt"}),
+        ("not a CTC recogniser", {"recognizer": "nowhere/at-all"}),
+        ("not a causal language model", {"text": None, "text-lm": "nowhere/at-all"}),
+        ("numbers with commas", {"temperatures": "hot"}),
+        ("0 or above and finite", {"temperatures": "-1,1"}),
+        ("must be above 0", {"seconds": 0}),
+        ("must be above 0", {"prompt-seconds": "nan"}),
+    ],
+)
+def test_bad_input_is_one_line(continuation, manifest, tmp_path: Path, words: str, options: dict[str, Any]) -> None:
+    ended = continuation(manifest, tmp_path / "o", **options)
+    assert (ended.status, ended.out, len(ended.lines)) == (2, "", 1), ended.err
+    assert words in ended.err
+    assert not (tmp_path / "o").exists()
+
+
+def test_a_model_that_cannot_speak(continuation, manifest, listen, tokenizer_folder, parts, tmp_path: Path) -> None:
+    listen(Fake(by_sound))
+    ended = continuation(manifest, tmp_path / "o", model=tokenizer_folder)
+    assert (ended.status, ended.out, len(ended.lines)) == (2, "", 1)
+    assert not (tmp_path / "o").exists()
+
+
+def test_resynthesis(run: Run, speaking: Path, recordings: Path, listen, tmp_path: Path) -> None:
+    pytest.importorskip("jiwer")
+    originals = [load_audio(recordings / f"{id}.wav") for id in IDS]
+
+    def words(waveform: np.ndarray) -> str:
+        return "one two" if any(np.array_equal(waveform, original) for original in originals) else "one"
+
+    fake = listen(Fake(words))
+    manifest = write_manifest(tmp_path / "m.jsonl", recordings, ("one two", "One, two!", None))
+    options = ("--model", speaking, "--min-seconds", 1, "--device", "cpu", "--out", tmp_path / "heard.jsonl")
+    ended = run("evaluate", "resynthesis", manifest, *options)
+    assert ended.status == 0, ended.err
+    result = ended.result
+    assert list(result)[:3] == ["evaluation", "model", "data"]
+    assert (result["data"]["recordings"], result["data"]["left_out"], fake.heard) == (2, 1, 6)
+    for name, wer in {"original": 0.0, "vocoder": 0.5, "resynthesis": 0.5}.items():
+        assert (result[name]["wer"], result[name]["words"]) == (wer, 4)
+    lines = [json.loads(line) for line in (tmp_path / "heard.jsonl").read_text(encoding="utf-8").splitlines()]
+    assert [line["id"] for line in lines] == ["r0", "r1"]
+    assert lines[1] == {
+        "id": "r1",
+        "reference": "one two",
+        "original": "one two",
+        "vocoder": "one",
+        "resynthesis": "one",
+    }
+
+
+@pytest.mark.parametrize(
+    ("words", "texts", "options"),
+    [
+        ("change --min-seconds", ("one", None, "two"), ("--min-seconds", 9)),
+        ("3 recordings, 0 with a text", (None, None, None), ()),
+        ("r1: its text has no word", ("one", "--", "two"), ()),
+        ("not a CTC recogniser", ("one", "two", "three"), ("--recognizer", "nowhere/at-all")),
+    ],
+)
+def test_resynthesis_of_bad_input(run: Run, speaking: Path, recordings: Path, tmp_path: Path, words, texts, options):
+    manifest = write_manifest(tmp_path / "m.jsonl", recordings, texts)
+    out = tmp_path / "heard.jsonl"
+    options = ("--model", speaking, "--min-seconds", 1, "--device", "cpu", "--out", out, *options)
+    ended = run("evaluate", "resynthesis", manifest, *options)
+    assert (ended.status, ended.out, len(ended.lines)) == (2, "", 1), ended.err
+    assert words in ended.err and not out.exists()

@@ -1,0 +1,64 @@
+"""The parts of the page that need no gradio, and what happens where there is none."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from syllablelm.cli.app import main
+from syllablelm.demo import page
+from syllablelm.errors import InputError, MissingDependencyError
+
+
+@pytest.fixture(autouse=True)
+def keep_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What ``import_gradio`` sets is undone."""
+    for name in ("GRADIO_ANALYTICS_ENABLED", "GRADIO_TEMP_DIR"):
+        monkeypatch.setenv(name, "before")
+
+
+def test_missing_gradio_is_one_line_and_two(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "gradio", None)
+    with pytest.raises(MissingDependencyError, match=r"pip install 'syllablelm\[demo\]'"):
+        page.import_gradio(tmp_path)
+    # Before any model is opened: this one does not exist.
+    assert main(["demo", "--model", "./nowhere"]) == 2
+    out, err = capfd.readouterr()
+    assert out == ""
+    assert err == "error: the web page needs gradio: pip install 'syllablelm[demo]'\n"
+
+
+def test_gradio_is_told_before_it_is_imported(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setitem(sys.modules, "gradio", os)  # any module will do
+    assert page.import_gradio(tmp_path) is os
+    assert os.environ["GRADIO_ANALYTICS_ENABLED"] == "False"
+    assert os.environ["GRADIO_TEMP_DIR"] == str(tmp_path)
+
+
+class FakeGradio:
+    class Error(Exception):
+        def __init__(self, message: str, **options: Any) -> None:
+            super().__init__(message)
+            self.options = options
+
+
+def test_errors_become_messages_without_folders_or_markup() -> None:
+    def fail() -> None:
+        raise InputError("/srv/up/<b>.wav: is\nsilent")
+
+    with pytest.raises(FakeGradio.Error) as caught:
+        page._or_message(FakeGradio, "/srv/up/<b>.wav", fail)
+    assert str(caught.value) == "&lt;b&gt;.wav: is silent"
+    assert caught.value.options["print_exception"] is False
+    assert page._or_message(FakeGradio, None, lambda: 3) == 3
+
+
+def test_faults_of_ours_are_not_hidden() -> None:
+    with pytest.raises(ZeroDivisionError):
+        page._or_message(FakeGradio, None, lambda: 1 // 0)
