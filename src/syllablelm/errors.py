@@ -23,6 +23,11 @@ class MissingDependencyError(SyllableLMError, ImportError):
     """An optional package or program is not installed; the message says how to install it."""
 
 
+def plural(count: int, noun: str) -> str:
+    """A number of things in a message: "1 file", "2,000 files"."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
 def and_more(count: int) -> str:
     """The end of a message that names the first of some faults: ", and 3 more such"; nothing where there is but one."""
     return f", and {count - 1} more such" if count > 1 else ""

@@ -358,6 +358,11 @@ def _save_encoder(encoder: FrameEncoder, folder: Path) -> None:
         raise InputError(f"a {type(encoder).__name__} has no form in which it could be saved; keep its own files")
 
 
+def model_folder(name: str | Path) -> Path:
+    """The folder of a model: the one that is given, else the bundled one of that name, which may not be there."""
+    return Path(name) if Path(name).is_dir() else BUNDLED / str(name)
+
+
 def _resolve(name: str | Path) -> Path:
     """The folder or checkpoint file that a tokenizer's name stands for."""
     path = Path(name)

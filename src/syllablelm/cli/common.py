@@ -23,6 +23,9 @@ MANIFEST_SUFFIXES = (".csv", ".jsonl", ".jsonl.gz")
 # Decoded recordings held at once; the tokenizer sorts them by length into its own, smaller batches.
 GROUP_SECONDS = 600.0
 
+Audio = Annotated[
+    list[str], typer.Argument(metavar="AUDIO", help="Files, folders, patterns, or one manifest (.csv, .jsonl).")
+]
 Device = Annotated[str, typer.Option("--device", metavar="auto|cpu|cuda", help="Where to compute.")]
 Model = Annotated[
     str,
@@ -46,6 +49,21 @@ Precision = Annotated[
     Literal["float32", "bfloat16", "float16"], typer.Option("--precision", help="Of the encoder; the rest is float32.")
 ]
 Seed = Annotated[int, typer.Option("--seed", metavar="N", help="Of everything that is drawn at random.")]
+# Of the verbs that score.
+Units = Annotated[
+    Path | None, typer.Option("--units", metavar="FILE", help="Output of tokenize to score instead of recordings.")
+]
+Resamples = Annotated[int, typer.Option("--resamples", metavar="N", min=1, help="Of the bootstrap intervals (95 %).")]
+TableFormat = Annotated[Literal["json", "text", "markdown"], typer.Option("--format", help="What to print.")]
+Recognizer = Annotated[
+    str, typer.Option("--recognizer", metavar="NAME|PATH", help="pocketsphinx, or a Hugging Face CTC model.")
+]
+RecognizerWorkers = Annotated[int, typer.Option("--workers", metavar="N", min=1, help="Processes that recognise.")]
+# Of the verbs that train.
+Changes = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Change the recipe, such as lm.loop.steps=100; repeatable."),
+]
 
 
 def note(text: str) -> None:
@@ -56,11 +74,6 @@ def note(text: str) -> None:
 def print_json(value: Any) -> None:
     """Print a result: one JSON object on standard output."""
     print(json.dumps(value, ensure_ascii=False), flush=True)
-
-
-def plural(count: int, noun: str) -> str:
-    """ "1 file", "2,000 files"."""
-    return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
 def read_recordings(paths: Sequence[str]) -> tuple[Manifest, list[SkippedFile]]:
@@ -112,6 +125,13 @@ def _holds_units(path: Path) -> bool:
     except (OSError, ValueError):
         return False
     return isinstance(first, dict) and {"unit", "start", "end"} <= set(first)
+
+
+def read_recipe(path: Path, changes: Sequence[str] | None) -> dict[str, Any]:
+    """The table of a recipe with the changes of ``--set``; it loads no torch."""
+    from syllablelm.config import apply_overrides, read_toml
+
+    return apply_overrides(read_toml(path), changes or [])
 
 
 def no_usable(skipped: Sequence[SkippedFile]) -> InputError:

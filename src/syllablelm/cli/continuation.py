@@ -9,8 +9,11 @@ import typer
 
 from syllablelm.cli.common import (
     DEFAULT_MODEL,
+    Audio,
     Device,
     Model,
+    Recognizer,
+    RecognizerWorkers,
     Seed,
     load_tokenizer,
     no_usable,
@@ -28,16 +31,10 @@ if TYPE_CHECKING:
 
 TEMPERATURES = "0.3,0.6,0.9,1.2,1.5"
 
-Audio = Annotated[
-    list[str], typer.Argument(metavar="AUDIO", help="Files, folders, patterns, or one manifest (.csv, .jsonl).")
-]
 Out = Annotated[Path, typer.Option("--out", metavar="FOLDER", help="Units and transcripts are kept and resumed there.")]
 Prompts = Annotated[int, typer.Option("--prompts", metavar="N", min=1, help="Recordings drawn; the paper's is 1000.")]
 PromptSeconds = Annotated[float, typer.Option("--prompt-seconds", help="Length of a prompt.")]
 Seconds = Annotated[float, typer.Option("--seconds", help="Length of a continuation.")]
-Recognizer = Annotated[
-    str, typer.Option("--recognizer", metavar="NAME|PATH", help="pocketsphinx, or a Hugging Face CTC model.")
-]
 TextModel = Annotated[
     str | None, typer.Option("--text-lm", metavar="NAME|PATH", help="A Hugging Face causal language model.")
 ]
@@ -49,7 +46,6 @@ Temperatures = Annotated[str, typer.Option("--temperatures", metavar="T,T,...", 
 Steps = Annotated[int, typer.Option("--steps", metavar="N", min=0, help="Halvings of the interval that is found.")]
 AverageOf = Annotated[Literal["mean", "median"], typer.Option("--average", help="Of the perplexities, in the search.")]
 UnitsOnly = Annotated[bool, typer.Option("--units-only", help="Only repetition of units: needs no recogniser.")]
-Workers = Annotated[int, typer.Option("--workers", metavar="N", min=1, help="Processes that recognise.")]
 Resamples = Annotated[int, typer.Option("--resamples", metavar="N", min=2, help="Of the bootstrap over prompts.")]
 
 
@@ -67,7 +63,7 @@ def continuation(
     steps: Steps = 4,
     average: AverageOf = "mean",
     units_only: UnitsOnly = False,
-    workers: Workers = 1,
+    workers: RecognizerWorkers = 1,
     resamples: Resamples = 1000,
     seed: Seed = 0,
     device: Device = "auto",

@@ -18,10 +18,9 @@ from syllablelm.cli.common import (
     Rate,
     Rule,
     note,
-    plural,
     print_json,
 )
-from syllablelm.errors import InputError
+from syllablelm.errors import InputError, plural
 
 if TYPE_CHECKING:
     from syllablelm.engine import Corpus

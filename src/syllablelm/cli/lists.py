@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from syllablelm.cli.common import no_usable, note, plural, read_recordings, split_units
-from syllablelm.errors import InputError
+from syllablelm.cli.common import no_usable, note, read_recordings, split_units
+from syllablelm.errors import InputError, plural
 
 if TYPE_CHECKING:
     from syllablelm.alignment import Alignment

@@ -81,15 +81,11 @@ def synthetic(
     out: Annotated[
         Path, typer.Option("--out", metavar="FOLDER", help="Folder of the corpus; one begun before is finished.")
     ],
-    engine: Annotated[
-        Literal["flite", "espeak-ng"], typer.Option("--engine", help="flite gives phone times.")
-    ] = "flite",
-    voices: Annotated[
-        str | None, typer.Option("--voices", metavar="A,B", help="Names joined by commas; default the usual.")
-    ] = None,
+    engine: itemsets.EngineName = "flite",
+    voices: itemsets.Voices = None,
     hours: Annotated[float | None, typer.Option("--hours", help="Stop once the corpus is this long.")] = None,
     limit: Annotated[int | None, typer.Option("--limit", help="Speak at most so many utterances.", min=1)] = None,
-    workers: Annotated[int, typer.Option("--workers", help="Speech engines at a time.", min=1)] = 1,
+    workers: itemsets.Workers = 1,
     audio_format: Annotated[Literal["flac", "wav", "opus"], typer.Option("--format", help="Of the audio.")] = "flac",
     seed: Seed = 0,
 ) -> None:

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from syllablelm.cli.common import note, plural, print_json
-from syllablelm.errors import FormatError, InputError
+from syllablelm.cli.common import note, print_json
+from syllablelm.errors import FormatError, InputError, plural
 
 if TYPE_CHECKING:
     from syllablelm.evaluate.bitrate import RateCounts

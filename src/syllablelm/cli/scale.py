@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -10,9 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from syllablelm.cli import laws
-from syllablelm.cli.common import Device, note, plural, print_json
+from syllablelm.cli.common import Changes, Device, note, print_json, read_recipe
 from syllablelm.cli.laws import Flops, Gpu, Hours, Tflops, Unique, Use, read_budget, read_law, read_numbers
-from syllablelm.errors import FormatError, InputError
+from syllablelm.errors import FormatError, InputError, plural
 
 if TYPE_CHECKING:
     from syllablelm.scaling.design import PlannedRun
@@ -142,18 +141,16 @@ def run(
         Path, typer.Argument(metavar="RECIPE", help="Of `train lm` (.toml): units, and what the plan leaves open.")
     ],
     out: Annotated[Path, typer.Option("--out", metavar="FOLDER", help="Of the study.")],
-    changes: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change the recipe; repeatable.")
-    ] = None,
+    changes: Changes = None,
     device: Device = "auto",
 ) -> None:
     """Train every model of a plan, the cheapest first; finished ones are skipped, a stopped one resumes.
 
     For several processes: torchrun --nproc-per-node N -m syllablelm scale run ...
     """
-    from syllablelm.config import apply_overrides, build, read_toml
+    from syllablelm.config import build
 
-    table = apply_overrides(read_toml(recipe), changes or [])
+    table = read_recipe(recipe, changes)
     from syllablelm.train.processes import on_main
     from syllablelm.train.speech import LMRecipe
     from syllablelm.train.study import read_plan, train_study
@@ -204,8 +201,7 @@ app.command("report")(laws.report)
 
 
 def _write_rows(out: Path, rows: list[dict[str, Any]]) -> None:
-    from syllablelm.formats import atomic_path
+    from syllablelm.formats.files import write_json_lines
 
-    with atomic_path(out) as part:
-        part.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    write_json_lines(out, rows)
     note(f"wrote {plural(len(rows), 'run')} to {out}")

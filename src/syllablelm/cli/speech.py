@@ -9,7 +9,20 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from syllablelm.cli.common import DEFAULT_MODEL, Device, Model, no_usable, note, print_json, read_recordings
+from syllablelm.cli.common import (
+    DEFAULT_MODEL,
+    Audio,
+    Device,
+    Model,
+    Recognizer,
+    RecognizerWorkers,
+    Resamples,
+    Seed,
+    no_usable,
+    note,
+    print_json,
+    read_recordings,
+)
 from syllablelm.errors import InputError, SyllableLMError
 
 if TYPE_CHECKING:
@@ -23,11 +36,7 @@ if TYPE_CHECKING:
 
     Waves = list[npt.NDArray[np.float32]]
 
-Audio = Annotated[
-    list[str], typer.Argument(metavar="AUDIO", help="Files, folders, patterns, or one manifest (.csv, .jsonl).")
-]
 OutFolder = Annotated[Path, typer.Option("--out", metavar="FOLDER", help="Of the wave files, one per recording.")]
-Seed = Annotated[int, typer.Option("--seed", metavar="N", help="Of every random choice.")]
 
 
 def resynthesize(
@@ -55,12 +64,13 @@ def continue_(
     device: Device = "auto",
 ) -> None:
     """Continue recordings; the wave files hold the continuation alone."""
-    if prompt_seconds is not None and prompt_seconds <= 0:
-        raise InputError(f"--prompt-seconds {prompt_seconds}: must be above 0")
+    if prompt_seconds is not None and not 0 < prompt_seconds < float("inf"):
+        raise InputError(f"--prompt-seconds {prompt_seconds}: must be above 0 and finite")
+    from syllablelm.audio import SAMPLE_RATE
 
     def speak(speech: SpeechModel, wave: npt.NDArray[np.float32]) -> tuple[npt.NDArray[np.float32], dict[str, Any]]:
         if prompt_seconds is not None:
-            wave = wave[: round(prompt_seconds * 16_000)]
+            wave = wave[: round(prompt_seconds * SAMPLE_RATE)]
         result = speech.continue_speech(wave, seconds, seed=seed, temperature=temperature)
         units = [] if result.units.unit is None else result.units.unit.tolist()
         return result.waveform, {"prompt_units": len(result.prompt), "unit": units}
@@ -101,17 +111,13 @@ def _write_all(audio: list[str], out: Path, model: str, device: str, speak: Call
 def evaluate_resynthesis(
     audio: Audio,
     model: Model = DEFAULT_MODEL,
-    recognizer: Annotated[
-        str, typer.Option("--recognizer", metavar="NAME|PATH", help="pocketsphinx, or a Hugging Face CTC model.")
-    ] = "pocketsphinx",
+    recognizer: Recognizer = "pocketsphinx",
     min_seconds: Annotated[float, typer.Option("--min-seconds", help="Shorter recordings are left out.")] = 4.0,
     max_seconds: Annotated[float, typer.Option("--max-seconds", help="Longer recordings are left out.")] = 10.0,
     limit: Annotated[int | None, typer.Option("--limit", metavar="N", min=1, help="At most so many.")] = None,
     out: Annotated[Path | None, typer.Option("--out", metavar="FILE", help="What was heard, as jsonl.")] = None,
-    workers: Annotated[int, typer.Option("--workers", metavar="N", min=1, help="Processes that recognise.")] = 1,
-    resamples: Annotated[
-        int, typer.Option("--resamples", metavar="N", min=1, help="Of the bootstrap intervals (95 %).")
-    ] = 1000,
+    workers: RecognizerWorkers = 1,
+    resamples: Resamples = 1000,
     seed: Seed = 0,
     device: Device = "auto",
 ) -> None:
@@ -165,13 +171,9 @@ def evaluate_resynthesis(
 
 
 def _write_heard(path: Path, rows: list[dict[str, Any]]) -> None:
-    import json
+    from syllablelm.formats.files import write_json_lines
 
-    from syllablelm.formats import atomic_path
-
-    lines = [{k: v["heard"] if isinstance(v, dict) else v for k, v in row.items()} for row in rows]
-    with atomic_path(path) as temporary:
-        temporary.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+    write_json_lines(path, ({k: v["heard"] if isinstance(v, dict) else v for k, v in row.items()} for row in rows))
 
 
 def _with_words(manifest: Manifest, min_seconds: float, max_seconds: float) -> Manifest:

@@ -11,6 +11,7 @@ import typer
 
 from syllablelm.cli.common import (
     DEFAULT_MODEL,
+    Audio,
     Delta,
     Device,
     Model,
@@ -22,11 +23,10 @@ from syllablelm.cli.common import (
     load_tokenizer,
     no_usable,
     note,
-    plural,
     print_json,
     read_recordings,
 )
-from syllablelm.errors import InputError
+from syllablelm.errors import InputError, plural
 
 if TYPE_CHECKING:
     from syllablelm.alignment import Interval
@@ -37,9 +37,7 @@ Format = Literal["jsonl", "parquet", "textgrid", "slamkit"]
 
 
 def tokenize(
-    audio: Annotated[
-        list[str], typer.Argument(metavar="AUDIO", help="Files, folders, patterns, or one manifest (.csv, .jsonl).")
-    ],
+    audio: Audio,
     model: Model = DEFAULT_MODEL,
     rate: Rate = None,
     rule: Rule = None,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from syllablelm.cli.common import Device, print_json
+from syllablelm.cli.common import Changes, Device, print_json, read_recipe
 
 if TYPE_CHECKING:
     from syllablelm.artifact import Artifact
@@ -35,17 +35,11 @@ RecipePath = Annotated[
     Path, typer.Argument(metavar="RECIPE", help="A .toml file; folders in it are relative to the current one.")
 ]
 Out = Annotated[Path | None, typer.Option("--out", metavar="FOLDER", help="Of the run; default runs/NAME.")]
-Changes = Annotated[
-    list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", help="Change the recipe: round.2.sylboost.layer=4; repeatable."),
-]
 Seed = Annotated[int | None, typer.Option("--seed", metavar="N", help="Instead of the recipe's.")]
 
 
 def _read(recipe: Path, changes: list[str] | None, seed: int | None) -> dict[str, Any]:
-    from syllablelm.config import apply_overrides, read_toml
-
-    table = apply_overrides(read_toml(recipe), changes or [])
+    table = read_recipe(recipe, changes)
     return table if seed is None else {**table, "seed": seed}
 
 

@@ -13,12 +13,14 @@ from syllablelm.cli.common import (
     Device,
     Model,
     Rate,
+    Resamples,
     Seed,
+    TableFormat,
+    Units,
     encode_recordings,
     load_tokenizer,
     no_usable,
     note,
-    plural,
     print_json,
     read_recordings,
     split_units,
@@ -31,7 +33,7 @@ from syllablelm.cli.lists import (
     read_tuning_list,
 )
 from syllablelm.cli.rows import RowChoice, make_rows, parse_levels, split_names
-from syllablelm.errors import InputError
+from syllablelm.errors import InputError, plural
 
 if TYPE_CHECKING:
     from syllablelm.alignment import Alignment
@@ -49,10 +51,6 @@ References = Annotated[
     list[str] | None,
     typer.Option("--reference", metavar="syllable,phone,word", help="What of it counts; default syllable; repeatable."),
 ]
-Units = Annotated[
-    Path | None, typer.Option("--units", metavar="FILE", help="Output of tokenize to score instead of recordings.")
-]
-Resamples = Annotated[int, typer.Option("--resamples", metavar="N", min=1, help="Of the bootstrap intervals (95 %).")]
 UnitsFiles = Annotated[
     list[Path] | None, typer.Option("--units", metavar="FILE", help="Output of tokenize: a row of its own; repeatable.")
 ]
@@ -103,7 +101,6 @@ TuneAlignments = Annotated[Path | None, typer.Option("--tune-alignments", metava
 Against = Annotated[
     str | None, typer.Option("--against", metavar="ROW", help="Give every row's paired difference from this one.")
 ]
-TableFormat = Annotated[Literal["json", "text", "markdown"], typer.Option("--format", help="What to print.")]
 
 _BOUNDARY_COLUMNS = {
     "segmenter": "segmenter",

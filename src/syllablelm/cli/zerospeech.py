@@ -11,7 +11,19 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from syllablelm.cli.common import DEFAULT_MODEL, Device, Model, Seed, load_tokenizer, no_usable, note, print_json
+from syllablelm.cli.common import (
+    DEFAULT_MODEL,
+    Device,
+    Model,
+    Resamples,
+    Seed,
+    TableFormat,
+    Units,
+    load_tokenizer,
+    no_usable,
+    note,
+    print_json,
+)
 from syllablelm.errors import AudioError, InputError
 
 if TYPE_CHECKING:
@@ -30,11 +42,6 @@ LanguageModel = Annotated[
     str | None, typer.Option("--lm", metavar="NAME|PATH", help="Language model; default that of --model.")
 ]
 Split = Annotated[str, typer.Option("--split", metavar="dev|test", help="Which part.")]
-Units = Annotated[
-    Path | None, typer.Option("--units", metavar="FILE", help="Output of tokenize to score instead of recordings.")
-]
-Resamples = Annotated[int, typer.Option("--resamples", metavar="N", min=1, help="Of the bootstrap intervals (95 %).")]
-TableFormat = Annotated[Literal["json", "text", "markdown"], typer.Option("--format", help="What to print.")]
 Rows = Callable[["Sequence[Pair]", "Sequence[PairCounts]"], list[dict[str, Any]]]
 
 

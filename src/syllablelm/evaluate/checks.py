@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
-from syllablelm.errors import InputError
+from syllablelm.errors import InputError, plural
 from syllablelm.evaluate.compared import AlignmentLike
 from syllablelm.types import Segmentation
 
@@ -24,7 +24,7 @@ def check_disjoint(scored: Iterable[str], tuning: Iterable[str], name: str) -> N
     both = sorted(set(scored) & set(tuning))
     if both:
         raise InputError(
-            f"{name}: {_some(len(both), 'recording')} of the tuning list, such as {both[0]!r}, would be scored too; "
+            f"{name}: {plural(len(both), 'recording')} of the tuning list, such as {both[0]!r}, would be scored too; "
             "tune on a list apart"
         )
 
@@ -41,7 +41,7 @@ def check_references(
         empty = sorted(id for id in ids if not len(references[id].intervals(level)))
         if empty:
             raise InputError(
-                f"{name}: {_some(len(empty), 'recording')} without a single {level}, such as {empty[0]!r}; align them "
+                f"{name}: {plural(len(empty), 'recording')} without a single {level}, such as {empty[0]!r}; align them "
                 "or leave them out"
             )
 
@@ -57,7 +57,7 @@ def check_grids(segmentations: Mapping[str, Segmentation], name: str) -> None:
         (most, _), *_, (rare, count) = grids.most_common()
         first = min(id for id, value in segmentations.items() if (value.sample_rate, value.hop) == rare)
         raise InputError(
-            f"{name}: {_some(count, 'recording')} at {rare[0]} Hz with hop {rare[1]}, such as {first!r}, among others "
+            f"{name}: {plural(count, 'recording')} at {rare[0]} Hz with hop {rare[1]}, such as {first!r}, among others "
             f"at {most[0]} Hz with hop {most[1]}; score one sample rate and hop at a time"
         )
 
@@ -80,11 +80,7 @@ def check_lengths(
         id, ours, theirs = wrong[0]
         value = segmentations[id]
         raise InputError(
-            f"{name}: {_some(len(wrong), 'recording')} of another length than the alignment, such as {id!r} with "
+            f"{name}: {plural(len(wrong), 'recording')} of another length than the alignment, such as {id!r} with "
             f"{ours:.2f} s ({value.num_frames} frames of {value.hop} samples at {value.sample_rate} Hz) for "
             f"{theirs:.2f} s; check the sample rate"
         )
-
-
-def _some(count: int, noun: str) -> str:
-    return f"{count:,} {noun}{'' if count == 1 else 's'}"

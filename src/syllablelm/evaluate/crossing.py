@@ -62,7 +62,7 @@ def find_crossing(measure: Callable[[float], float], grid: list[float], target: 
     if not finite or not np.isfinite(target):
         return Crossing(NOTHING)
     reached = (min(finite), max(finite))
-    brackets = _brackets(np.array(grid), np.array(values), target)
+    brackets = _brackets(np.array(values), target)
     if not brackets:
         status = ABOVE if target > reached[1] else BELOW if target < reached[0] else GAP
         return Crossing(status, reached=reached)
@@ -104,7 +104,7 @@ def crossing_spread(
     for curve, target, other in zip(curves_RT, targets_R, others_RT, strict=True):
         found = [
             places[at] + (places[at + 1] - places[at]) * _share(curve[at], curve[at + 1], target)
-            for at in _brackets(places, curve, target)
+            for at in _brackets(curve, target)
         ]
         if found:
             values.append(np.interp(min(found, key=lambda at: abs(at - place)), places, other))
@@ -112,8 +112,11 @@ def crossing_spread(
     return (float(np.std(values, ddof=1)) if len(values) > 1 and share >= _REACHED else None), share
 
 
-def _brackets(places: FloatArray, values: FloatArray, target: float) -> list[int]:
-    """Indices of the intervals that have the target; where it is met at a place, the interval before has it."""
+def _brackets(values: FloatArray, target: float) -> list[int]:
+    """Indices of the intervals of neighbouring values that have the target.
+
+    Where it is met at a value, the interval before has it.
+    """
     side = values - target
     with np.errstate(invalid="ignore"):
         inside = side[:-1] * side[1:] <= 0

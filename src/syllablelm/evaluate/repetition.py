@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from syllablelm.evaluate.bleu import ngrams
 from syllablelm.evaluate.bootstrap import bootstrap_interval
 
 # A loop is a stretch that repeats a pattern of at most so many units.
@@ -67,7 +68,7 @@ class RepetitionCounts:
 def repetition_counts(units: npt.ArrayLike) -> RepetitionCounts:
     """Count the repetitions of one sequence of units, (num_units,) integers."""
     row = np.asarray(units, dtype=np.int64).tolist()
-    grams = {order: list(zip(*(row[at:] for at in range(order)), strict=False)) for order in (1, 2, 3)}
+    grams = {order: ngrams(row, order) for order in (1, 2, 3)}
     loop = max((_loop(row, period) for period in range(1, LONGEST_PATTERN + 1)), default=0)
     return RepetitionCounts(
         1,

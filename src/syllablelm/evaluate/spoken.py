@@ -20,7 +20,7 @@ from syllablelm.lm.store import check_tokenizer
 from syllablelm.manifest import Manifest
 from syllablelm.progress import ProgressBar
 from syllablelm.speech import SpeechModel
-from syllablelm.tokenizer import Tokenizer
+from syllablelm.tokenizer import Tokenizer, model_folder
 from syllablelm.types import Segmentation
 
 Waveform = npt.NDArray[np.float32]
@@ -128,24 +128,22 @@ class HeardContinuations:
 
     Args:
         continuations: of the model that speaks.
-        model_folder: of that model, whose contents stand for it.
+        model: its folder, or a bundled name; the contents stand for it.
 
     Raises:
         FormatError: nothing there that can speak these units.
     """
 
     def __init__(
-        self, continuations: Continuations, model_folder: str | Path, listener: Listener, *, device: str = "auto"
+        self, continuations: Continuations, model: str | Path, listener: Listener, *, device: str = "auto"
     ) -> None:
-        from syllablelm.tokenizer import BUNDLED
         from syllablelm.vocoder.resynthesizer import Resynthesizer
 
-        voice = Resynthesizer.load(model_folder, device=device)
+        voice = Resynthesizer.load(model, device=device)
         self._speech = SpeechModel(continuations.tokenizer, continuations.lm, voice)
         self._source, self._listener = continuations, listener
-        folder = Path(model_folder) if Path(model_folder).is_dir() else BUNDLED / str(model_folder)
         self._recognizer = digest_path(listener.name) if Path(listener.name).is_dir() else listener.name
-        self._facts = {**continuations.facts, "model": digest_path(folder)}
+        self._facts = {**continuations.facts, "model": digest_path(model_folder(model))}
 
     def texts_at(self, temperature: float) -> list[str]:
         """Normalised texts of what is heard in the continuations at a temperature."""

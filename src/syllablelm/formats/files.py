@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -83,3 +83,24 @@ def json_lines(file: Path) -> Iterator[tuple[str, Any]]:
         except (ValueError, RecursionError) as error:
             raise FormatError(f"{place}: not JSON lines ({error})") from None
         yield place, value
+
+
+def json_objects(file: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    """JSON objects of a jsonl with their places; empty lines are skipped.
+
+    Raises:
+        FormatError: no such file, or a line that is no JSON object.
+    """
+    try:
+        for place, value in json_lines(file):
+            if not isinstance(value, dict):
+                raise FormatError(f"{place}: not a JSON object, of which every line must hold one")
+            yield place, value
+    except OSError as error:
+        raise FormatError(f"{file}: cannot be read ({error.strerror})") from None
+
+
+def write_json_lines(file: Path, rows: Iterable[Mapping[str, Any]]) -> None:
+    """Write a jsonl, whole or not at all."""
+    with atomic_path(file) as part:
+        part.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")

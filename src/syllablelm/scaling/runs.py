@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from syllablelm.errors import FormatError, InputError
+from syllablelm.formats.files import json_objects
 from syllablelm.scaling.laws import FLOPS_PER_PARAM_TOKEN
 
 RUN_FILE, SCORES_FILE = "run.json", "scores.json"
@@ -77,23 +78,7 @@ def read_runs(path: str | Path) -> list[Run]:
     Raises:
         FormatError: no such file, no rows, or a row that is none; the message gives the line.
     """
-    path = Path(path)
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise FormatError(f"{path}: cannot be read as text ({error})") from None
-    runs = []
-    for number, line in enumerate(lines, start=1):
-        if not line.strip():
-            continue
-        where = f"{path}:{number}"
-        try:
-            row = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise FormatError(f"{where}: not JSON ({error.msg}); a row is one JSON object on one line") from None
-        if not isinstance(row, dict):
-            raise FormatError(f"{where}: a row must be a JSON object with params, tokens and loss")
-        runs.append(run_from_row(row, where))
+    runs = [run_from_row(row, where) for where, row in json_objects(Path(path))]
     if not runs:
         raise FormatError(f"{path}: no runs; write some with `syllablelm scale collect`")
     return runs

@@ -13,6 +13,7 @@ from syllablelm.artifact import Artifact
 from syllablelm.config import build
 from syllablelm.errors import FormatError, InputError, SyllableLMError
 from syllablelm.formats import atomic_path
+from syllablelm.formats.files import json_objects
 from syllablelm.train.lm import LMConfig, train_lm
 from syllablelm.train.processes import is_main, join, on_main, total
 from syllablelm.train.speech import LMRecipe
@@ -67,22 +68,9 @@ def read_plan(path: str | Path) -> list[StudyRun]:
         FormatError: no such file, no runs, or a line that is none; the message gives the line.
         InputError: numbers out of range, or two runs of one name.
     """
-    try:
-        lines = Path(path).read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise FormatError(f"{path}: cannot be read as text ({error})") from None
     known = {field.name for field in fields(StudyRun)}
     runs: dict[str, StudyRun] = {}
-    for number, line in enumerate(lines, start=1):
-        if not line.strip():
-            continue
-        where = f"{path}:{number}"
-        try:
-            row = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise FormatError(f"{where}: not JSON ({error.msg}); a plan has one JSON object on a line") from None
-        if not isinstance(row, dict):
-            raise FormatError(f"{where}: not a JSON object; write plans with `syllablelm scale plan --out`")
+    for where, row in json_objects(Path(path)):
         run = build(StudyRun, {key: _whole(value) for key, value in row.items() if key in known}, where)
         if run.name in runs:
             raise InputError(f"{where}: a second run of the name {run.name}; rename one")

@@ -16,7 +16,7 @@ from syllablelm.errors import InputError
 from syllablelm.formats import open_writer, read_segmentations
 from syllablelm.progress import ProgressBar
 from syllablelm.quantize import fit_kmeans
-from syllablelm.tokenizer import FRAME_UNITS, Tokenizer
+from syllablelm.tokenizer import FRAME_UNITS, Tokenizer, model_folder
 from syllablelm.train.data import WaveformStore
 from syllablelm.train.features import iterate_features
 from syllablelm.train.hifigan import HiFiGanConfig, train_hifigan
@@ -91,7 +91,7 @@ def train_vocoder_recipe(recipe: VocoderRecipe, out: Path, *, device: str = "aut
     voice, data = read_corpus(recipe.voice), read_corpus(recipe.data)
     store = WaveformStore(voice)
     centres = fit_acoustic(recipe.acoustic, data, syllables, recipe.tokenizer, out / "acoustic", device=device)
-    frames = acoustic_encoder(_folder(recipe.tokenizer), recipe.acoustic.source, recipe.acoustic.layer, device=device)
+    frames = acoustic_encoder(model_folder(recipe.tokenizer), recipe.acoustic.source, recipe.acoustic.layer, device=device)
     acoustic = Tokenizer.from_parts(frames, centres.file(ACOUSTIC_FILE), rule=FRAME_UNITS)
     voice_units = make_units(voice, syllables, acoustic, centres, out / "voice_units", store=store)
     spoken = (voice, read_segmentations(voice_units.file(UNITS_FILE)), recipe.acoustic.units, out / "vocoder")
@@ -128,7 +128,7 @@ def fit_acoustic(
     parents = {"corpus": manifest_digest(manifest), "tokenizer": tokenizer.digest}
 
     def work(folder: Path, scratch: Path, metrics: dict[str, Any]) -> None:
-        encoder = acoustic_encoder(_folder(name), config.source, config.layer, device=device)
+        encoder = acoustic_encoder(model_folder(name), config.source, config.layer, device=device)
         share = max(1, round(manifest.total_seconds * tokenizer.frame_rate / config.frames))
         store = WaveformStore(manifest, budget_bytes=0)
         frames = [feats[index % share :: share] for index, feats in iterate_features(store, encoder, label="acoustic")]
@@ -184,10 +184,3 @@ def make_stream(units: Artifact, info: StreamInfo, out: Path) -> Artifact:
         metrics.update(recordings=len(store), tokens=len(store.tokens), hours=store.seconds / 3600)
 
     return run_stage("tokens", out, config=info, seed=0, parents={"units": units.digest}, work=work, alone=True)
-
-
-def _folder(tokenizer: str) -> Path:
-    """The folder of a bundled or trained tokenizer, which holds its encoder."""
-    from syllablelm.tokenizer import BUNDLED
-
-    return Path(tokenizer) if Path(tokenizer).is_dir() else BUNDLED / tokenizer

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from syllablelm.errors import FormatError
 from syllablelm.lm.decode import Sampling
-from syllablelm.tokenizer import BUNDLED, Tokenizer
+from syllablelm.tokenizer import Tokenizer, model_folder
 from syllablelm.types import Segmentation
 from syllablelm.vocoder.acoustic import ACOUSTIC_FILE, load_acoustic
 from syllablelm.vocoder.hifigan import HiFiGanVocoder
@@ -63,7 +63,7 @@ class Resynthesizer:
         Raises:
             FormatError: nothing of the kind there, or parts that do not belong together.
         """
-        folder = Path(name) if Path(name).is_dir() else BUNDLED / str(name)
+        folder = model_folder(name)
         if not (folder / LM_FOLDER).is_dir():
             raise FormatError(f"{name}: no resynthesizer; give a folder with {LM_FOLDER}/ and {VOCODER_FOLDER}/ in it")
         acoustic = None
