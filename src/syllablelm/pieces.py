@@ -83,9 +83,7 @@ class PieceModel:
         array = np.asarray(symbols, dtype=np.int64)
         if len(array) == 0:
             return np.zeros(0, dtype=np.int32)
-        if not 0 <= int(array.min()) <= int(array.max()) < self.num_symbols:
-            worst = int(array.max()) if int(array.max()) >= self.num_symbols else int(array.min())
-            raise InputError(f"symbol {worst} is outside the alphabet of {self.num_symbols}")
+        _check_inside(array, self.num_symbols, "symbol", "alphabet")
         return np.array(self._coder.encode(_to_text(array)).ids, dtype=np.int32)
 
     def expand(self, codes: npt.ArrayLike) -> IntArray:
@@ -95,8 +93,7 @@ class PieceModel:
             InputError: a code outside the vocabulary.
         """
         array = np.asarray(codes, dtype=np.int64)
-        if len(array) and not 0 <= int(array.min()) <= int(array.max()) < self.num_codes:
-            raise InputError(f"code {int(array.max())} is outside the vocabulary of {self.num_codes}")
+        _check_inside(array, self.num_codes, "code", "vocabulary")
         flat, offsets = self._spellings
         count = self.lengths[array].astype(np.int64)
         first = np.cumsum(count) - count
@@ -246,10 +243,15 @@ def _fit_unigram(texts: Sequence[str], num_symbols: int, num_codes: int, longest
 def _checked(sequences: Iterable[npt.ArrayLike], num_symbols: int) -> Iterator[npt.NDArray[np.int64]]:
     for sequence in sequences:
         row = np.asarray(sequence, dtype=np.int64)
-        if len(row) and not 0 <= int(row.min()) <= int(row.max()) < num_symbols:
-            raise InputError(f"unit {int(row.max())} is outside the {num_symbols} units there are")
+        _check_inside(row, num_symbols, "unit", "vocabulary")
         if len(row):
             yield row
+
+
+def _check_inside(values: npt.NDArray[np.int64], size: int, noun: str, whole: str) -> None:
+    wrong = values[(values < 0) | (values >= size)]
+    if len(wrong):
+        raise InputError(f"{noun} {int(wrong[0])} is outside the {whole} of {size}")
 
 
 def _check_count(num_symbols: int) -> None:

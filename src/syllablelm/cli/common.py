@@ -127,6 +127,18 @@ def _holds_units(path: Path) -> bool:
     return isinstance(first, dict) and {"unit", "start", "end"} <= set(first)
 
 
+def read_numbers(text: str, option: str) -> list[float]:
+    """The numbers of an option such as ``--tokens 1e6,4e6``.
+
+    Raises:
+        InputError: something else; the message names the option.
+    """
+    try:
+        return [float(part) for part in text.split(",")]
+    except ValueError:
+        raise InputError(f"{option} {text!r}: must be numbers with commas between them") from None
+
+
 def read_recipe(path: Path, changes: Sequence[str] | None) -> dict[str, Any]:
     """The table of a recipe with the changes of ``--set``; it loads no torch."""
     from syllablelm.config import apply_overrides, read_toml

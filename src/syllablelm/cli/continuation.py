@@ -19,6 +19,7 @@ from syllablelm.cli.common import (
     no_usable,
     note,
     print_json,
+    read_numbers,
     read_recordings,
 )
 from syllablelm.errors import InputError
@@ -175,13 +176,10 @@ _TEXT_PROTOCOL = {
 
 
 def _temperatures(text: str) -> list[float]:
-    try:
-        grid = sorted({float(part) for part in text.split(",") if part.strip()})
-    except ValueError:
-        raise InputError(f"--temperatures {text!r}: numbers with commas between them are needed") from None
-    if not grid or not 0 <= grid[0] <= grid[-1] < float("inf"):
-        raise InputError(f"--temperatures {text!r}: at least one is needed, 0 or above and finite")
-    return grid
+    grid = read_numbers(text, "--temperatures")
+    if not all(0 <= place < float("inf") for place in grid):
+        raise InputError(f"--temperatures {text!r}: must be 0 or above and finite")
+    return sorted(set(grid))
 
 
 def _open_text_lm(name: str | None, files: list[Path], manifest: Manifest, device: str) -> TextLM:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from syllablelm.cli.common import Seed, note, print_json
+from syllablelm.cli.common import Seed, note, print_json, read_numbers
 from syllablelm.errors import InputError
 
 if TYPE_CHECKING:
@@ -124,10 +124,11 @@ def plot(
 ) -> None:
     """Draw runs with their laws and 95 % bands; dashed lines are extrapolated."""
     from syllablelm.scaling.plot import plot_runs
+    from syllablelm.scaling.runs import by_tokenizer
 
     groups = _read_groups(runs)
     if figure == "tokens" and len(groups) == 1:
-        groups = _by_tokenizer(next(iter(groups.values())))
+        groups = by_tokenizer(next(iter(groups.values())))
     shown = plot_runs(groups, path=out, figure=figure, per=per, bootstrap=bootstrap, seed=seed)
     print_json({"picture": str(out), "figure": figure, "shown": shown})
 
@@ -167,13 +168,17 @@ def read_budget(
 def read_law(name: str) -> LossLaw:
     """A published law by its name, or the law of a study."""
     from syllablelm.scaling.laws import PUBLISHED
+
+    return PUBLISHED[name] if name in PUBLISHED and not Path(name).exists() else _read_study(name).law
+
+
+def _read_study(name: str) -> Study:
+    from syllablelm.scaling.laws import PUBLISHED
     from syllablelm.scaling.study import load_study
 
-    if name in PUBLISHED and not Path(name).exists():
-        return PUBLISHED[name]
     if not Path(name).exists():
         raise InputError(f"{name}: no such study, nor one of the published laws {', '.join(PUBLISHED)}")
-    return load_study(name).law
+    return load_study(name)
 
 
 def _predict_published(name: str, budget: float | None, loss: float | None) -> dict[str, Any]:
@@ -194,8 +199,7 @@ def _predict_study(
 ) -> dict[str, Any]:
     from syllablelm.scaling.study import flops_for_loss, flops_for_score, load_study, predict
 
-    read_law(path)
-    study = load_study(path)
+    study = _read_study(path)
     answer: dict[str, Any] = {"status": study.law.status, "per": study.per}
     if budget is not None:
         answer |= predict(study, budget)
@@ -209,7 +213,7 @@ def _predict_study(
             raise InputError(
                 f"--score {score}: must be NAME=X with a name of {', '.join(study.scores) or '(no scores)'}"
             )
-        answer["for_score"] = flops_for_score(study.scores[name], read_numbers(value)[0])
+        answer["for_score"] = flops_for_score(study.scores[name], read_numbers(value, "--score")[0])
     if against is not None:
         answer["against"] = _compare(study, load_study(against), gain)
     return _finite(answer)
@@ -267,20 +271,6 @@ def _read_groups(arguments: Sequence[str]) -> dict[str, list[Run]]:
         path = path if equals else argument
         groups.setdefault(label if equals else Path(path).stem, []).extend(_read_all([path]))
     return groups
-
-
-def _by_tokenizer(runs: list[Run]) -> dict[str, list[Run]]:
-    groups: dict[str, list[Run]] = {}
-    for run in runs:
-        groups.setdefault(str(run.tokenizer), []).append(run)
-    return groups
-
-
-def read_numbers(text: str) -> list[float]:
-    try:
-        return [float(part) for part in text.split(",")]
-    except ValueError:
-        raise InputError(f"{text!r}: must be numbers with commas between them") from None
 
 
 def _finite(value: Any) -> Any:

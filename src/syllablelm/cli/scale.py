@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from syllablelm.cli import laws
-from syllablelm.cli.common import Changes, Device, note, print_json, read_recipe
-from syllablelm.cli.laws import Flops, Gpu, Hours, Tflops, Unique, Use, read_budget, read_law, read_numbers
+from syllablelm.cli.common import Changes, Device, note, print_json, read_numbers, read_recipe
+from syllablelm.cli.laws import Flops, Gpu, Hours, Tflops, Unique, Use, read_budget, read_law
 from syllablelm.errors import FormatError, InputError, plural
 
 if TYPE_CHECKING:
@@ -78,15 +78,15 @@ def plan(
         chosen = _grid_shapes(params, shapes, models)
         if tokens is None:
             raise InputError("a grid needs --tokens, such as --tokens 1e6,4e6")
-        runs = plan_grid(chosen, read_numbers(tokens), read_numbers(passes))
+        runs = plan_grid(chosen, read_numbers(tokens, "--tokens"), read_numbers(passes, "--passes"))
     elif design == "isoflop":
         runs = plan_isoflops(budget, read_law(law), budgets=budgets, sizes=sizes, step=step, span=span, **limited)
     else:
-        runs = plan_ratios(budget, ratios=read_numbers(ratios), sizes=sizes, step=step, **limited)
+        runs = plan_ratios(budget, ratios=read_numbers(ratios, "--ratios"), sizes=sizes, step=step, **limited)
     runs = with_rates(
         runs,
-        lr=() if lr is None else read_numbers(lr),
-        batch_tokens=() if batch_tokens is None else read_numbers(batch_tokens),
+        lr=() if lr is None else read_numbers(lr, "--lr"),
+        batch_tokens=() if batch_tokens is None else read_numbers(batch_tokens, "--batch-tokens"),
     )
     _print_plan(design, runs, budget, gpu, tflops, use, out)
 
@@ -97,7 +97,7 @@ def _grid_shapes(params: str | None, shapes: str | None, models: dict[str, Any])
     if (params is None) == (shapes is None):
         raise InputError("a grid needs --params, such as 1e5,1e6, or --shapes, such as 2x64,4x128")
     if params is not None:
-        return [opt_shape(size, **models) for size in read_numbers(params)]
+        return [opt_shape(size, **models) for size in read_numbers(params, "--params")]
     found = []
     for text in (shapes or "").split(","):
         layers, _, dim = text.partition("x")

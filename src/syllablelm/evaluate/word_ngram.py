@@ -1,4 +1,7 @@
-"""An n-gram model of words for work without a network: interpolated Kneser-Ney with a spelling of unknown words."""
+"""An n-gram model of words for work without a network: interpolated Kneser-Ney with a spelling of unknown words.
+
+`syllablelm.lm.ngram` is another model on purpose: a baseline of units, of which all are known, with one fixed discount.
+"""
 
 from __future__ import annotations
 

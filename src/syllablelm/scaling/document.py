@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from base64 import b64encode
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
+
+from syllablelm.webpage import data_url, html_page
 
 # Readable on a phone: one column, tables that scroll by themselves, pictures no wider than the page.
 STYLE = """
@@ -85,12 +86,7 @@ def to_markdown(title: str, blocks: Sequence[Block]) -> str:
 def to_html(title: str, blocks: Sequence[Block]) -> str:
     """The document as one page that needs no other file and no network."""
     body = "\n".join(_html(block) for block in blocks)
-    return (
-        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8">\n'
-        f'<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{escape(title)}</title>\n<style>{STYLE}</style></head>\n"
-        f"<body>\n<h1>{escape(title)}</h1>\n{body}\n</body></html>\n"
-    )
+    return html_page(title, STYLE, f"<h1>{escape(title)}</h1>\n{body}")
 
 
 def _escaped(text: str) -> str:
@@ -106,12 +102,9 @@ def _html(block: Block) -> str:
     if isinstance(block, Bullets):
         return "<ul>" + "".join(f"<li>{escape(item)}</li>" for item in block.items) + "</ul>"
     if isinstance(block, Figure):
-        data = b64encode(block.svg.encode()).decode()
+        source = data_url("image/svg+xml", block.svg.encode())
         caption = escape(block.caption)
-        return (
-            f'<figure><img alt="{caption}" src="data:image/svg+xml;base64,{data}"><figcaption>{caption}</figcaption>'
-            "</figure>"
-        )
+        return f'<figure><img alt="{caption}" src="{source}"><figcaption>{caption}</figcaption></figure>'
     head = "".join(f'<th class="{_kind(name)}">{escape(name)}</th>' for name in block.head)
     rows = "".join(
         "<tr>" + "".join(_cell(name, cell) for name, cell in zip(block.head, row, strict=True)) + "</tr>"

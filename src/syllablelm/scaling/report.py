@@ -18,7 +18,7 @@ from syllablelm.scaling.fit import FittedLaw
 from syllablelm.scaling.plot import Figure as Kind
 from syllablelm.scaling.plot import plot_runs, short_number
 from syllablelm.scaling.resample import Interval
-from syllablelm.scaling.runs import Per, Run, score_names
+from syllablelm.scaling.runs import Per, Run, by_tokenizer, score_names
 from syllablelm.scaling.study import Study, fit_study, predict
 
 REPORT_MARKDOWN, REPORT_PAGE = "report.md", "report.html"
@@ -79,7 +79,7 @@ def write_report(
     if score_names([run for runs in groups.values() for run in runs]):
         blocks += [Heading("Scores"), _figure("scores", groups, out, per, bootstrap, seed), *_score_blocks(studies)]
         blocks += [_figure("lines", groups, out, per, bootstrap, seed)]
-    kinds = _by_tokenizer(groups)
+    kinds = _tokenisations(groups)
     if len(kinds) > 1 and all(run.nats_per_second is not None for runs in kinds.values() for run in runs):
         blocks += [Heading("Tokenisations"), _figure("tokens", kinds, out, per, bootstrap, seed)]
     if len(studies) > 1:
@@ -230,17 +230,13 @@ def _predicted(study: Study, run: Run) -> float:
     return study.law.loss(run.params, run.tokens)
 
 
-def _by_tokenizer(groups: Mapping[str, Sequence[Run]]) -> dict[str, list[Run]]:
+def _tokenisations(groups: Mapping[str, Sequence[Run]]) -> dict[str, list[Run]]:
     """The groups again if each is of one tokenisation, else the runs by tokenisation."""
     mixed = any(len({run.tokenizer for run in runs}) > 1 for runs in groups.values())
     if not mixed:
         different = {run.tokenizer for runs in groups.values() for run in runs}
         return {label: list(runs) for label, runs in groups.items()} if len(different) > 1 else {}
-    found: dict[str, list[Run]] = {}
-    for runs in groups.values():
-        for run in runs:
-            found.setdefault(str(run.tokenizer), []).append(run)
-    return found
+    return by_tokenizer(run for runs in groups.values() for run in runs)
 
 
 def _number(value: float, digits: int = 3) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -140,6 +140,14 @@ def losses(runs: Sequence[Run], per: Per = "token") -> FloatArray:
 def column(runs: Sequence[Run], name: Literal["params", "tokens", "flops"]) -> FloatArray:
     """A column of the runs."""
     return np.array([getattr(run, name) for run in runs], dtype=np.float64)
+
+
+def by_tokenizer(runs: Iterable[Run]) -> dict[str, list[Run]]:
+    """Runs by their tokenisation, in the order in which they come."""
+    groups: dict[str, list[Run]] = {}
+    for run in runs:
+        groups.setdefault(str(run.tokenizer), []).append(run)
+    return groups
 
 
 def score_names(runs: Sequence[Run]) -> list[str]:

@@ -98,6 +98,7 @@ class SpectralTask:
     ) -> None:
         self.module, self.frames, self.targets = _SpectralLoss(net), frames, targets
         self.hop, self.upsampling = net.shape.hop, net.shape.upsampling
+        self.frame_seconds = self.hop / net.shape.spectrum.sample_rate
         self.plan = CropPlan(
             [r.seconds for r in store.manifest],
             crop_seconds=config.crop_seconds,
@@ -118,7 +119,7 @@ class SpectralTask:
             first, count = crop.start * self.upsampling, len(row) * self.upsampling
             units_BU[i, : len(row)] = torch.from_numpy(row)
             target_BTC[i, :count] = torch.from_numpy(self.targets[crop.index][first : first + count])
-        return {"units": units_BU, "target": target_BTC, "seconds": sum(map(len, rows)) * self.hop / 16_000}
+        return {"units": units_BU, "target": target_BTC, "seconds": sum(map(len, rows)) * self.frame_seconds}
 
 
 def voice_targets(waveform: npt.NDArray[np.float32], num_frames: int, shape: SpectralShape) -> npt.NDArray[np.float32]:
@@ -135,7 +136,8 @@ def voice_targets(waveform: npt.NDArray[np.float32], num_frames: int, shape: Spe
     spec, count = shape.spectrum, num_frames * shape.upsampling
     padded = np.pad(waveform, (0, max(0, count * spec.hop - len(waveform))))
     cepstra = spec.cepstrum(spec.transform(torch.from_numpy(padded)[None]))[0, :count].numpy()
-    hertz = track_pitch(waveform, count, hop=spec.hop, sample_rate=spec.sample_rate, low=PITCH_RANGE[0])
+    low, high = PITCH_RANGE
+    hertz = track_pitch(waveform, count, hop=spec.hop, sample_rate=spec.sample_rate, low=low, high=high)
     voiced = hertz > 0
     logs = np.log(hertz[voiced]) if voiced.any() else np.log([200.0])
     places = np.flatnonzero(voiced) if voiced.any() else [0]

@@ -91,7 +91,9 @@ def train_vocoder_recipe(recipe: VocoderRecipe, out: Path, *, device: str = "aut
     voice, data = read_corpus(recipe.voice), read_corpus(recipe.data)
     store = WaveformStore(voice)
     centres = fit_acoustic(recipe.acoustic, data, syllables, recipe.tokenizer, out / "acoustic", device=device)
-    frames = acoustic_encoder(model_folder(recipe.tokenizer), recipe.acoustic.source, recipe.acoustic.layer, device=device)
+    frames = acoustic_encoder(
+        model_folder(recipe.tokenizer), recipe.acoustic.source, recipe.acoustic.layer, device=device
+    )
     acoustic = Tokenizer.from_parts(frames, centres.file(ACOUSTIC_FILE), rule=FRAME_UNITS)
     voice_units = make_units(voice, syllables, acoustic, centres, out / "voice_units", store=store)
     spoken = (voice, read_segmentations(voice_units.file(UNITS_FILE)), recipe.acoustic.units, out / "vocoder")

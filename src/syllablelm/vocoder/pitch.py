@@ -32,7 +32,7 @@ def track_pitch(
         (num_frames,) Hz, 0 where the frame is unvoiced.
 
     Raises:
-        InputError: an empty range of frequencies.
+        InputError: a range of frequencies that is empty, or reaches a quarter of the sample rate.
     """
     if not 0 < low < high < sample_rate / 4:
         raise InputError(f"pitch between {low} and {high} Hz cannot be tracked at {sample_rate} Hz")

@@ -7,7 +7,7 @@ import pytest
 
 from syllablelm.errors import FormatError
 from syllablelm.formats import atomic_path
-from syllablelm.formats.files import find_files, id_below, text_lines
+from syllablelm.formats.files import find_files, id_below, json_objects, text_lines, write_json_lines
 
 
 def test_atomic_path_leaves_ordinary_permissions(tmp_path: Path) -> None:
@@ -34,3 +34,37 @@ def test_lines_have_places_and_no_ends(tmp_path: Path) -> None:
     file = tmp_path / "a.txt"
     file.write_bytes("é 1\r\n\n2\t".encode())
     assert list(text_lines(file)) == [(f"{file}:1", "é 1"), (f"{file}:2", ""), (f"{file}:3", "2\t")]
+
+
+def test_objects_that_were_written_are_read_with_their_places(tmp_path: Path) -> None:
+    file = tmp_path / "new" / "a.jsonl"
+    write_json_lines(file, [{"a": "é"}, {"b": [1, None]}])
+    assert list(json_objects(file)) == [(f"{file}:1", {"a": "é"}), (f"{file}:2", {"b": [1, None]})]
+    write_json_lines(file, [])
+    assert (file.read_bytes(), list(json_objects(file))) == (b"", [])
+
+
+def test_rows_that_cannot_be_written_leave_the_file_as_it_was(tmp_path: Path) -> None:
+    file = tmp_path / "a.jsonl"
+    write_json_lines(file, [{"a": 1}])
+    with pytest.raises(TypeError):
+        write_json_lines(file, [{"a": 2}, {"a": object()}])
+    assert list(json_objects(file)) == [(f"{file}:1", {"a": 1})]
+    assert list(tmp_path.iterdir()) == [file]
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b'{"a": 1}\n\n[1]\n', "a.jsonl:3: not a JSON object"),
+        (b"\n{", "a.jsonl:2: not JSON lines"),
+        (b"\xff", "a.jsonl:1: not a text in UTF-8"),
+        (None, "a.jsonl: cannot be read"),
+    ],
+)
+def test_files_that_hold_no_objects(tmp_path: Path, content: bytes | None, reason: str) -> None:
+    file = tmp_path / "a.jsonl"
+    if content is not None:
+        file.write_bytes(content)
+    with pytest.raises(FormatError, match=reason):
+        list(json_objects(file))

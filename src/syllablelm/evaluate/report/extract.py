@@ -217,7 +217,11 @@ def _segment_rate(result: Result, row: Fields) -> Value:
 
 def system(result: Result) -> str:
     """What was measured: the model, or the file of units."""
-    return result.model or f"units {Path(result.body.optional_text('units') or result.data).name}"
+    if result.model:
+        return result.model
+    # In a bit rate "units" is their number, and the file of units is the data.
+    file = result.data if result.evaluation == "bitrate" else result.body.optional_text("units") or result.data
+    return f"units {Path(file).name}"
 
 
 def block(

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Sequence
 from html import escape
 
 from syllablelm.evaluate.report.figures import Figure
 from syllablelm.evaluate.report.markdown import INTRODUCTION, TITLE, WARNING, caption
 from syllablelm.evaluate.report.tables import Row, Table
+from syllablelm.webpage import data_url, html_page
 
 _STYLE = """
 :root { color-scheme: light dark; --paper: #ffffff; --ink: #1b1f24; --quiet: #5b6470; --line: #dfe3e8;
@@ -65,12 +65,7 @@ def render_html(tables: Sequence[Table], figures: Sequence[Figure], notes: Seque
     ]
     if figures:
         body += ['<h2 id="figures">Figures</h2>', '<div class="figures">', *map(_picture, figures), "</div>"]
-    head = (
-        '<meta charset="utf-8">\n<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{escape(TITLE)}</title>\n<style>{_STYLE}</style>"
-    )
-    content = "\n".join(body)
-    return f'<!DOCTYPE html>\n<html lang="en">\n<head>\n{head}\n</head>\n<body>\n{content}\n</body>\n</html>\n'
+    return html_page(TITLE, _STYLE, "\n".join(body))
 
 
 def _section(table: Table) -> str:
@@ -113,7 +108,7 @@ def _row(table: Table, row: Row) -> str:
 
 
 def _picture(figure: Figure) -> str:
-    light, dark = (f"data:image/png;base64,{base64.b64encode(data).decode()}" for data in (figure.light, figure.dark))
+    light, dark = (data_url("image/png", data) for data in (figure.light, figure.dark))
     title = escape(figure.title)
     return (
         f'<figure><h3>{title}</h3><picture><source media="(prefers-color-scheme: dark)" srcset="{dark}">'

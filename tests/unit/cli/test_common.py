@@ -1,0 +1,22 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from syllablelm.cli.common import read_numbers, read_recipe
+from syllablelm.errors import InputError
+
+
+def test_numbers_of_an_option() -> None:
+    assert read_numbers("1e6, 4", "--tokens") == [1e6, 4.0]
+    for text in ("", "1,", "1;2", "many"):
+        with pytest.raises(InputError, match=f"^--tokens '{text}': must be numbers with commas"):
+            read_numbers(text, "--tokens")
+
+
+def test_changes_of_a_recipe(tmp_path: Path) -> None:
+    path = tmp_path / "recipe.toml"
+    path.write_text('name = "a"\n[lm.loop]\nsteps = 3\n', encoding="utf-8")
+    assert read_recipe(path, None) == {"name": "a", "lm": {"loop": {"steps": 3}}}
+    assert read_recipe(path, ["lm.loop.steps=5", "seed=1"]) == {"name": "a", "seed": 1, "lm": {"loop": {"steps": 5}}}
