@@ -23,13 +23,23 @@ $(STAMP): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet $(PIP_ARGS) -c constraints.txt -e ".[all,dev]"
 	touch $@
 
+# $(call stage,NAME,COMMAND) runs a command and says how long it took, the loading of models included.
+define stage
+@echo "== $(1)"
+@TIMEFORMAT='   $(1) took %R s'; time $(2)
+endef
+
+# `time` and its format are bash's own.
+demo: SHELL := bash
 demo: $(STAMP)
 	mkdir -p demo
-	$(BIN)/syllablelm tokenize $(SAMPLE) --out demo/units.jsonl
-	$(BIN)/syllablelm plot $(SAMPLE) --alignment $(basename $(SAMPLE)).alignments.jsonl --seconds 60 --out demo/sample.png
-	$(BIN)/python examples/print_units.py $(SAMPLE)
-	$(BIN)/syllablelm resynthesize $(SAMPLE) --out demo/resynthesis
-	$(BIN)/syllablelm continue $(SAMPLE) --prompt-seconds 3 --seconds 10 --out demo/continuation
+	$(call stage,units,$(BIN)/syllablelm tokenize $(SAMPLE) --out demo/units.jsonl)
+	$(call stage,picture,$(BIN)/syllablelm plot $(SAMPLE) --alignment $(basename $(SAMPLE)).alignments.jsonl \
+		--seconds 60 --out demo/sample.png)
+	$(call stage,table,$(BIN)/python examples/print_units.py $(SAMPLE))
+	$(call stage,resynthesis,$(BIN)/syllablelm resynthesize $(SAMPLE) --out demo/resynthesis)
+	$(call stage,continuation,$(BIN)/syllablelm continue $(SAMPLE) --prompt-seconds 3 --seconds 10 \
+		--out demo/continuation)
 
 test: $(STAMP)
 	$(BIN)/python -m pytest -m "not slow and not gpu"

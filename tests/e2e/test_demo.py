@@ -12,6 +12,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 from urllib.request import urlopen
 
 import pytest
@@ -31,19 +32,23 @@ def free_port() -> int:
 
 
 @pytest.fixture(scope="module")
-def address(tokenizer_folder: Path) -> Iterator[str]:
-    """Of a page served by a process of its own, which must end cleanly on Ctrl-C."""
+def address(tokenizer_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Of a page served by a process of its own, which must end cleanly on Ctrl-C and leave no recording."""
+    scratch = tmp_path_factory.mktemp("scratch")
+    environment = {**os.environ, "TMPDIR": str(scratch)}
     command = [sys.executable, "-m", "syllablelm", "demo", "--device", "cpu", "--port", str(free_port())]
     options: Any = {"stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL, "text": True}
-    with subprocess.Popen([*command, "--model", str(tokenizer_folder)], env=dict(os.environ), **options) as server:
+    with subprocess.Popen([*command, "--model", str(tokenizer_folder)], env=environment, **options) as server:
         try:
             assert server.stdout is not None
             told = json.loads(server.stdout.readline())
             assert told["speaks"] is False
+            assert len(list(scratch.glob("syllablelm-demo-*"))) == 1
             yield told["url"]
         finally:
             server.send_signal(signal.SIGINT)
             assert server.wait(60) == 0
+    assert list(scratch.glob("syllablelm-demo-*")) == []
 
 
 def test_endpoint_gives_the_units_of_tokenize(run: Run, address: str, tokenizer_folder: Path, recordings: Path) -> None:
@@ -61,6 +66,14 @@ def test_endpoint_gives_the_units_of_tokenize(run: Run, address: str, tokenizer_
     assert set(client.view_api(return_format="dict")["named_endpoints"]) == {"/units"}
     with pytest.raises(Exception, match="no recording"):
         client.predict(None, 0, api_name="/units")
+
+
+def test_a_taken_port_is_one_line(run: Run, address: str, tokenizer_folder: Path) -> None:
+    port = urlsplit(address).port
+    ended = run("demo", "--model", tokenizer_folder, "--device", "cpu", "--port", port)
+    assert (ended.status, ended.out) == (2, "")
+    (line,) = ended.err.splitlines()
+    assert line.startswith(f"error: cannot serve at 127.0.0.1 port {port} (")
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="needs chromium")

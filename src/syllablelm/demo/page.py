@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import os
 import shutil
+import signal
 import tempfile
 import threading
 from collections.abc import Callable
@@ -48,7 +49,7 @@ def serve(
     open_browser: bool = False,
     announce: Callable[[DemoModel, str], None],
 ) -> None:
-    """Load a model and serve the page until Ctrl-C.
+    """Load a model and serve the page until Ctrl-C or SIGTERM; for the main thread.
 
     Args:
         name, device: of the model, see ``DemoModel.load``.
@@ -60,6 +61,8 @@ def serve(
         MissingDependencyError: gradio is not installed.
         FormatError, InputError: a model that cannot be opened, or a port or host that cannot be used.
     """
+    # A service manager ends it so, and the recordings must go then too.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     with tempfile.TemporaryDirectory(prefix="syllablelm-demo-") as folder:
         gradio = import_gradio(Path(folder))
         model = DemoModel.load(name, device=device)

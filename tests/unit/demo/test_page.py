@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +42,42 @@ def test_gradio_is_told_before_it_is_imported(monkeypatch: pytest.MonkeyPatch, t
     assert page.import_gradio(tmp_path) is os
     assert os.environ["GRADIO_ANALYTICS_ENABLED"] == "False"
     assert os.environ["GRADIO_TEMP_DIR"] == str(tmp_path)
+
+
+@pytest.fixture
+def keep_handlers() -> Iterator[None]:
+    kept = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    yield
+    for number, handler in kept.items():
+        signal.signal(number, handler)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_recordings_are_deleted_however_it_is_ended(
+    number: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, keep_handlers: None
+) -> None:
+    closed: list[bool] = []
+
+    class Page:
+        def close(self, verbose: bool) -> None:
+            closed.append(verbose)
+
+    def build(gradio: Any, model: Any, scratch: Path) -> Page:
+        (scratch / "recording.wav").write_bytes(b"somebody's voice")
+        return Page()
+
+    def end(model: Any, address: str) -> None:
+        assert (address, len(list(tmp_path.rglob("recording.wav")))) == ("here", 1)
+        os.kill(os.getpid(), number)
+
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(page, "import_gradio", lambda scratch: None)
+    monkeypatch.setattr(page.DemoModel, "load", lambda name, device: None)
+    monkeypatch.setattr(page, "build_page", build)
+    monkeypatch.setattr(page, "_launch", lambda *given: "here")
+    page.serve("tiny", announce=end)
+    assert closed == [False]
+    assert list(tmp_path.iterdir()) == []
 
 
 class FakeGradio:

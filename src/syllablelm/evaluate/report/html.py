@@ -30,7 +30,7 @@ table { border-collapse: separate; border-spacing: 0; width: 100%; font-variant-
 th, td { padding: .35rem .6rem; text-align: right; vertical-align: top; border-top: 1px solid var(--line); }
 thead th { border-top: 0; font-size: .82rem; font-weight: 600; vertical-align: bottom; min-width: 4.2rem; }
 th:first-child { text-align: left; font-weight: 400; position: sticky; left: 0; background: var(--paper);
-  min-width: 9.5rem; max-width: 22rem; overflow-wrap: anywhere; border-right: 1px solid var(--line); }
+  min-width: 15rem; max-width: 22rem; overflow-wrap: anywhere; border-right: 1px solid var(--line); }
 thead th:first-child { font-weight: 600; }
 .group td { text-align: left; background: var(--group); color: var(--quiet); font-size: .82rem; }
 .group span { position: sticky; left: .6rem; display: inline-block; max-width: min(80vw, 60rem); }
