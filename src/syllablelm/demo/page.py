@@ -114,7 +114,9 @@ def _launch(gradio: Any, page: Any, host: str, port: int | None, open_browser: b
         )
     except OSError as error:
         where = host if port is None else f"{host} port {port}"
-        raise InputError(f"cannot serve at {where} ({error}); choose another --port or --host") from None
+        # What follows gradio's first sentence is advice on its own functions.
+        reason = str(error).split(". ")[0]
+        raise InputError(f"cannot serve at {where} ({reason}); choose another --port or --host") from None
     return str(address)
 
 
@@ -180,7 +182,9 @@ def _units_part(gradio: Any, model: DemoModel, scratch: Path, audio: Any) -> Non
     def run(path: str | None, first: float | None) -> tuple[Any, ...]:
         shown: UnitsShown = _or_message(gradio, path, lambda: show_units(model, path, scratch, start=first))
         files = (gradio.DownloadButton(value=str(file), interactive=True) for file in (shown.jsonl, shown.textgrid))
-        return (shown.summary, str(shown.picture), shown.rows, shown.record, *files)
+        # gradio's client would take an object with a path for a file, and ask for it in vain.
+        printed = {key: value for key, value in shown.record.items() if key != "path"}
+        return (shown.summary, str(shown.picture), shown.rows, printed, *files)
 
     _connect(button, run, [audio, start], [summary, picture, table, record, jsonl, textgrid], "units")
 
