@@ -75,8 +75,9 @@ class FittedLaw(LossLaw):
         return student_level(self.runs - len(NAMES))
 
     def sampled_laws(self) -> list[LossLaw]:
-        """The law of each resample."""
-        return [LossLaw(*map(float, row)) for row in self.samples]
+        """The law of each resample that has an optimum: an exponent that the runs do not tell may be below 0."""
+        laws = [LossLaw(*map(float, row)) for row in self.samples]
+        return [law for law in laws if law.alpha > 0 and law.beta > 0]
 
 
 def log_residuals(theta_SP: FloatArray, log_params: FloatArray, log_tokens: FloatArray, log_loss: FloatArray):

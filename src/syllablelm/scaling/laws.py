@@ -50,7 +50,9 @@ class LossLaw:
     def loss(self, params: npt.ArrayLike, tokens: npt.ArrayLike) -> Any:
         """Loss at ``params`` and ``tokens``; they broadcast."""
         params, tokens = np.asarray(params, dtype=np.float64), np.asarray(tokens, dtype=np.float64)
-        return _plain(self.E + self.A * params**-self.alpha + self.B * tokens**-self.beta)
+        # The optimum of a law without one of its terms is 0 or infinite.
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return _plain(self.E + self.A * params**-self.alpha + self.B * tokens**-self.beta)
 
     @property
     def a(self) -> float:

@@ -151,7 +151,7 @@ def _optimum_table(study: Study) -> Table:
         rows.append(
             (
                 _number(flops),
-                f"extrapolated: {beyond}" if beyond else "within the runs",
+                answer.get("status") or (f"extrapolated: {beyond}" if beyond else "within the runs"),
                 _short(answer["params"], between.get("params")),
                 _short(answer["tokens"], between.get("tokens")),
                 _number(answer["tokens"] / answer["params"]),

@@ -120,13 +120,16 @@ def predict(study: Study, flops: float) -> dict[str, Any]:
         if (factor := beyond(value, within)) > 1
     }
     answer: dict[str, Any] = {"flops": flops, "params": best.params, "tokens": best.tokens, "loss": loss}
-    if len(law.samples):
-        sampled = [other.optimal(flops) for other in law.sampled_laws()]
+    laws = law.sampled_laws()
+    if laws:
+        sampled = [other.optimal(flops) for other in laws]
         answer["intervals"] = {
             "params": interval([each.params for each in sampled], law.level),
             "tokens": interval([each.tokens for each in sampled], law.level),
-            "loss": interval([o.loss(*each) for o, each in zip(law.sampled_laws(), sampled, strict=True)], law.level),
+            "loss": interval([other.loss(*each) for other, each in zip(laws, sampled, strict=True)], law.level),
         }
+    if law.status != "ok":
+        answer["status"] = law.status
     answer["extrapolated"] = outside
     answer["scores"] = {name: predict_score(score, flops) for name, score in study.scores.items()}
     for name, line in study.lines.items():
@@ -150,9 +153,10 @@ def flops_for_loss(study: Study, loss: float) -> dict[str, Any]:
     """The least budget for a loss, with its interval."""
     flops = study.law.flops_for_loss(loss)
     answer: dict[str, Any] = {"loss": loss, "flops": flops}
-    if len(study.law.samples):
+    laws = study.law.sampled_laws()
+    if laws:
         # A resample whose floor lies above the loss never reaches it: its infinity is an answer, not a gap.
-        found = np.sort([other.flops_for_loss(loss) for other in study.law.sampled_laws()])
+        found = np.sort([other.flops_for_loss(loss) for other in laws])
         share = (1 - study.law.level) / 2 * (len(found) - 1)
         low, high = found[int(share)], found[math.ceil(len(found) - 1 - share)]
         answer["interval"] = (float(low), float(high))

@@ -103,3 +103,24 @@ def test_report_of_two_groups(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="few: 4 runs"):
         write_report({"few": groups["few"]}, tmp_path / "none")
     assert not (tmp_path / "none").exists()
+
+
+def test_runs_that_parameters_say_nothing_of(tmp_path: Path) -> None:
+    """Resamples of such a law may have exponents below 0 and no optimum: the report says so and is written."""
+    pytest.importorskip("matplotlib")
+    rng = np.random.default_rng(0)
+    runs = [
+        Run(
+            params,
+            tokens,
+            float((5.0 + 800.0 * tokens**-0.7) * np.exp(0.004 * rng.standard_normal())),
+            6 * params * tokens,
+        )
+        for params in (5e4, 2e5, 6e5, 1.8e6)
+        for tokens in (4.5e4, 9e4, 1.8e5, 3.4e5)
+    ]
+    status = write_report({"units": runs}, tmp_path / "report", bootstrap=60)["units"]
+    assert status.startswith("degenerate")
+    text = (tmp_path / "report" / "report.md").read_text(encoding="utf-8")
+    assert "must not be read one by one" in text
+    assert f"| {status}" in text.replace("\\", "")
