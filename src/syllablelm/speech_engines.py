@@ -1,7 +1,8 @@
 """Text-to-speech programs found on PATH: text -> samples, with the program's own phone times where it tells them.
 
 "flite" gives phone times (gold: they made the sound), and word times by aligning the dictionary pronunciation of each
-word with the phones spoken; "espeak-ng" has many voices but its program prints no times.
+word with the phones spoken; "espeak-ng" has many voices but its program prints no times; nor does "piper", whose voices
+are files.
 """
 
 from __future__ import annotations
@@ -280,4 +281,37 @@ class Espeak:
         return Spoken(samples, sample_rate, (), pitch)
 
 
-ENGINES: dict[str, Callable[[], Engine]] = {"flite": Flite, "espeak-ng": Espeak}
+class Piper:
+    """Piper (`piper` on PATH): neural voices, each an .onnx file with its .onnx.json beside it; no phone times.
+
+    The pitch is the voice's own.
+    """
+
+    name = "piper"
+    voices = ()
+    licence = "spoken by Piper; the licence is that of the voice, see its model card"
+
+    def check(self, voices: Sequence[str]) -> None:
+        """See `Engine.check`."""
+        if shutil.which("piper") is None:
+            raise MissingDependencyError("piper is not on PATH: pip install piper-tts")
+        if not voices:
+            raise InputError("piper has no usual voices: name .onnx files by --voices")
+        for voice in voices:
+            missing = [file for file in (voice, f"{voice}.json") if not Path(file).is_file()]
+            if missing:
+                raise InputError(f"{missing[0]}: no such file; a voice of piper is an .onnx file and its .onnx.json")
+
+    def speak(self, text: str, voice: str, *, speed: float, pitch: float) -> Spoken:
+        """See `Engine.speak`."""
+        with tempfile.TemporaryDirectory(prefix="syllablelm-") as folder:
+            wave = Path(folder) / "speech.wav"
+            options = ["--model", voice, "--length_scale", f"{1 / speed:.5f}", "--output_file", str(wave)]
+            _run(["piper", *options], text)
+            samples, sample_rate = _read_wave(wave, self.name)
+        if not np.any(samples):
+            raise AudioError(f"piper found nothing to say in {text[:60]!r}")
+        return Spoken(samples, sample_rate)
+
+
+ENGINES: dict[str, Callable[[], Engine]] = {"flite": Flite, "espeak-ng": Espeak, "piper": Piper}

@@ -112,7 +112,7 @@ def synthesize(
     Args:
         texts: pairs (id, text), for example from `read_texts`; ids are file names, so letters, digits and "_.+-" only.
         out: folder of the corpus.
-        engine: "flite", "espeak-ng" or any `Engine`.
+        engine: "flite", "espeak-ng", "piper" or any `Engine`.
         voices: names of the engine's voices, drawn uniformly; None for the engine's usual ones.
         seed: of voice, speed and pitch.
         speed_range: lowest and highest speaking rate relative to the voice's own, drawn uniformly in the logarithm.
@@ -133,12 +133,12 @@ def synthesize(
             raise InputError(f"unknown speech engine {engine!r}; choose {', '.join(ENGINES)}")
         engine = ENGINES[engine]()
     chosen = engine.voices if voices is None else tuple(voices)
+    engine.check(chosen)
     speeds, pitches = (speed_range[0], speed_range[1]), (pitch_range[0], pitch_range[1])
     settings = _Settings(engine.name, chosen, seed, speeds, pitches, sample_rate, audio_format, shard_size)
     settings.check()
     if workers < 1:
         raise InputError("workers must be at least 1")
-    engine.check(chosen)
     out = Path(out)
     _claim(out, settings)
     limit = float("inf") if limit_seconds is None else limit_seconds
@@ -276,7 +276,8 @@ def _make_utterance(
         "path": (relative / file).as_posix(),
         "num_samples": len(samples),
         "sample_rate": settings.sample_rate,
-        "speaker": f"{engine.name}-{voice}",
+        # The voice of one engine is a file.
+        "speaker": f"{engine.name}-{Path(voice).stem}",
         "text": text,
         "engine": engine.name,
         "voice": voice,

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import sys
 from itertools import combinations_with_replacement
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,7 +15,7 @@ from hypothesis import strategies as st
 
 from syllablelm import speech_engines
 from syllablelm.errors import AudioError, InputError, MissingDependencyError
-from syllablelm.speech_engines import Espeak, Flite, assign_words
+from syllablelm.speech_engines import Espeak, Flite, Piper, assign_words
 from syllablelm.syllables import NUCLEI, Interval
 
 needs_flite = pytest.mark.skipif(shutil.which("flite") is None, reason="flite is not installed")
@@ -76,10 +79,10 @@ def test_phone_list_is_mapped_and_cut_at_the_end() -> None:
     ]
 
 
-@pytest.mark.parametrize(("engine", "package"), [(Flite, "flite"), (Espeak, "espeak-ng")])
+@pytest.mark.parametrize(("engine", "package"), [(Flite, "flite"), (Espeak, "espeak-ng"), (Piper, "piper-tts")])
 def test_missing_program(monkeypatch: pytest.MonkeyPatch, engine: type, package: str) -> None:
     monkeypatch.setenv("PATH", "")
-    with pytest.raises(MissingDependencyError, match=f"apt-get install {package}"):
+    with pytest.raises(MissingDependencyError, match=f"install {package}"):
         engine().check(["slt"])
 
 
@@ -136,3 +139,45 @@ def test_espeak() -> None:
     assert slow.words == ()
     with pytest.raises(InputError, match="nobody"):
         engine.check(["nobody"])
+
+
+@pytest.fixture
+def piper(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A program "piper" that takes its options and writes as many milliseconds of a tone as the text has letters."""
+    program = tmp_path / "bin" / "piper"
+    program.parent.mkdir()
+    program.write_text(
+        f"""#!{sys.executable}
+import sys
+import numpy as np, soundfile
+said = dict(zip(sys.argv[1::2], sys.argv[2::2]))
+text = sys.stdin.read()
+count = int(len(text.strip()) * 22.05 * float(said["--length_scale"]))
+assert said["--model"].endswith(".onnx")
+soundfile.write(said["--output_file"], np.sin(np.arange(count) / 9), 22050)
+"""
+    )
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
+    voice = tmp_path / "en_US-test.onnx"
+    voice.touch()
+    voice.with_name("en_US-test.onnx.json").touch()
+    return voice
+
+
+def test_piper_speaks_with_a_voice_from_a_file(piper: Path) -> None:
+    engine = Piper()
+    engine.check([str(piper)])
+    slow, fast = (engine.speak("a" * 1000, str(piper), speed=speed, pitch=1.3) for speed in (1.0, 2.0))
+    assert (len(slow.samples), slow.sample_rate, slow.pitch, slow.words) == (22050, 22050, 1.0, ())
+    assert len(fast.samples) == 11025
+
+
+def test_piper_says_what_is_missing(piper: Path) -> None:
+    with pytest.raises(InputError, match="--voices"):
+        Piper().check([])
+    with pytest.raises(InputError, match=r"other\.onnx: no such file"):
+        Piper().check([str(piper.with_name("other.onnx"))])
+    piper.with_name("en_US-test.onnx.json").unlink()
+    with pytest.raises(InputError, match=r"en_US-test\.onnx\.json: no such file"):
+        Piper().check([str(piper)])

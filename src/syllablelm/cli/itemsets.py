@@ -18,7 +18,10 @@ Out = Annotated[Path, typer.Option("--out", metavar="FOLDER", help="Folder of th
 Voices = Annotated[
     str | None, typer.Option("--voices", metavar="A,B", help="Names joined by commas; default the usual.")
 ]
-EngineName = Annotated[Literal["flite", "espeak-ng"], typer.Option("--engine", help="flite gives phone times.")]
+EngineName = Annotated[
+    Literal["flite", "espeak-ng", "piper"],
+    typer.Option("--engine", help="flite gives phone times; the voices of piper are .onnx files."),
+]
 Workers = Annotated[int, typer.Option("--workers", help="Speech engines at a time.", min=1)]
 AudioFormat = Annotated[Literal["flac", "wav"], typer.Option("--format", help="Of the audio.")]
 CMUDICT_LICENCE = "CMU Pronouncing Dictionary: BSD-2-Clause (Carnegie Mellon University)"
