@@ -47,6 +47,8 @@ def test_gradio_is_told_before_it_is_imported(monkeypatch: pytest.MonkeyPatch, t
 @pytest.fixture
 def keep_handlers() -> Iterator[None]:
     kept = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    # A shell's background jobs inherit that Ctrl-C is ignored.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     for number, handler in kept.items():
         signal.signal(number, handler)
