@@ -16,7 +16,7 @@ from syllablelm.formats import open_writer, to_record
 from syllablelm.plot import plot_segmentation
 from syllablelm.recoded import open_tokenizer
 from syllablelm.speech import SpeechModel
-from syllablelm.tokenizer import BUNDLED, Tokenizer
+from syllablelm.tokenizer import BUNDLED, Tokenizer, model_folder
 from syllablelm.types import Segmentation
 
 SAMPLE = BUNDLED / "sample.flac"
@@ -51,7 +51,7 @@ class DemoModel:
         Raises:
             FormatError, InputError: no such model, a damaged one, or parts that do not belong together.
         """
-        folder = Path(name) if Path(name).is_dir() else BUNDLED / name
+        folder = model_folder(name)
         if all((folder / part).is_dir() for part in SPEECH_FOLDERS):
             speech = SpeechModel.load(name, device=device)
             return cls(name, speech.tokenizer, speech)

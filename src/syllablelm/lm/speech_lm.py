@@ -257,10 +257,8 @@ class SpeechLM:
         )
 
     def _units(self, segmentation: Segmentation, index: int) -> npt.NDArray[np.int32]:
-        units = check_units(segmentation, self.info, f"segmentation {index}")
-        if not self.info.keep_repeats:
-            # As in training (`train.tokens.make_tokens`).
-            units = check_units(segmentation.merge_repeats(), self.info, f"segmentation {index}")
+        check_units(segmentation, self.info, f"segmentation {index}")
+        units = np.asarray(self.info.as_modelled(segmentation).unit, dtype=np.int32)
         if len(units) > self.context:
             raise InputError(
                 f"segmentation {index}: {len(units)} units, but the model's context holds {self.context}; shorten it"

@@ -41,6 +41,10 @@ class TokenInfo:
     syllable_hop: int = 0
     keep_repeats: bool = False
 
+    def as_modelled(self, segmentation: Segmentation) -> Segmentation:
+        """The units as models of this vocabulary see them, in training as in scoring: equal neighbours are one."""
+        return segmentation if self.keep_repeats else segmentation.merge_repeats()
+
     @property
     def bos(self) -> int:
         """The beginning-of-sequence token; it follows the last unit."""

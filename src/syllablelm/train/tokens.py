@@ -82,7 +82,7 @@ def make_tokens(
                 kept += 1
                 if segmentation.unit is None:
                     raise InputError(f"{source}: {name}: boundaries without units; tokenize with a codebook")
-                yield f"{source}: {name}", segmentation if info.keep_repeats else segmentation.merge_repeats()
+                yield f"{source}: {name}", info.as_modelled(segmentation)
         if left_out and not kept:
             raise InputError(f"{', '.join(sources)}: every recording is held out for validation too; name other ones")
 

@@ -13,15 +13,13 @@ import json
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -30,7 +28,8 @@ from syllablelm.encoders.checkpoint import read_checkpoint
 from syllablelm.encoders.device import pick_device
 from syllablelm.errors import FormatError, InputError
 from syllablelm.types import Segmentation
-from syllablelm.vocoder.spectral import SHAPE_FILE, WEIGHTS_FILE, unit_frames
+from syllablelm.vocoder.saved import SHAPE_FILE, WEIGHTS_FILE, read_shape, read_weights, save_net
+from syllablelm.vocoder.spectral import unit_frames
 
 Durations = Literal["given", "predicted"]
 
@@ -250,10 +249,7 @@ class HiFiGanVocoder:
 
     def save(self, folder: Path) -> None:
         """Write weights and shape into an existing folder."""
-        tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in self.net.state_dict().items()}
-        save_file(tensors, folder / WEIGHTS_FILE)
-        table = {"kind": "hifigan", **asdict(self.net.shape)}
-        (folder / SHAPE_FILE).write_text(json.dumps(table, indent=2) + "\n", encoding="utf-8")
+        save_net(self.net, "hifigan", self.net.shape, folder)
 
     @classmethod
     def load(cls, path: str | Path, *, device: str | torch.device = "auto") -> HiFiGanVocoder:
@@ -268,7 +264,8 @@ class HiFiGanVocoder:
         """
         path = Path(path)
         if (path / SHAPE_FILE).exists():
-            shape, weights, where = *_read_own(path), path / WEIGHTS_FILE
+            shape = _build_shape(read_shape(path, "hifigan"), path / SHAPE_FILE)
+            weights, where = read_weights(path), path / WEIGHTS_FILE
         else:
             config, where = _published_files(path)
             shape, weights = _read_published(config, where)
@@ -311,17 +308,6 @@ def _check(weights: Mapping[str, Any], expected: Mapping[str, Tensor], where: Pa
     extra = next((name for name in weights if name not in expected), None)
     if extra is not None:
         raise FormatError(f"{where}: not the weights of this vocoder: {extra} has no place in it")
-
-
-def _read_own(folder: Path) -> tuple[HiFiGanShape, dict[str, Tensor]]:
-    table = _read_json(folder / SHAPE_FILE)
-    if table.pop("kind", None) != "hifigan":
-        raise FormatError(f"{folder / SHAPE_FILE}: a vocoder of another kind")
-    shape = _build_shape(table, folder / SHAPE_FILE)
-    try:
-        return shape, load_file(folder / WEIGHTS_FILE)
-    except (SafetensorError, OSError) as error:
-        raise FormatError(f"{folder / WEIGHTS_FILE}: not the weights of this vocoder ({error})") from None
 
 
 def _published_files(path: Path) -> tuple[Path, Path]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
@@ -16,7 +15,8 @@ from syllablelm.tokenizer import Tokenizer, model_folder
 from syllablelm.types import Segmentation
 from syllablelm.vocoder.acoustic import ACOUSTIC_FILE, load_acoustic
 from syllablelm.vocoder.hifigan import HiFiGanVocoder
-from syllablelm.vocoder.spectral import SHAPE_FILE, SpectralVocoder
+from syllablelm.vocoder.saved import SHAPE_FILE, read_kind
+from syllablelm.vocoder.spectral import SpectralVocoder
 from syllablelm.vocoder.vocoder_lm import VocoderLM
 
 LM_FOLDER, VOCODER_FOLDER = "vocoder_lm", "vocoder"
@@ -127,11 +127,7 @@ def load_vocoder(folder: str | Path, *, device: str = "auto") -> UnitVocoder:
     Raises:
         FormatError: missing or damaged files.
     """
-    path = Path(folder) / SHAPE_FILE
-    if not path.exists():
-        return HiFiGanVocoder.load(folder, device=device)
-    try:
-        kind = json.loads(path.read_text(encoding="utf-8"))["kind"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise FormatError(f"{path}: no readable vocoder description ({error})") from None
+    folder = Path(folder)
+    # What others published has no description of ours.
+    kind = read_kind(folder) if (folder / SHAPE_FILE).exists() else "hifigan"
     return (HiFiGanVocoder if kind == "hifigan" else SpectralVocoder).load(folder, device=device)

@@ -6,16 +6,12 @@ Shape suffixes: B clips, U unit frames, T spectrum frames, D channels, K cepstra
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -23,10 +19,10 @@ from syllablelm.config import build
 from syllablelm.encoders.device import pick_device
 from syllablelm.errors import FormatError, InputError
 from syllablelm.types import Segmentation
+from syllablelm.vocoder.saved import SHAPE_FILE, WEIGHTS_FILE, read_shape, read_weights, save_net
 from syllablelm.vocoder.source import synthesize_voice
 from syllablelm.vocoder.spectrum import SpectrumSpec
 
-WEIGHTS_FILE, SHAPE_FILE = "vocoder.safetensors", "vocoder.json"
 # Hz; what is tracked in training and spoken.
 PITCH_RANGE = (75.0, 400.0)
 
@@ -159,10 +155,7 @@ class SpectralVocoder:
 
     def save(self, folder: Path) -> None:
         """Write weights and shape into an existing folder."""
-        tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in self.net.state_dict().items()}
-        save_file(tensors, folder / WEIGHTS_FILE)
-        table = {"kind": "spectral", **asdict(self.net.shape)}
-        (folder / SHAPE_FILE).write_text(json.dumps(table, indent=2) + "\n", encoding="utf-8")
+        save_net(self.net, "spectral", self.net.shape, folder)
 
     @classmethod
     def load(cls, folder: str | Path, *, device: str | torch.device = "auto") -> SpectralVocoder:
@@ -171,19 +164,14 @@ class SpectralVocoder:
         Raises:
             FormatError: missing or damaged files.
         """
-        path = Path(folder) / SHAPE_FILE
+        folder = Path(folder)
+        net = SpectralNet(build(SpectralShape, read_shape(folder, "spectral"), str(folder / SHAPE_FILE)))
+        weights = read_weights(folder)
         try:
-            table: Any = json.loads(path.read_text(encoding="utf-8"))
-            if table.pop("kind") != "spectral":
-                raise FormatError(f"{path}: a vocoder of another kind")
-        except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
-            raise FormatError(f"{path}: no readable vocoder description ({error})") from None
-        net = SpectralNet(build(SpectralShape, table, str(path)))
-        try:
-            net.load_state_dict(load_file(Path(folder) / WEIGHTS_FILE))
-        except (SafetensorError, OSError, RuntimeError) as error:
+            net.load_state_dict(weights)
+        except RuntimeError as error:
             reason = str(error).splitlines()[0]
-            raise FormatError(f"{Path(folder) / WEIGHTS_FILE}: not the weights of this vocoder ({reason})") from None
+            raise FormatError(f"{folder / WEIGHTS_FILE}: not the weights of this vocoder ({reason})") from None
         return cls(net.to(pick_device(device)))
 
 

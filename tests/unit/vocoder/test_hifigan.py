@@ -18,7 +18,8 @@ from syllablelm.errors import FormatError, InputError
 from syllablelm.types import Segmentation
 from syllablelm.vocoder.hifigan import DurationShape, HiFiGan, HiFiGanShape, HiFiGanVocoder
 from syllablelm.vocoder.resynthesizer import load_vocoder
-from syllablelm.vocoder.spectral import SHAPE_FILE, WEIGHTS_FILE, SpectralNet, SpectralShape, SpectralVocoder
+from syllablelm.vocoder.saved import SHAPE_FILE, WEIGHTS_FILE
+from syllablelm.vocoder.spectral import SpectralNet, SpectralShape, SpectralVocoder
 
 # As facebookresearch/speech-resynthesis publishes it (hubert100_dw1.0.json), settings of the training among it.
 PUBLISHED: dict[str, Any] = {

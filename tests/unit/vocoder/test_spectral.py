@@ -14,7 +14,8 @@ from syllablelm.train.loop import LoopConfig, read_log
 from syllablelm.train.spectral import SpectralConfig, train_spectral, voice_targets
 from syllablelm.types import Segmentation
 from syllablelm.vocoder.pitch import track_pitch
-from syllablelm.vocoder.spectral import SHAPE_FILE, SpectralNet, SpectralShape, SpectralVocoder, unit_frames
+from syllablelm.vocoder.saved import SHAPE_FILE
+from syllablelm.vocoder.spectral import SpectralNet, SpectralShape, SpectralVocoder, unit_frames
 from syllablelm.vocoder.spectrum import SpectrumSpec
 
 SHAPE = SpectralShape(units=5, dim=16, blocks=2, kernel=3, spectrum=SpectrumSpec(fft=640, hop=160))
