@@ -232,8 +232,10 @@ def begin_corpus(
 def _check_free(path: Path) -> None:
     if path.exists() and not path.is_dir():
         raise InputError(f"{path}: is a file; give the name of a folder")
-    # What another process is just writing, or one that was killed left behind, is no foreign file.
-    if path.is_dir() and any(not item.name.startswith(f".{PLAN}.") for item in path.iterdir()):
+    # What another process is just writing, or one that was killed left behind, is no foreign file. Nor is anything
+    # once there is a plan: another process may have made it, and begun its work, since the caller looked.
+    foreign = path.is_dir() and any(not item.name.startswith(f".{PLAN}.") for item in path.iterdir())
+    if foreign and not (path / PLAN).exists():
         raise InputError(f"{path}: is not empty and holds no corpus begun by encode; choose another folder")
 
 

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 import syllablelm.engine as engine
 from small import small_corpus
+from syllablelm.engine import shards
 from syllablelm.engine.ledger import enter_shard
 from syllablelm.engine.shards import begin_corpus, open_corpus, plan_shards, read_units
 from syllablelm.errors import FormatError, InputError
@@ -160,6 +161,19 @@ class TestBegin:
         # Those of one of the two settings, whichever came first; the others were told.
         assert len(corpora) == 4 and all(corpus == corpora[0] for corpus in corpora)
         assert [item.name for item in (manifest.parent / "out").iterdir()] == ["plan"]
+
+    def test_plan_of_another_process_that_appears_meanwhile(self, manifest, monkeypatch):
+        real = shards._check_free
+
+        def late(path: Path) -> None:
+            # Between the look for a plan and the look at the folder, another one begins and is at work.
+            monkeypatch.setattr(shards, "_check_free", real)
+            begin(manifest)
+            (path / "claims").mkdir()
+            real(path)
+
+        monkeypatch.setattr(shards, "_check_free", late)
+        assert begin(manifest) == open_corpus(manifest.parent / "out")
 
     @pytest.mark.parametrize("text", ["{", "[]", '{"kind": "units", "format": 1}', '{"kind": "lm", "format": 1}'])
     def test_damaged_description(self, manifest, text):
