@@ -11,11 +11,12 @@ from syllablelm.scaling.downstream import (
     fit_score_line,
 )
 from syllablelm.scaling.envelope import fit_envelope
-from syllablelm.scaling.fit import Diagnostics, FittedLaw, fit_loss_law, fit_repetition
+from syllablelm.scaling.fit import Diagnostics, FittedLaw, fit_loss_law
 from syllablelm.scaling.flops import PEAK_TFLOPS, SPEECH_SHAPES, Shape, flops_of_hours, llama, opt_layers, opt_shape
 from syllablelm.scaling.isoflop import IsoFlop, IsoFlopFit, fit_isoflops
 from syllablelm.scaling.laws import PUBLISHED, REPEATED, LossLaw, Optimum, RepetitionLaw
 from syllablelm.scaling.power import PowerLaw, fit_power_law, frontier
+from syllablelm.scaling.repetition import FittedRepetition, fit_repetition
 from syllablelm.scaling.runs import Run, collect_run, losses, read_runs
 from syllablelm.scaling.study import Study, fit_study, load_study, predict, save_study
 
@@ -26,6 +27,7 @@ __all__ = [
     "SPEECH_SHAPES",
     "Diagnostics",
     "FittedLaw",
+    "FittedRepetition",
     "IsoFlop",
     "IsoFlopFit",
     "LossLaw",

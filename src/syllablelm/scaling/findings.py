@@ -10,6 +10,7 @@ import numpy as np
 from syllablelm.scaling.downstream import ScoreLaw, ScoreLine
 from syllablelm.scaling.fit import FittedLaw
 from syllablelm.scaling.plot import short_number
+from syllablelm.scaling.repetition import MOST, FittedRepetition
 from syllablelm.scaling.resample import Interval
 from syllablelm.scaling.runs import Run, column
 from syllablelm.scaling.study import Study, beyond
@@ -38,14 +39,25 @@ def describe(runs: Sequence[Run], study: Study | None, reason: str = "") -> list
         text = f"{sound} of {len(fit.curves)} IsoFLOP curves have their minimum among their runs"
         sentences.append(f"{text}; {fit.status}." if fit.status != "ok" else f"{text}.")
     if study.repetition is not None:
-        sentences.append(
-            f"Repeated tokens lose their value with R_D* = {study.repetition.repeat_tokens:.3g} and R_N* = "
-            f"{study.repetition.repeat_params:.3g}; these two have no interval."
-        )
+        sentences.append(_describe_repetition(study.repetition))
     for name, score in study.scores.items():
         sentences.append(_describe_score(name, score, study.lines.get(name)))
     sentences += [f"Not fitted: {what}: {why}." for what, why in study.skipped.items()]
     return sentences
+
+
+def _describe_repetition(fit: FittedRepetition) -> str:
+    pairs = (("R_D*", "repeat_tokens"), ("R_N*", "repeat_params"))
+    stars = [f"{what} = {getattr(fit, name):.3g}{_ends(fit.intervals.get(name))}" for what, name in pairs]
+    text = f"Repeated tokens lose their value with {' and '.join(stars)}, from {fit.repeated} runs that repeat theirs"
+    return f"{text}; {fit.status}." if fit.status != "ok" else f"{text}."
+
+
+def _ends(between: Interval | None) -> str:
+    if between is None:
+        return ""
+    low, high = between
+    return f" ({low:.3g} to {f'{high:.3g}' if high < MOST else 'any number'})"
 
 
 def spread(between: Interval) -> float:

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from syllablelm.errors import InputError
-from syllablelm.scaling.laws import FLOPS_PER_PARAM_TOKEN, LossLaw, RepetitionLaw
+from syllablelm.scaling.laws import FLOPS_PER_PARAM_TOKEN, LossLaw
 from syllablelm.scaling.minimise import Objective, minimise
 from syllablelm.scaling.resample import FloatArray, Interval, draw_weights, interval, student_level
 
@@ -159,60 +159,13 @@ def fit_loss_law(
     )
 
 
-def fit_repetition(
-    law: LossLaw,
-    params: npt.ArrayLike,
-    tokens: npt.ArrayLike,
-    unique: npt.ArrayLike,
-    loss: npt.ArrayLike,
-    huber_delta: float = 1e-3,
-) -> RepetitionLaw:
-    """Fit R_D* and R_N* to runs on repeated data, with the constants of ``law`` frozen (Muennighoff et al. 2023).
-
-    Args:
-        unique: U_D, unique tokens of each run or of all.
-
-    Raises:
-        InputError: fewer than three runs, none that repeats its data, or numbers that are not above 0.
-    """
-    sizes, data, losses, fresh = _columns(params=params, tokens=tokens, loss=loss, unique=unique)
-    repeated = data > fresh * (1 + 1e-9)
-    if len(losses) < 3 or repeated.sum() < 2:
-        raise InputError(
-            f"{repeated.sum()} of {len(losses)} runs repeat their data; the fit of R_D* and R_N* needs at least "
-            "three runs, two of which have more tokens than unique tokens"
-        )
-    unique_params = np.asarray(RepetitionLaw(law, 1.0, 1.0).unique_params(sizes, fresh))
-    unique_data = np.minimum(data, fresh)
-    repeats = np.stack([data / unique_data - 1, sizes / unique_params - 1])
-    bases, log_losses = np.stack([unique_data, unique_params]), np.log(losses)
-    scales, powers = (law.B, law.A), (law.beta, law.alpha)
-
-    def evaluate(theta_SP: FloatArray, rows: npt.NDArray[np.intp]) -> tuple[FloatArray, FloatArray]:
-        predicted, slopes = np.full((len(theta_SP), len(losses)), law.E), []
-        for k in range(2):
-            star = np.exp(theta_SP[:, k, None])
-            ratio = repeats[k] / star
-            grown = 1 - star * np.expm1(-ratio)
-            term = scales[k] * (bases[k] * grown) ** -powers[k]
-            predicted = predicted + term
-            slopes.append(-powers[k] * term / grown * star * (-np.expm1(-ratio) - ratio * np.exp(-ratio)))
-        cost, bent = huber(np.log(predicted) - log_losses, huber_delta)
-        return cost.sum(axis=1), np.stack([(bent * slope / predicted).sum(axis=1) for slope in slopes], axis=1)
-
-    grid = np.log(np.geomspace(0.5, 200.0, 6))
-    minima = minimise(evaluate, np.stack(np.meshgrid(grid, grid), axis=-1).reshape(-1, 2))
-    stars = np.exp(minima.point[np.argmin(minima.value)])
-    return RepetitionLaw(LossLaw(law.E, law.A, law.B, law.alpha, law.beta), float(stars[0]), float(stars[1]))
-
-
 def check_runs(params: npt.ArrayLike, tokens: npt.ArrayLike, loss: npt.ArrayLike) -> tuple[FloatArray, ...]:
     """The columns as arrays, if the five constants of a loss law can be told from them.
 
     Raises:
         InputError: too few runs, sizes or token counts, all on one ray, or a number that is not above 0.
     """
-    sizes, data, losses = _columns(params=params, tokens=tokens, loss=loss)
+    sizes, data, losses = check_columns(params=params, tokens=tokens, loss=loss)
     if len(losses) < 6:
         raise InputError(f"{len(losses)} runs cannot fix the five constants of a loss law; give at least 6")
     for name, column in (("model sizes", sizes), ("token counts", data)):
@@ -229,7 +182,12 @@ def check_runs(params: npt.ArrayLike, tokens: npt.ArrayLike, loss: npt.ArrayLike
     return sizes, data, losses
 
 
-def _columns(**columns: npt.ArrayLike) -> tuple[FloatArray, ...]:
+def check_columns(**columns: npt.ArrayLike) -> tuple[FloatArray, ...]:
+    """Columns of runs as arrays of one length, (runs,) each.
+
+    Raises:
+        InputError: other shapes, or a number that is not above 0.
+    """
     arrays = [np.asarray(column, dtype=np.float64) for column in columns.values()]
     try:
         arrays = [np.array(array) for array in np.broadcast_arrays(*arrays)]

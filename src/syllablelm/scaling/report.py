@@ -134,8 +134,10 @@ def _law_blocks(study: Study) -> list[Block]:
             exponent, between = _number(power.exponent), _between(power.exponent_interval)
             fits.append((what, exponent, between, str(power.points), study.isoflops.status))
     if study.repetition is not None:
-        stars = study.repetition.repeat_tokens, study.repetition.repeat_params
-        fits += [(name, _number(star), "", "", "") for name, star in zip(("R_D*", "R_N*"), stars, strict=True)]
+        repeated = study.repetition
+        for what, name in (("R_D*", "repeat_tokens"), ("R_N*", "repeat_params")):
+            between = _between(repeated.intervals.get(name))
+            fits.append((what, _number(getattr(repeated, name)), between, str(repeated.runs), repeated.status))
     if fits:
         blocks.append(Table(("other fits", "value", "95 % interval", "points", "status"), tuple(fits)))
     return [*blocks, Heading("Best models for a budget", 3), _optimum_table(study)]

@@ -15,10 +15,11 @@ from syllablelm.errors import FormatError, InputError
 from syllablelm.formats import atomic_path
 from syllablelm.scaling.downstream import ScoreLaw, ScoreLine, fit_score_law, fit_score_line
 from syllablelm.scaling.envelope import fit_envelope
-from syllablelm.scaling.fit import NAMES, Diagnostics, FittedLaw, fit_loss_law, fit_repetition
+from syllablelm.scaling.fit import NAMES, Diagnostics, FittedLaw, fit_loss_law
 from syllablelm.scaling.isoflop import IsoFlop, IsoFlopFit, fit_isoflops, has_budgets
-from syllablelm.scaling.laws import LossLaw, RepetitionLaw
+from syllablelm.scaling.laws import LossLaw
 from syllablelm.scaling.power import PowerLaw
+from syllablelm.scaling.repetition import FittedRepetition, fit_repetition
 from syllablelm.scaling.resample import Interval, interval
 from syllablelm.scaling.runs import Per, Run, column, losses, score_names
 
@@ -44,7 +45,7 @@ class Study:
 
     per: Per
     law: FittedLaw
-    repetition: RepetitionLaw | None = None
+    repetition: FittedRepetition | None = None
     envelope: PowerLaw | None = None
     isoflops: IsoFlopFit | None = None
     scores: Mapping[str, ScoreLaw] = field(default_factory=dict)
@@ -89,7 +90,7 @@ def fit_study(
     repetition = None
     if not once.all():
         columns = params, tokens, unique, loss
-        repetition = attempt("repetition", lambda: fit_repetition(law, *columns, huber_delta=huber_delta))
+        repetition = attempt("repetition", lambda: fit_repetition(law, *columns, huber_delta=huber_delta, **options))
     scores, lines = {}, {}
     for name in score_names(runs):
         rows = np.array([k for k, run in enumerate(runs) if name in run.scores])
@@ -201,12 +202,11 @@ def load_study(path: str | Path) -> Study:
             raise FormatError(f"{path}: study format {record['format']} is newer than this package's; upgrade")
         law = dict(record["law"])
         law["diagnostics"] = Diagnostics(**law["diagnostics"])
-        law["intervals"] = {name: tuple(value) for name, value in law["intervals"].items()}
-        repeated = record["repetition"]
+        law["intervals"] = _intervals(law["intervals"])
         return Study(
             record["per"],
             _build(FittedLaw, law, len(NAMES)),
-            None if repeated is None else RepetitionLaw(**{**repeated, "law": LossLaw(**repeated["law"])}),
+            _build_repetition(record["repetition"]),
             None if record["envelope"] is None else _build(PowerLaw, record["envelope"], 2),
             _build_isoflops(record["isoflops"]),
             {
@@ -255,6 +255,18 @@ def _build(kind: Any, value: Mapping[str, Any], width: int) -> Any:
         elif isinstance(item, list):
             given[name] = tuple(math.nan if each is None else each for each in item)
     return kind(**given, samples=np.array(samples, dtype=np.float64).reshape(-1, width))
+
+
+def _intervals(value: Mapping[str, Any]) -> dict[str, Interval]:
+    ends = {name: [math.nan if end is None else float(end) for end in pair] for name, pair in value.items()}
+    return {name: (low, high) for name, (low, high) in ends.items()}
+
+
+def _build_repetition(value: Mapping[str, Any] | None) -> FittedRepetition | None:
+    if value is None:
+        return None
+    given = {**value, "law": LossLaw(**value["law"]), "intervals": _intervals(value["intervals"])}
+    return _build(FittedRepetition, given, 2)
 
 
 def _build_isoflops(value: Mapping[str, Any] | None) -> IsoFlopFit | None:

@@ -11,7 +11,7 @@ from scipy.stats import norm
 from scipy.stats import t as student
 
 from syllablelm.errors import InputError
-from syllablelm.scaling import LossLaw, RepetitionLaw, fit_loss_law, fit_repetition
+from syllablelm.scaling import LossLaw, fit_loss_law
 from syllablelm.scaling.fit import NAMES, huber, law_objective
 from syllablelm.scaling.minimise import minimise
 from syllablelm.scaling.resample import student_level
@@ -130,17 +130,6 @@ def test_intervals_hold_the_truth_as_often_as_they_say() -> None:
 def test_level_of_few_runs(freedom: int) -> None:
     """The oracle: Student's t of scipy."""
     assert student_level(freedom) == pytest.approx(2 * norm.cdf(student.ppf(0.975, freedom)) - 1, abs=2e-4)
-
-
-def test_repetition_comes_back() -> None:
-    truth = RepetitionLaw(TRUTH, 25.0, 31.0)
-    params, epochs = (grid.ravel() for grid in np.meshgrid(np.geomspace(1e7, 1e10, 5), [0.5, 1, 2, 4, 10, 40]))
-    tokens = 1e9 * epochs
-    loss = truth.loss(params, tokens, 1e9)
-    found = fit_repetition(TRUTH, params, tokens, 1e9, loss)
-    assert (found.repeat_tokens, found.repeat_params) == pytest.approx((25.0, 31.0), rel=0.01)
-    with pytest.raises(InputError, match="0 of 30 runs repeat"):
-        fit_repetition(TRUTH, params, tokens, 1e12, loss)
 
 
 def runs_with(**changes: object) -> tuple[np.ndarray, ...]:
