@@ -17,6 +17,9 @@ import numpy.typing as npt
 from syllablelm.audio import find_audio
 from syllablelm.errors import AudioError, FormatError, InputError, MissingDependencyError
 from syllablelm.formats import atomic_path
+from syllablelm.formats.files import text_lines
+from syllablelm.formats.transcript import SUFFIX as TRANSCRIPT
+from syllablelm.formats.transcript import read_transcript
 from syllablelm.manifest import Draft, Manifest, Recording, read_drafts
 
 __all__ = ["Manifest", "Recording", "SkippedFile", "batches_by_seconds", "scan", "write_errors"]
@@ -139,7 +142,7 @@ def _measured(drafts: Iterable[Draft], skipped: list[SkippedFile], check: bool) 
 
 def _guess_kind(path: Path) -> Kind:
     if path.is_dir():
-        is_libri = any(path.rglob("*.trans.txt")) or all(_lies_by_speaker(file, path) for file in find_audio(path))
+        is_libri = any(path.rglob(f"*{TRANSCRIPT}")) or all(_lies_by_speaker(file, path) for file in find_audio(path))
         return "librispeech" if is_libri else "folder"
     name = path.name.lower()
     if name.endswith(".jsonl.gz"):
@@ -199,11 +202,7 @@ def _librispeech_drafts(root: Path) -> Iterator[Draft]:
 
 
 def _transcripts(folder: Path) -> dict[str, str]:
-    texts: dict[str, str] = {}
-    for path in sorted(folder.glob("*.trans.txt")):
-        for utterance, _, text in (line.partition(" ") for line in _lines(path)):
-            texts[utterance] = text.strip()
-    return texts
+    return dict(pair for path in sorted(folder.glob(f"*{TRANSCRIPT}")) for pair in read_transcript(path))
 
 
 def _speaker_sexes(root: Path) -> dict[str, str]:
@@ -211,16 +210,10 @@ def _speaker_sexes(root: Path) -> dict[str, str]:
     for folder in (root, root.absolute().parent):
         path = folder / "SPEAKERS.TXT"
         if path.is_file():
-            rows = [[field.strip() for field in line.split("|")] for line in _lines(path) if not line.startswith(";")]
+            lines = (line for _, line in text_lines(path) if line.strip() and not line.startswith(";"))
+            rows = [[field.strip() for field in line.split("|")] for line in lines]
             return {row[0]: row[1] for row in rows if len(row) > 2}
     return {}
-
-
-def _lines(path: Path) -> list[str]:
-    try:
-        return [line for line in path.read_text(encoding="utf-8").split("\n") if line.strip()]
-    except UnicodeDecodeError as error:
-        raise FormatError(f"{path}: is not UTF-8 text (byte {error.start}); save it as UTF-8") from error
 
 
 def _lhotse_drafts(path: Path, skipped: list[SkippedFile]) -> Iterator[Draft]:

@@ -35,6 +35,8 @@ import soxr
 
 from syllablelm.alignment import Alignment, alignment_row
 from syllablelm.errors import AudioError, FormatError, InputError
+from syllablelm.formats.files import text_lines
+from syllablelm.formats.transcript import is_transcript, read_transcript
 from syllablelm.speech_engines import ENGINES, Engine
 
 AUDIO_FORMATS = {"flac": ("FLAC", "PCM_16"), "wav": ("WAV", "PCM_16"), "opus": ("OGG", "OPUS")}
@@ -323,18 +325,10 @@ def read_texts(path: str | PathLike[str], *, min_words: int = 4, max_words: int 
     if not files or not files[0].is_file():
         raise InputError(f"{path} is no text file and no folder with .txt files")
     for file in files:
-        try:
-            text = file.read_text(encoding="utf-8-sig")
-        except UnicodeDecodeError as error:
-            raise FormatError(f"{file} is not UTF-8 text: {error}") from error
-        if file.name.endswith(".trans.txt"):
-            for number, line in enumerate(text.splitlines(), start=1):
-                name, _, words = line.strip().partition(" ")
-                if name and not words:
-                    raise FormatError(f"{file}:{number}: not a transcript line 'id TEXT'")
-                if name:
-                    yield name, words.strip().lower()
+        if is_transcript(file):
+            yield from ((name, words.lower()) for name, words in read_transcript(file))
         else:
+            text = "\n".join(line for _, line in text_lines(file))
             prefix = "-".join(file.relative_to(path).with_suffix("").parts) if path.is_dir() else file.stem
             prefix = re.sub(r"[^\w.+-]+", "_", prefix)
             for number, sentence in enumerate(split_sentences(text, min_words=min_words, max_words=max_words)):

@@ -11,8 +11,8 @@ from typing import Any, Protocol
 from syllablelm.errors import FormatError, InputError
 from syllablelm.evaluate.resynthesis import normalize_text
 from syllablelm.evaluate.word_ngram import WordNgram
-
-TRANSCRIPT_SUFFIX = ".trans.txt"
+from syllablelm.formats.files import text_lines
+from syllablelm.formats.transcript import is_transcript, read_transcript
 
 
 @dataclass(frozen=True)
@@ -176,16 +176,9 @@ def train_ngram(
 
 def read_sentences(file: Path) -> Iterator[tuple[str | None, str]]:
     """The sentences of a text file after ``normalize_text``, with their ids where the file is ``*.trans.txt``."""
-    from syllablelm.formats.files import text_lines
-
     if not file.is_file():
         raise FormatError(f"{file}: no such text file")
-    for _, line in text_lines(file):
-        id, text = line.split(maxsplit=1) if _has_id(file, line) else (None, line)
-        text = normalize_text(text)
-        if text:
+    lines = read_transcript(file) if is_transcript(file) else ((None, line) for _, line in text_lines(file))
+    for id, line in lines:
+        if text := normalize_text(line):
             yield id, text
-
-
-def _has_id(file: Path, line: str) -> bool:
-    return file.name.endswith(TRANSCRIPT_SUFFIX) and len(line.split(maxsplit=1)) == 2

@@ -64,7 +64,8 @@ def text_lines(file: Path) -> Iterator[tuple[str, str]]:
     with open(file, "rb") as stream:
         for number, line in enumerate(stream, start=1):
             try:
-                yield f"{file}:{number}", line.decode("utf-8").rstrip("\r\n")
+                # Some editors begin a file with a mark of its encoding, which is none of its text.
+                yield f"{file}:{number}", line.decode("utf-8-sig" if number == 1 else "utf-8").rstrip("\r\n")
             except UnicodeDecodeError as error:
                 raise FormatError(f"{file}:{number}: not a text in UTF-8 ({error.reason})") from None
 

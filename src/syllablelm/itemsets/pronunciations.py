@@ -13,6 +13,7 @@ from pathlib import Path
 from syllablelm.alignment import is_silence, read_alignments
 from syllablelm.errors import FormatError, InputError, MissingDependencyError
 from syllablelm.formats.files import find_files, text_lines
+from syllablelm.formats.transcript import is_transcript, read_transcript
 from syllablelm.syllables import CONSONANTS, NUCLEI, split_stress
 
 Phones = tuple[str, ...]
@@ -134,7 +135,7 @@ def count_words(paths: Iterable[Path]) -> Counter[str]:
         if not path.exists():
             raise InputError(f"{path}: no such text")
         for file in find_files(path, (".txt",)):
-            transcript = file.name.endswith(".trans.txt")
-            for _, line in text_lines(file):
-                counts.update(_TOKEN.findall((line.partition(" ")[2] if transcript else line).lower()))
+            lines = read_transcript(file) if is_transcript(file) else text_lines(file)
+            for _, line in lines:
+                counts.update(_TOKEN.findall(line.lower()))
     return counts

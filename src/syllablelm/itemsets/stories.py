@@ -16,6 +16,7 @@ import numpy as np
 
 from syllablelm.errors import FormatError, InputError
 from syllablelm.formats.files import find_files, text_lines
+from syllablelm.formats.transcript import is_transcript, read_transcript
 from syllablelm.itemsets.spoken import Clip, ItemSet, Source
 from syllablelm.synthesis import split_sentences, strip_gutenberg
 
@@ -110,7 +111,7 @@ def read_passages(path: Path, *, context: int, max_words: int) -> Iterator[Passa
 
 def _runs(file: Path, max_words: int) -> Iterator[tuple[str, list[str]]]:
     """Stretches of sentences that follow each other, under unique names "STORY" or "STORY.PART"."""
-    if file.name.endswith(".trans.txt"):
+    if is_transcript(file):
         yield from _transcript_runs(file, max_words)
         return
     text = strip_gutenberg("\n".join(line for _, line in text_lines(file)))
@@ -122,13 +123,10 @@ def _runs(file: Path, max_words: int) -> Iterator[tuple[str, list[str]]]:
 def _transcript_runs(file: Path, max_words: int) -> Iterator[tuple[str, list[str]]]:
     story, expected, part = "", -1, 0
     run: list[str] = []
-    for place, line in text_lines(file):
-        if not line.strip():
-            continue
-        name, _, words = line.strip().partition(" ")
+    for name, words in read_transcript(file):
         chapter, _, number = name.rpartition("-")
-        if not (chapter and number.isdigit() and words):
-            raise FormatError(f"{place}: not a line 'SPEAKER-CHAPTER-NUMBER TEXT'")
+        if not (chapter and number.isdigit()):
+            raise FormatError(f"{file}: {name!r} is not an id 'SPEAKER-CHAPTER-NUMBER', which tells the order")
         fits = _MIN_WORDS <= len(words.split()) <= max_words
         if chapter != story or int(number) != expected or not fits:
             if run:
