@@ -19,7 +19,7 @@ from syllablelm.errors import AudioError, FormatError, InputError, MissingDepend
 from syllablelm.formats import atomic_path
 from syllablelm.formats.files import text_lines
 from syllablelm.formats.transcript import SUFFIX as TRANSCRIPT
-from syllablelm.formats.transcript import read_transcript
+from syllablelm.formats.transcript import transcript_lines
 from syllablelm.manifest import Draft, Manifest, Recording, read_drafts
 
 __all__ = ["Manifest", "Recording", "SkippedFile", "batches_by_seconds", "scan", "write_errors"]
@@ -202,7 +202,8 @@ def _librispeech_drafts(root: Path) -> Iterator[Draft]:
 
 
 def _transcripts(folder: Path) -> dict[str, str]:
-    return dict(pair for path in sorted(folder.glob(f"*{TRANSCRIPT}")) for pair in read_transcript(path))
+    files = sorted(folder.glob(f"*{TRANSCRIPT}"))
+    return {name: text for file in files for _, name, text in transcript_lines(file) if text}
 
 
 def _speaker_sexes(root: Path) -> dict[str, str]:

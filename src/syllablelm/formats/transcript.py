@@ -22,10 +22,19 @@ def read_transcript(file: Path) -> Iterator[tuple[str, str]]:
     Raises:
         FormatError: not UTF-8, or a line of an id without a text.
     """
-    for place, line in text_lines(file):
-        name, _, text = line.strip().partition(" ")
-        if not name:
-            continue
-        if not text.strip():
+    for place, name, text in transcript_lines(file):
+        if not text:
             raise FormatError(f"{place}: not a transcript line 'ID TEXT'")
-        yield name, text.strip()
+        yield name, text
+
+
+def transcript_lines(file: Path) -> Iterator[tuple[str, str, str]]:
+    """Places ("84-121123.trans.txt:3"), ids and texts, which may be empty, of a transcript.
+
+    Raises:
+        FormatError: not UTF-8.
+    """
+    for place, line in text_lines(file):
+        name, *text = line.split(maxsplit=1)[:2] or [""]
+        if name:
+            yield place, name, text[0].strip() if text else ""

@@ -16,7 +16,7 @@ import numpy as np
 
 from syllablelm.errors import FormatError, InputError
 from syllablelm.formats.files import find_files, text_lines
-from syllablelm.formats.transcript import is_transcript, read_transcript
+from syllablelm.formats.transcript import is_transcript, transcript_lines
 from syllablelm.itemsets.spoken import Clip, ItemSet, Source
 from syllablelm.synthesis import split_sentences, strip_gutenberg
 
@@ -123,10 +123,10 @@ def _runs(file: Path, max_words: int) -> Iterator[tuple[str, list[str]]]:
 def _transcript_runs(file: Path, max_words: int) -> Iterator[tuple[str, list[str]]]:
     story, expected, part = "", -1, 0
     run: list[str] = []
-    for name, words in read_transcript(file):
+    for place, name, words in transcript_lines(file):
         chapter, _, number = name.rpartition("-")
-        if not (chapter and number.isdigit()):
-            raise FormatError(f"{file}: {name!r} is not an id 'SPEAKER-CHAPTER-NUMBER', which tells the order")
+        if not (chapter and number.isdigit() and words):
+            raise FormatError(f"{place}: not a line 'SPEAKER-CHAPTER-NUMBER TEXT'")
         fits = _MIN_WORDS <= len(words.split()) <= max_words
         if chapter != story or int(number) != expected or not fits:
             if run:
