@@ -8,6 +8,7 @@ from syllablelm.cli.app import main
 
 LM = """
 name = "micro_lm"
+seed = 3
 [units]
 tokenizer = "TOKENIZER"
 train = ["UNITS"]
@@ -21,6 +22,7 @@ steps = 3
 """
 VOCODER = """
 name = "micro_vocoder"
+seed = 3
 tokenizer = "TOKENIZER"
 [voice]
 sources = ["AUDIO"]

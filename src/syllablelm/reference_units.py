@@ -18,7 +18,8 @@ import numpy.typing as npt
 
 from syllablelm.alignment import Alignment
 from syllablelm.artifact import digest_json, new_artifact, open_artifact
-from syllablelm.errors import FormatError, InputError
+from syllablelm.errors import InputError
+from syllablelm.formats.payload import read_payload
 from syllablelm.pieces import PieceModel, fit_pieces, spelled
 from syllablelm.syllables import Interval
 from syllablelm.types import Segmentation
@@ -59,7 +60,7 @@ class Vocabulary:
         digest: of the artifact that it was loaded from.
 
     Raises:
-        FormatError: the parts contradict each other.
+        InputError: the parts contradict each other.
     """
 
     tier: Tier
@@ -71,13 +72,13 @@ class Vocabulary:
 
     def __post_init__(self) -> None:
         if self.tier not in get_args(Tier) or self.hop < 1 or self.sample_rate < 1:
-            raise FormatError(f"a vocabulary needs a tier of {', '.join(get_args(Tier))} and a frame grid")
+            raise InputError(f"a vocabulary needs a tier of {', '.join(get_args(Tier))} and a frame grid")
         if self.labels[:1] != (UNSEEN,) or len(set(self.labels)) != len(self.labels):
-            raise FormatError(f"the labels of a vocabulary are distinct and begin with {UNSEEN}")
+            raise InputError(f"the labels of a vocabulary are distinct and begin with {UNSEEN}")
         if (self.tier == "text") != (self.pieces is not None):
-            raise FormatError("a vocabulary of text, and no other, has pieces")
+            raise InputError("a vocabulary of text, and no other, has pieces")
         if self.pieces is not None and self.pieces.num_symbols != len(self.labels):
-            raise FormatError(f"pieces of {self.pieces.num_symbols} symbols for {len(self.labels)} characters")
+            raise InputError(f"pieces of {self.pieces.num_symbols} symbols for {len(self.labels)} characters")
 
     @property
     def num_units(self) -> int:
@@ -161,17 +162,13 @@ class Vocabulary:
             FormatError: not one, or a damaged one.
         """
         artifact = open_artifact(folder, KIND)
-        path = artifact.file(VOCABULARY_FILE)
-        try:
-            table: Any = json.loads(path.read_text(encoding="utf-8"))
-            if not isinstance(table, dict) or table.get("format") != FORMAT:
-                raise FormatError(f"{path}: not a vocabulary of this version of syllablelm ({FORMAT})")
-            pieces = None if table["pieces"] is None else PieceModel.from_table(table["pieces"], str(path))
+
+        def build(table: dict[str, Any], where: str) -> Vocabulary:
+            pieces = None if table["pieces"] is None else PieceModel.from_table(table["pieces"], where)
             labels = tuple(map(str, table["labels"]))
-            grid = int(table["hop"]), int(table["sample_rate"])
-            return cls(table["tier"], labels, *grid, pieces, artifact.digest)
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise FormatError(f"{path}: a damaged vocabulary ({error})") from None
+            return cls(table["tier"], labels, int(table["hop"]), int(table["sample_rate"]), pieces, artifact.digest)
+
+        return read_payload(artifact, VOCABULARY_FILE, FORMAT, build)
 
 
 def fit_vocabulary(

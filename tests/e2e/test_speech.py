@@ -36,6 +36,13 @@ def test_resynthesize_and_continue(run: Run, model: Path, recordings: Path, tmp_
     assert first.result["unit"] == again.result["unit"]
 
 
+def test_every_stage_that_draws_has_the_recipes_seed(parts: Path) -> None:
+    files = list(parts.rglob("artifact.json"))
+    seeds = {file.parent.name: json.loads(file.read_text())["seed"] for file in files}
+    assert {name for name, seed in seeds.items() if seed == 3} == {"acoustic", "lm", "vocoder", "vocoder_lm"}
+    assert set(seeds.values()) == {0, 3}
+
+
 def test_a_bundle_in_half_precision_agrees(run: Run, tokenizer_folder: Path, parts: Path, tmp_path: Path) -> None:
     half_bundle = (*bundle_options(tokenizer_folder, parts, tmp_path / "half"), "--half")
     ended = run(*half_bundle)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -120,8 +121,11 @@ def test_saved_and_loaded(tmp_path: Path, tier) -> None:
     table = json.loads(file.read_text(encoding="utf-8"))
     for change in ({"format": "x"}, {"labels": ["B"]}, {"tier": "letter"}, {"hop": "x"}, {"labels": None}):
         file.write_text(json.dumps(table | change))
-        with pytest.raises(FormatError):
+        with pytest.raises(FormatError, match=re.escape(str(file))):
             Vocabulary.load(tmp_path / "vocabulary")
+    file.write_text("[")
+    with pytest.raises(FormatError, match="a damaged vocabulary"):
+        Vocabulary.load(tmp_path / "vocabulary")
 
 
 def test_refusals() -> None:

@@ -15,7 +15,8 @@ from typing import Any, Literal
 import numpy as np
 
 from syllablelm.artifact import digest_json, open_artifact
-from syllablelm.errors import FormatError, InputError
+from syllablelm.errors import InputError
+from syllablelm.formats.payload import read_payload
 from syllablelm.pieces import PieceModel, fit_pieces
 from syllablelm.types import Segmentation
 
@@ -160,23 +161,19 @@ class Codec:
         Raises:
             FormatError: not one, or a damaged one.
         """
-        artifact = open_artifact(folder, KIND)
-        path = artifact.file(CODEC_FILE)
-        try:
-            table: Any = json.loads(path.read_text(encoding="utf-8"))
-            if not isinstance(table, dict) or table.get("format") != FORMAT:
-                raise FormatError(f"{path}: not a codec of this version of syllablelm ({FORMAT})")
-            pieces = None if table["pieces"] is None else PieceModel.from_table(table["pieces"], str(path))
-            names = ("num_units", "hop", "sample_rate")
-            numbers = {name: int(table[name]) for name in names}
+
+        def build(table: dict[str, Any], where: str) -> Codec:
+            pieces = None if table["pieces"] is None else PieceModel.from_table(table["pieces"], where)
             return cls(
-                pieces=pieces,
-                merge_repeats=bool(table["merge_repeats"]),
-                tokenizer=str(table["tokenizer"]),
-                **numbers,
+                int(table["num_units"]),
+                pieces,
+                bool(table["merge_repeats"]),
+                int(table["hop"]),
+                int(table["sample_rate"]),
+                str(table["tokenizer"]),
             )
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise FormatError(f"{path}: a damaged codec ({error})") from None
+
+        return read_payload(open_artifact(folder, KIND), CODEC_FILE, FORMAT, build)
 
 
 def fit_codec(

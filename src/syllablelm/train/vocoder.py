@@ -11,6 +11,7 @@ import numpy as np
 from safetensors.numpy import load_file, save_file
 
 from syllablelm.artifact import Artifact
+from syllablelm.config import check_seed
 from syllablelm.corpus import Manifest
 from syllablelm.errors import InputError
 from syllablelm.formats import open_writer, read_segmentations
@@ -78,6 +79,7 @@ class VocoderRecipe:
     def __post_init__(self) -> None:
         if (self.vocoder is None) == (self.hifigan is None):
             raise InputError("a vocoder's recipe has one of the tables [vocoder] and [hifigan]")
+        check_seed(self.seed)
 
 
 def train_vocoder_recipe(recipe: VocoderRecipe, out: Path, *, device: str = "auto") -> Artifact:
@@ -90,7 +92,9 @@ def train_vocoder_recipe(recipe: VocoderRecipe, out: Path, *, device: str = "aut
     syllables = Tokenizer.load(recipe.tokenizer, device=device)
     voice, data = read_corpus(recipe.voice), read_corpus(recipe.data)
     store = WaveformStore(voice)
-    centres = fit_acoustic(recipe.acoustic, data, syllables, recipe.tokenizer, out / "acoustic", device=device)
+    centres = fit_acoustic(
+        recipe.acoustic, data, syllables, recipe.tokenizer, out / "acoustic", seed=recipe.seed, device=device
+    )
     frames = acoustic_encoder(
         model_folder(recipe.tokenizer), recipe.acoustic.source, recipe.acoustic.layer, device=device
     )
