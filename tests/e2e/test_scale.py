@@ -87,7 +87,10 @@ def test_fit_then_predict(run: Run, runs: Path, tmp_path: Path) -> None:
     assert inside["loss"] == pytest.approx(LAW.loss(*LAW.optimal(1e18)), rel=0.02)
     low, high = inside["intervals"]["loss"]
     assert low <= inside["loss"] <= high
-    assert set(inside["scores"]["sblimp"]) == {"from_flops", "from_loss", "interval", "extrapolated"}
+    score = inside["scores"]["sblimp"]
+    assert set(score) == {"from_flops", "from_loss", "from_loss_interval", "interval", "extrapolated"}
+    assert score["from_loss_interval"][0] < score["from_loss"] < score["from_loss_interval"][1]
+    assert (inside["resamples"], inside["usable"]) == (20, 20)
 
     outside = run("scale", "predict", study, "--gpu-hours", 1e6, "--gpu", "h100")
     assert outside.result["extrapolated"]["flops"] > 1
@@ -147,7 +150,10 @@ def test_repeated_data_per_second(run: Run, tmp_path: Path) -> None:
     assert (ended.status, ended.result["law"]["runs"]) == (0, 16)
     assert ended.result["repetition"]["repeat_tokens"] == pytest.approx(12, rel=0.15)
     answer = run("scale", "predict", tmp_path / "study.json", "--flops", 1e18, "--unique-tokens", 1e7).result
-    assert answer["with_repetition"]["loss"] > answer["loss"]
+    again = answer["with_repetition"]
+    assert again["loss"] > answer["loss"]
+    assert again["intervals"]["loss"][0] <= again["loss"] <= again["intervals"]["loss"][1]
+    assert again["extrapolated"].keys() <= {"params", "tokens", "epochs"}
 
 
 def test_predict_by_published_laws(run: Run) -> None:
@@ -155,6 +161,45 @@ def test_predict_by_published_laws(run: Run) -> None:
     assert (answer["params"], answer["loss"]) == pytest.approx((3.3005e8, 1.9405), rel=1e-4)
     assert answer["with_repetition"]["epochs"] > 1
     assert answer["with_repetition"]["loss"] > answer["loss"]
+    assert answer["with_repetition"]["extrapolated"] == {
+        "epochs": pytest.approx(answer["with_repetition"]["epochs"] / 10)
+    }
+    assert answer["extrapolated"] == {}
+    ended = run("scale", "predict", "speech", "--flops", 1e30, "--loss", 1.0)
+    assert set(ended.result["extrapolated"]) == {"flops", "params", "tokens"}
+    assert "extrapolated: tokens" in ended.err
+    assert ended.result["for_loss"]["status"] == "never: the floor E of the law is 1.73"
+    # Nothing is known of what the text law was fitted to.
+    assert run("scale", "predict", "text", "--flops", 1e30).result["extrapolated"] is None
+
+
+@pytest.mark.parametrize(
+    "options",
+    [("--loss", "nan"), ("--loss", -3), ("--loss", "inf"), ("--loss", 2, "--unique-tokens", 1e9),
+     ("--flops", 1e18, "--unique-tokens", 0)],
+)  # fmt: skip
+def test_questions_without_an_answer(run: Run, options: tuple[object, ...]) -> None:
+    ended = run("scale", "predict", "speech", *options)
+    assert (ended.status, len(ended.lines), ended.out) == (2, 1, "")
+
+
+def test_a_law_without_an_optimum(run: Run, tmp_path: Path) -> None:
+    """Larger models are worse: the fit says so, in valid JSON, and nothing is planned by it."""
+    rows = [
+        {"params": n, "tokens": d, "loss": 5.0 + 800.0 * d**-0.7 + 1e-4 * n**0.5, "scores": {"sblimp": 50 + 4e-7 * n}}
+        for n in (5e4, 2e5, 6e5, 1.8e6)
+        for d in (4.5e4, 9e4, 1.8e5, 3.4e5)
+    ]
+    runs, study = write_rows(tmp_path / "runs.jsonl", rows), tmp_path / "study.json"
+    law = run("scale", "fit", runs, "--bootstrap", 10, "--out", study).result["law"]
+    assert (law["G"], law["a"], law["usable"], law["intervals"]["a"]) == (None, None, 0, [None, None])
+    answer = run("scale", "predict", study, "--flops", 1e12, "--loss", 5.5).result
+    assert (answer["params"], answer["loss"], answer["intervals"]["loss"]) == (None, None, [None, None])
+    assert "alpha is -0.5" in answer["status"] and "only 0 of 10 resamples have an optimum" in answer["status"]
+    assert answer["for_loss"]["flops"] is None and answer["for_loss"]["status"].startswith("degenerate")
+    ended = run("scale", "plan", "--flops", 1e18, "--law", study)
+    assert (ended.status, len(ended.lines)) == (2, 1)
+    assert "no optimum" in ended.err
 
 
 @pytest.mark.parametrize("figure", ["loss", "scores", "lines", "tokens"])

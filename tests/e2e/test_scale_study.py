@@ -96,12 +96,22 @@ def test_a_study_from_plan_to_report(run: Run, micro: Path, tmp_path: Path, monk
     assert [cost[name] for name in order] == pytest.approx(sorted(cost.values()), rel=0.5)
 
     table = tmp_path / "runs.jsonl"
-    assert run("scale", "collect", out, "--out", table).result["runs"] == 11
+    # The folder of the runs lies in that of the study.
+    assert run("scale", "collect", out, out / "runs", "--out", table).result["runs"] == 11
     found = {row["name"]: row for row in map(json.loads, table.read_text(encoding="utf-8").splitlines())}
     for row in rows:
         assert found[row["name"]]["params"] == row["params"]
-        assert found[row["name"]]["tokens"] == pytest.approx(row["tokens"], abs=128)
+        # A plan counts positions. Here a crop of 40 tokens stands alone in a row of 64 in which 24 are padding.
+        assert 40 / 64 * row["tokens"] - 128 < found[row["name"]]["tokens"] <= row["tokens"] + 128
         assert found[row["name"]]["unique_tokens"] == (84_000 if "unique_tokens" not in row else 4000)
+    for name, row in found.items():
+        # 2,400 held-out tokens: to measure the shorter runs on their way would cost too much.
+        assert len(row.get("curve", [])) in ((3, 4) if row["tokens"] > 2e4 else (0,)), name
+        tokens, by_token, by_second = zip(*row.get("curve", [[0, 9, 99]]), strict=True)
+        assert list(tokens) == sorted(set(tokens)) and tokens[-1] < row["tokens"], name
+        if "curve" in row:
+            each = row["nats_per_second"] / row["loss"]
+            assert list(by_second) == pytest.approx([each * value for value in by_token])
     # More parameters and tokens help, repeated tokens help less.
     losses = {name: row["loss"] for name, row in found.items()}
     smallest, largest = order[0], order[-1]
@@ -148,7 +158,7 @@ def test_two_processes_make_one_study(run: Run, micro: Path, tmp_path: Path) -> 
     assert f"1 run of 2 failed; {bad}: " in ended.stderr
     # An update has the plan's tokens, whatever the number of processes.
     record = json.loads((out / "runs" / good / "run.json").read_text(encoding="utf-8"))
-    assert (record["processes"], record["tokens"]) == (2, 16 * 256)
+    assert record["processes"] == 2 and 0.8 * 16 * 256 < record["tokens"] <= 16 * 256
     assert record["valid"]["model"]["tokens"] > 0
     assert sorted(path.name for path in out.iterdir()) == ["failed.json", "runs", "train", "valid"]
 

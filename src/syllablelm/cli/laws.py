@@ -65,7 +65,8 @@ def fit(
     for what, reason in study.skipped.items():
         note(f"not fitted: {what}: {reason}")
     record = study_to_dict(study)
-    record["law"] |= {"a": study.law.a, "b": study.law.b, "G": study.law.G}
+    implied = {"a": study.law.a, "b": study.law.b, "G": study.law.G}
+    record["law"] |= _finite(implied) | {"resamples": len(study.law.samples), "usable": study.law.usable}
     print_json(record)
 
 
@@ -92,6 +93,9 @@ def predict(
         float, typer.Option("--gain", metavar="X", help="--against: the gain of this many times the compute.")
     ] = 10.0,
     unique_tokens: Unique = None,
+    ceiling: Annotated[
+        float, typer.Option("--ceiling", metavar="X", help="That no score passes; predictions above it say so.")
+    ] = 100.0,
 ) -> None:
     """The best model for a budget, its expected loss and scores, or the budget for a loss or score."""
     from syllablelm.scaling.laws import PUBLISHED
@@ -99,13 +103,17 @@ def predict(
     budget = read_budget(flops, gpu_hours, gpu, tflops, use)
     if budget is None and loss is None and score is None and against is None:
         raise InputError("ask for something: --flops, --gpu-hours, --loss, --score or --against")
+    if loss is not None and not 0 < loss < float("inf"):
+        raise InputError(f"--loss {loss:g}: must be above 0 and finite")
+    if unique_tokens is not None and budget is None:
+        raise InputError("--unique-tokens: goes with a budget; give --flops or --gpu-hours too")
     answer: dict[str, Any] = {"law": law}
     if law in PUBLISHED and not Path(law).exists():
         if score is not None or against is not None:
             raise InputError(f"{law} is a published law of loss; --score and --against need a study of your own")
         answer |= _predict_published(law, budget, loss)
     else:
-        answer |= _predict_study(law, budget, loss, score, against, gain)
+        answer |= _predict_study(law, budget, loss, score, against, gain, ceiling)
     if unique_tokens is not None and budget is not None:
         answer["with_repetition"] = _predict_repetition(law, budget, unique_tokens)
     print_json(answer)
@@ -119,6 +127,7 @@ def plot(
         typer.Option("--figure", help="Loss or scores against FLOPs, scores against loss, or tokenisations compared."),
     ] = "loss",
     per: PerUnit = "token",
+    saturation: Saturation = None,
     bootstrap: Bootstrap = 200,
     seed: Seed = 0,
 ) -> None:
@@ -129,7 +138,8 @@ def plot(
     groups = _read_groups(runs)
     if figure == "tokens" and len(groups) == 1:
         groups = by_tokenizer(next(iter(groups.values())))
-    shown = plot_runs(groups, path=out, figure=figure, per=per, bootstrap=bootstrap, seed=seed)
+    options: dict[str, Any] = {"per": per, "saturation": saturation, "bootstrap": bootstrap, "seed": seed}
+    shown = plot_runs(groups, path=out, figure=figure, **options)
     print_json({"picture": str(out), "figure": figure, "shown": shown})
 
 
@@ -166,10 +176,19 @@ def read_budget(
 
 
 def read_law(name: str) -> LossLaw:
-    """A published law by its name, or the law of a study."""
+    """A published law by its name, or the law of a study, if it has an optimum to plan by.
+
+    Raises:
+        InputError: neither, or a law without an optimum.
+    """
     from syllablelm.scaling.laws import PUBLISHED
 
-    return PUBLISHED[name] if name in PUBLISHED and not Path(name).exists() else _read_study(name).law
+    if name in PUBLISHED and not Path(name).exists():
+        return PUBLISHED[name]
+    law = _read_study(name).law
+    if not law.has_optimum:
+        raise InputError(f"{name}: its law has no optimum ({law.status}); name another law")
+    return law
 
 
 def _read_study(name: str) -> Study:
@@ -182,29 +201,50 @@ def _read_study(name: str) -> Study:
 
 
 def _predict_published(name: str, budget: float | None, loss: float | None) -> dict[str, Any]:
+    from syllablelm.scaling.answers import beyond, never, outside
+    from syllablelm.scaling.laws import FLOPS_PER_PARAM_TOKEN, TRAINED
+
     law = read_law(name)
+    ranges = {}
+    if name in TRAINED:
+        (least, most), (few, many) = TRAINED[name]
+        ranges = {
+            "flops": (FLOPS_PER_PARAM_TOKEN * least * few, FLOPS_PER_PARAM_TOKEN * most * many),
+            "params": (least, most),
+            "tokens": (few, many),
+        }
     answer: dict[str, Any] = {}
     if budget is not None:
         best = law.optimal(budget)
         answer |= {"flops": budget, "params": best.params, "tokens": best.tokens, "loss": law.loss(*best)}
-        # The range of their runs was not published with the constants.
-        answer["extrapolated"] = None
+        # null where the range of their runs is not known.
+        answer["extrapolated"] = outside(answer, ranges) if ranges else None
+        _note_extrapolation(answer["extrapolated"] or {})
     if loss is not None:
-        answer["for_loss"] = {"loss": loss, "flops": _finite(law.flops_for_loss(loss))}
-    return answer
+        flops, reason = law.flops_for_loss(loss), never(law, loss)
+        far = beyond(flops, ranges["flops"]) > 1 if ranges else None
+        status = {"status": reason} if reason else {}
+        answer["for_loss"] = {"loss": loss, "flops": flops, **status, "extrapolated": far}
+    return _finite(answer)
 
 
 def _predict_study(
-    path: str, budget: float | None, loss: float | None, score: str | None, against: Path | None, gain: float
+    path: str,
+    budget: float | None,
+    loss: float | None,
+    score: str | None,
+    against: Path | None,
+    gain: float,
+    ceiling: float,
 ) -> dict[str, Any]:
-    from syllablelm.scaling.study import flops_for_loss, flops_for_score, load_study, predict
+    from syllablelm.scaling.answers import flops_for_loss, flops_for_score, predict
+    from syllablelm.scaling.study import load_study
 
     study = _read_study(path)
     answer: dict[str, Any] = {"status": study.law.status, "per": study.per}
     if budget is not None:
-        answer |= predict(study, budget)
-        for name, factor in answer["extrapolated"].items():
-            note(f"extrapolated: {name} are {factor:.3g} times beyond the runs that were fitted")
+        answer |= predict(study, budget, ceiling=ceiling)
+        _note_extrapolation(answer["extrapolated"])
     if loss is not None:
         answer["for_loss"] = flops_for_loss(study, loss)
     if score is not None:
@@ -213,7 +253,8 @@ def _predict_study(
             raise InputError(
                 f"--score {score}: must be NAME=X with a name of {', '.join(study.scores) or '(no scores)'}"
             )
-        answer["for_score"] = flops_for_score(study.scores[name], read_numbers(value, "--score")[0])
+        target = read_numbers(value, "--score")[0]
+        answer["for_score"] = flops_for_score(study.scores[name], target, ceiling=ceiling)
     if against is not None:
         answer["against"] = _compare(study, load_study(against), gain)
     return _finite(answer)
@@ -223,8 +264,8 @@ def _compare(slow: Study, fast: Study, gain: float) -> dict[str, Any]:
     """For loss and scores: compute that ``slow`` needs for what ``gain`` times the compute gives ``fast``."""
     from syllablelm.scaling.downstream import compute_for_same_gain
 
-    if not gain > 1:
-        raise InputError(f"--gain {gain:g}: must be above 1")
+    if not 1 < gain < float("inf"):
+        raise InputError(f"--gain {gain:g}: must be above 1 and finite")
     pairs = {name: (slow.scores[name].power, fast.scores[name].power) for name in slow.scores if name in fast.scores}
     if slow.envelope is not None and fast.envelope is not None:
         # A power law's exponent does not depend on the unit, so the studies may count by token or by second.
@@ -243,19 +284,26 @@ def _compare(slow: Study, fast: Study, gain: float) -> dict[str, Any]:
 
 
 def _predict_repetition(law: str, budget: float, unique: float) -> dict[str, Any]:
-    from syllablelm.scaling.laws import REPEATED
-    from syllablelm.scaling.study import load_study
+    from syllablelm.scaling.answers import outside, predict_repeated
+    from syllablelm.scaling.laws import PASSES, REPEATED, TRAINED
 
-    repetition = load_study(law).repetition if Path(law).exists() else REPEATED.get(law)
+    study = _read_study(law) if Path(law).exists() else None
+    repetition = REPEATED.get(law) if study is None else study.repetition
     if repetition is None:
         raise InputError(f"--unique-tokens: {law} has no law of repeated data; those of {', '.join(REPEATED)} do")
-    best = repetition.optimal(budget, unique)
-    return {
-        "params": best.params,
-        "tokens": best.tokens,
-        "epochs": max(1.0, best.tokens / unique),
-        "loss": repetition.loss(best.params, best.tokens, unique),
-    }
+    answer = predict_repeated(repetition, budget, unique, None if study is None else study.law)
+    if study is None:
+        answer["extrapolated"] = None
+        if law in PASSES:
+            params, tokens = TRAINED[law]
+            answer["extrapolated"] = outside(answer, {"params": params, "tokens": tokens, "epochs": (1, PASSES[law])})
+    _note_extrapolation(answer["extrapolated"] or {}, "with repetition: ")
+    return _finite(answer)
+
+
+def _note_extrapolation(factors: dict[str, float], what: str = "") -> None:
+    for name, factor in factors.items():
+        note(f"extrapolated: {what}{name} are {factor:.3g} times beyond the runs that were fitted")
 
 
 def _read_all(paths: Sequence[str]) -> list[Run]:

@@ -175,6 +175,8 @@ def collect(
     from syllablelm.scaling.runs import collect_run, find_run_folders
 
     found, reasons = [], []
+    # Folders may lie in one another, or be named twice.
+    seen: set[Path] = set()
     for root in folders:
         if not root.is_dir():
             raise InputError(f"{root}: no such folder")
@@ -182,6 +184,9 @@ def collect(
         if not places:
             reasons.append(f"{root}: no run.json below this folder")
         for place in places:
+            if place.resolve() in seen:
+                continue
+            seen.add(place.resolve())
             try:
                 found.append(collect_run(place))
             except FormatError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from syllablelm.scaling.answers import predict
 from syllablelm.scaling.design import PlannedRun, plan_grid, plan_isoflops, plan_ratios, with_rates
 from syllablelm.scaling.downstream import (
     ScoreLaw,
@@ -18,7 +19,7 @@ from syllablelm.scaling.laws import PUBLISHED, REPEATED, LossLaw, Optimum, Repet
 from syllablelm.scaling.power import PowerLaw, fit_power_law, frontier
 from syllablelm.scaling.repetition import FittedRepetition, fit_repetition
 from syllablelm.scaling.runs import Run, collect_run, losses, read_runs
-from syllablelm.scaling.study import Study, fit_study, load_study, predict, save_study
+from syllablelm.scaling.study import Study, fit_study, load_study, save_study
 
 __all__ = [
     "PEAK_TFLOPS",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -14,6 +15,8 @@ from syllablelm.scaling.laws import FLOPS_PER_PARAM_TOKEN, LossLaw
 
 # Tokens per parameter of the speech scaling study's runs.
 SPEECH_RATIOS = (2.0, 4.0, 8.0, 10.0, 20.0, 32.0, 64.0, 100.0)
+# With as many, whole numbers of parameters and tokens differ in a name as they do themselves.
+_MOST_DIGITS = 15
 
 
 @dataclass(frozen=True)
@@ -25,6 +28,7 @@ class PlannedRun:
         epochs: tokens over unique tokens, if their number was given.
         unique_tokens: to train on no more of the corpus than this; None for as much as there is.
         lr: peak learning rate; batch_tokens: of an update; None for what the recipe says.
+        digits: of the numbers in its name.
     """
 
     shape: Shape
@@ -33,6 +37,7 @@ class PlannedRun:
     unique_tokens: int | None = None
     lr: float | None = None
     batch_tokens: int | None = None
+    digits: int = 3
 
     @property
     def flops(self) -> int:
@@ -42,8 +47,8 @@ class PlannedRun:
     @property
     def name(self) -> str:
         """Such as "0.99M-40M", or "0.99M-40M-x4" where the study limits the data to a quarter of that."""
-        name = f"{self.shape.params / 1e6:.3g}M-{self.tokens / 1e6:.3g}M"
-        return name if self.unique_tokens is None else f"{name}-x{self.tokens / self.unique_tokens:.3g}"
+        name = f"{_amount(self.shape.params, self.digits)}-{_amount(self.tokens, self.digits)}"
+        return name if self.unique_tokens is None else f"{name}-x{self.tokens / self.unique_tokens:.{self.digits}g}"
 
     def to_row(self) -> dict[str, Any]:
         """For a jsonl file; layers to feed_forward are the keys of a recipe's ``lm.shape``."""
@@ -143,7 +148,7 @@ def plan_grid(shapes: Sequence[Shape], tokens: Sequence[float], passes: Sequence
     for shape in shapes:
         for count in tokens:
             for times in passes:
-                unique = None if times == 1 else round(count / times)
+                unique = None if times == 1 else max(1, round(count / times))
                 runs.append(PlannedRun(shape, round(count), float(times), unique))
     return _distinct(runs)
 
@@ -183,8 +188,23 @@ def _run(shape: Shape, tokens: float, unique: float | None) -> PlannedRun:
 
 
 def _distinct(runs: list[PlannedRun]) -> list[PlannedRun]:
-    """Two sizes may come to the same decoder when models are tiny."""
-    return list({(run.shape, run.tokens, run.unique_tokens): run for run in runs}.values())
+    """Each run once, by a name of its own: two sizes may come to the same decoder when models are tiny."""
+    runs = list({(run.shape, run.tokens, run.unique_tokens): run for run in runs}.values())
+    for digits in range(4, _MOST_DIGITS + 1):
+        count = Counter(run.name for run in runs)
+        if len(count) == len(runs):
+            break
+        runs = [run if count[run.name] == 1 else replace(run, digits=digits) for run in runs]
+    return runs
+
+
+def _amount(value: float, digits: int) -> str:
+    """0.0501M, 2.67M, 3.37B."""
+    value = float(f"{value:.{digits}g}")
+    for unit, name in ((1e12, "T"), (1e9, "B")):
+        if value >= unit:
+            return f"{value / unit:.{digits}g}{name}"
+    return f"{value / 1e6:.{digits}g}M"
 
 
 def _check(flops: float, **counts: tuple[int, int]) -> None:

@@ -7,13 +7,14 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from syllablelm.scaling.answers import outside
 from syllablelm.scaling.downstream import ScoreLaw, ScoreLine
 from syllablelm.scaling.fit import FittedLaw
 from syllablelm.scaling.plot import short_number
 from syllablelm.scaling.repetition import MOST, FittedRepetition
 from syllablelm.scaling.resample import Interval
 from syllablelm.scaling.runs import Run, column
-from syllablelm.scaling.study import Study, beyond
+from syllablelm.scaling.study import Study
 
 # Correlation of residuals with ln N or ln D from which the form of the law is in doubt.
 _TREND = 0.4
@@ -54,7 +55,7 @@ def _describe_repetition(fit: FittedRepetition) -> str:
 
 
 def _ends(between: Interval | None) -> str:
-    if between is None:
+    if between is None or math.isnan(between[0]):
         return ""
     low, high = between
     return f" ({low:.3g} to {f'{high:.3g}' if high < MOST else 'any number'})"
@@ -68,7 +69,7 @@ def spread(between: Interval) -> float:
 
 def _describe_runs(runs: Sequence[Run]) -> str:
     sizes, tokens, flops = (column(runs, name) for name in ("params", "tokens", "flops"))
-    repeated = sum(run.unique_tokens is not None and run.tokens > 1.05 * run.unique_tokens for run in runs)
+    repeated = sum(run.repeats for run in runs)
     decades = math.log10(flops.max() / flops.min())
     ranges = [f"{short_number(values.min())} to {short_number(values.max())}" for values in (sizes, tokens)]
     text = (
@@ -106,7 +107,12 @@ def _describe_law(law: FittedLaw) -> list[str]:
     ]
     if loose:
         sentences.append(f"Known only loosely (95 % intervals): {', '.join(loose)}.")
+    if law.shortfall:
+        sentences.append(f"No optimum can be read off: {law.shortfall}.")
     low, high = law.intervals["a"]
+    # Of a law whose constants say nothing one by one, neither does this quotient of two of them.
+    if law.status != "ok" or math.isnan(low):
+        return sentences
     if low <= 0.5 <= high:
         sentences.append(
             f"The data do not tell whether parameters or tokens should grow faster: a = {law.a:.2f} ({low:.2f} to "
@@ -123,18 +129,15 @@ def _describe_law(law: FittedLaw) -> list[str]:
 def _describe_reach(law: FittedLaw) -> list[str]:
     largest = law.flops_range[1]
     best = law.optimal(largest)
-    outside = [
-        f"{name} {factor:.2g} times"
-        for name, value, within in (
-            ("parameters", best.params, law.params_range),
-            ("tokens", best.tokens, law.tokens_range),
-        )
-        if (factor := beyond(value, within)) > 1.05
-    ]
+    factors = outside(
+        {"parameters": best.params, "tokens": best.tokens},
+        {"parameters": law.params_range, "tokens": law.tokens_range},
+    )
+    beyond = [f"{name} {factor:.2g} times" for name, factor in factors.items() if factor > 1.05]
     sentences = [f"Everything above {largest:.3g} FLOP is extrapolation."]
-    if outside and law.status == "ok":
+    if beyond and law.status == "ok":
         sentences.append(
-            f"Even at that budget the optimum lies outside of what was trained ({', '.join(outside)} beyond): it was "
+            f"Even at that budget the optimum lies outside of what was trained ({', '.join(beyond)} beyond): it was "
             "not observed."
         )
     return sentences
@@ -145,10 +148,10 @@ def _describe_score(name: str, score: ScoreLaw, line: ScoreLine | None) -> str:
     text = f"{name} goes with C^{score.gamma:.3g} on its frontier of {score.power.points} runs"
     if math.isfinite(low):
         text += f" ({low:.3g} to {high:.3g})"
-    if math.isfinite(low) and low <= 0:
+    if score.power.status.startswith("degenerate"):
         text += ": no growth with compute can be claimed"
     if score.power.status != "ok":
         text += f"; {score.power.status}"
-    if line is not None:
+    if line is not None and math.isfinite(line.correlation):
         text += f"; its correlation with loss is {line.correlation:.2f}"
     return text + "."

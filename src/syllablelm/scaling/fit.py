@@ -10,7 +10,7 @@ import numpy.typing as npt
 from syllablelm.errors import InputError
 from syllablelm.scaling.laws import FLOPS_PER_PARAM_TOKEN, LossLaw
 from syllablelm.scaling.minimise import Objective, minimise
-from syllablelm.scaling.resample import FloatArray, Interval, draw_weights, interval, student_level
+from syllablelm.scaling.resample import USABLE, FloatArray, Interval, draw_weights, interval, student_level
 
 NAMES = ("E", "A", "B", "alpha", "beta")
 # Exponents of the starts; E, A and B follow from them by least squares.
@@ -52,7 +52,8 @@ class FittedLaw(LossLaw):
         runs: how many were fitted.
         status: "ok", or "degenerate: " and why the constants should not be trusted one by one.
         diagnostics: of the residuals.
-        intervals: 95 % of E, A, B, alpha, beta, a, b over resampled runs (`level`); empty without bootstrap.
+        intervals: 95 % of E, A, B, alpha, beta, a, b over resampled runs (`level`); empty without bootstrap. NaNs for a
+            and b where too few resamples have an optimum (`usable`).
         samples: (resamples, 5), constants of each resample in the order of `NAMES`.
         params_range, tokens_range: least and most of the runs; outside is extrapolation.
         flops_range: of 6 N D.
@@ -74,10 +75,21 @@ class FittedLaw(LossLaw):
         """Of the percentiles of `samples` that make 95 % intervals."""
         return student_level(self.runs - len(NAMES))
 
+    @property
+    def usable(self) -> int:
+        """How many resamples have an optimum: an exponent that the runs do not tell may be below 0."""
+        return int(_with_optimum(self.samples).sum())
+
+    @property
+    def shortfall(self) -> str:
+        """Why there are no intervals of what follows from an optimum; empty if there are, or without resamples."""
+        if self.usable >= USABLE * len(self.samples):
+            return ""
+        return f"only {self.usable} of {len(self.samples)} resamples have an optimum"
+
     def sampled_laws(self) -> list[LossLaw]:
-        """The law of each resample that has an optimum: an exponent that the runs do not tell may be below 0."""
-        laws = [LossLaw(*map(float, row)) for row in self.samples]
-        return [law for law in laws if law.alpha > 0 and law.beta > 0]
+        """The law of each resample; `has_optimum` is not true of all."""
+        return [LossLaw(*map(float, row)) for row in self.samples]
 
 
 def log_residuals(theta_SP: FloatArray, log_params: FloatArray, log_tokens: FloatArray, log_loss: FloatArray):
@@ -269,8 +281,16 @@ def _constants(theta_SP: FloatArray) -> FloatArray:
 
 def _intervals(samples: FloatArray, level: float) -> dict[str, Interval]:
     found = {name: interval(samples[:, k], level) for k, name in enumerate(NAMES)}
-    share = samples[:, 4] / (samples[:, 3] + samples[:, 4])
-    return found | {"a": interval(share, level), "b": interval(1 - share, level)}
+    # Without an optimum there are no shares, and those of the rest alone would be too narrow.
+    usable = _with_optimum(samples)
+    share = np.full(len(samples), np.nan)
+    share[usable] = samples[usable, 4] / samples[usable, 3:].sum(axis=1)
+    return found | {"a": interval(share, level, USABLE), "b": interval(1 - share, level, USABLE)}
+
+
+def _with_optimum(samples: FloatArray) -> npt.NDArray[np.bool_]:
+    """`LossLaw.has_optimum` of each resample."""
+    return np.asarray((samples[:, 3:] > 0).all(axis=1) & np.isfinite(samples).all(axis=1))
 
 
 def _status(law: LossLaw, sizes: FloatArray, data: FloatArray, losses: FloatArray) -> str:

@@ -10,14 +10,12 @@ import numpy.typing as npt
 from syllablelm.errors import InputError
 from syllablelm.scaling.laws import FLOPS_PER_PARAM_TOKEN
 from syllablelm.scaling.power import PowerLaw, fit_power_law
-from syllablelm.scaling.resample import FloatArray, interval, student_level
+from syllablelm.scaling.resample import USABLE, FloatArray, interval, student_level
 
 # Budgets belong together when they differ by less than this (natural logarithm).
 _SAME_BUDGET = 0.05
 # Sizes without which a parabola of a budget would only join the dots.
 _SIZES = 4
-# Share of the resamples that must have a law for the intervals to be taken at their word.
-_USABLE = 0.9
 
 
 @dataclass(frozen=True)
@@ -172,11 +170,11 @@ def _with_intervals(
             samples[number] = [(np.log(law.scale), law.exponent) for law in _laws(sound)]
     usable = int(np.isfinite(samples[:, 0, 0]).sum())
     status = "ok"
-    if usable < _USABLE * resamples:
+    if usable < USABLE * resamples:
         status = f"degenerate: only {usable} of {resamples} resamples have three minima, so intervals are too narrow"
     level = student_level(len(pool) - 3 * len(groups))
     params, tokens = (
-        replace(law, exponent_interval=interval(samples[:, k, 1], level), samples=samples[:, k])
+        replace(law, exponent_interval=interval(samples[:, k, 1], level), level=level, samples=samples[:, k])
         for k, law in enumerate(laws)
     )
     return IsoFlopFit(curves, params, tokens, resamples, usable, status)

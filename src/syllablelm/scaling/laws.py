@@ -13,6 +13,9 @@ from syllablelm.errors import InputError
 FloatArray = npt.NDArray[np.float64]
 # Training FLOPs of a parameter and a token: two forward, four backward.
 FLOPS_PER_PARAM_TOKEN = 6
+# The optimum on repeated data is looked for so far from that on fresh data (natural logarithm of the tokens), and
+# farther if it lies at an edge.
+_SPAN = 8.0
 
 
 class Optimum(NamedTuple):
@@ -55,22 +58,32 @@ class LossLaw:
             return _plain(self.E + self.A * params**-self.alpha + self.B * tokens**-self.beta)
 
     @property
+    def has_optimum(self) -> bool:
+        """Whether parameters and tokens both help; else no split of a budget is the best, and what follows is NaN."""
+        # A resample's exponent may run so far that A or B is beyond all numbers.
+        return self.alpha > 0 and self.beta > 0 and bool(np.isfinite([self.A, self.B]).all())
+
+    @property
     def a(self) -> float:
         """Exponent of the optimal number of parameters in FLOPs."""
-        return self.beta / (self.alpha + self.beta)
+        return self.beta / (self.alpha + self.beta) if self.has_optimum else float("nan")
 
     @property
     def b(self) -> float:
         """Exponent of the optimal number of tokens in FLOPs."""
-        return self.alpha / (self.alpha + self.beta)
+        return self.alpha / (self.alpha + self.beta) if self.has_optimum else float("nan")
 
     @property
     def G(self) -> float:
         """N_opt = G (C / 6)^a and D_opt = (C / 6)^b / G."""
-        return float((self.alpha * self.A / (self.beta * self.B)) ** (1 / (self.alpha + self.beta)))
+        if not self.has_optimum:
+            return float("nan")
+        with np.errstate(divide="ignore", over="ignore"):
+            ratio = np.float64(self.alpha * self.A) / (self.beta * self.B)
+            return float(ratio ** (1 / (self.alpha + self.beta)))
 
     def optimal(self, flops: npt.ArrayLike) -> Optimum:
-        """Parameters and tokens of the least loss for a budget of ``flops`` = 6 N D.
+        """Parameters and tokens of the least loss for a budget of ``flops`` = 6 N D; NaN if there is no optimum.
 
         Raises:
             InputError: a budget that is not above 0.
@@ -81,13 +94,16 @@ class LossLaw:
             return Optimum(_plain(self.G * pairs**self.a), _plain(pairs**self.b / np.float64(self.G)))
 
     def flops_for_loss(self, loss: float) -> float:
-        """Least budget that reaches a loss; infinite at or below E."""
+        """Least budget that reaches a loss; infinite at or below E, else NaN if there is no optimum."""
         if not loss > self.E:
             return float("inf")
+        if not self.has_optimum:
+            return float("nan")
         # Along the optimum both terms fall with the same power of the FLOPs.
         power = self.alpha * self.beta / (self.alpha + self.beta)
         excess = self.loss(*self.optimal(FLOPS_PER_PARAM_TOKEN)) - self.E
-        return float(FLOPS_PER_PARAM_TOKEN * (excess / (loss - self.E)) ** (1 / power))
+        with np.errstate(over="ignore"):
+            return float(FLOPS_PER_PARAM_TOKEN * np.float64(excess / (loss - self.E)) ** (1 / power))
 
 
 @dataclass(frozen=True)
@@ -109,7 +125,11 @@ class RepetitionLaw:
     def unique_params(self, params: npt.ArrayLike, unique: npt.ArrayLike) -> Any:
         """U_N: as many parameters as are optimal for the unique tokens, at most those there are."""
         law, unique = self.law, _positive(unique, "unique tokens")
-        return _plain(np.minimum(params, (unique * law.G) ** (law.beta / law.alpha) * law.G))
+        if not law.has_optimum:
+            return _plain(np.full(np.broadcast(params, unique).shape, np.nan))
+        # A size beyond all numbers is above any there is.
+        with np.errstate(over="ignore"):
+            return _plain(np.minimum(params, (unique * law.G) ** (law.beta / law.alpha) * law.G))
 
     def effective(self, params: npt.ArrayLike, tokens: npt.ArrayLike, unique: npt.ArrayLike) -> Optimum:
         """N' and D': the parameters and unrepeated tokens that would give the same loss."""
@@ -126,15 +146,26 @@ class RepetitionLaw:
 
     def optimal(self, flops: float, unique: float) -> Optimum:
         """Parameters and tokens of the least loss when there are only ``unique`` tokens, to six digits."""
-        centre = np.log(self.law.optimal(flops).tokens)
-        low, high = centre - 8.0, centre + 8.0
-        for _ in range(6):
+        plain = self.law.optimal(flops)
+        if not (np.isfinite(plain.tokens) and plain.tokens > 0):
+            return plain
+        pairs = float(flops) / FLOPS_PER_PARAM_TOKEN
+        low, high = np.log(plain.tokens) - _SPAN, np.log(plain.tokens) + _SPAN
+        narrowed = 0
+        while narrowed < 6:
             log_tokens = np.linspace(low, high, 201)
             tokens = np.exp(log_tokens)
-            best = int(np.argmin(self.loss(float(flops) / FLOPS_PER_PARAM_TOKEN / tokens, tokens, unique)))
-            low, high = log_tokens[max(best - 2, 0)], log_tokens[min(best + 2, 200)]
+            best = int(np.argmin(self.loss(pairs / tokens, tokens, unique)))
+            # Few unique tokens pull the optimum far from the plain one; between one token and one parameter it ends.
+            if not narrowed and best == 0 and low > 0:
+                low -= _SPAN
+            elif not narrowed and best == 200 and high < np.log(pairs):
+                high += _SPAN
+            else:
+                low, high = log_tokens[max(best - 2, 0)], log_tokens[min(best + 2, 200)]
+                narrowed += 1
         tokens = float(np.exp((low + high) / 2))
-        return Optimum(float(flops) / FLOPS_PER_PARAM_TOKEN / tokens, tokens)
+        return Optimum(pairs / tokens, tokens)
 
 
 # Constants as printed or released, to compare with and to plan by.
@@ -148,6 +179,16 @@ PUBLISHED: dict[str, LossLaw] = {
     "speech": LossLaw(1.73, 13.9, 39.8, 0.25, 0.24),
     "speech-unigram": LossLaw(1.42, 3.85, 8.90, 0.15, 0.16),
 }
+# Least and most parameters and tokens of the runs behind them, where known: the runs of Hoffmann et al. as Besiroglu et
+# al. read them off, the shapes, ratios and passes of Cuervo & Marxer.
+TRAINED: dict[str, tuple[tuple[float, float], tuple[float, float]]] = {
+    "hoffmann": ((5.73e7, 1.62e10), (2.45e8, 3.18e11)),
+    "besiroglu": ((5.73e7, 1.62e10), (2.45e8, 3.18e11)),
+    "speech": ((20_453_888, 822_151_168), (4.09e7, 1.0887e11)),
+    "speech-unigram": ((20_453_888, 308_331_520), (7.4e8, 6.31e9)),
+}
+# Most passes over the data of those runs that repeat theirs.
+PASSES = {"speech": 10.0}
 REPEATED: dict[str, RepetitionLaw] = {
     "muennighoff": RepetitionLaw(PUBLISHED["muennighoff"], 15.387756, 5.309743),
     "text": RepetitionLaw(PUBLISHED["text"], 15.4, 5.31),

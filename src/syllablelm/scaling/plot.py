@@ -15,7 +15,7 @@ from syllablelm.formats import atomic_path
 from syllablelm.scaling.downstream import fit_score_law, fit_score_line
 from syllablelm.scaling.envelope import fit_envelope
 from syllablelm.scaling.power import PowerLaw
-from syllablelm.scaling.runs import Per, Run, column, losses, score_names
+from syllablelm.scaling.runs import Per, Run, column, curve, curve_points, losses, score_names
 
 Figure = Literal["loss", "scores", "lines", "tokens"]
 SUFFIXES = (".png", ".svg", ".pdf")
@@ -24,9 +24,10 @@ PANEL_WIDTH, PANEL_HEIGHT, DPI = 4.6, 3.6, 200
 # Okabe and Ito's colours, safe for colour-blind readers, with a mark each for those who print in grey.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
 MARKS = ("o", "s", "^", "D", "v", "P")
-GREY = "#555555"
+GREY, LIGHT = "#555555", "#BBBBBB"
 # A fitted line is drawn so far beyond the data, dashed.
 BEYOND = 3.0
+_REPEATED, _SATURATED = "repeated data", "saturated, left out"
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,7 @@ def plot_runs(
     path: str | Path,
     figure: Figure = "loss",
     per: Per = "token",
+    saturation: float | None = None,
     bootstrap: int = 200,
     seed: int = 0,
     columns: int = 3,
@@ -52,10 +54,12 @@ def plot_runs(
     Args:
         groups: runs by what the legend calls them: speech and text, or two tokenisations.
         path: .png, .svg or .pdf.
-        figure: "loss", loss and its envelope against FLOPs (Figure 1); "scores", every score against FLOPs with the
+        figure: "loss", loss and its envelope against FLOPs (Figure 1), where runs that see their data again are open
+            marks and no part of the envelope; "scores", every score against FLOPs with the
             law of its frontier (Figure 2); "lines", scores against loss (Figure 4); "tokens", nats per second and
             every score against FLOPs, to compare tokenisations (Figure 5).
         per: unit of the losses; "tokens" always takes seconds.
+        saturation: scores from which runs are no part of the frontier's law; they are drawn grey.
         bootstrap: resamples for the bands.
         columns: panels side by side, at most.
 
@@ -63,7 +67,8 @@ def plot_runs(
         exponents and correlations that the picture shows, by panel and group; None where nothing could be fitted.
 
     Raises:
-        InputError: an unknown suffix, no runs, no scores where they are asked for, losses that cannot be compared.
+        InputError: an unknown suffix, no runs, no scores where they are asked for, losses that cannot be compared,
+            numbers that are not above 0 or not finite.
         MissingDependencyError: matplotlib is not installed.
     """
     path = Path(path)
@@ -75,8 +80,7 @@ def plot_runs(
     if figure in ("scores", "lines") and not names:
         raise InputError('the runs have no scores to draw; give them a column such as "scores": {"sblimp": 55.1}')
     unit: Per = "second" if figure == "tokens" else per
-    if figure == "loss" and unit == "token" and len(groups) == 1:
-        losses(next(iter(groups.values())), unit)
+    _check(groups, figure, unit)
     panels: list[tuple[str, _Draw]] = []
     if figure in ("loss", "tokens"):
         panels.append(("loss", lambda axes, runs, style: _draw_loss(axes, runs, style, unit, bootstrap, seed)))
@@ -84,9 +88,28 @@ def plot_runs(
         if figure == "lines":
             draw = _bound(_draw_line, name, unit, bootstrap, seed)
         else:
-            draw = _bound(_draw_score, name, bootstrap, seed)
+            draw = _bound(_draw_score, name, saturation, bootstrap, seed)
         panels.append((name, draw))
     return _draw_figure(panels, groups, path, columns)
+
+
+def _check(groups: Mapping[str, Sequence[Run]], figure: Figure, unit: Per) -> None:
+    """Refuse what could not be drawn, before anything is."""
+    for label, runs in groups.items():
+        columns: dict[str, Any] = {name: column(runs, name) for name in ("params", "tokens", "flops")}
+        if figure != "scores":
+            columns["loss"] = losses(runs, unit)
+        for name, values in columns.items():
+            if len(bad := np.flatnonzero(~(np.isfinite(values) & (values > 0)))):
+                run = runs[bad[0]].name or str(bad[0])
+                raise InputError(
+                    f"{label}: {name} of run {run} is {values[bad[0]]:g}; every one must be above 0 and finite "
+                    f"({len(bad)} of {len(runs)} are not)"
+                )
+        for run in runs:
+            for name, value in run.scores.items():
+                if not np.isfinite(value):
+                    raise InputError(f"{label}: {name} of run {run.name} is {value:g}; it must be finite")
 
 
 _Draw = Callable[[Any, Sequence[Run], _Style], "float | None"]
@@ -134,28 +157,47 @@ def _draw_figure(
 
 def _draw_loss(axes: Any, runs: Sequence[Run], style: _Style, per: Per, bootstrap: int, seed: int) -> float | None:
     flops, loss, params = column(runs, "flops"), losses(runs, per), column(runs, "params")
-    sizes = np.unique(params)
-    shades = _shades(len(sizes)) if style.alone else [style.colour] * len(sizes)
-    for size, shade in zip(sizes, shades, strict=True):
-        rows = np.flatnonzero(params == size)
+    again = np.array([run.repeats for run in runs])
+    ways = [curve(run, per) for run in runs]
+    # The runs of a size are joined by a line where nothing is known of the way to each.
+    line = "none" if any(ways) else "-"
+    for size, shade in _sizes(params, style):
+        for k in np.flatnonzero(params == size) if any(ways) else ():
+            way = [*((x, y) for _, x, y in ways[k]), (flops[k], loss[k])]
+            axes.plot(*zip(*way, strict=True), lw=0.6, alpha=0.5, color=shade)
+        rows = np.flatnonzero((params == size) & ~again)
         rows = rows[np.argsort(flops[rows])]
         label = f"{short_number(size)} parameters" if style.alone else None
-        axes.plot(flops[rows], loss[rows], style.mark, ls="-", lw=0.6, ms=4, alpha=0.8, color=shade, label=label)
+        axes.plot(flops[rows], loss[rows], style.mark, ls=line, lw=0.6, ms=4, alpha=0.8, color=shade, label=label)
+        rows = (params == size) & again
+        axes.plot(flops[rows], loss[rows], style.mark, ms=4, mfc="none", alpha=0.8, color=shade)
+    _explain(axes, again, _REPEATED, marker=style.mark, mfc="none", color=GREY)
     axes.set(xscale="log", yscale="log", xlabel="training FLOPs", ylabel=f"held-out loss, nats per {per}")
     _plain_ticks(axes, loss)
-    power = _attempt(lambda: fit_envelope(flops, loss, bootstrap=bootstrap, seed=seed))
+    power = _attempt(lambda: fit_envelope(*curve_points(runs, per), bootstrap=bootstrap, seed=seed))
     return _draw_power(axes, power, style, "envelope, L")
 
 
-def _draw_score(axes: Any, runs: Sequence[Run], style: _Style, name: str, bootstrap: int, seed: int) -> float | None:
+def _draw_score(
+    axes: Any,
+    runs: Sequence[Run],
+    style: _Style,
+    name: str,
+    saturation: float | None,
+    bootstrap: int,
+    seed: int,
+) -> float | None:
     rows = [run for run in runs if name in run.scores]
     if not rows:
         return None
     flops, score = column(rows, "flops"), np.array([run.scores[name] for run in rows])
-    _scatter(axes, flops, score, rows, style)
+    left_out = np.zeros(len(rows), dtype=bool) if saturation is None else score >= saturation
+    _scatter(axes, flops[~left_out], score[~left_out], [rows[k] for k in np.flatnonzero(~left_out)], style)
+    axes.plot(flops[left_out], score[left_out], style.mark, ms=4, alpha=0.8, color=LIGHT)
+    _explain(axes, left_out, _SATURATED, marker=style.mark, color=LIGHT)
     axes.set(xscale="log", yscale="log", xlabel="training FLOPs", ylabel=name)
     _plain_ticks(axes, score)
-    law = _attempt(lambda: fit_score_law(flops, score, bootstrap=bootstrap, seed=seed))
+    law = _attempt(lambda: fit_score_law(flops, score, saturation=saturation, bootstrap=bootstrap, seed=seed))
     return _draw_power(axes, None if law is None else law.power, style, "frontier, Q")
 
 
@@ -180,11 +222,21 @@ def _draw_line(
 
 def _scatter(axes: Any, x: npt.NDArray[Any], y: npt.NDArray[Any], runs: Sequence[Run], style: _Style) -> None:
     params = column(runs, "params")
-    sizes = np.unique(params)
-    shades = _shades(len(sizes)) if style.alone else [style.colour] * len(sizes)
-    for size, shade in zip(sizes, shades, strict=True):
+    for size, shade in _sizes(params, style):
         label = f"{short_number(size)} parameters" if style.alone else None
         axes.plot(x[params == size], y[params == size], style.mark, ms=4, alpha=0.8, color=shade, label=label)
+
+
+def _sizes(params: npt.NDArray[Any], style: _Style) -> list[tuple[float, str]]:
+    """The sizes, each with its colour: a shade of its own where the group stands alone."""
+    sizes = np.unique(params)
+    return list(zip(sizes, _shades(len(sizes)) if style.alone else [style.colour] * len(sizes), strict=True))
+
+
+def _explain(axes: Any, which: npt.NDArray[np.bool_], text: str, **look: Any) -> None:
+    """Name a kind of mark in the legend, once, if there are any."""
+    if which.any() and text not in axes.get_legend_handles_labels()[1]:
+        axes.plot([], [], ls="none", ms=4, label=text, **look)
 
 
 def _draw_power(axes: Any, power: PowerLaw | None, style: _Style, what: str) -> float | None:
@@ -238,6 +290,8 @@ def short_number(value: float) -> str:
     """20M, 1.3B; nothing for what is not finite."""
     if not np.isfinite(value):
         return ""
+    # Rounded first: 999,999 is 1M, not 1e+03k.
+    value = float(f"{value:.3g}")
     for unit, name in ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k")):
         if value >= unit:
             return f"{value / unit:.3g}{name}"

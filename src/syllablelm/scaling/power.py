@@ -10,7 +10,15 @@ import numpy as np
 import numpy.typing as npt
 
 from syllablelm.errors import InputError
-from syllablelm.scaling.resample import FloatArray, Interval, draw_weights, interval
+from syllablelm.scaling.resample import (
+    LEVEL,
+    FloatArray,
+    Interval,
+    draw_weights,
+    interval,
+    open_interval,
+    student_level,
+)
 
 Best = Literal["least", "most"]
 
@@ -25,6 +33,7 @@ class PowerLaw:
         x_range: least and most x of the points; outside is extrapolation.
         status: "ok", or "degenerate: " or "bending: " and why.
         exponent_interval: 95 % over resampled runs; NaNs without bootstrap.
+        level: of the percentiles of `samples` that make 95 % intervals: fewer points, wider (`student_level`).
         samples: (resamples, 2), ln scale and exponent of each resample.
     """
 
@@ -35,6 +44,7 @@ class PowerLaw:
     x_range: Interval
     status: str = "ok"
     exponent_interval: Interval = (float("nan"), float("nan"))
+    level: float = LEVEL
     samples: FloatArray = field(default_factory=lambda: np.empty((0, 2)), repr=False, compare=False)
 
     def at(self, x: npt.ArrayLike) -> Any:
@@ -56,13 +66,16 @@ class PowerLaw:
             nothing = np.full(len(log_x), np.nan)
             return nothing, nothing
         values = np.exp(usable[:, :1] + usable[:, 1:] * log_x)
-        low, high = np.quantile(values, [0.025, 0.975], axis=0)
+        low, high = np.quantile(values, [(1 - self.level) / 2, (1 + self.level) / 2], axis=0)
         return low, high
 
     def solve_interval(self, y: float) -> Interval:
-        """95 % interval of `solve`."""
+        """95 % interval of `solve`; an end is infinite where too many resamples go the other way and never reach y."""
+        log_scale, exponent = self.samples[:, 0], self.samples[:, 1]
         with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
-            return interval(np.exp((np.log(y) - self.samples[:, 0]) / self.samples[:, 1]))
+            found = np.exp((np.log(y) - log_scale) / exponent)
+        turned = exponent * self.exponent <= 0
+        return open_interval(np.where(turned, np.inf, found), self.level)
 
     def extrapolates(self, x: float) -> bool:
         """Whether x lies outside of the fitted points."""
@@ -83,6 +96,7 @@ def fit_power_law(
     y: npt.ArrayLike,
     *,
     best: Best | None = None,
+    groups: npt.ArrayLike | None = None,
     bootstrap: int = 0,
     seed: int = 0,
     what: str = "power law",
@@ -92,7 +106,9 @@ def fit_power_law(
     Args:
         x, y: (points,), above 0.
         best: which y are better, if only the frontier counts; None for all points.
-        bootstrap: resamples of the points; the frontier is found anew in each.
+        groups: (points,), what stands or falls together in a resample, such as the points of one run's way; by default
+            each point is drawn by itself.
+        bootstrap: resamples of the groups; the frontier is found anew in each.
         what: what the points are, for the errors.
 
     Raises:
@@ -108,7 +124,11 @@ def fit_power_law(
     if len(np.unique(xs[chosen])) < 3:
         raise InputError(f"{what}: {len(np.unique(xs[chosen]))} points are left to fit; it needs at least 3")
     log_scale, exponent, r_squared = _line(xs[chosen], ys[chosen])
-    samples = resample_rows(len(xs), bootstrap, seed, lambda rows: _sample(xs[rows], ys[rows], best))
+    members = _members(groups, len(xs), what)
+    samples = resample_rows(
+        len(members), bootstrap, seed, lambda drawn: _sample(*_rows(xs, ys, [members[k] for k in drawn]), best)
+    )
+    level = student_level(len(chosen) - 2)
     return PowerLaw(
         scale=float(np.exp(log_scale)),
         exponent=exponent,
@@ -116,9 +136,25 @@ def fit_power_law(
         r_squared=r_squared,
         x_range=(float(xs[chosen].min()), float(xs[chosen].max())),
         status="ok" if abs(exponent) > 1e-4 else "degenerate: y does not change with x",
-        exponent_interval=interval(samples[:, 1]),
+        exponent_interval=interval(samples[:, 1], level),
+        level=level,
         samples=samples,
     )
+
+
+def _members(groups: npt.ArrayLike | None, points: int, what: str) -> list[npt.NDArray[np.intp]]:
+    """Rows of each group."""
+    if groups is None:
+        return list(np.arange(points)[:, None])
+    labels = np.asarray(groups)
+    if labels.shape != (points,):
+        raise InputError(f"{what}: {points} points need as many groups")
+    return [np.flatnonzero(labels == label) for label in np.unique(labels)]
+
+
+def _rows(x: FloatArray, y: FloatArray, drawn: list[npt.NDArray[np.intp]]) -> tuple[FloatArray, FloatArray]:
+    rows = np.concatenate(drawn)
+    return x[rows], y[rows]
 
 
 def resample_rows(

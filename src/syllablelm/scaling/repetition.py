@@ -11,13 +11,15 @@ from syllablelm.errors import InputError
 from syllablelm.scaling.fit import FittedLaw, check_columns, huber
 from syllablelm.scaling.laws import LossLaw, RepetitionLaw
 from syllablelm.scaling.minimise import Objective, minimise
-from syllablelm.scaling.resample import FloatArray, Interval, draw_weights, interval, student_level
+from syllablelm.scaling.resample import USABLE, FloatArray, Interval, draw_weights, interval, student_level
 
 NAMES = ("repeat_tokens", "repeat_params")
 # Starts of both constants.
 _STARTS = np.geomspace(0.5, 200.0, 6)
 # Repeats that lose their value so slowly are as good as new.
 MOST = 1e4
+# Logarithm of what counts as without end while it is fitted.
+_HUGE = 300.0
 # Relative change of every loss below which a constant does not show.
 _NOTHING = 1e-4
 
@@ -28,15 +30,20 @@ class FittedRepetition(RepetitionLaw):
 
     Args:
         runs: how many were fitted; repeated: how many of them repeat their data.
-        status: "ok", or "degenerate: " and which constant the runs do not tell.
+        status: "ok", or "degenerate: " and which constant the runs do not tell, or why intervals are too narrow.
+        params_range, tokens_range, passes_range: least and most of the runs, passes over the unique tokens; NaNs where
+            not known.
         intervals: 95 % of `NAMES` over resampled runs, each with the law of its own resample; empty without bootstrap.
-            An end of 1e4 stands for none: repeats that cost nothing that shows.
-        samples: (resamples, 2), constants of each resample; NaN where its law has no optimum.
+            An end of 1e4 stands for none: repeats that cost nothing that shows. NaNs where the runs do not tell.
+        samples: (resamples, 2), constants of each resample; NaN where its law has no optimum, or its runs do not tell.
     """
 
     runs: int
     repeated: int
     status: str
+    params_range: Interval = (float("nan"), float("nan"))
+    tokens_range: Interval = (float("nan"), float("nan"))
+    passes_range: Interval = (float("nan"), float("nan"))
     intervals: dict[str, Interval] = field(default_factory=dict)
     samples: FloatArray = field(default_factory=lambda: np.empty((0, 2)), repr=False, compare=False)
 
@@ -61,8 +68,14 @@ def fit_repetition(
         seed: of the resamples.
 
     Raises:
-        InputError: fewer than three runs, none that repeats its data, or numbers that are not above 0.
+        InputError: fewer than three runs, none that repeats its data, numbers that are not above 0, or a law without an
+            optimum.
     """
+    if not law.has_optimum:
+        raise InputError(
+            f"the law of unrepeated data has no optimum (alpha is {law.alpha:.3g}, beta {law.beta:.3g}), so nothing "
+            "says how many parameters the unique tokens are worth"
+        )
     sizes, data, losses, fresh = check_columns(params=params, tokens=tokens, loss=loss, unique=unique)
     repeated = data > fresh * (1 + 1e-9)
     if len(losses) < 3 or repeated.sum() < 2:
@@ -75,12 +88,17 @@ def fit_repetition(
     minima = minimise(_objective([law] * len(grid), columns, huber_delta), grid)
     best = minima.point[np.argmin(minima.value)]
     samples = _resample(law, columns, huber_delta, best, bootstrap, seed) if bootstrap else np.empty((0, 2))
-    fitted = RepetitionLaw(LossLaw(law.E, law.A, law.B, law.alpha, law.beta), *map(float, np.exp(best)))
+    fitted = RepetitionLaw(
+        LossLaw(law.E, law.A, law.B, law.alpha, law.beta), *map(float, np.exp(np.clip(best, -_HUGE, _HUGE)))
+    )
     return FittedRepetition(
         **vars(fitted),
         runs=len(losses),
         repeated=int(repeated.sum()),
-        status=_status(fitted, sizes, data, fresh),
+        status=_status(fitted, samples, sizes, data, fresh),
+        params_range=(float(sizes.min()), float(sizes.max())),
+        tokens_range=(float(data.min()), float(data.max())),
+        passes_range=(1.0, float((data / fresh).max())),
         intervals=_intervals(samples, student_level(len(losses) - len(NAMES))) if bootstrap else {},
         samples=samples,
     )
@@ -125,8 +143,9 @@ def _resample(
     if isinstance(law, FittedLaw) and len(law.samples):
         laws = [LossLaw(*map(float, law.samples[k % len(law.samples)])) for k in range(resamples)]
     found = np.full((resamples, 2), np.nan)
-    # An exponent at or below 0 has no optimum, so no U_N.
-    usable = np.array([k for k, each in enumerate(laws) if each.alpha > 0 and each.beta > 0], dtype=int)
+    # An exponent at or below 0 has no optimum, so no U_N; one near 0 may put it at 0 or beyond all numbers.
+    unique_params = np.stack([RepetitionLaw(each, 1.0, 1.0).unique_params(columns[0], columns[2]) for each in laws])
+    usable = np.flatnonzero((np.isfinite(unique_params) & (unique_params > 0)).all(axis=1))
     if not len(usable):
         return found
     # Another stream than the law's: its draws are of other runs.
@@ -137,19 +156,43 @@ def _resample(
     objective = _objective([laws[k] for k in usable] * 3, columns, delta, np.tile(weights, (3, 1)))
     minima = minimise(objective, starts, tolerance=1e-6)
     winner = np.argmin(minima.value.reshape(3, -1), axis=0)
-    with np.errstate(over="ignore"):
-        found[usable] = np.exp(minima.point.reshape(3, -1, 2)[winner, np.arange(len(usable))])
+    points = minima.point.reshape(3, -1, 2)[winner, np.arange(len(usable))]
+    found[usable] = np.exp(np.clip(points, -_HUGE, _HUGE))
+    for k, weight in zip(usable, weights, strict=True):
+        own = RepetitionLaw(laws[k], *map(float, found[k]))
+        rows = [column[weight > 0] for column in columns[:3]]
+        found[k, [not _tells(own, name, *rows) for name in NAMES]] = np.nan
     return found
 
 
+def _tells(law: RepetitionLaw, name: str, sizes: FloatArray, data: FloatArray, fresh: FloatArray) -> bool:
+    """Whether it shows in any run if one of `NAMES` is next to nothing or without end."""
+    least, most = (replace(law, **{name: star}).loss(sizes, data, fresh) for star in (_STARTS[0], MOST))
+    return bool(np.abs(np.log(least / most)).max() >= _NOTHING)
+
+
 def _intervals(samples: FloatArray, level: float) -> dict[str, Interval]:
-    # Beyond MOST nothing tells two values apart, and where a fit runs away to is chance.
-    return {name: interval(np.minimum(samples[:, k], MOST), level) for k, name in enumerate(NAMES)}
+    found = {}
+    for k, name in enumerate(NAMES):
+        told = np.isfinite(samples[:, k])
+        # Samples whose law has no optimum tell neither; of the others almost all must tell this one.
+        usable = np.isfinite(samples).any(axis=1)
+        enough = 2 * told.sum() >= len(samples) and told.sum() >= USABLE * usable.sum()
+        # Beyond MOST nothing tells two values apart, and where a fit runs away to is chance.
+        values = np.minimum(samples[told, k], MOST)
+        found[name] = interval(values, level) if enough else (float("nan"), float("nan"))
+    return found
 
 
-def _status(law: RepetitionLaw, sizes: FloatArray, data: FloatArray, fresh: FloatArray) -> str:
+def _status(law: RepetitionLaw, samples: FloatArray, sizes: FloatArray, data: FloatArray, fresh: FloatArray) -> str:
     reasons = []
-    for what, name in (("R_D*", "repeat_tokens"), ("R_N*", "repeat_params")):
+    usable = int(np.isfinite(samples).any(axis=1).sum())
+    if usable < USABLE * len(samples):
+        reasons.append(f"only {usable} of {len(samples)} resamples have an optimum, so intervals are too narrow")
+    for k, (what, name) in enumerate((("R_D*", "repeat_tokens"), ("R_N*", "repeat_params"))):
+        told = int(np.isfinite(samples[:, k]).sum())
+        if told < USABLE * usable:
+            reasons.append(f"{what} shows in only {told} of {usable} resamples")
         star = getattr(law, name)
         half, twice = (replace(law, **{name: factor * star}).loss(sizes, data, fresh) for factor in (0.5, 2.0))
         if np.abs(np.log(half / twice)).max() < _NOTHING:

@@ -11,6 +11,7 @@ import numpy as np
 
 from syllablelm.errors import InputError
 from syllablelm.formats import atomic_path
+from syllablelm.scaling.answers import predict
 from syllablelm.scaling.document import Block, Bullets, Figure, Heading, Paragraph, Table, to_html, to_markdown
 from syllablelm.scaling.downstream import compute_for_same_gain
 from syllablelm.scaling.findings import describe
@@ -19,7 +20,7 @@ from syllablelm.scaling.plot import Figure as Kind
 from syllablelm.scaling.plot import plot_runs, short_number
 from syllablelm.scaling.resample import Interval
 from syllablelm.scaling.runs import Per, Run, by_tokenizer, score_names
-from syllablelm.scaling.study import Study, fit_study, predict
+from syllablelm.scaling.study import Study, fit_study
 
 REPORT_MARKDOWN, REPORT_PAGE = "report.md", "report.html"
 _CAPTIONS: dict[Kind, str] = {
@@ -57,12 +58,12 @@ def write_report(
         InputError: no group can be fitted, or losses that cannot be compared.
         MissingDependencyError: matplotlib is not installed.
     """
-    options: dict[str, Any] = {"per": per, "huber_delta": huber_delta, "saturation": saturation}
+    drawn: dict[str, Any] = {"per": per, "saturation": saturation, "bootstrap": bootstrap, "seed": seed}
     studies: dict[str, Study] = {}
     reasons: dict[str, str] = {}
     for label, runs in groups.items():
         try:
-            studies[label] = fit_study(runs, bootstrap=bootstrap, seed=seed, **options)
+            studies[label] = fit_study(runs, huber_delta=huber_delta, **drawn)
         except InputError as error:
             reasons[label] = str(error)
     if not studies:
@@ -72,16 +73,16 @@ def write_report(
     for label, runs in groups.items():
         blocks += [Heading(label, 3)] if len(groups) > 1 else []
         blocks.append(Bullets(tuple(describe(runs, studies.get(label), reasons.get(label, "")))))
-    blocks += [Heading("Loss and compute"), _figure("loss", groups, out, per, bootstrap, seed)]
+    blocks += [Heading("Loss and compute"), _figure("loss", groups, out, drawn)]
     for label, study in studies.items():
         blocks += [Heading(label, 3)] if len(groups) > 1 else []
         blocks += _law_blocks(study)
     if score_names([run for runs in groups.values() for run in runs]):
-        blocks += [Heading("Scores"), _figure("scores", groups, out, per, bootstrap, seed), *_score_blocks(studies)]
-        blocks += [_figure("lines", groups, out, per, bootstrap, seed)]
+        blocks += [Heading("Scores"), _figure("scores", groups, out, drawn), *_score_blocks(studies)]
+        blocks += [_figure("lines", groups, out, drawn)]
     kinds = _tokenisations(groups)
     if len(kinds) > 1 and all(run.nats_per_second is not None for runs in kinds.values() for run in runs):
-        blocks += [Heading("Tokenisations"), _figure("tokens", kinds, out, per, bootstrap, seed)]
+        blocks += [Heading("Tokenisations"), _figure("tokens", kinds, out, drawn)]
     if len(studies) > 1:
         blocks += _comparison(studies)
     blocks += [Heading("Runs"), Paragraph(_RESIDUAL)]
@@ -97,9 +98,9 @@ def write_report(
 _RESIDUAL = "N are parameters without embeddings. Left over: predicted over measured loss, where a law was fitted."
 
 
-def _figure(kind: Kind, groups: Mapping[str, Sequence[Run]], out: Path, per: Per, bootstrap: int, seed: int) -> Figure:
+def _figure(kind: Kind, groups: Mapping[str, Sequence[Run]], out: Path, drawn: Mapping[str, Any]) -> Figure:
     path = out / f"{kind}.svg"
-    plot_runs(groups, path=path, figure=kind, per=per, bootstrap=bootstrap, seed=seed, columns=1)
+    plot_runs(groups, path=path, figure=kind, columns=1, **drawn)
     return Figure(path.name, path.read_text(encoding="utf-8"), _CAPTIONS[kind])
 
 
@@ -200,14 +201,16 @@ def _comparison(studies: Mapping[str, Study]) -> list[Block]:
         for name, power, other in pairs:
             if power is not None and other is not None:
                 multiple, between = compute_for_same_gain(power, other, 10.0)
+                both = ((label, power), (first, other))
+                bad = "; ".join(f"{whose}: {law.status}" for whose, law in both if law.status != "ok")
                 rows.append((f"{label}: {name}", _with(multiple, between), _number(power.exponent),
-                             _number(other.exponent)))  # fmt: skip
+                             _number(other.exponent), bad or "ok"))  # fmt: skip
     if not rows:
         return []
     return [
         Heading("Compute for the same gain"),
         Paragraph(f"Where {first} gains by ten times the compute, the others need so many times theirs."),
-        Table(("group", "times the compute", "exponent", f"exponent of {first}"), tuple(rows)),
+        Table(("group", "times the compute", "exponent", f"exponent of {first}", "status"), tuple(rows)),
     ]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from statistics import NormalDist
 
 import numpy as np
@@ -10,6 +11,8 @@ import numpy.typing as npt
 FloatArray = npt.NDArray[np.float64]
 Interval = tuple[float, float]
 LEVEL = 0.95
+# Share of the resamples that must have an answer for an interval of the others to be taken at its word.
+USABLE = 0.9
 
 
 def student_level(freedom: int, level: float = LEVEL) -> float:
@@ -38,11 +41,21 @@ def draw_weights(runs: int, resamples: int, seed: int) -> FloatArray:
     return np.random.default_rng(seed).multinomial(runs, np.full(runs, 1 / runs), size=resamples).astype(np.float64)
 
 
-def interval(samples: npt.ArrayLike, level: float = LEVEL) -> Interval:
-    """Percentile interval; samples that are not finite are left out, NaNs if fewer than a half are left."""
+def interval(samples: npt.ArrayLike, level: float = LEVEL, least: float = 0.5) -> Interval:
+    """Percentile interval; samples that are not finite are left out, NaNs if a share below ``least`` is left."""
     values = np.asarray(samples, dtype=np.float64)
     usable = values[np.isfinite(values)]
-    if not len(values) or 2 * len(usable) < len(values):
+    if not len(values) or len(usable) < least * len(values):
         return float("nan"), float("nan")
     low, high = np.quantile(usable, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
+
+
+def open_interval(samples: npt.ArrayLike, level: float = LEVEL, least: float = 0.5) -> Interval:
+    """As `interval`, but infinities count: a resample that never gets there is an answer, not a gap."""
+    values = np.asarray(samples, dtype=np.float64)
+    found = np.sort(values[~np.isnan(values)])
+    if not len(found) or len(found) < least * len(values):
+        return float("nan"), float("nan")
+    share = (1 - level) / 2 * (len(found) - 1)
+    return float(found[int(share)]), float(found[math.ceil(len(found) - 1 - share)])

@@ -19,6 +19,9 @@ from syllablelm.scaling.laws import FLOPS_PER_PARAM_TOKEN
 RUN_FILE, SCORES_FILE = "run.json", "scores.json"
 Per = Literal["token", "second"]
 FloatArray = npt.NDArray[np.float64]
+# Tokens of so many passes count as seen once: a run ends at a whole update, and the law of repeated data gives such
+# tokens their full worth to a thousandth.
+ONCE = 1.05
 
 
 @dataclass(frozen=True)
@@ -34,6 +37,7 @@ class Run:
         unique_tokens: how many of the tokens differ; None if all.
         scores: of evaluations, by name.
         name: for the reader.
+        curve: held-out losses on the way: tokens seen, nats per token and, where known, per second.
     """
 
     params: float
@@ -45,10 +49,21 @@ class Run:
     unique_tokens: float | None = None
     scores: Mapping[str, float] = field(default_factory=dict)
     name: str = ""
+    curve: tuple[tuple[float, float, float | None], ...] = ()
+
+    @property
+    def once_tokens(self) -> float:
+        """Up to so many of its tokens count as seen once."""
+        return math.inf if self.unique_tokens is None else ONCE * self.unique_tokens
+
+    @property
+    def repeats(self) -> bool:
+        """Whether the run saw tokens again."""
+        return self.tokens > self.once_tokens
 
     def to_row(self) -> dict[str, Any]:
         """The record as a row, without what is unknown."""
-        return {key: value for key, value in asdict(self).items() if value not in (None, {}, "")}
+        return {key: value for key, value in asdict(self).items() if value not in (None, {}, "", ())}
 
 
 def run_from_row(row: Mapping[str, Any], where: str) -> Run:
@@ -62,12 +77,17 @@ def run_from_row(row: Mapping[str, Any], where: str) -> Run:
         values[name] = _number(row, name, where, required=True)
     for name in ("flops", "nats_per_second", "unique_tokens"):
         values[name] = _number(row, name, where, required=False)
+    if values["unique_tokens"] is not None and not values["unique_tokens"] > 0:
+        raise FormatError(
+            f"{where}: unique_tokens {values['unique_tokens']:g} must be above 0; leave it out where all tokens differ"
+        )
     if values["flops"] is None:
         values["flops"] = FLOPS_PER_PARAM_TOKEN * values["params"] * values["tokens"]
     scores = row.get("scores") or {}
     if not isinstance(scores, Mapping):
         raise FormatError(f'{where}: scores must be an object such as {{"sblimp": 55.1}}')
     values["scores"] = {name: _number(scores, name, where, required=True) for name in scores}
+    values["curve"] = _curve(row.get("curve") or [], f"{where}: curve")
     tokenizer = row.get("tokenizer")
     return Run(**values, tokenizer=None if tokenizer is None else str(tokenizer), name=str(row.get("name") or ""))
 
@@ -98,7 +118,9 @@ def collect_run(folder: str | Path) -> Run:
     held_out = record.get("valid", {}).get("model") if isinstance(record.get("valid"), dict) else None
     if not isinstance(held_out, dict):
         raise FormatError(f"{folder / RUN_FILE}: no held-out loss; train with a `valid` set in the recipe")
-    row = {key: record.get(key) for key in ("params", "tokens", "flops", "tokenizer", "unique_tokens", "scores")}
+    row = {
+        key: record.get(key) for key in ("params", "tokens", "flops", "tokenizer", "unique_tokens", "scores", "curve")
+    }
     row |= {"loss": held_out.get("nats_per_token"), "nats_per_second": held_out.get("nats_per_second")}
     if (folder / SCORES_FILE).exists():
         row["scores"] = {**(row["scores"] or {}), **_read_json(folder / SCORES_FILE)}
@@ -137,6 +159,34 @@ def losses(runs: Sequence[Run], per: Per = "token") -> FloatArray:
     return np.array([run.loss for run in runs], dtype=np.float64)
 
 
+def curve_points(runs: Sequence[Run], per: Per = "token") -> tuple[FloatArray, FloatArray, npt.NDArray[np.intp]]:
+    """The ends of runs and the points on their way, as far as no token was seen twice.
+
+    Args:
+        per: unit of the losses; a point that has none in it is left out.
+
+    Returns:
+        FLOPs, losses and places in ``runs``, (points,) each: of each run its curve and then its end.
+
+    Raises:
+        InputError: as for `losses`.
+    """
+    points: list[tuple[float, float, int]] = []
+    for place, (run, end) in enumerate(zip(runs, losses(runs, per), strict=True)):
+        points += [(flops, loss, place) for tokens, flops, loss in curve(run, per) if tokens <= run.once_tokens]
+        if not run.repeats:
+            points.append((run.flops, float(end), place))
+    found = np.array(points, dtype=np.float64).reshape(-1, 3)
+    return found[:, 0], found[:, 1], found[:, 2].astype(np.intp)
+
+
+def curve(run: Run, per: Per = "token") -> list[tuple[float, float, float]]:
+    """The points on a run's way: tokens, FLOPs, which grow with them, and the loss in the unit, where there is one."""
+    each = run.flops / run.tokens
+    values = [(tokens, nats if per == "token" else by_second) for tokens, nats, by_second in run.curve]
+    return [(tokens, each * tokens, loss) for tokens, loss in values if loss is not None]
+
+
 def column(runs: Sequence[Run], name: Literal["params", "tokens", "flops"]) -> FloatArray:
     """A column of the runs."""
     return np.array([getattr(run, name) for run in runs], dtype=np.float64)
@@ -165,6 +215,19 @@ def _number(row: Mapping[str, Any], name: str, where: str, *, required: bool) ->
     if math.isinf(float(value)):
         raise FormatError(f"{where}: {name} is infinite")
     return float(value)
+
+
+def _curve(points: Any, where: str) -> tuple[tuple[float, float, float | None], ...]:
+    if not isinstance(points, list) or not all(isinstance(point, list) and len(point) in (2, 3) for point in points):
+        raise FormatError(f"{where} must be a list of [tokens, nats per token, nats per second]")
+    found = []
+    for point in points:
+        for value in point[:2] if point[-1] is None else point:
+            if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
+                raise FormatError(f"{where}: {json.dumps(value, default=str)} must be a number above 0")
+        by_second = point[2] if len(point) == 3 else None
+        found.append((float(point[0]), float(point[1]), None if by_second is None else float(by_second)))
+    return tuple(found)
 
 
 def _read_json(path: Path) -> dict[str, Any]:

@@ -20,13 +20,11 @@ from syllablelm.scaling.isoflop import IsoFlop, IsoFlopFit, fit_isoflops, has_bu
 from syllablelm.scaling.laws import LossLaw
 from syllablelm.scaling.power import PowerLaw
 from syllablelm.scaling.repetition import FittedRepetition, fit_repetition
-from syllablelm.scaling.resample import Interval, interval
-from syllablelm.scaling.runs import Per, Run, column, losses, score_names
+from syllablelm.scaling.resample import Interval
+from syllablelm.scaling.runs import Per, Run, column, curve_points, losses, score_names
 
-FORMAT_VERSION = 1
-# Up to so much of a second pass counts as none: a run ends at a whole update, and the law of repeated data gives such
-# tokens their full worth to a thousandth.
-_ONCE = 0.05
+# 2: levels of intervals, p-values of scores and ranges of repeated data; version 1 is read without them.
+FORMAT_VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -37,7 +35,7 @@ class Study:
         per: unit of the losses.
         law: of parameters and tokens, from the runs that saw no token twice.
         repetition: of repeated data; None if no run repeats its data, or too few.
-        envelope: of least loss per FLOP; None if there were too few points.
+        envelope: of least loss per FLOP, as far as the runs saw no token twice; None if there were too few points.
         isoflops: parabolas of each budget; None unless the runs are some sizes for each of some budgets.
         scores: by name, of compute; lines: by name, of loss.
         skipped: what could not be fitted, and why.
@@ -69,8 +67,10 @@ def fit_study(
     """
     loss = losses(runs, per)
     params, tokens, flops = (column(runs, name) for name in ("params", "tokens", "flops"))
-    unique = np.array([run.unique_tokens or run.tokens for run in runs])
-    once = tokens <= unique * (1 + _ONCE)
+    unique = np.array([run.tokens if run.unique_tokens is None else run.unique_tokens for run in runs])
+    if not (unique > 0).all():
+        raise InputError(f"unique_tokens of run {np.argmin(unique > 0)} must be above 0, or None if all tokens differ")
+    once = np.array([not run.repeats for run in runs])
     options: dict[str, Any] = {"bootstrap": bootstrap, "seed": seed}
     law = fit_loss_law(params[once], tokens[once], loss[once], huber_delta=huber_delta, **options)
     skipped: dict[str, str] = {}
@@ -82,7 +82,7 @@ def fit_study(
             skipped[what] = str(error)
             return None
 
-    envelope = attempt("envelope", lambda: fit_envelope(flops, loss, **options))
+    envelope = attempt("envelope", lambda: fit_envelope(*curve_points(runs, per), **options))
     isoflops = None
     if has_budgets(params, flops):
         data = params, loss, flops
@@ -101,85 +101,6 @@ def fit_study(
         lines[name] = attempt(f"line {name}", lambda r=rows, v=values: fit_score_line(loss[r], v, **options))
     kept = [{name: value for name, value in found.items() if value is not None} for found in (scores, lines)]
     return Study(per, law, repetition, envelope, isoflops, kept[0], kept[1], skipped)
-
-
-def predict(study: Study, flops: float) -> dict[str, Any]:
-    """The best model for a budget: N, D, loss and scores, with intervals, and whether the data reach so far.
-
-    ``extrapolated`` names what lies outside of the fitted runs and by which factor.
-    """
-    law = study.law
-    best = law.optimal(flops)
-    loss = law.loss(*best)
-    outside = {
-        name: factor
-        for name, value, within in (
-            ("flops", flops, law.flops_range),
-            ("params", best.params, law.params_range),
-            ("tokens", best.tokens, law.tokens_range),
-        )
-        if (factor := beyond(value, within)) > 1
-    }
-    answer: dict[str, Any] = {"flops": flops, "params": best.params, "tokens": best.tokens, "loss": loss}
-    laws = law.sampled_laws()
-    if laws:
-        sampled = [other.optimal(flops) for other in laws]
-        answer["intervals"] = {
-            "params": interval([each.params for each in sampled], law.level),
-            "tokens": interval([each.tokens for each in sampled], law.level),
-            "loss": interval([other.loss(*each) for other, each in zip(laws, sampled, strict=True)], law.level),
-        }
-    if law.status != "ok":
-        answer["status"] = law.status
-    answer["extrapolated"] = outside
-    answer["scores"] = {name: predict_score(score, flops) for name, score in study.scores.items()}
-    for name, line in study.lines.items():
-        answer["scores"].setdefault(name, {})["from_loss"] = float(line.at(loss))
-    return answer
-
-
-def predict_score(score: ScoreLaw, flops: float) -> dict[str, Any]:
-    """A score at a budget on the frontier, by its power law."""
-    low, high = score.power.band(flops)
-    answer: dict[str, Any] = {"from_flops": float(score.power.at(flops)), "interval": (float(low[0]), float(high[0]))}
-    answer["extrapolated"] = score.power.extrapolates(flops)
-    if score.saturation is not None and answer["from_flops"] >= score.saturation:
-        answer["status"] = f"saturated: the law holds below {score.saturation:g}"
-    elif score.power.status != "ok":
-        answer["status"] = score.power.status
-    return answer
-
-
-def flops_for_loss(study: Study, loss: float) -> dict[str, Any]:
-    """The least budget for a loss, with its interval."""
-    flops = study.law.flops_for_loss(loss)
-    answer: dict[str, Any] = {"loss": loss, "flops": flops}
-    laws = study.law.sampled_laws()
-    if laws:
-        # A resample whose floor lies above the loss never reaches it: its infinity is an answer, not a gap.
-        found = np.sort([other.flops_for_loss(loss) for other in laws])
-        share = (1 - study.law.level) / 2 * (len(found) - 1)
-        low, high = found[int(share)], found[math.ceil(len(found) - 1 - share)]
-        answer["interval"] = (float(low), float(high))
-    if not math.isfinite(flops):
-        answer["status"] = f"never: the floor E of the law is {study.law.E:.4g}"
-    answer["extrapolated"] = beyond(flops, study.law.flops_range) > 1
-    return answer
-
-
-def flops_for_score(score: ScoreLaw, target: float) -> dict[str, Any]:
-    """The least budget for a score, with its interval."""
-    flops = score.power.solve(target)
-    answer: dict[str, Any] = {"score": target, "flops": flops, "interval": score.power.solve_interval(target)}
-    answer["extrapolated"] = score.power.extrapolates(flops)
-    if score.saturation is not None and target >= score.saturation:
-        answer["status"] = f"saturated: the law holds below {score.saturation:g}"
-    return answer
-
-
-def beyond(value: float, within: Interval) -> float:
-    """By which factor a value lies outside of a range; 1 within."""
-    return max(1.0, value / within[1], within[0] / value) if value > 0 else 1.0
 
 
 def save_study(study: Study, path: str | Path) -> None:
@@ -210,13 +131,13 @@ def load_study(path: str | Path) -> Study:
             None if record["envelope"] is None else _build(PowerLaw, record["envelope"], 2),
             _build_isoflops(record["isoflops"]),
             {
-                name: ScoreLaw(
+                score: ScoreLaw(
                     _build(PowerLaw, value["power"], 2),
                     value["saturation"],
                     value["saturated"],
-                    *(math.nan if value[half] is None else value[half] for half in ("early", "late")),
+                    *(math.nan if value.get(name) is None else value[name] for name in ("early", "late", "p_value")),
                 )
-                for name, value in record["scores"].items()
+                for score, value in record["scores"].items()
             },
             {name: _build(ScoreLine, value, 3) for name, value in record["lines"].items()},
             record["skipped"],

@@ -11,7 +11,7 @@ from typing import Any
 
 from syllablelm.artifact import Artifact
 from syllablelm.config import build
-from syllablelm.errors import FormatError, InputError, SyllableLMError
+from syllablelm.errors import FormatError, InputError, SyllableLMError, plural
 from syllablelm.formats import atomic_path
 from syllablelm.formats.files import json_objects
 from syllablelm.train.lm import LMConfig, train_lm
@@ -29,7 +29,8 @@ class StudyRun:
     Args:
         name: of its folder.
         layers, dim, heads, feed_forward: of the decoder.
-        tokens: to train on, repetitions included.
+        tokens: positions to train on, repetitions included; what is read of them is a little less, by the padding of
+            rows, and the run's record tells how much.
         unique_tokens: of which only so many differ; None for as many as the recipe takes.
         lr: peak learning rate.
         batch_tokens: positions of an update, all processes together.
@@ -83,9 +84,10 @@ def read_plan(path: str | Path) -> list[StudyRun]:
 def run_config(recipe: LMConfig, run: StudyRun, processes: int = 1) -> LMConfig:
     """The configuration of one run.
 
-    An update has ``run.batch_tokens`` positions, or those of the recipe's micro-batch times ``accumulate``, shared
-    out among the processes; a micro-batch is never larger than the recipe's. Steps are tokens over positions of an
-    update, and everything that depends on their number (warm-up, decay) follows.
+    An update has ``run.batch_tokens`` positions, or those of the recipe's micro-batch times ``accumulate``, in whole
+    rows and shared out among the processes. Its micro-batches are equal, and as large as they can be without being
+    larger than the recipe's. Steps are tokens over positions of an update, and everything that depends on their number
+    (warm-up, decay) follows.
 
     Raises:
         InputError: an update of less than a row for each process.
@@ -97,16 +99,29 @@ def run_config(recipe: LMConfig, run: StudyRun, processes: int = 1) -> LMConfig:
             f"run {run.name}: an update of {update} tokens is less than a row of {recipe.row_tokens} for each of "
             f"{processes} processes; raise batch_tokens or lower lm.row_tokens"
         )
-    accumulate = -(-rows // (recipe.batch_tokens // recipe.row_tokens))
-    batch_tokens = rows // accumulate * recipe.row_tokens
-    steps = max(1, round(run.tokens / (batch_tokens * accumulate * processes)))
+    micro = min(rows, recipe.batch_tokens // recipe.row_tokens)
+    while rows % micro:
+        micro -= 1
+    steps = max(1, round(run.tokens / (rows * recipe.row_tokens * processes)))
     shape = {"layers": run.layers, "dim": run.dim, "heads": run.heads, "feed_forward": run.feed_forward}
     return replace(
         recipe,
-        loop=replace(recipe.loop, steps=steps, accumulate=accumulate, lr=run.lr or recipe.loop.lr),
+        loop=replace(recipe.loop, steps=steps, accumulate=rows // micro, lr=run.lr or recipe.loop.lr),
         shape=replace(recipe.shape, **shape),
-        batch_tokens=batch_tokens,
+        batch_tokens=micro * recipe.row_tokens,
         unique_tokens=run.unique_tokens or recipe.unique_tokens,
+    )
+
+
+def slow_update(recipe: LMConfig, config: LMConfig) -> str | None:
+    """Why a run's micro-batches are less than half of what they could be; None where they are not."""
+    most, micro = (each.batch_tokens // recipe.row_tokens for each in (recipe, config))
+    rows = micro * config.loop.accumulate
+    if 2 * micro >= min(most, rows):
+        return None
+    return (
+        f"an update of {plural(rows, 'row')} is made of micro-batches of {micro}, and the recipe's hold {most}; a "
+        f"batch_tokens of a multiple of {most * recipe.row_tokens} is faster"
     )
 
 
@@ -137,6 +152,8 @@ def train_study(
     failed: dict[str, str] = {}
     for number, (run, config) in enumerate(configs.items(), start=1):
         _say(f"run {number} of {len(configs)}: {run.name}, {config.loop.steps} steps")
+        if (reason := slow_update(recipe.lm, config)) is not None:
+            _say(f"run {run.name}: {reason}")
         try:
             folder = out / RUNS_FOLDER / run.name
             done.append(train_lm(config, train, folder, valid=valid, seed=recipe.seed, device=device))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -12,7 +14,7 @@ from scipy.stats import t as student
 
 from syllablelm.errors import InputError
 from syllablelm.scaling import LossLaw, fit_loss_law
-from syllablelm.scaling.fit import NAMES, huber, law_objective
+from syllablelm.scaling.fit import NAMES, _intervals, huber, law_objective
 from syllablelm.scaling.minimise import minimise
 from syllablelm.scaling.resample import student_level
 
@@ -111,6 +113,22 @@ def test_intervals_are_of_the_seed_and_hold_the_fit() -> None:
     assert all(low <= high for low, high in law.intervals.values())
     assert law.intervals["a"][0] < law.a < law.intervals["a"][1]
     assert fit_loss_law(*runs).intervals == {}
+
+
+def test_shares_need_laws_with_an_optimum() -> None:
+    law = fit_loss_law(*make_runs(0.005), bootstrap=20)
+    assert (law.usable, law.shortfall) == (20, "")
+    samples = law.samples.copy()
+    samples[3, 3], samples[4, 1] = -0.9 * samples[3, 4], np.inf
+    few = replace(law, samples=samples)
+    assert (few.usable, few.shortfall) == (18, "") == (sum(other.has_optimum for other in few.sampled_laws()), "")
+    # Their quotient of exponents would be 10, beyond any share.
+    assert 0 < _intervals(samples, 0.95)["a"][0] < _intervals(samples, 0.95)["a"][1] < 1
+    samples[5, 4] = 0.0
+    many = replace(law, samples=samples)
+    assert many.shortfall == "only 17 of 20 resamples have an optimum"
+    assert np.isnan([_intervals(samples, 0.95)[name] for name in ("a", "b")]).all()
+    assert fit_loss_law(*make_runs(0.005)).shortfall == ""
 
 
 @pytest.mark.slow

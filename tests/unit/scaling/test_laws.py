@@ -13,6 +13,7 @@ from syllablelm.scaling import (
     REPEATED,
     SPEECH_SHAPES,
     LossLaw,
+    RepetitionLaw,
     Shape,
     flops_of_hours,
     llama,
@@ -49,6 +50,31 @@ def test_budget_of_a_loss_is_its_inverse(law: LossLaw, flops: float) -> None:
     if loss > law.E * (1 + 1e-6):
         assert law.flops_for_loss(loss) == pytest.approx(flops, rel=1e-3)
     assert law.flops_for_loss(law.E) == np.inf
+
+
+@pytest.mark.parametrize(("alpha", "beta"), [(-1.44, 1.25), (0.3, -0.1), (0.0, 0.3), (-0.3, 0.3)])
+def test_no_optimum_is_nan(alpha: float, beta: float) -> None:
+    law = LossLaw(2.0, 3.0, 40.0, alpha, beta)
+    assert not law.has_optimum
+    best = law.optimal([1e18, 1e20])
+    assert np.isnan([law.G, law.a, law.b, *best.N, *best.D, law.flops_for_loss(2.5)]).all()
+    assert law.flops_for_loss(1.9) == np.inf
+    assert np.isnan(RepetitionLaw(law, 10.0, 10.0).optimal(1e18, 1e6)).all()
+
+
+def test_a_term_that_is_none_makes_one_part_infinite() -> None:
+    assert LossLaw(2.0, 3.0, 0.0, 0.3, 0.3).optimal(1e18) == (np.inf, 0.0)
+    assert LossLaw(2.0, 0.0, 3.0, 0.3, 0.3).optimal(1e18) == (0.0, np.inf)
+
+
+@pytest.mark.parametrize(("flops", "unique"), [(1e24, 1e5), (1e24, 1e9), (1e20, 1e4), (1e18, 1e12), (1e10, 1e3)])
+def test_repeated_optimum_by_brute_force(flops: float, unique: float) -> None:
+    law = REPEATED["speech"]
+    tokens = np.geomspace(1, flops / 6, 400_001)
+    losses = law.loss(flops / 6 / tokens, tokens, unique)
+    best = law.optimal(flops, unique)
+    assert tokens[np.argmin(losses)] == pytest.approx(best.tokens, rel=1e-3)
+    assert law.loss(*best, unique) <= losses.min() * (1 + 1e-12)
 
 
 def test_shapes_in_shapes_out() -> None:

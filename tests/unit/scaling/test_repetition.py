@@ -123,6 +123,33 @@ def test_repeats_that_cost_nothing() -> None:
     assert found.intervals["repeat_tokens"][1] == MOST
 
 
+def test_a_constant_that_shows_nowhere_has_no_interval() -> None:
+    """Models far below the optimum of their data have no parameters in excess."""
+    params, epochs = (axis.ravel() for axis in np.meshgrid(np.geomspace(1e5, 1e6, 4), [1, 4, 20]))
+    columns = params, 1e10 * epochs, np.full(len(params), 1e10)
+    noise = np.exp(np.random.default_rng(0).normal(0, 1e-3, len(params)))
+    found = fit_repetition(TRUTH, *columns, REPEATED.loss(*columns) * noise, bootstrap=20)
+    assert np.isnan(found.intervals["repeat_params"]).all() and np.isnan(found.samples[:, 1]).all()
+    assert "R_N* shows in only 0 of 20 resamples" in found.status
+    assert np.isfinite(found.intervals["repeat_tokens"]).all()
+    assert found.passes_range == (1.0, 20.0)
+
+
+@pytest.mark.filterwarnings("error")
+def test_exponents_beside_zero() -> None:
+    """U_N of such a law is 0 or beyond all numbers; without any optimum there is none."""
+    params, tokens, unique, loss = make_runs(0.01)
+    once = tokens == unique
+    law = fit_loss_law(params[once], tokens[once], loss[once], bootstrap=8)
+    law.samples[:4] = [[1.7, 1.0, 2000.0, 1e-4, 0.36], [1.7, np.inf, 2000.0, 40.0, 0.36], [1.7, 1.0, 2000.0, -1.0, 0.3],
+                       [1.7, 1e-9, 2000.0, 1e-3, 0.36]]  # fmt: skip
+    found = fit_repetition(law, params, tokens, unique, loss, bootstrap=8)
+    assert np.isfinite(found.samples[4:]).all() and np.isnan(found.samples[1:3]).all()
+    assert "of 8 resamples have an optimum, so intervals are too narrow" in found.status
+    with pytest.raises(InputError, match="no optimum"):
+        fit_repetition(LossLaw(1.7, 1.0, 2000.0, -1.0, 0.36), params, tokens, unique, loss)
+
+
 def test_laws_without_an_optimum_are_left_out() -> None:
     params, tokens, unique, loss = make_runs(0.01)
     once = tokens == unique

@@ -12,6 +12,7 @@ import pytest
 from syllablelm.errors import InputError
 from syllablelm.scaling import LossLaw, RepetitionLaw, Run, fit_study
 from syllablelm.scaling.document import Bullets, Figure, Heading, Paragraph, Table, to_html, to_markdown
+from syllablelm.scaling.downstream import fit_score_law
 from syllablelm.scaling.findings import describe
 from syllablelm.scaling.report import write_report
 
@@ -65,6 +66,19 @@ def test_growing_faster_needs_an_interval_beside_one_half() -> None:
     ):
         law = replace(study.law, intervals={**study.law.intervals, "a": between})
         assert words in " ".join(describe(runs, replace(study, law=law)))
+        # Constants that must not be read one by one are not read after all.
+        law = replace(law, status="degenerate: alpha is 9")
+        assert words not in " ".join(describe(runs, replace(study, law=law)))
+
+
+def test_noise_is_not_called_growth() -> None:
+    runs, rng = make_runs(), np.random.default_rng(0)
+    noisy = [replace(run, scores={"sblimp": 50 + float(rng.standard_normal())}) for run in runs]
+    study = fit_study(noisy, bootstrap=20)
+    assert study.scores["sblimp"].power.status.startswith("degenerate: no more than noise")
+    found = " ".join(describe(noisy, study))
+    assert ": no growth with compute can be claimed; degenerate: no more than noise (p = " in found
+    assert "no growth" not in " ".join(describe(runs, fit_study(runs, bootstrap=20)))
 
 
 def test_both_forms_of_a_document() -> None:
@@ -98,11 +112,26 @@ def test_report_of_two_groups(tmp_path: Path) -> None:
     assert not re.search(r'(src|href)="(?!data:)', page)
     assert all(f">{run.name}</td>" in page for run in groups["speech"])
     assert page.count("extrapolated: flops") == 2 * 3
-    row = next(line for line in markdown.splitlines() if line.startswith("| text: sblimp | ") and line.count("|") == 5)
+    row = next(line for line in markdown.splitlines() if line.startswith("| text: sblimp | ") and line.count("|") == 6)
     assert float(row.split("|")[2].split()[0]) == pytest.approx(10 ** (0.02 / 0.06), rel=0.1)
     with pytest.raises(InputError, match="few: 4 runs"):
         write_report({"few": groups["few"]}, tmp_path / "none")
     assert not (tmp_path / "none").exists()
+
+
+def test_figure_and_table_leave_the_same_runs_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("matplotlib")
+    fitted: list[float | None] = []
+
+    def noted(*columns: np.ndarray, saturation: float | None = None, **options: int) -> object:
+        fitted.append(saturation)
+        return fit_score_law(*columns, saturation=saturation, **options)
+
+    for room in ("plot", "study"):
+        monkeypatch.setattr(f"syllablelm.scaling.{room}.fit_score_law", noted)
+    scores = sorted(run.scores["sblimp"] for run in make_runs())
+    write_report({"speech": make_runs()}, tmp_path / "out", saturation=scores[-2], bootstrap=5)
+    assert fitted == [scores[-2]] * 2
 
 
 def test_runs_that_parameters_say_nothing_of(tmp_path: Path) -> None:
@@ -124,3 +153,23 @@ def test_runs_that_parameters_say_nothing_of(tmp_path: Path) -> None:
     text = (tmp_path / "report" / "report.md").read_text(encoding="utf-8")
     assert "must not be read one by one" in text
     assert f"| {status}" in text.replace("\\", "")
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_law_without_an_optimum_is_reported(tmp_path: Path) -> None:
+    """Larger models are worse, so alpha is below 0 and no split of a budget is the best."""
+    pytest.importorskip("matplotlib")
+    runs = [
+        Run(params, tokens, 5.0 + 800.0 * tokens**-0.7 + 1e-4 * params**0.5, 6 * params * tokens)
+        for params in (5e4, 2e5, 6e5, 1.8e6)
+        for tokens in (4.5e4, 9e4, 1.8e5, 3.4e5)
+    ]
+    study = fit_study(runs, bootstrap=20)
+    assert study.law.alpha == pytest.approx(-0.5, abs=0.05) and not study.law.has_optimum
+    assert "alpha is -0." in study.law.status
+    found = " ".join(describe(runs, study))
+    assert "No optimum can be read off: only 0 of 20 resamples have an optimum." in found
+    assert "should grow faster" not in found
+    status = write_report({"units": runs}, tmp_path / "report", bootstrap=20)["units"]
+    assert status == study.law.status
+    assert "nan" not in (tmp_path / "report" / "report.md").read_text(encoding="utf-8")

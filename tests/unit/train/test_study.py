@@ -9,23 +9,35 @@ import pytest
 from syllablelm.errors import FormatError, InputError
 from syllablelm.train.lm import LMConfig
 from syllablelm.train.loop import LoopConfig
-from syllablelm.train.study import StudyRun, read_plan, run_config
+from syllablelm.train.study import StudyRun, read_plan, run_config, slow_update
 
 RECIPE = LMConfig(LoopConfig(steps=1, lr=1e-3, accumulate=2), row_tokens=64, batch_tokens=512)
 RUN = StudyRun("a", 2, 32, 1, 128, tokens=102_400)
 
 
 @pytest.mark.parametrize("processes", [1, 2, 4])
-@pytest.mark.parametrize("update", [None, 256, 4096, 1000])
+@pytest.mark.parametrize("update", [None, 256, 320, 1984, 2112, 4096, 1000])
 def test_updates_do_not_depend_on_the_number_of_processes(processes: int, update: int | None) -> None:
     run = StudyRun("a", 2, 32, 1, 128, tokens=102_400, batch_tokens=update)
     config = run_config(RECIPE, run, processes)
     assert config.batch_tokens <= RECIPE.batch_tokens
     positions = config.batch_tokens * config.loop.accumulate * processes
-    # Whole rows only, for every process and micro-batch.
-    assert (update or 1024) - 64 * processes * config.loop.accumulate < positions <= (update or 1024)
+    # Whole rows only, for every process: 5 and 33 of them are not 4 and 27.
+    assert positions == (update or 1024) // (64 * processes) * 64 * processes
     assert config.loop.steps == round(102_400 / positions)
     assert (config.shape.layers, config.shape.dim, config.shape.positions) == (2, 32, RECIPE.shape.positions)
+
+
+@pytest.mark.parametrize("rows", range(1, 70))
+def test_micro_batches_are_the_largest_that_fit(rows: int) -> None:
+    config = run_config(RECIPE, StudyRun("a", 2, 32, 1, 128, tokens=102_400, batch_tokens=64 * rows))
+    best = max(size for size in range(1, 9) if rows % size == 0)
+    assert (config.batch_tokens, config.loop.accumulate) == (64 * best, rows // best)
+    said = slow_update(RECIPE, config)
+    assert (said is not None) == (best < min(rows, 8) / 2)
+    if said is not None:
+        assert said.startswith(f"an update of {rows} rows is made of micro-batches of {best}, and the recipe's hold 8")
+        assert "a batch_tokens of a multiple of 512" in said
 
 
 def test_what_the_plan_leaves_open_is_the_recipes() -> None:
