@@ -1,7 +1,8 @@
-"""Small random models and recordings for tests; the models have the frame grid of HuBERT."""
+"""Small random models and recordings for tests; but for SLOW_SHAPE the models have the frame grid of HuBERT."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,10 @@ SHAPE = EncoderShape(
     position_groups=4,
     dropout=0.0,
     final_dim=16,
+)
+# 25 frames a second, by one convolution more.
+SLOW_SHAPE = replace(
+    SHAPE, conv_dim=(16,) * 5, conv_kernel=(*SHAPE.conv_kernel, 2), conv_stride=(*SHAPE.conv_stride, 2)
 )
 
 

@@ -14,6 +14,7 @@ from typing import Any, Literal, overload
 
 import numpy as np
 
+from syllablelm.artifact import digest_path
 from syllablelm.audio import FloatArray, audio_info, check_audio, load_audio
 from syllablelm.errors import AudioError, FormatError, InputError, and_more
 from syllablelm.formats import atomic_path
@@ -119,6 +120,17 @@ class Manifest(Sequence[Recording]):
                 f"no recording has the id '{unknown[0]}' ({len(unknown)} of {len(wanted)} ids are unknown)"
             )
         return Manifest(by_id[id] for id in wanted)
+
+    def contents(self) -> dict[str, tuple[str, int, int]]:
+        """What is heard in each recording, by id: digest of its file's bytes, first sample, number of samples.
+
+        Results that are kept are found again by it. Every file is read once.
+
+        Raises:
+            FormatError: a file is missing.
+        """
+        digests = {path: digest_path(path) for path in {recording.path for recording in self}}
+        return {r.id: (digests[r.path], r.start, r.num_samples) for r in self}
 
     def split(
         self, held_out: int, *, by: Literal["speaker", "recording"] = "speaker", seed: int = 0

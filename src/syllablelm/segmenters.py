@@ -1,4 +1,4 @@
-"""Every segmenter by its name: a waveform and a number of groups in, boundaries or segments out.
+"""Every segmenter by its name: a waveform and a number of groups in, segments on the frames of its model out.
 
 Training takes its first boundaries from them, and evaluation compares them. The segmenters of other systems (`RIVALS`)
 choose the number of groups themselves, and some leave out what they take for silence.
@@ -7,11 +7,13 @@ choose the number of groups themselves, and some leave out what they take for si
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
 
+from syllablelm.audio import SAMPLE_RATE
 from syllablelm.errors import InputError
 from syllablelm.segment import (
     boundary_strength,
@@ -25,7 +27,7 @@ from syllablelm.segment import (
     similarity_matrix,
 )
 from syllablelm.segment.combined import combined_boundaries, feature_step, novelty, peak_boundaries
-from syllablelm.segment.mel import log_mel
+from syllablelm.segment.mel import frame_count, log_mel
 from syllablelm.segment.rivals import (
     SDHUBERT_THRESHOLD,
     SYLBER_THRESHOLD,
@@ -45,7 +47,7 @@ if TYPE_CHECKING:
 Waveform = npt.NDArray[np.float32]
 Boundaries = npt.NDArray[np.int32]
 # Boundaries [0, ..., T]; of a segmenter that leaves frames out, (num_segments, 2) starts and ends.
-Segmenter = Callable[[Waveform, int], Boundaries]
+Cut = Callable[[Waveform, int], Boundaries]
 Rival = Literal["similarity-merge", "sdhubert", "sdhubert-relative", "sylber", "sylber-relative", "zerosyl"]
 Name = Literal[
     "even", "envelope", "strength", "mel", "similarity", "minsum", "peaks", "refined", "losspred", "combined", Rival
@@ -53,17 +55,72 @@ Name = Literal[
 RIVALS: tuple[Rival, ...] = get_args(Rival)
 ON_FEATURES: tuple[Name, ...] = ("similarity", "minsum", "peaks", "refined", *RIVALS)
 
-HOP, RECEPTIVE_FIELD = 320, 400
+# Peng et al. and SD-HuBERT cut a segment for every 0.2 s before they merge.
+SEGMENT_SECONDS = 0.2
 
 
-def count_frames(num_samples: int) -> int:
-    """Frames of a recording on the HuBERT grid (400-sample windows every 320 samples)."""
-    return max(0, (num_samples - RECEPTIVE_FIELD) // HOP + 1)
-
-
-def count_groups(num_frames: int, rate: float, max_length: int = 50, frame_rate: float = 50.0) -> int:
+def count_groups(num_frames: int, rate: float, *, frame_rate: float, max_length: int = 50) -> int:
     """k = round(rate x seconds), clipped to what groups of at most ``max_length`` frames allow."""
     return feasible_count(num_frames, round(rate * num_frames / frame_rate), 1, max_length)
+
+
+@dataclass(frozen=True)
+class FrameGrid:
+    """Where the frames of a recording lie.
+
+    Args:
+        hop: samples from one frame to the next.
+        receptive_field: samples that the shortest clip needs to give one frame.
+        sample_rate: of the waveforms, in Hz.
+    """
+
+    hop: int
+    receptive_field: int
+    sample_rate: int
+
+    @classmethod
+    def of(cls, encoder: FrameEncoder) -> FrameGrid:
+        """The frames of an encoder."""
+        return cls(encoder.hop, encoder.receptive_field, encoder.sample_rate)
+
+    @property
+    def frame_rate(self) -> float:
+        """Frames per second."""
+        return self.sample_rate / self.hop
+
+    def num_frames(self, num_samples: int) -> int:
+        """Frames of a recording."""
+        return frame_count(num_samples, self.hop, self.receptive_field)
+
+
+# What segmenters without an encoder cut: as many frames as HuBERT has.
+HUBERT_GRID = FrameGrid(320, 400, SAMPLE_RATE)
+
+
+@dataclass(frozen=True)
+class Segmenter:
+    """A function (waveform, num_segments) -> Segmentation of the whole recording, without units.
+
+    Args:
+        grid: the frames that are cut.
+        cut: (waveform, num_segments) -> boundaries [0, ..., num_frames], or (num_segments, 2) starts and ends where
+            frames may be left out; in frames of the grid.
+    """
+
+    grid: FrameGrid
+    cut: Cut
+
+    def __call__(self, waveform: Waveform, count: int) -> Segmentation:
+        found = self.cut(waveform, count)
+        if found.ndim == 1:
+            return Segmentation.from_boundaries(found, hop=self.grid.hop, sample_rate=self.grid.sample_rate)
+        num_frames = self.grid.num_frames(len(waveform))
+        return Segmentation(found[:, 0], found[:, 1], None, num_frames, self.grid.hop, self.grid.sample_rate)
+
+    def count_groups(self, waveform: Waveform, rate: float, max_length: int = 50) -> int:
+        """How many groups a recording has at so many a second, see ``count_groups``."""
+        num_frames = self.grid.num_frames(len(waveform))
+        return count_groups(num_frames, rate, frame_rate=self.grid.frame_rate, max_length=max_length)
 
 
 def make_segmenter(
@@ -95,10 +152,10 @@ def make_segmenter(
             the encoder's own (published: 9, and 11 for the norms).
 
     Returns:
-        function (waveform, num_segments) -> boundaries [0, ..., num_frames]. "even", "mel",
-        "similarity", "minsum" and "losspred" give exactly the asked number, clipped to what is feasible; the other
-        systems' give their own; the rest give fewer where there are fewer peaks. A clip without frames gives [0].
-        "sdhubert" and "sylber" give (num_segments, 2) pairs with gaps instead (see `as_segmentation`).
+        function (waveform, num_segments) -> Segmentation, on the frames of the model, or on HuBERT's without one.
+        "even", "mel", "similarity", "minsum" and "losspred" give exactly the asked number, clipped to what is
+        feasible; the other systems' give their own; the rest give fewer where there are fewer peaks. A clip without
+        frames gives no segment. "sdhubert" and "sylber" leave gaps; the others cover the recording.
 
     Raises:
         InputError: an unknown name, or the model it needs was not given.
@@ -109,33 +166,38 @@ def make_segmenter(
     def clip(num_frames: int, count: int) -> int:
         return feasible_count(num_frames, count, 1, max_length)
 
+    def even(wave: Waveform, count: int) -> Boundaries:
+        num_frames = HUBERT_GRID.num_frames(len(wave))
+        return even_boundaries(num_frames, clip(num_frames, count))
+
     if name == "even":
-        return lambda wave, count: even_boundaries(count_frames(len(wave)), clip(count_frames(len(wave)), count))
+        return Segmenter(HUBERT_GRID, even)
     if name == "envelope":
-        return lambda wave, count: _valleys(envelope(wave), count)
+        return Segmenter(HUBERT_GRID, lambda wave, count: _valleys(envelope(wave), count))
     if name == "strength":
-        return lambda wave, count: _valleys(-boundary_strength(wave), count)
+        return Segmenter(HUBERT_GRID, lambda wave, count: _valleys(-boundary_strength(wave), count))
     if name == "mel":
-        return lambda wave, count: _minsum(log_mel(wave), count, max_length)
+        return Segmenter(HUBERT_GRID, lambda wave, count: _minsum(log_mel(wave), count, max_length))
     if name in ON_FEATURES:
         if encoder is None:
             raise InputError(f"segmenter {name!r} needs an encoder")
-        return _rival(name, encoder, feature_layer) if name in RIVALS else _on_features(name, encoder, max_length)
+        cut = _rival(name, encoder, feature_layer) if name in RIVALS else _on_features(name, encoder, max_length)
+        return Segmenter(FrameGrid.of(encoder), cut)
     if predictor is None:
         raise InputError(f"segmenter {name!r} needs an encoder with its masked-prediction head")
-    masked = predictor
+    masked, grid = predictor, FrameGrid.of(predictor.encoder)
 
     def by_losspred(wave: Waveform, count: int) -> Boundaries:
         matrix = losspred_matrix(masked, wave, span=span, gap=gap)
         if name == "combined":
             groups = _clip_to_frames(len(matrix), count)
-            return combined_boundaries(novelty(matrix), boundary_strength(wave), groups)
+            return combined_boundaries(novelty(matrix), _strength(wave, grid, len(matrix)), groups)
         return mincut(matrix, clip(len(matrix), count), max_length=max_length)
 
-    return by_losspred
+    return Segmenter(grid, by_losspred)
 
 
-def _on_features(name: Name, model: FrameEncoder, max_length: int) -> Segmenter:
+def _on_features(name: Name, model: FrameEncoder, max_length: int) -> Cut:
     def segment(wave: Waveform, count: int) -> Boundaries:
         feats = _features(model, wave)
         if name == "minsum":
@@ -146,13 +208,15 @@ def _on_features(name: Name, model: FrameEncoder, max_length: int) -> Segmenter:
         groups = _clip_to_frames(len(feats), count)
         if name == "peaks":
             return peak_boundaries(feats, groups)
-        return combined_boundaries(feature_step(feats), boundary_strength(wave), groups)
+        strength = _strength(wave, FrameGrid.of(model), len(feats))
+        return combined_boundaries(feature_step(feats), strength, groups)
 
     return segment
 
 
-def _rival(name: Name, model: FrameEncoder, feature_layer: int | None) -> Segmenter:
+def _rival(name: Name, model: FrameEncoder, feature_layer: int | None) -> Cut:
     relative = name.endswith("-relative")
+    per_segment = max(1.0, SEGMENT_SECONDS * FrameGrid.of(model).frame_rate)
 
     def segment(wave: Waveform, count: int) -> Boundaries:
         if name.startswith("sdhubert") and feature_layer is not None and model.num_frames(len(wave)):
@@ -161,27 +225,27 @@ def _rival(name: Name, model: FrameEncoder, feature_layer: int | None) -> Segmen
         else:
             feats = loud = _features(model, wave)
         if name == "similarity-merge":
-            return similarity_merge(feats)
+            return similarity_merge(feats, frames_per_segment=per_segment)
         if name == "zerosyl":
             return norm_peaks(feats)
         if name.startswith("sdhubert"):
             level = relative_threshold(loud) if relative else SDHUBERT_THRESHOLD
-            return norm_threshold_mincut(feats, norms=np.linalg.norm(loud.astype(np.float64), axis=1), threshold=level)
+            norms = np.linalg.norm(loud.astype(np.float64), axis=1)
+            return norm_threshold_mincut(feats, norms=norms, threshold=level, frames_per_segment=per_segment)
         return greedy_cosine_merge(feats, threshold=relative_threshold(loud) if relative else SYLBER_THRESHOLD)
 
     return segment
 
 
-def as_segmentation(found: Boundaries, num_frames: int) -> Segmentation:
-    """What a segmenter returned, as a Segmentation of a recording of so many frames."""
-    if found.ndim == 1:
-        return Segmentation.from_boundaries(found)
-    return Segmentation(found[:, 0], found[:, 1], None, num_frames)
-
-
 def _features(model: FrameEncoder, wave: Waveform) -> npt.NDArray[np.float32]:
     # A clip without frames has an empty segmentation under every segmenter.
     return model.encode([wave])[0] if model.num_frames(len(wave)) else np.zeros((0, model.dim), dtype=np.float32)
+
+
+def _strength(wave: Waveform, grid: FrameGrid, num_frames: int) -> npt.NDArray[np.float64]:
+    """The acoustic score before every frame of an encoder, which may have one more or less than windows of 25 ms."""
+    score = boundary_strength(wave, hop=grid.hop)[:num_frames]
+    return np.pad(score, (0, num_frames - len(score)), mode="edge" if len(score) else "constant")
 
 
 def _clip_to_frames(num_frames: int, count: int) -> int:
@@ -205,21 +269,22 @@ def speech_only(segmenter: Segmenter, method: Literal["none", "energy", "silero"
     """
     if method == "none":
         return segmenter
+    grid = segmenter.grid
 
     def segment(wave: Waveform, count: int) -> Boundaries:
         regions = speech_regions(wave, method=method)
         speech, places = keep_speech(wave, regions)
-        num_frames, kept_frames = count_frames(len(wave)), count_frames(len(speech))
+        num_frames, kept_frames = grid.num_frames(len(wave)), grid.num_frames(len(speech))
         if kept_frames == 0 or len(speech) == len(wave):
-            return segmenter(wave, count)
+            return segmenter.cut(wave, count)
         share = feasible_count(kept_frames, max(1, round(count * kept_frames / num_frames)))
-        inner = segmenter(speech, share)[1:-1] * HOP
+        inner = segmenter.cut(speech, share)[1:-1] * grid.hop
         edges = np.concatenate([places.to_original(inner), regions.ravel()])
-        frames = np.rint(edges / HOP).astype(np.int32)
+        frames = np.rint(edges / grid.hop).astype(np.int32)
         inside = frames[(frames > 0) & (frames < num_frames)]
         return np.unique(np.concatenate([[0], inside, [num_frames]])).astype(np.int32)
 
-    return segment
+    return Segmenter(grid, segment)
 
 
 def _minsum(feats: npt.NDArray[np.float32], count: int, max_length: int) -> Boundaries:

@@ -12,6 +12,10 @@ import numpy as np
 import pytest
 
 from command_line import Run
+from small import SLOW_SHAPE, small_predictor
+from syllablelm import Tokenizer
+from syllablelm.quantize import Codebook
+from syllablelm.rule import SegmentRule
 
 
 def test_evaluate_boundaries_compares_everything(
@@ -38,7 +42,38 @@ def test_evaluate_boundaries_compares_everything(
     for name, row in rows.items():
         assert row["reference"] == rows["even"]["reference"]
         assert row["f1_low"] <= row["f1@50"] <= row["f1_high"]
-        assert name == "units" or row["predicted"] == row["reference"], "as many groups as the reference has"
+        assert name == "units" or row["predicted"] == row["reference"], "as many boundaries as the reference has"
+        assert row["count"] == ("own" if name == "units" else "reference")
+
+
+def test_evaluate_boundaries_of_another_frame_rate(
+    run: Run, recordings: Path, alignments: Path, tmp_path: Path
+) -> None:
+    predictor = small_predictor(shape=SLOW_SHAPE)
+    predictor.save(tmp_path / "slow")
+    centres = np.random.default_rng(0).standard_normal((12, 32)).astype(np.float32)
+    codebook = Codebook(centres, np.arange(12, dtype=np.int32))
+    Tokenizer(predictor.encoder, codebook, SegmentRule(rate=5.0)).save(tmp_path / "tokenizer")
+    common = [
+        "evaluate", "boundaries", recordings, "--alignments", alignments, "--model", tmp_path / "tokenizer",
+        "--baselines", "even,mel,refined,zerosyl,sylber-relative", "--encoder", tmp_path / "slow",
+        "--predictor", tmp_path / "slow", "--resamples", "10",
+    ]  # fmt: skip
+    model, *alone = str(tmp_path / "tokenizer"), "even", "mel"
+    exact = [model, "minsum@1", "minsum@2", "similarity@1", "similarity@2", "losspred"]
+    rows = {row["segmenter"]: row for row in run(*common, "--count", "25").result["rows"]}
+    assert {*alone, *exact, "refined@1", "peaks@2", "zerosyl@1", "sylber-relative@2"} < set(rows)
+    # A cut every 40 ms leaves no reference without one, if frames are where they belong; 2, 1.5 and 3 s give 160.
+    assert {rows[name]["recall"] for name in exact} == {1.0}
+    assert {rows[name]["predicted"] for name in exact} == {160 + 3}
+    # The others have frames of 20 ms, and are asked for as many a second.
+    assert {rows[name]["predicted"] for name in alone} == {round(99 / 2) + round(74 / 2) + round(149 / 2) + 3}
+    rows = {row["segmenter"]: row for row in run(*common, "--count", "5").result["rows"]}
+    assert {rows[name]["predicted"] for name in [*exact, *alone]} == {10 + 7 + 15 + 3}
+    rows = {row["segmenter"]: row for row in run(*common, "--count", "own").result["rows"]}
+    run("tokenize", recordings, "--model", tmp_path / "tokenizer", "--out", tmp_path / "units.jsonl")
+    by_units = run("evaluate", "boundaries", tmp_path / "units.jsonl", "--alignments", alignments, "--resamples", "10")
+    assert {**by_units.result["rows"][0], "segmenter": model} == rows[model]
 
 
 def test_evaluate_boundaries_by_the_models_own_count(
@@ -55,6 +90,7 @@ def test_evaluate_boundaries_by_the_models_own_count(
         key: value for key, value in own.items() if key != "segmenter"
     }
     assert even["predicted"] == model["predicted"]
+    assert (model["count"], even["count"]) == ("own", f"own of {tokenizer_folder}")
     alone = run("evaluate", "boundaries", "--units", units, "--alignments", alignments, "--resamples", "10")
     assert alone.result["rows"] == [own]
 
@@ -96,6 +132,15 @@ def test_evaluate_boundaries_refuses(
     assert words in ended.lines[-1]
 
 
+def test_a_shift_beyond_those_searched_is_noted(run: Run, recordings: Path, alignments: Path) -> None:
+    arguments = ["evaluate", "boundaries", recordings, "--alignments", alignments, "--baselines", "even"]
+    ended = run(*arguments, "--protocol", "peng,zerosyl", "--shift", "0.5", "--resamples", "5")
+    assert ended.status == 0
+    for line, name in zip(ended.lines, ("peng", "zerosyl"), strict=False):
+        assert line == f"--shift 0.5: outside the -0.06 to 0.03 s among which {name} searches"
+    assert "--shift" not in run(*arguments, "--protocol", "peng", "--shift", "-0.06", "--resamples", "5").err
+
+
 def test_evaluate_boundaries_says_what_it_leaves_out(
     run: Run, recordings: Path, alignments: Path, tmp_path: Path
 ) -> None:
@@ -105,6 +150,7 @@ def test_evaluate_boundaries_says_what_it_leaves_out(
     (folder / "broken.wav").touch()
     ended = run("evaluate", "boundaries", folder, "--alignments", alignments, "--baselines", "even")
     assert ended.lines[0] == "left out: 1 unusable, 1 without an alignment"
+    assert {"recordings": 3, "left_out": 1, "unusable": 1}.items() <= ended.result["data"].items()
     one = tmp_path / "one"
     one.mkdir()
     shutil.copy(recordings / "r0.wav", one / "unknown.wav")
@@ -138,6 +184,64 @@ def test_evaluate_purity_and_bitrate(
     assert (ended.status, len(ended.lines)) == (2, 1)
 
 
+def test_purity_and_bitrate_count_what_they_leave_out(
+    run: Run, recordings: Path, alignments: Path, tokenizer_folder: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "more"
+    shutil.copytree(recordings, folder)
+    shutil.copy(recordings / "r0.wav", folder / "unknown.wav")
+    (folder / "broken.wav").touch()
+    models = ["--model", tokenizer_folder, "--resamples", "5"]
+    scored = run("evaluate", "purity", folder, "--alignments", alignments, *models)
+    assert {"recordings": 3, "left_out": 1, "unusable": 1}.items() <= scored.result["data"].items()
+    assert "left out: 1 unusable, 1 without an alignment" in scored.lines
+    rate = run("evaluate", "bitrate", folder, *models)
+    assert {"recordings": 4, "left_out": 0, "unusable": 1}.items() <= rate.result["data"].items()
+
+
+@pytest.mark.parametrize("verb", ["boundaries", "purity"])
+def test_a_file_of_units_holds_the_recordings_of_the_reference(
+    run: Run, verb: str, recordings: Path, alignments: Path, tokenizer_folder: Path, tmp_path: Path
+) -> None:
+    units = tmp_path / "units.jsonl"
+    run("tokenize", recordings, "--model", tokenizer_folder, "--out", units)
+    fewer = change(alignments, tmp_path / "fewer.jsonl", lambda rows: rows.__delitem__(slice(1, None)))
+    short = change(units, tmp_path / "short.jsonl", lambda rows: rows.__delitem__(0))
+    odd = change(short, tmp_path / "odd.jsonl", lambda rows: rows[1].update(id="zz"))
+    for file, reference, words in (
+        (units, fewer, "2 recordings without an alignment, such as 'r1'; add --partial to score the 1 that have both"),
+        (short, alignments, "1 recording aligned but not in it, such as 'r0'; add --partial"),
+    ):
+        ended = run("evaluate", verb, file, "--alignments", reference)
+        assert (ended.status, ended.out, len(ended.lines)) == (2, "", 1)
+        assert words in ended.err
+    ended = run("evaluate", verb, odd, "--alignments", alignments, "--partial", "--resamples", "5")
+    assert ended.lines[0] == "left out: 1 without an alignment, 2 without units"
+    assert {"recordings": 1, "left_out": 1, "without_units": 2}.items() <= ended.result["data"].items()
+
+
+def test_rows_of_other_recordings_are_not_compared(
+    run: Run, recordings: Path, alignments: Path, tokenizer_folder: Path, tmp_path: Path
+) -> None:
+    units = tmp_path / "units.jsonl"
+    run("tokenize", recordings, "--model", tokenizer_folder, "--out", units)
+    short = change(units, tmp_path / "short.jsonl", lambda rows: rows.__delitem__(slice(2)))
+    for files, words in (
+        ((units, short), "short.jsonl: lacks 2 recordings, such as 'r0', that other rows have; rows are compared"),
+        ((short, units), "units.jsonl: has 2 recordings, such as 'r0', that other rows lack"),
+        ((recordings, short), "short.jsonl: lacks 2 recordings, such as 'r0'"),
+    ):
+        arguments = ["--alignments", alignments, "--partial", "--against", "short"]
+        ended = run("evaluate", "boundaries", *files, *arguments)
+        assert (ended.status, ended.out, len(ended.lines)) == (2, "", 1)
+        assert words in ended.err
+    fewer = change(alignments, tmp_path / "fewer.jsonl", lambda rows: rows.__delitem__(slice(2)))
+    ended = run("evaluate", "boundaries", units, short, "--alignments", fewer, "--partial", "--resamples", "5")
+    first, second = ended.result["rows"]
+    assert first | {"segmenter": ""} == second | {"segmenter": ""}
+    assert {"recordings": 1, "left_out": 2, "without_units": 0}.items() <= ended.result["data"].items()
+
+
 def test_every_protocol_and_reference_in_one_table(
     run: Run, recordings: Path, alignments: Path, tokenizer_folder: Path, tmp_path: Path
 ) -> None:
@@ -159,6 +263,7 @@ def test_every_protocol_and_reference_in_one_table(
     assert (plain["evaluation"], plain["model"]) == ("boundaries", None)
     assert plain["data"] == {
         "name": str(recordings), "alignments": str(alignments), "recordings": 3, "seconds": pytest.approx(6.5, abs=0.1),
+        "left_out": 0, "unusable": 0,
     }  # fmt: skip
     assert "protocol" not in plain and [one["name"] for one in plain["protocols"]][:2] == ["paper", "peng"]
     assert len(plain["rows"]) == 2 * 5 * 3

@@ -106,6 +106,10 @@ def test_words(evaluate, benchmark_folder: Path, tokenizer_folder: Path, lm_fold
     assert rows["vocabulary", "oov"] == rows["frequency", "oov"] == (one + two) / 2
     assert rows["vocabulary", "in"] == rows["frequency", "6-20"] == three
     assert ended.result["protocol"]["ties"] == "half"
+    assert ended.result["data"] == {"name": str(benchmark_folder / "lexical" / "dev"), "set": None, "recordings": 6}
+    # Of one layer of 16 with 32 inside: attention, feed-forward, two norms and the last one.
+    params = 4 * (16 * 16 + 16) + 2 * 16 * 32 + 32 + 16 + 3 * 2 * 16
+    assert ended.result["lm_info"] == {"params": params, "num_units": 12, "unique_tokens": None}
 
     # A finished run does none of the work again.
     monkeypatch.setattr(Tokenizer, "encode", None)
@@ -114,6 +118,25 @@ def test_words(evaluate, benchmark_folder: Path, tokenizer_folder: Path, lm_fold
     assert again.lines == [f"{submission}: scored before"]
     table = evaluate("lexical", benchmark_folder / "lexical" / "dev", tmp_path / "out", "--format", "markdown")
     assert "mean log-probability per unit" in table.out and "| frequency" in table.out
+
+
+def test_scores_are_of_the_sound_and_not_of_its_length(evaluate, benchmark_folder: Path, tmp_path: Path):
+    folder = shutil.copytree(benchmark_folder / "tSC", tmp_path / "tSC")
+    right, wrong = (folder / f"{name}.wav" for name in ("1_8_correct", "0_8_incorrect"))
+    save_audio(right, noise(16_000, 50))
+    save_audio(wrong, noise(16_000, 51))
+    assert evaluate("cloze", folder, tmp_path / "equal").status == 0
+    # Two recordings of one length change places: names and sizes stay, the scores must not.
+    one, other = right.read_bytes(), wrong.read_bytes()
+    assert len(one) == len(other)
+    right.write_bytes(other)
+    wrong.write_bytes(one)
+    refused = evaluate("cloze", folder, tmp_path / "equal")
+    assert (refused.status, refused.out) == (2, "")
+    assert "another model or other recordings; choose another --out" in refused.err
+    assert evaluate("cloze", folder, tmp_path / "swapped").status == 0
+    old, new = (read_submission(tmp_path / out / "cloze" / "tSC.txt") for out in ("equal", "swapped"))
+    assert (new[right.stem], new[wrong.stem]) == pytest.approx((old[wrong.stem], old[right.stem]), abs=1e-5)
 
 
 def test_a_killed_run_resumes(evaluate, benchmark_folder: Path, tmp_path: Path, monkeypatch):
@@ -218,8 +241,8 @@ def forget_gold(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (lose, "in the gold list without a recording: x0a (2 of 6 stems)"),
-        (add, "not in the gold list: zz (1 of 7 stems)"),
+        (lose, "in the gold list without a recording: x0a (2 of 6 in the list)"),
+        (add, "not in the gold list: zz (1 of 7 recordings)"),
         (clear, "no .wav or .flac recordings"),
         (break_one, "(1 of 6 recordings cannot be used; no result)"),
         (resample_one, "x2a.wav: 8000 Hz where most recordings have 16000 Hz (1 of 6 differ"),
@@ -235,6 +258,20 @@ def test_folders_that_are_almost_right_are_refused(evaluate, benchmark_folder: P
     assert (ended.status, ended.out) == (2, ""), ended.err
     assert words in ended.lines[-1]
     assert not (tmp_path / "out" / "lexical" / "dev.txt").exists()
+
+
+def test_suffixes_of_the_gold_list_and_upper_case_ones(evaluate, benchmark_folder: Path, tmp_path: Path):
+    plain = evaluate("lexical", benchmark_folder, tmp_path / "plain").result["rows"]
+    folder = tmp_path / "lexical" / "dev"
+    shutil.copytree(benchmark_folder / "lexical" / "dev", folder)
+    for file in list(folder.glob("*.wav")):
+        file.rename(file.with_suffix(".WAV"))
+    with (folder / "gold.csv").open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    write_gold(folder, [{**row, "filename": f"{row['filename']}.wav"} for row in rows])
+    ended = evaluate("lexical", tmp_path, tmp_path / "out")
+    assert ended.status == 0, ended.err
+    assert ended.result["rows"] == plain
 
 
 def test_more_refusals(evaluate, run: Run, benchmark_folder: Path, tokenizer_folder: Path, tmp_path: Path):

@@ -1,13 +1,20 @@
-"""The lists of a boundary comparison: what is scored, and what shifts are searched on."""
+"""The lists that units are scored on: what has a reference, what has none, and what shifts are searched on."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from syllablelm.cli.common import no_usable, note, read_recordings, split_units
+from syllablelm.cli.common import (
+    encode_recordings,
+    load_tokenizer,
+    no_usable,
+    note,
+    read_recordings,
+    split_units,
+)
 from syllablelm.errors import InputError, plural
 
 if TYPE_CHECKING:
@@ -28,12 +35,14 @@ class AlignedList:
         manifest: recordings that have a reference; None where only files of units were given.
         units: segmentations by row and recording id, of the files of units.
         references: alignments by recording id.
+        omitted: how many recordings are not scored, by reason.
     """
 
     names: tuple[str, ...]
     manifest: Manifest | None
     units: Mapping[str, Mapping[str, Segmentation]]
     references: Mapping[str, Alignment]
+    omitted: Mapping[str, int]
 
     @property
     def ids(self) -> set[str]:
@@ -57,22 +66,80 @@ class AlignedList:
         found: dict[str, Mapping[str, Segmentation]] = {}
         if self.manifest is not None and rows and count is not None:
             found.update(segment_corpus(self.manifest, rows, count))
-            check_lengths(next(iter(found.values())), self.references, ", ".join(self.names))
+            for row in found.values():
+                check_lengths(row, self.references, ", ".join(self.names))
         return {**found, **self.units}
 
     def to_dict(self, alignments: Path, found: Mapping[str, Mapping[str, Segmentation]]) -> dict[str, Any]:
         """What a reader of the scores must know of the list."""
-        return describe_data(", ".join(self.names), alignments, next(iter(found.values())))
+        return describe_data(", ".join(self.names), alignments, next(iter(found.values())), self.omitted)
 
 
-def describe_data(name: str, alignments: Path | None, found: Mapping[str, Segmentation]) -> dict[str, Any]:
-    """Name, reference, number of recordings and seconds of what is scored."""
+def describe_data(
+    name: str, alignments: Path | None, found: Mapping[str, Segmentation], omitted: Mapping[str, int]
+) -> dict[str, Any]:
+    """Name, reference, number of recordings and seconds of what is scored, and what is not."""
     reference = {} if alignments is None else {"alignments": str(alignments)}
     seconds = sum(segmentation.duration for segmentation in found.values())
-    return {"name": name, **reference, "recordings": len(found), "seconds": round(seconds, 3)}
+    return {"name": name, **reference, "recordings": len(found), "seconds": round(seconds, 3), **omitted}
 
 
-def read_list(arguments: Sequence[str], units: Sequence[Path], alignments: Path, levels: Sequence[str]) -> AlignedList:
+class Matched(NamedTuple):
+    """A file of units beside its reference.
+
+    Args:
+        shared: segmentations of recordings that have an alignment.
+        unaligned: recordings without one.
+        without_units: recordings that have only an alignment.
+    """
+
+    shared: dict[str, Segmentation]
+    unaligned: set[str]
+    without_units: set[str]
+
+    @property
+    def omitted(self) -> dict[str, int]:
+        """How many recordings are not scored, by reason."""
+        return {"left_out": len(self.unaligned), "without_units": len(self.without_units)}
+
+
+def note_omitted(omitted: Mapping[str, int]) -> None:
+    """Say how many recordings are not scored, if any."""
+    told = {"unusable": "unusable", "left_out": "without an alignment", "without_units": "without units"}
+    if any(omitted.values()):
+        note("left out: " + ", ".join(f"{omitted[key]} {what}" for key, what in told.items() if key in omitted))
+
+
+def match_units(
+    found: Mapping[str, Segmentation], references: Mapping[str, Alignment], name: str, *, partial: bool
+) -> Matched:
+    """Find the recordings of a file of units among its references.
+
+    Raises:
+        InputError: none is there; or, unless `partial`, units or references lack recordings of the other. Names the
+            first and says how many.
+    """
+    shared = {id: value for id, value in found.items() if id in references}
+    if not shared:
+        raise InputError(f"{name}: none of its recordings is among those with an alignment; the ids must be the same")
+    matched = Matched(shared, set(found) - set(shared), set(references) - set(shared))
+    for what, ids in (("without an alignment", matched.unaligned), ("aligned but not in it", matched.without_units)):
+        if ids and not partial:
+            raise InputError(
+                f"{name}: {plural(len(ids), 'recording')} {what}, such as {min(ids)!r}; add --partial to score the "
+                f"{len(shared)} that have both"
+            )
+    return matched
+
+
+def read_list(
+    arguments: Sequence[str],
+    units: Sequence[Path],
+    alignments: Path,
+    levels: Sequence[str],
+    *,
+    partial: bool,
+) -> AlignedList:
     """Read the recordings and files of units that are compared with a reference.
 
     Args:
@@ -80,9 +147,10 @@ def read_list(arguments: Sequence[str], units: Sequence[Path], alignments: Path,
         units: more files of units.
         alignments: their references.
         levels: what must be there in every reference.
+        partial: whether files of units may hold other recordings than the references, see `match_units`.
 
     Raises:
-        InputError: nothing given, nothing aligned, an empty reference, two files of one name, a file that lacks
+        InputError: nothing given, nothing aligned, an empty reference, two files of one name, files of different
             recordings, or units that do not fit their alignments; the message names the first and says how many.
     """
     from syllablelm.evaluate.checks import check_references
@@ -92,14 +160,23 @@ def read_list(arguments: Sequence[str], units: Sequence[Path], alignments: Path,
     if not (audio or files):
         raise InputError("nothing to score: give recordings, or --units FILE")
     references = read_references(alignments)
-    manifest = _aligned(audio, references) if audio else None
-    ids = set(references) if manifest is None else {recording.id for recording in manifest}
+    manifest, omitted = _aligned(audio, references) if audio else (None, {})
+    ids = None if manifest is None else {recording.id for recording in manifest}
+    unaligned: set[str] = set()
     found: dict[str, Mapping[str, Segmentation]] = {}
     for file in files:
         if file.stem in found:
             raise InputError(f"{file}: a second file of units named {file.stem!r}; rows are named after files")
-        found[file.stem] = _read_units(file, ids, references, all_needed=manifest is not None)
-    listed = AlignedList(tuple([*audio, *map(str, files)]), manifest, found, references)
+        matched = match_units(read_units(file), references, str(file), partial=partial or manifest is not None)
+        ids = set(matched.shared) if ids is None else ids
+        found[file.stem] = _pick(matched.shared, ids, file, references, alone=manifest is None)
+        if manifest is None:
+            # The last file speaks for all: they hold the same recordings, but for those without an alignment.
+            unaligned |= matched.unaligned
+            omitted = matched._replace(unaligned=unaligned).omitted
+    if manifest is None:
+        note_omitted(omitted)
+    listed = AlignedList(tuple([*audio, *map(str, files)]), manifest, found, references, omitted)
     check_references(references, listed.ids, levels, str(alignments))
     return listed
 
@@ -119,8 +196,8 @@ def read_references(alignments: Path) -> dict[str, Alignment]:
     return references
 
 
-def _aligned(audio: Sequence[str], references: Mapping[str, Alignment]) -> Manifest:
-    """The recordings that have a reference; how many have none is said, not hidden."""
+def _aligned(audio: Sequence[str], references: Mapping[str, Alignment]) -> tuple[Manifest, dict[str, int]]:
+    """The recordings that have a reference, and how many are left out: said, not hidden."""
     manifest, skipped = read_recordings(audio)
     if not manifest:
         raise no_usable(skipped)
@@ -130,28 +207,123 @@ def _aligned(audio: Sequence[str], references: Mapping[str, Alignment]) -> Manif
             f"no recording has an alignment: ids are {manifest[0].id!r} among the recordings and "
             f"{next(iter(references))!r} among the alignments"
         )
-    if skipped or len(kept) < len(manifest):
-        note(f"left out: {len(skipped)} unusable, {len(manifest) - len(kept)} without an alignment")
-    return kept
+    omitted = {"left_out": len(manifest) - len(kept), "unusable": len(skipped)}
+    note_omitted(omitted)
+    return kept, omitted
 
 
-def _read_units(
-    file: Path, ids: set[str], references: Mapping[str, Alignment], *, all_needed: bool
-) -> dict[str, Segmentation]:
-    """A file's segmentations of the recordings that are scored."""
-    from syllablelm.evaluate.checks import check_grids, check_lengths
+def read_units(file: Path) -> dict[str, Segmentation]:
+    """The segmentations of a file, all on one frame grid.
+
+    Raises:
+        InputError: none, or several grids.
+    """
+    from syllablelm.evaluate.checks import check_grids
     from syllablelm.formats import read_segmentations
 
-    everything = read_segmentations(file)
-    check_grids(everything, str(file))
-    found = {id: value for id, value in everything.items() if id in ids}
+    found = read_segmentations(file)
+    check_grids(found, str(file))
     if not found:
-        raise InputError(f"{file}: none of its recordings is among those with an alignment")
-    if all_needed and len(found) < len(ids):
-        missing = min(ids - set(found))
-        raise InputError(f"{file}: lacks {plural(len(ids) - len(found), 'recording')}, such as {missing!r}")
-    check_lengths(found, references, str(file))
+        raise InputError(f"{file}: holds no recording")
     return found
+
+
+def _pick(
+    found: Mapping[str, Segmentation], ids: set[str], file: Path, references: Mapping[str, Alignment], *, alone: bool
+) -> dict[str, Segmentation]:
+    """A file's segmentations of the recordings that every row is scored on.
+
+    Args:
+        alone: whether there are only files, which then must hold the same recordings: the row of a file is not cut
+            down to those of another.
+    """
+    from syllablelm.evaluate.checks import check_lengths
+
+    lacking, more = ids - set(found), set(found) - ids if alone else set()
+    for verb, others, rows in (("lacks", lacking, "have"), ("has", more, "lack")):
+        if others:
+            raise InputError(
+                f"{file}: {verb} {plural(len(others), 'recording')}, such as {min(others)!r}, that other rows {rows}; "
+                "rows are compared on the same recordings"
+            )
+    picked = {id: value for id, value in found.items() if id in ids}
+    check_lengths(picked, references, str(file))
+    return picked
+
+
+class UnitList(NamedTuple):
+    """Units of a list of recordings.
+
+    Args:
+        name: what the user gave.
+        model: tokenizer that made them here; None for a file of units.
+        num_units: size of its codebook, where it is known.
+        segmentations: by recording id.
+        unusable: recordings that could not be read.
+    """
+
+    name: str
+    model: str | None
+    num_units: int | None
+    segmentations: dict[str, Segmentation]
+    unusable: int = 0
+
+    def align(
+        self, references: Mapping[str, Alignment], *, partial: bool
+    ) -> tuple[dict[str, Segmentation], dict[str, int]]:
+        """The units of recordings that have an alignment, and how many have none: said, not hidden.
+
+        Raises:
+            InputError: none has; or a file of units does not hold the recordings of the alignments, see `match_units`.
+        """
+        # Recordings are a choice from those of the alignments; a file of units may have been cut short.
+        matched = match_units(self.segmentations, references, self.name, partial=partial or self.model is not None)
+        omitted = matched.omitted
+        if self.model is not None:
+            omitted = {"left_out": omitted["left_out"], "unusable": self.unusable}
+        note_omitted(omitted)
+        return matched.shared, omitted
+
+    def header(
+        self,
+        evaluation: str,
+        alignments: Path | None,
+        scored: Mapping[str, Segmentation],
+        omitted: Mapping[str, int],
+    ) -> dict[str, Any]:
+        """The first keys of a result."""
+        return {
+            "evaluation": evaluation,
+            "model": self.model,
+            "data": describe_data(self.name, alignments, scored, omitted),
+            "recordings": len(scored),
+        }
+
+
+def read_unit_list(
+    audio: Sequence[str] | None, units: Path | None, model: str, rate: float | None, device: str
+) -> UnitList:
+    """Units from a file, or from recordings by a tokenizer.
+
+    Raises:
+        InputError: nothing given, several files or a file beside recordings, or nothing usable.
+    """
+    audio, files = split_units(audio or [])
+    files = [*files, *([units] if units else [])]
+    if files:
+        if audio or len(files) > 1:
+            raise InputError(f"{files[0]}: a file of units is scored alone; give no recordings and no second file")
+        return UnitList(str(files[0]), None, None, read_units(files[0]))
+    if not audio:
+        raise InputError("nothing to score: give recordings, or --units FILE")
+    manifest, skipped = read_recordings(audio)
+    if not manifest:
+        raise no_usable(skipped)
+    tokenizer = load_tokenizer(model, device=device, rate=rate)
+    found = {recording.id: segments for recording, segments in encode_recordings(tokenizer, manifest, skipped)}
+    if not found:
+        raise no_usable(skipped)
+    return UnitList(", ".join(audio), model, tokenizer.num_units, found, len(skipped))
 
 
 def read_tuning_list(
@@ -166,7 +338,8 @@ def read_tuning_list(
 
     if alignments is None:
         raise InputError("--tune needs the reference of its recordings: give --tune-alignments FILE")
-    listed = read_list(arguments, [], alignments, levels)
+    # A shift may be searched on any part of a list.
+    listed = read_list(arguments, [], alignments, levels, partial=True)
     check_disjoint(scored.ids, listed.ids, "--tune")
     if len(scored.units) == len(listed.units) == 1:
         listed = replace(listed, units=dict(zip(scored.units, listed.units.values(), strict=True)))
@@ -198,4 +371,8 @@ def choose_protocols(names: str, shift: float | None, *, tuned: bool) -> tuple[P
         )
     if tuned:
         return protocols
+    for protocol in shifted:
+        low, high = min(protocol.shift_grid), max(protocol.shift_grid)
+        if shift is not None and not low <= shift <= high:
+            note(f"--shift {shift:g}: outside the {low:g} to {high:g} s among which {protocol.name} searches")
     return tuple(protocol.with_shift(shift or 0.0) if protocol in shifted else protocol for protocol in protocols)

@@ -55,7 +55,7 @@ def _sample(audio: str, model: str, device: str) -> Sample:
 
     waveform = load_audio(audio)
     tokenizer = load_tokenizer(model, device=device)
-    segmentation = tokenizer.encode(waveform)
+    segmentation, features = tokenizer.encode_with_features(waveform)
     if not len(segmentation):
         raise InputError(f"{audio}: no segments to draw")
-    return Sample(Path(audio).name, model, tokenizer.features([waveform])[0], segmentation)
+    return Sample(Path(audio).name, model, features, segmentation)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast, get_args
+from typing import TYPE_CHECKING, Any, NamedTuple, cast, get_args
 
 from syllablelm.cli.common import load_tokenizer
 from syllablelm.errors import InputError
@@ -81,10 +81,10 @@ class _OwnRule:
             self._last = (waveform, self.tokenizer.encode(waveform))
         return self._last[1]
 
-    def count(self, name: str, waveform: npt.NDArray[np.float32]) -> int:
+    def count(self, name: str, waveform: npt.NDArray[np.float32], segmenter: Segmenter) -> int:
         return max(1, len(self._segment(waveform)))
 
-    def boundaries(self, waveform: npt.NDArray[np.float32], count: int) -> npt.NDArray[np.int32]:
+    def cut(self, waveform: npt.NDArray[np.float32], count: int) -> npt.NDArray[np.int32]:
         return self._segment(waveform).boundaries
 
 
@@ -93,6 +93,7 @@ class _LayerFeatures:
 
     def __init__(self, model: FrameEncoder, layer: int, layers: list[int], kept: dict[str, Any]) -> None:
         self.layer, self.dim, self.num_frames = layer, model.dim, model.num_frames
+        self.hop, self.receptive_field, self.sample_rate = model.hop, model.receptive_field, model.sample_rate
         self._model, self._layers, self._kept = model, layers, kept
 
     def encode(self, waveforms: Sequence[npt.NDArray[np.float32]]) -> list[npt.NDArray[np.float32]]:
@@ -102,9 +103,21 @@ class _LayerFeatures:
         return [self._kept["features"][self.layer]]
 
 
-def make_rows(
-    choice: RowChoice, count: str, references: Mapping[str, Alignment], device: str
-) -> tuple[dict[str, Segmenter], Count]:
+class Rows(NamedTuple):
+    """Segmenters by the name of their row.
+
+    Args:
+        segmenters: by row.
+        groups: how many groups each is asked for.
+        counts: whose number of groups a row has: "own", "own of MODEL", "reference" or a rate per second.
+    """
+
+    segmenters: dict[str, Segmenter]
+    groups: Count
+    counts: dict[str, str]
+
+
+def make_rows(choice: RowChoice, count: str, references: Mapping[str, Alignment], device: str) -> Rows:
     """Build the segmenters by the name of their row, and the rule for the number of groups.
 
     Args:
@@ -118,10 +131,12 @@ def make_rows(
             without an encoder.
     """
     from syllablelm.evaluate.compare import rate_count, reference_count
-    from syllablelm.segmenters import ON_FEATURES, make_segmenter
+    from syllablelm.segmenters import ON_FEATURES, RIVALS, FrameGrid, Segmenter, make_segmenter
 
     if count == "own" and not choice.models:
         raise InputError("--count own is the count of a tokenizer; give --model NAME too")
+    # Rows that choose their number of groups themselves.
+    own_count = set(choice.models) if count == "own" else set()
     groups = reference_count(references) if count in ("reference", "own") else rate_count(_parse_rate(count))
     rows: dict[str, Segmenter] = {}
     for name in choice.models:
@@ -129,7 +144,7 @@ def make_rows(
         if count == "own":
             own = _OwnRule(tokenizer)
             groups = groups if rows else own.count
-            rows[name] = own.boundaries
+            rows[name] = Segmenter(FrameGrid.of(tokenizer.encoder), own.cut)
         else:
             rule = tokenizer.rule
             rows[name] = make_segmenter(
@@ -145,9 +160,12 @@ def make_rows(
     kinds = tuple(dict.fromkeys(["similarity", "minsum", "peaks", *on_features]))
     for name in choice.encoders:
         label = f"{encoder_label(name)} " if len(choice.encoders) > 1 else ""
-        found = _layer_rows(name, choice.layers, kinds, device)
-        rows.update({label + row: segmenter for row, segmenter in found.items()})
-    return rows, groups
+        for (kind, layer), segmenter in _layer_rows(name, choice.layers, kinds, device).items():
+            row = f"{label}{kind}@{layer}"
+            rows[row] = segmenter
+            own_count |= {row} if kind in RIVALS else set()
+    asked = f"own of {choice.models[0]}" if count == "own" else count
+    return Rows(rows, groups, {row: "own" if row in own_count else asked for row in rows})
 
 
 def _parse_rate(text: str) -> float:
@@ -172,7 +190,10 @@ def encoder_label(name: str) -> str:
     return path.parent.name if path.name == "encoder" and path.parent.name else path.name
 
 
-def _layer_rows(encoder: str, layers: tuple[str, ...], kinds: tuple[str, ...], device: str) -> dict[str, Segmenter]:
+def _layer_rows(
+    encoder: str, layers: tuple[str, ...], kinds: tuple[str, ...], device: str
+) -> dict[tuple[str, int], Segmenter]:
+    """Segmenters by kind and layer."""
     from syllablelm.encoders import load_encoder
     from syllablelm.segmenters import make_segmenter
 
@@ -187,7 +208,7 @@ def _layer_rows(encoder: str, layers: tuple[str, ...], kinds: tuple[str, ...], d
     kept: dict[str, Any] = {}
     shared = {layer: _LayerFeatures(model, layer, wanted, kept) for layer in wanted}
     return {
-        f"{name}@{layer}": make_segmenter(name, encoder=features)  # type: ignore[arg-type]
+        (name, layer): make_segmenter(name, encoder=features)  # type: ignore[arg-type]
         for name in kinds
         for layer, features in shared.items()
     }

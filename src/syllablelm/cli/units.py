@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -17,23 +17,18 @@ from syllablelm.cli.common import (
     Seed,
     TableFormat,
     Units,
-    encode_recordings,
-    load_tokenizer,
-    no_usable,
-    note,
     print_json,
-    read_recordings,
-    split_units,
 )
 from syllablelm.cli.lists import (
     choose_protocols,
-    describe_data,
+    note_omitted,
     read_list,
     read_references,
     read_tuning_list,
+    read_unit_list,
 )
 from syllablelm.cli.rows import RowChoice, make_rows, parse_levels, split_names
-from syllablelm.errors import InputError, plural
+from syllablelm.errors import plural
 
 if TYPE_CHECKING:
     from syllablelm.alignment import Alignment
@@ -80,7 +75,8 @@ CountRule = Annotated[
     typer.Option(
         "--count",
         metavar="reference|own|RATE",
-        help="Groups per recording: its reference's syllables, the (first) model's own choice, or so many per second.",
+        help="Groups per recording: as many boundaries as its reference has, pauses included; the (first) model's own "
+        "choice; or so many per second.",
     ),
 ]
 ProtocolNames = Annotated[
@@ -88,6 +84,9 @@ ProtocolNames = Annotated[
     typer.Option(
         "--protocol", metavar="NAME,NAME|all", help="Which boundaries count: paper, peng, sdhubert, zerosyl, strict."
     ),
+]
+Partial = Annotated[
+    bool, typer.Option("--partial", help="Score the recordings that a file of units and the reference share.")
 ]
 Shift = Annotated[
     float | None,
@@ -104,6 +103,7 @@ Against = Annotated[
 
 _BOUNDARY_COLUMNS = {
     "segmenter": "segmenter",
+    "count": "count",
     "level": "reference",
     "protocol": "protocol",
     "shift": "shift",
@@ -156,6 +156,7 @@ def boundaries(
     layers: Layers = None,
     predictor: Predictor = None,
     count: CountRule = "reference",
+    partial: Partial = False,
     reference: References = None,
     protocol: ProtocolNames = "paper",
     shift: Shift = None,
@@ -176,12 +177,13 @@ def boundaries(
     protocols = choose_protocols(protocol, shift, tuned=bool(tune))
     levels = parse_levels(reference)
     wanted = RowChoice(tuple(model or ()), split_names(baselines), tuple(encoder or ()), split_names(layers), predictor)
-    scored = read_list(audio or [], units or [], alignments, levels)
+    scored = read_list(audio or [], units or [], alignments, levels, partial=partial)
     if wanted.is_empty and not scored.units:
         wanted = RowChoice((DEFAULT_MODEL,))
     tuned = read_tuning_list(tune, tune_alignments, scored, levels) if tune else None
     known = scored.references if tuned is None else {**tuned.references, **scored.references}
-    rows, groups = make_rows(wanted, count, known, device) if scored.manifest is not None else ({}, None)
+    made = None if scored.manifest is None else make_rows(wanted, count, known, device)
+    rows, groups, counts = made or ({}, None, {})
     found = scored.segment(rows, groups)
     tuning = None if tuned is None else Tuning(tuned.segment(rows, groups), tuned.references)
     table: dict[str, list[dict[str, Any]]] = {name: [] for name in found}
@@ -189,7 +191,8 @@ def boundaries(
         for one in protocols:
             compared = compare_segmentations(found, scored.references, protocol=one, level=level, tuning=tuning)
             for row in compared.rows(baseline=against, resamples=resamples, seed=seed):
-                table[row["segmenter"]].append(row)
+                # Units of a file are as many as their tokenizer made.
+                table[row["segmenter"]].append(row | {"count": counts.get(row["segmenter"], "own")})
     result: dict[str, Any] = {
         "evaluation": "boundaries",
         "model": (", ".join(wanted.models) or None) if rows else None,
@@ -215,7 +218,7 @@ def _print_boundaries(result: dict[str, Any], output_format: str) -> None:
     for protocol in result["protocols"]:
         protocol = protocol | ({"shift": "searched for each row"} if protocol["shift"] is None else {})
         facts = ", ".join(f"{key} {value}" for key, value in protocol.items() if key != "name")
-        print(f"protocol {protocol['name']} ({facts}); count {result['count']}")
+        print(f"protocol {protocol['name']} ({facts})")
     if "tuning" in result:
         print(f"shifts searched on {result['tuning']['name']} ({result['tuning']['recordings']} recordings)")
     rows = result["rows"]
@@ -223,64 +226,11 @@ def _print_boundaries(result: dict[str, Any], output_format: str) -> None:
     print("\n" + format_table(rows, columns, style=output_format), flush=True)
 
 
-class _Units(NamedTuple):
-    """Units of a list of recordings.
-
-    Args:
-        name: what the user gave.
-        model: tokenizer that made them here; None for a file of units.
-        num_units: size of its codebook, where it is known.
-        segmentations: by recording id.
-    """
-
-    name: str
-    model: str | None
-    num_units: int | None
-    segmentations: dict[str, Segmentation]
-
-    def header(self, evaluation: str, alignments: Path | None, scored: Mapping[str, Segmentation]) -> dict[str, Any]:
-        """The first keys of a result."""
-        return {
-            "evaluation": evaluation,
-            "model": self.model,
-            "data": describe_data(self.name, alignments, scored),
-            "recordings": len(scored),
-        }
-
-
-def _read_units(audio: Sequence[str] | None, units: Path | None, model: str, rate: float | None, device: str) -> _Units:
-    """Units from a file, or from recordings by a tokenizer."""
-    audio, files = split_units(audio or [])
-    files = [*files, *([units] if units else [])]
-    if files:
-        if audio or len(files) > 1:
-            raise InputError(f"{files[0]}: a file of units is scored alone; give no recordings and no second file")
-        from syllablelm.evaluate.checks import check_grids
-        from syllablelm.formats import read_segmentations
-
-        found = read_segmentations(files[0])
-        check_grids(found, str(files[0]))
-        if not found:
-            raise InputError(f"{files[0]}: holds no recording")
-        return _Units(str(files[0]), None, None, found)
-    if not audio:
-        raise InputError("nothing to score: give recordings, or --units FILE")
-    manifest, skipped = read_recordings(audio)
-    if not manifest:
-        raise no_usable(skipped)
-    tokenizer = load_tokenizer(model, device=device, rate=rate)
-    found = {recording.id: segments for recording, segments in encode_recordings(tokenizer, manifest, skipped)}
-    if not found:
-        raise no_usable(skipped)
-    if skipped:
-        note(f"left out: {len(skipped)} unusable")
-    return _Units(", ".join(audio), model, tokenizer.num_units, found)
-
-
 def purity(
     alignments: Alignments,
     audio: Audio = None,
     units: Units = None,
+    partial: Partial = False,
     model: Model = DEFAULT_MODEL,
     rate: Rate = None,
     reference: References = None,
@@ -305,18 +255,14 @@ def purity(
 
     levels = parse_levels(reference)
     references = read_references(alignments)
-    found = _read_units(audio, units, model, rate, device)
-    shared = {id: segments for id, segments in found.segmentations.items() if id in references}
-    if not shared:
-        raise InputError(f"no recording has an alignment in {alignments}; the ids must be the same")
-    if len(shared) < len(found.segmentations):
-        note(f"left out: {len(found.segmentations) - len(shared)} without an alignment")
+    found = read_unit_list(audio, units, model, rate, device)
+    shared, omitted = found.align(references, partial=partial)
     check_references(references, shared, levels, str(alignments))
     check_lengths(shared, references, found.name)
     wanted = {id: references[id] for id in shared}
     rows = [_purity_row(shared, wanted, level, matching, resamples, seed) for level in levels]
     result = {
-        **found.header("purity", alignments, shared),
+        **found.header("purity", alignments, shared, omitted),
         "matching": matching,
         "normalization": _NORMALIZATION,
         **rows[0],
@@ -379,11 +325,14 @@ def bitrate(
     """
     from syllablelm.evaluate import RateCounts, bootstrap_interval, rate_counts
 
-    found = _read_units(audio, units, model, rate, device)
+    found = read_unit_list(audio, units, model, rate, device)
     items = [rate_counts(segments) for segments in found.segmentations.values()]
     total = RateCounts.merge(items)
     size = num_units or found.num_units
-    result = found.header("bitrate", None, found.segmentations) | {"num_units": size, **total.to_dict(size)}
+    omitted = {"left_out": 0, "unusable": found.unusable}
+    note_omitted(omitted)
+    header = found.header("bitrate", None, found.segmentations, omitted)
+    result = header | {"num_units": size, **total.to_dict(size)}
     for name in ("merged_unit_rate", "entropy_rate"):
         if name in result:
             low, high = bootstrap_interval(

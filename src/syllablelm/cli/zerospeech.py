@@ -24,7 +24,7 @@ from syllablelm.cli.common import (
     note,
     print_json,
 )
-from syllablelm.errors import AudioError, InputError
+from syllablelm.errors import AudioError, FormatError, InputError
 
 if TYPE_CHECKING:
     from syllablelm.corpus import Manifest
@@ -54,13 +54,16 @@ class _Models:
     units: Path | None
     device: str
 
-    def head(self, suite: str, folder: Path, recordings: int) -> dict[str, Any]:
+    def head(self, suite: str, folder: Path, recordings: int, lm_info: Mapping[str, int | None]) -> dict[str, Any]:
         """The first keys of a result: what was measured, of which models, on what."""
+        from syllablelm.evaluate.zerospeech import open_set_name
+
         return {
             "evaluation": suite,
             "model": None if self.units else self.model,
-            "data": {"name": str(folder), "recordings": recordings},
+            "data": {"name": str(folder), "set": open_set_name(folder), "recordings": recordings},
             "lm": self.lm or self.model,
+            "lm_info": dict(lm_info),
             "units": str(self.units) if self.units else None,
         }
 
@@ -150,10 +153,10 @@ def cloze(
     stems = sorted(stem for pair in pairs for couple in pair.stems for stem in couple)
     path = out / "cloze" / f"{folder.resolve().name}.txt"
     models = _Models(model, lm, units, device)
-    scores = _score("cloze", path, folder, stems, models)
+    scores, lm_info = _score("cloze", path, folder, stems, models)
     rows = cloze_rows(score_pairs(pairs, scores, ties=TIES[ties]), resamples=resamples, seed=seed)
     protocol = _protocol(ties=ties, pairing="by story in the file names", average="stories")
-    _print(models.head("cloze", folder, len(stems)), protocol, rows, output_format)
+    _print(models.head("cloze", folder, len(stems), lm_info), protocol, rows, output_format)
 
 
 def _zerospeech(
@@ -180,14 +183,30 @@ def _zerospeech(
     if pairs:
         check_stems(wanted, stems, place)
     path = out / suite / f"{split}.txt"
-    scores = _score(suite, path, place, stems, models)
-    facts = {**models.head(suite, place, len(stems)), "split": split, "submission": str(path)}
+    scores, lm_info = _score(suite, path, place, stems, models)
+    facts = {**models.head(suite, place, len(stems), lm_info), "split": split, "submission": str(path)}
     protocol = _protocol(ties="half", voices="averaged within a pair", average="pairs")
     if pairs is None:
         note(f"{place}: no {GOLD_FILE}; the submission file is written, its accuracy is not known here")
         print_json({**facts, "protocol": protocol, "rows": None})
         return
     _print(facts, protocol, rows(pairs, score_pairs(pairs, scores)), output_format)
+
+
+def _describe_lm(lm: SpeechLM, name: str) -> dict[str, int | None]:
+    """Sizes of a language model: non-embedding parameters, vocabulary, and how many units it was trained on."""
+    import json
+
+    from syllablelm.lm.speech_lm import find_lm
+    from syllablelm.train.lm import RUN_FILE, count_parameters
+
+    path = find_lm(name) / RUN_FILE
+    try:
+        record = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+        trained = record.get("unique_tokens")
+    except (ValueError, AttributeError) as error:
+        raise FormatError(f"{path}: damaged ({error})") from None
+    return {"params": count_parameters(lm.model)[0], "num_units": lm.info.num_tokens, "unique_tokens": trained}
 
 
 def _protocol(**more: str) -> dict[str, str]:
@@ -202,27 +221,32 @@ def _print(
         return
     from syllablelm.evaluate import format_table
 
-    shown = {**facts, "data": facts["data"]["name"], "recordings": facts["data"]["recordings"], **protocol}
+    data, sizes = facts["data"], facts["lm_info"]
+    shown = {**facts, "data": data["name"], "set": data["set"], "recordings": data["recordings"], **protocol}
+    shown["lm_info"] = ", ".join(f"{value:,} {key}" for key, value in sizes.items() if value is not None)
     print("; ".join(f"{key} {value}" for key, value in shown.items() if value is not None) + "\n")
     print(format_table(rows, style=output_format), flush=True)
 
 
-def _score(suite: str, path: Path, folder: Path, stems: Sequence[str], models: _Models) -> dict[str, float]:
-    """Scores of all recordings: those of an earlier run where models and recordings are the same."""
+def _score(
+    suite: str, path: Path, folder: Path, stems: Sequence[str], models: _Models
+) -> tuple[dict[str, float], dict[str, int | None]]:
+    """Scores of all recordings, those of an earlier run where models and recordings are the same; what scored them."""
     from syllablelm.artifact import digest_json
     from syllablelm.evaluate.zerospeech import ScoreStore, score_stems
     from syllablelm.lm.speech_lm import SpeechLM
     from syllablelm.progress import ProgressBar
 
     lm = SpeechLM.load(models.lm or models.model, device=models.device)
+    lm_info = _describe_lm(lm, models.lm or models.model)
     encode, source = _encoder(folder, stems, models, lm)
     store = ScoreStore(path, digest_json([suite, lm.digest, source, sorted(stems)]))
     done = store.finished()
     if done is not None:
         note(f"{path}: scored before")
-        return done
+        return done, lm_info
     with ProgressBar(suite, len(stems), closing_line=False) as bar:
-        return score_stems(stems, encode, lm, store, advance=bar.advance)
+        return score_stems(stems, encode, lm, store, advance=bar.advance), lm_info
 
 
 def _encoder(folder: Path, stems: Sequence[str], models: _Models, lm: SpeechLM) -> tuple[Encode, list[Any]]:
@@ -236,8 +260,7 @@ def _encoder(folder: Path, stems: Sequence[str], models: _Models, lm: SpeechLM) 
     manifest = _read_recordings(folder)
     tokenizer = load_tokenizer(models.model, device=models.device)
     check_tokenizer("language model", lm.info.tokenizer, tokenizer.digest)
-    sizes = {recording.id: recording.path.stat().st_size for recording in manifest}
-    return partial(_encode, tokenizer, manifest), [tokenizer.digest, asdict(tokenizer.rule), sizes]
+    return partial(_encode, tokenizer, manifest), [tokenizer.digest, asdict(tokenizer.rule), manifest.contents()]
 
 
 def _read_recordings(folder: Path) -> Manifest:

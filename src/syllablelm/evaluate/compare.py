@@ -22,12 +22,12 @@ from syllablelm.evaluate.boundaries import (
     shared_ids,
 )
 from syllablelm.progress import ProgressBar
-from syllablelm.segmenters import Segmenter, as_segmentation, count_frames, count_groups
+from syllablelm.segmenters import Segmenter
 from syllablelm.types import Segmentation
 
 Waveform = npt.NDArray[np.float32]
-# How many groups a segmenter is asked for: as many as the reference has, or a fixed number per second.
-Count = Callable[[str, Waveform], int]
+# How many groups a segmenter is asked for: as the reference has boundaries, or a fixed number per second.
+Count = Callable[[str, Waveform, Segmenter], int]
 
 
 @dataclass(frozen=True)
@@ -111,9 +111,9 @@ def _f1(counts: Any) -> float:
 
 
 def reference_count(references: Mapping[str, AlignmentLike]) -> Count:
-    """As many groups as give the number of boundaries that the reference has (its own edges included)."""
+    """As many groups as give the number of boundaries that the reference has: starts and ends, so pauses count too."""
 
-    def count(name: str, waveform: Waveform) -> int:
+    def count(name: str, waveform: Waveform, segmenter: Segmenter) -> int:
         return max(1, len(np.asarray(references[name].boundaries("syllable"))) - 1)
 
     return count
@@ -121,7 +121,7 @@ def reference_count(references: Mapping[str, AlignmentLike]) -> Count:
 
 def rate_count(rate: float) -> Count:
     """round(rate x seconds) groups."""
-    return lambda name, waveform: count_groups(count_frames(len(waveform)), rate)
+    return lambda name, waveform, segmenter: segmenter.count_groups(waveform, rate)
 
 
 def segment_corpus(
@@ -132,9 +132,8 @@ def segment_corpus(
     with ProgressBar("segment", len(manifest) * len(segmenters)) as bar:
         for recording in manifest:
             waveform = recording.load()
-            groups = min(count(recording.id, waveform), max(1, count_frames(len(waveform))))
             for name, segmenter in segmenters.items():
-                found[name][recording.id] = as_segmentation(segmenter(waveform, groups), count_frames(len(waveform)))
+                found[name][recording.id] = segmenter(waveform, count(recording.id, waveform, segmenter))
                 bar.advance(note=name)
     return found
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from syllablelm.evaluate.bleu import auto_bleu, self_bleu
-from syllablelm.evaluate.crossing import FOUND, Crossing, crossing_spread, find_crossing, value_at
+from syllablelm.evaluate.crossing import FOUND, NO_OTHER, Crossing, crossing_spread, find_crossing, value_at
 from syllablelm.evaluate.text_lm import TextLM, TextScore
 
 FloatArray = npt.NDArray[np.float64]
@@ -160,8 +160,10 @@ class TemperatureSweep:
         ) -> dict[str, Any]:
             if crossing.status != FOUND or crossing.place is None:
                 return {"value": None, "two_sigma": None, **crossing.to_dict()}
-            spread, share = crossing_spread(places, own_RT, target, other_RT, crossing.place)
             value = number(value_at(other, crossing.place))
+            if value is None:
+                return {"value": None, "two_sigma": None, **replace(crossing, status=NO_OTHER).to_dict()}
+            spread, share = crossing_spread(places, own_RT, target, other_RT, crossing.place)
             bar = None if spread is None or not np.isfinite(spread) else 2 * spread
             return {"value": value, "two_sigma": bar, "resamples_that_reach": share, **crossing.to_dict()}
 

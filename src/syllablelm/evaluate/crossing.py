@@ -13,6 +13,7 @@ FloatArray = npt.NDArray[np.float64]
 
 FOUND, ABOVE, BELOW = "found", "oracle above the reachable range", "oracle below the reachable range"
 GAP, NOTHING = "oracle beside temperatures without a value", "no value at any temperature, or none of the oracle"
+FLAT, NO_OTHER = "oracle met over a whole interval of temperatures", "no value of the other score at the oracle"
 # A resample that does not reach its target says nothing; too many of them would make the rest look certain.
 _REACHED = 0.95
 
@@ -22,9 +23,10 @@ class Crossing:
     """Result of a search.
 
     Args:
-        status: "found", on which side of the measured values the target lies, or that values are missing.
+        status: "found", on which side of the measured values the target lies, that values are missing, or that the
+            target is met all along an interval, which is no place.
         place: where the curve is the target; None where it was not found: nothing is extrapolated.
-        low, high: the measured places between which it lies.
+        low, high: the measured places between which it lies, or both of which have it.
         crossings: how often the first measurements cross the target; above 1, the lowest place was taken.
         reached: least and greatest measured value.
     """
@@ -62,6 +64,9 @@ def find_crossing(measure: Callable[[float], float], grid: list[float], target: 
     if not finite or not np.isfinite(target):
         return Crossing(NOTHING)
     reached = (min(finite), max(finite))
+    flat = _flat_intervals(np.array(values), target)
+    if flat:
+        return Crossing(FLAT, low=grid[flat[0]], high=grid[flat[0] + 1], reached=reached)
     brackets = _brackets(np.array(values), target)
     if not brackets:
         status = ABOVE if target > reached[1] else BELOW if target < reached[0] else GAP
@@ -73,6 +78,9 @@ def find_crossing(measure: Callable[[float], float], grid: list[float], target: 
         value = measure(middle)
         if not np.isfinite(value):
             break
+        if value == target and target in (first, last):
+            low, high = (low, middle) if first == target else (middle, high)
+            return Crossing(FLAT, low=low, high=high, reached=reached)
         if (first - target) * (value - target) <= 0:
             high, last = middle, value
         else:
@@ -95,13 +103,16 @@ def crossing_spread(
         places: (T,) rising.
         curves_RT, others_RT: both curves of each resample.
         targets_R: its target.
-        place: of the crossing of all data; a resample with several crossings takes the nearest to it.
+        place: of the crossing of all data; a resample with several crossings takes the nearest to it. One that meets
+            its target all along an interval does not reach it.
 
     Returns:
         the standard deviation, None where under 95 % of the resamples reach their target; the share of those that do.
     """
     values = []
     for curve, target, other in zip(curves_RT, targets_R, others_RT, strict=True):
+        if _flat_intervals(curve, target):
+            continue
         found = [
             places[at] + (places[at + 1] - places[at]) * _share(curve[at], curve[at + 1], target)
             for at in _brackets(curve, target)
@@ -112,18 +123,23 @@ def crossing_spread(
     return (float(np.std(values, ddof=1)) if len(values) > 1 and share >= _REACHED else None), share
 
 
+def _flat_intervals(values: FloatArray, target: float) -> list[int]:
+    """Indices of the intervals of neighbouring values that both are the target."""
+    return np.flatnonzero((values[:-1] == target) & (values[1:] == target)).tolist()
+
+
 def _brackets(values: FloatArray, target: float) -> list[int]:
-    """Indices of the intervals of neighbouring values that have the target.
+    """Indices of the intervals of neighbouring values that have the target between them, none of them flat.
 
     Where it is met at a value, the interval before has it.
     """
-    side = values - target
+    side = np.sign(values - target)
     with np.errstate(invalid="ignore"):
         inside = side[:-1] * side[1:] <= 0
-    inside &= np.isfinite(side[:-1]) & np.isfinite(side[1:])
+    inside &= np.isfinite(values[:-1]) & np.isfinite(values[1:])
     found = np.flatnonzero(inside).tolist()
     return [at for number, at in enumerate(found) if side[at] != 0 or number == 0 or found[number - 1] != at - 1]
 
 
 def _share(first: float, last: float, target: float) -> float:
-    return 0.0 if first == last else float((target - first) / (last - first))
+    return float((target - first) / (last - first))

@@ -85,11 +85,6 @@ class PairCounts:
         """Mean score of the pairs; 0 without any."""
         return self.points / self.pairs if self.pairs else 0.0
 
-    @property
-    def tie_rate(self) -> float:
-        """Share of comparisons that are ties."""
-        return self.ties / self.comparisons if self.comparisons else 0.0
-
 
 def make_pairs(items: Iterable[Item], place: object) -> list[Pair]:
     """Join recordings by pair and voice; the order of the items says nothing.

@@ -167,7 +167,7 @@ class HeardContinuations:
         def waves(first: int, last: int) -> Iterable[Waveform]:
             return (recording.load() for recording in recordings[first:last])
 
-        facts = {"recordings": [[r.id, r.path.stat().st_size, r.start, r.num_samples] for r in recordings]}
+        facts = {"recordings": recordings.contents()}
         return self._heard("real speech", "real", facts, waves), "recognised from the recordings"
 
     def _heard(

@@ -9,8 +9,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-import numpy.typing as npt
-
 from syllablelm.evaluate.compared import AlignmentLike, interval_times, shared_ids
 from syllablelm.evaluate.matching import HitCounts, TimeArray, to_intervals, tolerance_in_microseconds
 from syllablelm.types import Segmentation
@@ -21,24 +19,12 @@ class TokenCounts(HitCounts):
     """Counts of a token comparison: a hit is a pair of segments of which both starts and both ends agree."""
 
 
-def token_counts(predicted: npt.ArrayLike, reference: npt.ArrayLike, tolerance: float = 0.05) -> TokenCounts:
+def count_token_hits(predicted: TimeArray, reference: TimeArray, tolerance: float) -> TokenCounts:
     """Match predicted with reference segments one to one and count the hits.
 
     Args:
-        predicted: (num_predicted, 2) start and end in seconds, sorted, not overlapping.
-        reference: (num_reference, 2) likewise.
-        tolerance: greatest distance of two starts, and of two ends, of a hit in seconds, itself included; compared as
-            whole microseconds, as in `boundary_counts`.
-
-    Raises:
-        InputError: segments of another shape, not finite, unsorted or overlapping, or a negative tolerance.
-    """
-    ours, theirs = to_intervals(predicted, "predicted segments"), to_intervals(reference, "reference segments")
-    return count_token_hits(ours, theirs, tolerance_in_microseconds(tolerance))
-
-
-def count_token_hits(predicted: TimeArray, reference: TimeArray, tolerance: float) -> TokenCounts:
-    """Greedy two-pointer matching of (n, 2) sorted disjoint segments.
+        predicted, reference: (n, 2) starts and ends in microseconds, as `to_intervals` gives them.
+        tolerance: greatest distance of two starts, and of two ends, of a hit in microseconds, itself included.
 
     Starts and ends both ascend on both sides, so what a segment may be matched with is a window that only moves
     forward, and taking the earliest free one is a maximum matching.

@@ -23,6 +23,7 @@ from syllablelm.artifact import digest_json
 from syllablelm.errors import AudioError, FormatError, InputError
 from syllablelm.formats import atomic_path
 from syllablelm.formats.files import json_lines, text_lines
+from syllablelm.itemsets.spoken import SETTINGS
 from syllablelm.lm.store import check_units
 from syllablelm.types import Segmentation
 
@@ -69,6 +70,22 @@ def find_split(folder: Path, suite: str, split: str) -> Path:
     )
 
 
+def open_set_name(place: Path) -> str | None:
+    """The name of the open set ("open-wordlist") that a folder of recordings belongs to; None for any other.
+
+    ``prepare`` writes it into ``settings.json``, of the folder itself or up to two above it: SET/lexical/dev.
+    """
+    for folder in (place.resolve(), *place.resolve().parents[:2]):
+        try:
+            settings = json.loads((folder / SETTINGS).read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            # Files of this name are common; one that is no record of a set is somebody else's.
+            continue
+        if isinstance(settings, dict) and isinstance(settings.get("name"), str) and "voices" in settings:
+            return settings["name"]
+    return None
+
+
 def list_stems(folder: Path) -> dict[str, Path]:
     """The recordings right in a folder, by name without suffix, in order.
 
@@ -77,7 +94,7 @@ def list_stems(folder: Path) -> dict[str, Path]:
     """
     if not folder.is_dir():
         raise FormatError(f"{folder}: no such folder")
-    files = sorted(file for file in folder.iterdir() if file.suffix in AUDIO_SUFFIXES and file.is_file())
+    files = sorted(file for file in folder.iterdir() if file.suffix.lower() in AUDIO_SUFFIXES and file.is_file())
     stems = {file.stem: file for file in files}
     if not files:
         raise FormatError(f"{folder}: no {' or '.join(AUDIO_SUFFIXES)} recordings right in this folder")
@@ -91,7 +108,8 @@ def read_gold(folder: Path, columns: Sequence[str]) -> list[GoldRow]:
     """The lines of a folder's gold list.
 
     Args:
-        columns: that must be there, ``filename`` and ``correct`` among them; others are left alone.
+        columns: that must be there, ``filename`` and ``correct`` among them; others are left alone. A filename may
+            have the suffix of a recording, which is taken off.
 
     Raises:
         FormatError: missing, not a table with these columns, or lines that lack a value; names the first and counts.
@@ -103,7 +121,7 @@ def read_gold(folder: Path, columns: Sequence[str]) -> list[GoldRow]:
             missing = [column for column in columns if column not in (reader.fieldnames or ())]
             if missing:
                 raise FormatError(f"{path}: no column {missing[0]!r}; needed are {', '.join(columns)}")
-            rows = [GoldRow(f"{path}:{reader.line_num}", {c: row[c] or "" for c in columns}) for row in reader]
+            rows = [_gold_row(f"{path}:{reader.line_num}", {c: row[c] or "" for c in columns}) for row in reader]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise FormatError(f"{path}: not a readable table ({error})") from None
     for what, bad in (
@@ -115,6 +133,12 @@ def read_gold(folder: Path, columns: Sequence[str]) -> list[GoldRow]:
     return rows
 
 
+def _gold_row(place: str, values: dict[str, str]) -> GoldRow:
+    stem, dot, suffix = values["filename"].rpartition(".")
+    named = stem if (dot + suffix).lower() in AUDIO_SUFFIXES else values["filename"]
+    return GoldRow(place, {**values, "filename": named})
+
+
 def check_stems(wanted: Iterable[str], recorded: Iterable[str], folder: Path) -> None:
     """Refuse a folder whose gold list and recordings do not name the same stems.
 
@@ -122,9 +146,12 @@ def check_stems(wanted: Iterable[str], recorded: Iterable[str], folder: Path) ->
         FormatError: names the first offender and counts them.
     """
     gold, files = set(wanted), set(recorded)
-    for what, names in (("in the gold list without a recording", gold - files), ("not in the gold list", files - gold)):
+    for what, names, of in (
+        ("in the gold list without a recording", gold - files, f"{len(gold):,} in the list"),
+        ("not in the gold list", files - gold, f"{len(files):,} recordings"),
+    ):
         if names:
-            raise FormatError(f"{folder}: {what}: {min(names)} ({len(names):,} of {len(gold | files):,} stems)")
+            raise FormatError(f"{folder}: {what}: {min(names)} ({len(names):,} of {of})")
 
 
 def write_submission(path: Path, scores: Mapping[str, float]) -> None:

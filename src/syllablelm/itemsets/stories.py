@@ -18,7 +18,7 @@ from syllablelm.errors import FormatError, InputError
 from syllablelm.formats.files import find_files, text_lines
 from syllablelm.formats.transcript import is_transcript, transcript_lines
 from syllablelm.itemsets.spoken import Clip, ItemSet, Source
-from syllablelm.synthesis import split_sentences, strip_gutenberg
+from syllablelm.texts import split_sentences, strip_gutenberg
 
 NAME = "open-topic-cloze"
 _MIN_WORDS = 4
@@ -51,16 +51,18 @@ def make_topic_cloze(
     Args:
         paths: text files, LibriSpeech transcripts (``.trans.txt``, each chapter is a story), or folders of them.
         voices: to draw from, one for each swap.
-        items: how many; rounded down to an even number, fewer if the texts have no more.
+        items: how many, an even number; fewer if the texts have no more.
         context: sentences before the ending.
         max_words: of a sentence; a longer utterance of a transcript ends a passage, longer prose is cut at commas.
         seed: of passages and voices.
         licence: of the texts.
 
     Raises:
-        InputError: no such file, or too few stories for a single swap.
+        InputError: no such file, an odd number of items, or too few stories for a single swap.
         FormatError: not UTF-8, or a transcript that is none.
     """
+    if items % 2:
+        raise InputError(f"{items} items: every swap of endings gives two; ask for {items - 1} or {items + 1}")
     rng = np.random.default_rng(seed)
     passages = [p for path in paths for p in read_passages(path, context=context, max_words=max_words)]
     names = [passage.name for passage in passages]

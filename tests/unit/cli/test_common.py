@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from syllablelm.cli.app import main
 from syllablelm.cli.common import read_numbers, read_recipe
 from syllablelm.errors import InputError
 
@@ -20,3 +21,12 @@ def test_changes_of_a_recipe(tmp_path: Path) -> None:
     path.write_text('name = "a"\n[lm.loop]\nsteps = 3\n', encoding="utf-8")
     assert read_recipe(path, None) == {"name": "a", "lm": {"loop": {"steps": 3}}}
     assert read_recipe(path, ["lm.loop.steps=5", "seed=1"]) == {"name": "a", "seed": 1, "lm": {"loop": {"steps": 5}}}
+
+
+@pytest.mark.parametrize("seed", [-1, 2**32])
+@pytest.mark.parametrize("verb", [("continue", "a.wav", "--out", "o"), ("evaluate", "resynthesis", "a.wav")])
+def test_a_seed_out_of_range_is_refused_at_once(capsys: pytest.CaptureFixture[str], verb: tuple, seed: int) -> None:
+    assert main([*verb, "--seed", str(seed)]) == 2
+    said = capsys.readouterr()
+    assert said.out == "" and len(said.err.splitlines()) == 1
+    assert said.err.startswith("error: Invalid value for '--seed': ")

@@ -19,6 +19,7 @@ def calls(monkeypatch):
 
     class Watched:
         layer, dim, num_frames = ENCODER.layer, ENCODER.dim, ENCODER.num_frames
+        hop, receptive_field, sample_rate = ENCODER.hop, ENCODER.receptive_field, ENCODER.sample_rate
 
         def encode(self, waveforms, layers=None):
             asked.append(layers)
@@ -30,18 +31,20 @@ def calls(monkeypatch):
 
 def test_rivals_stand_beside_the_rows_of_an_encoder(calls):
     choice = RowChoice(baselines=("even", "zerosyl", "sylber"), encoders=("model",), layers=("1", "2"))
-    rows, _ = make_rows(choice, "5", {}, "cpu")
+    rows, _, counts = make_rows(choice, "5", {}, "cpu")
     kinds = ("similarity", "minsum", "peaks", "zerosyl", "sylber")
     assert list(rows) == ["even", *(f"{kind}@{layer}" for kind in kinds for layer in (1, 2))]
+    # Rivals choose their number themselves.
+    assert counts == {row: "own" if row.startswith(("zerosyl", "sylber")) else "5" for row in rows}
     for segmenter in rows.values():
         segmenter(WAVE, 5)
     # All layers at once, and once for all rows.
     assert calls == [[1, 2]]
     feats = ENCODER.encode([WAVE], [1, 2])[0]
     for layer in (1, 2):
-        np.testing.assert_array_equal(rows[f"zerosyl@{layer}"](WAVE, 5), norm_peaks(feats[layer]))
+        np.testing.assert_array_equal(rows[f"zerosyl@{layer}"].cut(WAVE, 5), norm_peaks(feats[layer]))
     other = noise(9000, 2)
-    np.testing.assert_array_equal(rows["zerosyl@2"](other, 5), norm_peaks(ENCODER.encode([other])[0]))
+    np.testing.assert_array_equal(rows["zerosyl@2"].cut(other, 5), norm_peaks(ENCODER.encode([other])[0]))
     assert len(calls) == 2
 
 

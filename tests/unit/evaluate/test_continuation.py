@@ -74,6 +74,28 @@ def test_the_oracles_temperature_is_found():
     assert len(asked) == len(set(asked)) == len(sweep.points)
 
 
+def test_silence_against_silence_has_no_temperature():
+    weights = resample_weights(2, 20, 0)
+    silent, plain = TextStats.of(["", ""], Words()), TextStats.of(["1 2", "3 4"], Words())
+    assert (silent.vert, plain.vert) == (0.0, 0.0)
+    for stats_at, oracle in ((silent, silent), (plain, silent), (plain, plain)):
+        result = TemperatureSweep(lambda at, stats_at=stats_at: stats_at, oracle, [0.5, 1.0]).headline(weights)
+        score = result["ppx_at_oracle_vert"]
+        assert (score["status"], score["value"]) == ("oracle met over a whole interval of temperatures", None)
+        assert score["between"] == [0.5, 1.0]
+
+
+def test_a_crossing_without_the_other_score_says_so(monkeypatch):
+    # As varied as the oracle, but with no perplexity there.
+    monkeypatch.setattr(TextStats, "ppx", lambda self, average: math.nan)
+    monkeypatch.setattr(TextStats, "ppx_of", lambda self, weights, average: np.full(len(weights), np.nan))
+    score = TemperatureSweep(stats, stats(1.2, seed=1), [1.0, 1.6]).headline(resample_weights(PROMPTS, 20, 0))
+    score = score["ppx_at_oracle_vert"]
+    assert score["status"] == "no value of the other score at the oracle"
+    assert score["value"] is score["two_sigma"] is None
+    assert 1.0 < score["temperature"] < 1.6
+
+
 def test_swapped_ends_are_out_of_reach():
     weights = resample_weights(PROMPTS, 20, 0)
     cold, hot = stats(0.3), stats(5.0)

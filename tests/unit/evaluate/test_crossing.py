@@ -3,13 +3,24 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from syllablelm.evaluate.crossing import ABOVE, BELOW, FOUND, GAP, NOTHING, crossing_spread, find_crossing, value_at
+from syllablelm.evaluate.crossing import (
+    ABOVE,
+    BELOW,
+    FLAT,
+    FOUND,
+    GAP,
+    NOTHING,
+    crossing_spread,
+    find_crossing,
+    value_at,
+)
 
 GRID = [0.0, 0.5, 1.0, 1.5, 2.0]
 
@@ -48,8 +59,41 @@ def test_only_what_is_needed_is_measured():
 
 
 def test_a_gap_is_not_bridged():
-    found = find_crossing(lambda x: math.nan if x == 1.0 else x, GRID, 1.1, 3)
-    assert (found.status, found.place) == (GAP, None)
+    for hole in (math.nan, math.inf):
+        found = find_crossing(lambda x, hole=hole: hole if x == 1.0 else x, GRID, 1.1, 3)
+        assert (found.status, found.place) == (GAP, None)
+
+
+@pytest.mark.parametrize(
+    ("curve", "interval"),
+    [
+        (lambda x: 0.0, (0.0, 0.5)),
+        (lambda x: max(0.0, 1 - x), (1.0, 1.5)),
+        (lambda x: max(0.0, x - 1.2), (0.0, 0.5)),
+        # Only one place of the grid has it: halving finds it.
+        (lambda x: min(x - 0.7, 0.0) + max(x - 1.0, 0.0), (0.75, 1.0)),
+    ],
+)
+def test_a_target_met_all_along_an_interval_is_no_place(curve, interval):
+    found = find_crossing(curve, GRID, 0.0, 3)
+    assert (found.status, found.place, (found.low, found.high)) == (FLAT, None, interval)
+
+
+@given(st.lists(st.sampled_from([-1.0, 0.0, 1.0, math.nan]), min_size=2, max_size=6), st.integers(0, 3))
+def test_what_is_found_changes_sides_or_is_a_single_point(values, steps):
+    grid = [float(i) for i in range(len(values))]
+
+    def curve(x):
+        """A line between whole places."""
+        return values[int(x)] if x == int(x) else float(np.interp(x, grid, values))
+
+    found = find_crossing(curve, grid, 0.0, steps)
+    flat = any(a == b == 0 for a, b in pairwise(values))
+    proper = any(a * b <= 0 for a, b in pairwise(values))
+    assert (found.status == FLAT) == flat
+    assert (found.status == FOUND) == (proper and not flat)
+    if found.status == FOUND:
+        assert curve(found.place) == 0
 
 
 def test_other_curves_are_read_between_points():
@@ -71,3 +115,7 @@ def test_resamples_out_of_reach_leave_no_bar():
     curves = np.tile(places, (10, 1))
     spread, share = crossing_spread(places, curves, np.array([0.5] * 8 + [2.0] * 2), curves, 0.5)
     assert (spread, share) == (None, 0.8)
+    # One that is the target all along says as little.
+    curves = np.vstack([curves, np.full(3, 0.5)])
+    spread, share = crossing_spread(places, curves, np.full(11, 0.5), curves, 0.5)
+    assert share == 10 / 11

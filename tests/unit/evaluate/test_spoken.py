@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
 import numpy as np
 import pytest
 
-from syllablelm.audio import load_audio
+from small import noise
+from syllablelm.audio import load_audio, save_audio
 from syllablelm.corpus import scan
 from syllablelm.errors import InputError
-from syllablelm.evaluate.spoken import draw_recordings, first_units
+from syllablelm.evaluate import spoken
+from syllablelm.evaluate.spoken import HeardContinuations, draw_recordings, first_units
 from syllablelm.manifest import Manifest, Recording
 from syllablelm.tokenizer import Tokenizer
 
 
 def test_prompts_are_drawn_by_seed_whatever_the_order():
-    recordings = [Recording(f"r{n}", f"r{n}.wav", 16_000 * (n + 1), 16_000) for n in range(9)]
+    recordings = [Recording(f"r{n}", Path(f"r{n}.wav"), 16_000 * (n + 1), 16_000) for n in range(9)]
     one = draw_recordings(Manifest(recordings), 4, 3.0, seed=0)
     other = draw_recordings(Manifest(recordings[::-1]), 4, 3.0, seed=0)
     assert [r.id for r in one] == [r.id for r in other]
@@ -30,3 +36,46 @@ def test_real_units_are_those_that_begin_in_time(tokenizer_folder, recordings):
     whole = tokenizer.encode(load_audio(recordings / "r2.wav")[:16_000])
     assert whole.unit is not None
     assert found == [whole.unit[np.flatnonzero(whole.start * 320 < 16_000)].tolist()]
+
+
+class Loudest:
+    """Hears where a recording is loudest."""
+
+    name = "loudest"
+    heard = 0
+
+    def hear(self, waves):
+        for wave in waves:
+            self.heard += 1
+            yield f"sample {np.abs(wave).argmax()}"
+
+
+def heard_in(folder: Path, scratch: Path, listener: Loudest) -> list[str]:
+    """What is heard in the recordings of a folder, kept in another."""
+    manifest, _ = scan(folder)
+    source: Any = SimpleNamespace(
+        recordings=manifest, ids=[r.id for r in manifest], folder=scratch, facts={}, tokenizer=None, lm=None
+    )
+    given: Any = listener
+    texts, told = HeardContinuations(source, scratch, given).real_texts()
+    assert told == "recognised from the recordings"
+    return texts
+
+
+def test_what_was_heard_belongs_to_the_sound_and_not_to_its_length(tmp_path, monkeypatch):
+    from syllablelm.vocoder.resynthesizer import Resynthesizer
+
+    monkeypatch.setattr(Resynthesizer, "load", lambda name, device: None)
+    monkeypatch.setattr(spoken, "SpeechModel", lambda *parts: None)
+    folder, scratch, listener = tmp_path / "audio", tmp_path / "kept", Loudest()
+    scratch.mkdir()
+    for seed, name in enumerate(("a", "b")):
+        save_audio(folder / f"{name}.wav", noise(8000, seed))
+    first = heard_in(folder, scratch, listener)
+    assert heard_in(folder, scratch, listener) == first and listener.heard == 2
+    one, other = ((folder / f"{name}.wav").read_bytes() for name in ("a", "b"))
+    assert len(one) == len(other) and len(set(first)) == 2
+    (folder / "a.wav").write_bytes(other)
+    (folder / "b.wav").write_bytes(one)
+    assert heard_in(folder, scratch, listener) == first[::-1]
+    assert listener.heard == 4

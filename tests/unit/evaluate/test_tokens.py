@@ -10,8 +10,8 @@ from scipy.optimize import linear_sum_assignment
 
 from syllablelm.alignment import Alignment, Interval, Word
 from syllablelm.errors import InputError
-from syllablelm.evaluate.matching import BoundaryCounts, boundary_counts
-from syllablelm.evaluate.tokens import TokenCounts, score_tokens, token_counts
+from syllablelm.evaluate.matching import BoundaryCounts, boundary_counts, to_intervals, tolerance_in_microseconds
+from syllablelm.evaluate.tokens import TokenCounts, count_token_hits, score_tokens
 from syllablelm.types import Segmentation
 
 TOLERANCES = st.sampled_from([0.0, 0.02, 0.05, 0.1])
@@ -23,6 +23,12 @@ def segments(draw: st.DrawFn) -> np.ndarray:
     steps = draw(st.lists(st.tuples(st.integers(0, 6), st.integers(1, 15)), max_size=15))
     edges = np.cumsum(np.array(steps, dtype=int).reshape(-1)).reshape(-1, 2)
     return edges / 100
+
+
+def token_counts(predicted, reference, tolerance: float = 0.05) -> TokenCounts:
+    """Counts for segments in seconds."""
+    ours, theirs = to_intervals(predicted, "predicted"), to_intervals(reference, "reference")
+    return count_token_hits(ours, theirs, tolerance_in_microseconds(tolerance))
 
 
 def oracle(predicted: np.ndarray, reference: np.ndarray, tolerance: float) -> int:

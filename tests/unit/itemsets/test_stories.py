@@ -87,6 +87,12 @@ def test_every_ending_is_right_once_and_wrong_once(tmp_path: Path) -> None:
     assert again == made != other
 
 
+def test_an_odd_number_of_items_is_refused(tmp_path: Path) -> None:
+    path = write_transcript(tmp_path / "a.trans.txt")
+    with pytest.raises(InputError, match=r"3 items: .* ask for 2 or 4"):
+        make_topic_cloze([path], voices=VOICES, items=3, context=1)
+
+
 def test_one_story_is_too_few(tmp_path: Path) -> None:
     path = write_transcript(tmp_path / "a.trans.txt", chapters=1)
     with pytest.raises(InputError, match="no two stories"):

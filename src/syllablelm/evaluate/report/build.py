@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from syllablelm.errors import InputError
+from syllablelm.errors import InputError, plural
 from syllablelm.evaluate.report.extract import EXTRACTORS, curves, extract
 from syllablelm.evaluate.report.figures import Figure, Sample, draw_figures, has_matplotlib
 from syllablelm.evaluate.report.html import render_html
@@ -43,17 +43,23 @@ def make_report(paths: Sequence[str | Path], sample: Sample | None = None) -> Re
         FormatError: a file that is no result, or one without a key that its evaluation needs.
         InputError: an evaluation that has no place here, or two results that disagree about a cell.
     """
-    results, pictures = read_results([Path(path) for path in paths], EXTRACTORS)
+    found = read_results([Path(path) for path in paths], EXTRACTORS)
+    results = found.results
     blocks = extract(results)
     tables = fill_tables(blocks)
     used = {block.source for block in blocks}
     notes = [f"{result.path.name} has no cell in these tables." for result in results if result.path not in used]
+    if found.passed_over:
+        first = found.passed_over[0]
+        notes.append(
+            f"Passed over: {plural(len(found.passed_over), 'file')} that no evaluation printed, such as {first}."
+        )
     drawn: list[Figure] = []
     if has_matplotlib():
         drawn = draw_figures(tables, curves(results), sample)
     else:
         notes.append(NO_FIGURES)
-    for number, picture in enumerate(pictures, start=1):
+    for number, picture in enumerate(found.pictures, start=1):
         data = picture.read_bytes()
         drawn.append(Figure(f"picture{number}", picture.stem, f"As given: {picture.name}.", data, data))
     return Report(tables, tuple(drawn), tuple(notes), len(results))

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from syllablelm.evaluate.report.figures import Curve
 from syllablelm.evaluate.report.results import RUN, Fields, Result
-from syllablelm.evaluate.report.tables import Block, Value
+from syllablelm.evaluate.report.tables import Block, Value, short_name
 
 # How rows of ``evaluate boundaries`` are told to belong to Table 4: "similarity@9", "losspred", ".../round2/...".
 _FIRST_BOUNDARIES = re.compile(r"^(.* )?(similarity|losspred)\b", re.IGNORECASE)
 # The protocol of the published rows of Tables 1, 4 and 5; rows by another one stand below and name it.
 PAPER = "paper"
+# What is known of a language model, by column.
+_SIZES = {"params": "params", "units": "num_units", "tokens": "unique_tokens"}
 _ROUND = re.compile(r"\b(round|iteration)[-_ ]?\d+\b", re.IGNORECASE)
 
 
@@ -35,31 +38,37 @@ def boundaries(result: Result) -> Iterator[Block]:
     # The paper's protocol first, so that what else was measured (purity) stands beside it.
     rows = sorted(result.body.parts("rows"), key=lambda row: row.values.get("protocol") != PAPER)
     levels = {row.text("level") for row in rows}
-    count = _count_text(result)
     for row in rows:
-        name, level, told = row.text("segmenter"), row.text("level"), protocol_text(row) + count
         f1 = percent(row, "f1@50", "f1_low", "f1_high")
-        if level == "syllable":
-            yield from _cuts(result, row, f1, told)
+        if row.text("level") == "syllable":
+            yield from _cuts(result, row, f1)
         if levels != {"syllable"}:
-            values = {level: f1, "hz": _segment_rate(result, row)}
-            # A tuned shift is each level's own, and all levels share a row.
-            same = f"protocol {row.text('protocol')}, shift tuned{count}" if row.values.get("tuned") else told
-            yield block(result, "5", name, "boundaries", same, _known(values))
+            values = {row.text("level"): f1, "hz": _segment_rate(result, row)}
+            yield _cut_block(result, row, "5", _known(values))
 
 
-def _cuts(result: Result, row: Fields, f1: Value, told: str) -> Iterator[Block]:
+def _cut_block(result: Result, row: Fields, table: str, values: dict[str, Value], detail: str = "") -> Block:
+    """A block of one system under one protocol and one rule for its number of groups."""
+    name = row.text("segmenter")
+    told, given = _count_text(result, name)
+    made = block(result, table, name, "boundaries", f"{protocol_text(result, row)}; {told}", values)
+    return replace(made, detail=detail, given_count=given)
+
+
+def _cuts(result: Result, row: Fields, f1: Value) -> Iterator[Block]:
     """Syllable boundaries for Tables 1 and 4."""
     cuts = {"f1_50": f1, "precision": percent(row, "precision"), "recall": percent(row, "recall")}
     name = row.text("segmenter")
+    # A tuned shift is each system's own, and each reference's: in Table 5 all references share a row.
+    shift = show_shift(row.optional("shift") or 0.0) if row.values.get("tuned") else ""
     more = {
         "f1_20": percent(row, "f1@20"),
         "r_value": percent(row, "r_value"),
         "token_f1": percent(row, "token_f1", "token_f1_low", "token_f1_high"),
     }
-    yield block(result, "1", name, "boundaries", told, {**cuts, **more})
+    yield _cut_block(result, row, "1", {**cuts, **more}, shift)
     if _FIRST_BOUNDARIES.search(name) or _ROUND.search(name):
-        yield block(result, "4", name, "boundaries", told, cuts)
+        yield _cut_block(result, row, "4", cuts, shift)
 
 
 def purity(result: Result) -> Iterator[Block]:
@@ -72,8 +81,8 @@ def purity(result: Result) -> Iterator[Block]:
                 "nmi": "normalized_mutual_information",
             }
             values = {key: percent(row, name, f"{name}_low", f"{name}_high") for key, name in columns.items()}
-            told = f"purity with {result.body.text('matching')} matching"
-            yield block(result, "1", system(result), "purity", told, values)
+            told = f"purities by {result.body.text('matching')} matching"
+            yield replace(block(result, "1", system(result), "purity", "", values), detail=told)
 
 
 def bitrate(result: Result) -> Iterator[Block]:
@@ -155,9 +164,9 @@ def continuation(result: Result) -> Iterator[Block]:
         f"{body.part('protocol').text('ppx_average')} PPX",
         f"prompts of {body.setting('prompt_seconds')} s, continuations of {body.setting('continuation_seconds')} s",
         f"reference: {body.part('oracle').text('source')}",
-        *misses,
     ]
-    yield block(result, "7", system(result), "continuation", "; ".join(parts), values)
+    made = block(result, "7", system(result), "continuation", "; ".join(parts), values)
+    yield replace(made, detail="; ".join(misses))
 
 
 def _text_model(fields: Fields) -> str:
@@ -167,12 +176,12 @@ def _text_model(fields: Fields) -> str:
 
 def run(result: Result) -> Iterator[Block]:
     """The sizes of Table 3."""
-    values = {
-        "params": plain(result.body, "params"),
-        "units": plain(result.body, "num_units"),
-        "tokens": plain(result.body, "unique_tokens"),
-    }
-    yield Block("3", str(result.path.resolve().parent), "run", "", "", "", _known(values), result.path)
+    yield Block("3", str(result.path.resolve().parent), "run", "", "", "", _sizes(result.body), result.path)
+
+
+def _sizes(fields: Fields) -> dict[str, Value]:
+    """Parameters, vocabulary and training units of a language model, where they are known."""
+    return _known({column: plain(fields, key) for column, key in _SIZES.items()})
 
 
 EXTRACTORS: dict[str, Callable[[Result], Iterator[Block]]] = {
@@ -190,27 +199,49 @@ EXTRACTORS: dict[str, Callable[[Result], Iterator[Block]]] = {
 
 
 def extract(results: Iterable[Result]) -> list[Block]:
-    """The cells of all results."""
-    return [block for result in results for block in EXTRACTORS[result.evaluation](result)]
+    """The cells of all results, in the order of the paper's tables and columns."""
+    order = [*EXTRACTORS]
+    ordered = sorted(results, key=lambda result: order.index(result.evaluation))
+    return [block for result in ordered for block in EXTRACTORS[result.evaluation](result)]
 
 
-def protocol_text(row: Fields) -> str:
-    """A boundary protocol for the reader: "protocol peng, shift -15 ms (tuned)"."""
-    shift = row.optional("shift")
-    told = "" if shift is None else f", shift {1000 * shift:+.0f} ms" if shift else ", no shift"
-    return f"protocol {row.text('protocol')}{told}{' (tuned)' if row.values.get('tuned') else ''}"
+def protocol_text(result: Result, row: Fields) -> str:
+    """A boundary protocol for the reader: "protocol peng, shift tuned on tune.jsonl"."""
+    shift = row.optional("shift") or 0.0
+    told = show_shift(shift) if round(1000 * shift) else "no shift"
+    if row.values.get("tuned"):
+        told = "shift tuned"
+        told += f" on {short_name(result.body.part('tuning').text('name'))}" if "tuning" in result.body else ""
+    return f"protocol {row.text('protocol')}, {told}"
 
 
-def _count_text(result: Result) -> str:
-    """The number of groups where it was not the systems' own: the reference's, say, which they cannot know."""
-    count = result.body.optional_text("count")
-    return "" if count in (None, "own") else f", --count {count}"
+def show_shift(seconds: float) -> str:
+    """A shift for the reader, in whole milliseconds: "shift -15 ms"."""
+    milliseconds = round(1000 * seconds)
+    return f"shift {milliseconds:+d} ms" if milliseconds else "shift 0 ms"
+
+
+def _count_text(result: Result, name: str) -> tuple[str, bool]:
+    """How a row came to its number of groups, and whether that was given to it from outside."""
+    count, models = result.body.optional_text("count") or "own", (result.model or "").split(", ")
+    # Rows of unit files bear the files' names.
+    if name not in models and name in {Path(part).stem for part in result.data.split(", ")}:
+        return "number of groups: its own", False
+    if count == "reference":
+        return "number of groups: the reference's", True
+    if not count.startswith("own"):
+        return f"number of groups: {count} a second", True
+    if not models[0] or name in models[1:]:
+        return "number of groups: its own", False
+    # The first model's count is every baseline's too.
+    return f"number of groups: {short_name(models[0])}'s own", name != models[0]
 
 
 def _segment_rate(result: Result, row: Fields) -> Value:
-    """Segments per second of audio; unknown under a protocol that looks only at stretches of speech."""
+    """Segments per second of audio, not of a reference's count; unknown where only stretches of speech were seen."""
     seconds, count = result.body.part("data").optional("seconds"), row.optional("token_predicted")
-    if not seconds or count is None or row.text("protocol") == "zerosyl":
+    reference = result.body.optional_text("count") == "reference"
+    if not seconds or count is None or reference or row.text("protocol") == "zerosyl":
         return Value(None)
     return Value(count / seconds)
 
@@ -232,19 +263,21 @@ def block(
 
 
 def lm_block(result: Result, table: str, family: str, values: dict[str, Value]) -> Block:
-    """A block about a language model on a tokenizer's units."""
-    lm = result.body.text("lm")
-    return Block(
-        table,
-        lm,
-        family,
-        result.data,
-        result.size,
-        _pair_protocol(result),
-        values,
-        result.path,
-        tokenizer=system(result),
-    )
+    """A block about a language model on a tokenizer's units; its scores say on which open set they are."""
+    name = open_set(result)
+    values = {key: replace(value, on=name) for key, value in values.items()}
+    if "lm_info" in result.body:
+        sizes = _sizes(result.body.part("lm_info"))
+        values |= sizes if table == "3" else {key: sizes[key] for key in sizes if key == "units"}
+    made = block(result, table, result.body.text("lm"), family, _pair_protocol(result), values)
+    # "units NAME" where no tokenizer was run.
+    units = "" if result.model else system(result).removeprefix("units ")
+    return replace(made, tokenizer=result.model or "", units=units, open_set=name)
+
+
+def open_set(result: Result) -> str:
+    """The name of an open set of pairs; "" for any other."""
+    return result.body.part("data").optional_text("set") or ""
 
 
 def _pair_protocol(result: Result) -> str:

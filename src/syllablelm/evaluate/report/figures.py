@@ -129,7 +129,9 @@ def _similarity_figure(sample: Sample) -> Figure:
 
 
 def _rate_figure(table: Table) -> Figure | None:
-    several = [row for row in table.ours if _number(row, "hz") and sum(level in row.values for level in LEVELS) > 1]
+    # A rate says something of a system only where the system chose it.
+    chosen = [row for row in table.ours if not row.given_count and _number(row, "hz")]
+    several = [row for row in chosen if sum(level in row.values for level in LEVELS) > 1]
     # Of each system its first protocol: others lie too close to be told apart.
     ours = list({row.name: row for row in reversed(several)}.values())[::-1]
     if not ours:
@@ -143,13 +145,31 @@ def _rate_figure(table: Table) -> Figure | None:
             axes.plot(x, y, "-", marker=marks[level], color=colour, markerfacecolor=theme.paper, linewidth=1, alpha=0.8)
             found = [(_number(row, "hz"), row.values[level]) for row in ours if level in row.values]
             _bars(axes, [(x, value) for x, value in found if x], marks[level], colour, f"{level}s")
+        for row in ours:
+            _name_system(axes, row, theme)
+        axes.margins(0.09)
         axes.set_xlabel("units per second")
         axes.set_ylabel("F1 at 50 ms (%)")
         _legend(axes, theme)
 
-    told = "; ".join(dict.fromkeys(f"{row.name}: {row.protocol}" for row in ours))
-    caption = f"Filled: ours ({_sets(ours)}; {told}). Hollow, joined: published ({table.data})."
+    told = "; ".join(dict.fromkeys(row.protocol for row in ours))
+    caption = (
+        f"Filled, with their names: ours, where they chose their rate by themselves ({_sets(ours)}; {told}). "
+        f"Hollow, joined: published ({table.data})."
+    )
     return _figure("f1_by_rate", "F1 against unit rate", caption, draw)
+
+
+def _name_system(axes: Any, row: Row, theme: Theme) -> None:
+    """The system's name above its highest interval."""
+    tops = [value.number if value.high is None else value.high for value in map(row.values.get, LEVELS) if value]
+    highest = max((top for top in tops if top is not None), default=None)
+    if highest is not None:
+        place = (_number(row, "hz"), highest)
+        axes.annotate(
+            short_name(row.name), place, xytext=(0, 5), textcoords="offset points", ha="center", fontsize=9,
+            color=theme.ink,
+        )  # fmt: skip
 
 
 def _error_figure(table: Table) -> Figure | None:

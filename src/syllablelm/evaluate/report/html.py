@@ -33,11 +33,12 @@ th:first-child { text-align: left; font-weight: 400; position: sticky; left: 0; 
   min-width: 15rem; max-width: 22rem; overflow-wrap: anywhere; border-right: 1px solid var(--line); }
 thead th:first-child { font-weight: 600; }
 .group td { text-align: left; background: var(--group); color: var(--quiet); font-size: .82rem; }
+.mine td { background: var(--ours); }
 .group span { position: sticky; left: .6rem; display: inline-block; max-width: min(80vw, 60rem); }
 .ours th, .ours td, .ours th:first-child { background: var(--ours); }
 .ours strong { color: var(--accent); }
 small { display: block; color: var(--quiet); font-size: .75rem; line-height: 1.35; font-weight: 400; }
-td small { white-space: nowrap; }
+td small { white-space: nowrap; } td small.set { white-space: normal; }
 figure { margin: 1rem 0 2rem; } figure img { max-width: 100%; height: auto; display: block; border-radius: 6px; }
 @media (min-width: 60rem) { .figures { display: grid; grid-template-columns: 1fr 1fr; gap: 0 2rem; } }
 @media (max-width: 30rem) { body { padding: .7rem; } th, td { padding: .3rem .45rem; font-size: .88rem; }
@@ -71,8 +72,11 @@ def render_html(tables: Sequence[Table], figures: Sequence[Figure], notes: Seque
 def _section(table: Table) -> str:
     headings = "".join(f'<th scope="col">{escape(column.heading)}</th>' for column in table.columns)
     rows = [_group(table, f"Published: {table.data}"), *(_row(table, row) for row in table.published)]
-    if table.ours:
-        rows += [_group(table, "Ours"), *(_row(table, row) for row in table.ours)]
+    if table.shared:
+        rows.append(_group(table, f"Ours: {table.shared}"))
+    for told, ours in table.groups:
+        rows += [_group(table, told if table.shared else f"Ours: {told}", ours=True)]
+        rows += [_row(table, row) for row in ours]
     notes = "".join(f"<li>{escape(note)}</li>" for note in table.notes)
     return "\n".join(
         [
@@ -88,21 +92,24 @@ def _section(table: Table) -> str:
     )
 
 
-def _group(table: Table, text: str) -> str:
-    """A line above rows that share a set; it stays in sight when the table is scrolled to the side."""
+def _group(table: Table, text: str, *, ours: bool = False) -> str:
+    """A line above rows that share set and protocol; it stays in sight when the table is scrolled to the side."""
     span = len(table.columns) + 1
-    return f'<tr class="group"><td colspan="{span}"><span>{escape(text)}</span></td></tr>'
+    kind = "group mine" if ours else "group"
+    return f'<tr class="{kind}"><td colspan="{span}"><span>{escape(text)}</span></td></tr>'
 
 
 def _row(table: Table, row: Row) -> str:
-    told = [row.data, row.protocol] if row.ours else []
-    small = "".join(f"<small>{escape(text)}</small>" for text in told if text)
+    small = f"<small>{escape(row.detail)}</small>" if row.detail else ""
     name = f"<strong>{escape(row.name)}</strong>" if row.ours else escape(row.name)
     cells = []
     for column in table.columns:
-        shown, interval = (escape(text) for text in column.show(row.values.get(column.key)))
-        bold = f"<strong>{shown}</strong>" if row.ours and shown else shown
-        cells.append(f"<td>{bold}{f'<small>{interval}</small>' if interval else ''}</td>")
+        value = row.values.get(column.key)
+        shown, interval = column.show(value)
+        bold = f"<strong>{escape(shown)}</strong>" if row.ours and shown else escape(shown)
+        below = f"<small>{escape(interval)}</small>" if interval else ""
+        below += f'<small class="set">{escape(value.on)}</small>' if value and value.on and shown else ""
+        cells.append(f"<td>{bold}{below}</td>")
     kind = ' class="ours"' if row.ours else ""
     return f'<tr{kind}><th scope="row">{name}{small}</th>{"".join(cells)}</tr>'
 

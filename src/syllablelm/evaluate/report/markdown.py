@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from string import ascii_lowercase
 
 from syllablelm.evaluate.report.figures import Figure
 from syllablelm.evaluate.report.tables import Row, Table
@@ -14,16 +15,15 @@ INTRODUCTION = (
 )
 WARNING = (
     "Rows on different sets, or by different protocols, cannot be compared: a difference between them says nothing "
-    "about the methods. Every row names its set."
+    "about the methods. Rows of ours stand under what they were measured on, and how."
 )
 
 
 def caption(table: Table) -> str:
-    """What a reader must know of a table: data and protocol of both kinds of rows, and the intervals."""
+    """What a reader must know of a table: data and protocol of the published rows, and the intervals of ours."""
     told = f"Published rows: {table.data}; {table.protocol}."
     if not table.ours:
         return f"{told} Ours: nothing was run."
-    told += " Ours: set and protocol are in each row."
     told += " In brackets: 95 % bootstrap intervals." if table.intervals else ""
     return told + (" ±: two standard deviations." if table.bars else "")
 
@@ -40,7 +40,12 @@ def render_markdown(
     """
     parts = [f"# {TITLE}", INTRODUCTION, f"> **{WARNING}**", *notes]
     for table in tables:
-        parts += [f"## Table {table.id}. {_escape(table.title)}", _escape(caption(table)), _table(table)]
+        parts += [
+            f"## Table {table.id}. {_escape(table.title)}",
+            _escape(caption(table)),
+            *_groups(table),
+            _table(table),
+        ]
         if table.notes:
             parts.append("\n".join(f"- {_escape(note)}" for note in table.notes))
     if figures:
@@ -51,20 +56,37 @@ def render_markdown(
     return "\n\n".join(parts) + "\n"
 
 
+def _groups(table: Table) -> list[str]:
+    """What rows of ours share, under the letter that they bear in the table."""
+    told = [f"- **{mark}**: {_escape(text)}" for mark, (text, _) in zip(_marks(table), table.groups, strict=True)]
+    shared = f" {_escape(table.shared)}" if table.shared else ""
+    return ["\n".join([f"Ours:{shared}", "", *told])] if told else []
+
+
+def _marks(table: Table) -> list[str]:
+    """A letter for each group of ours: a to z, then a2 and so on."""
+    return [ascii_lowercase[n % 26] + (str(n // 26 + 1) if n >= 26 else "") for n in range(len(table.groups))]
+
+
 def _table(table: Table) -> str:
-    headings = ["System", *(column.heading for column in table.columns), "Set", "Protocol"]
-    lines = [_line(headings), _line(["---", *["---:"] * len(table.columns), "---", "---"])]
-    return "\n".join([*lines, *(_line(_cells(table, row)) for row in table.rows)])
+    headings = ["System", *(column.heading for column in table.columns), "Measured"]
+    lines = [_line(headings), _line(["---", *["---:"] * len(table.columns), "---"])]
+    lines += [_line(_cells(table, row, "as published")) for row in table.published]
+    for mark, (_, rows) in zip(_marks(table), table.groups, strict=True):
+        lines += [_line(_cells(table, row, mark)) for row in rows]
+    return "\n".join(lines)
 
 
-def _cells(table: Table, row: Row) -> list[str]:
+def _cells(table: Table, row: Row, measured: str) -> list[str]:
     cells = []
     for column in table.columns:
-        shown, interval = column.show(row.values.get(column.key))
+        value = row.values.get(column.key)
+        shown, interval = column.show(value)
         bold = f"**{shown}**" if row.ours and shown else shown
-        cells.append(f"{bold} <small>{interval}</small>" if interval else bold)
+        small = " ".join(text for text in (interval, _escape(value.on) if value and shown else "") if text)
+        cells.append(f"{bold} <small>{small}</small>" if small else bold)
     name = f"**{_escape(row.name)}**" if row.ours else _escape(row.name)
-    return [name, *cells, _escape(row.data), _escape(row.protocol) if row.ours else "as published"]
+    return [f"{name} <small>{_escape(row.detail)}</small>" if row.detail else name, *cells, measured]
 
 
 def _line(cells: Sequence[str]) -> str:

@@ -121,34 +121,55 @@ class Result:
     body: Fields
 
 
-def read_results(paths: Sequence[Path], known: Iterable[str]) -> tuple[list[Result], list[Path]]:
+@dataclass(frozen=True)
+class Found:
+    """What was read: results in order of their arguments, pictures, and files in folders that are no results."""
+
+    results: tuple[Result, ...]
+    pictures: tuple[Path, ...]
+    passed_over: tuple[Path, ...]
+
+
+def read_results(paths: Sequence[Path], known: Iterable[str]) -> Found:
     """Read files, or all .json files below folders; of an artifact's folder only its run.json.
+
+    Below a folder also lies what evaluations keep beside their results (scores, transcripts): JSON objects without
+    "evaluation" are passed over there. A file that is named must be a result.
 
     Args:
         paths: JSON files, folders, and pictures (.png), which are passed on.
         known: names of the evaluations that the caller can use.
 
     Returns:
-        results in order of their arguments, each file once; pictures.
+        each file once.
 
     Raises:
-        FormatError: not JSON, a missing key, or nothing in a folder.
+        FormatError: not JSON, a missing key, or no result in a folder.
         InputError: an evaluation that is not known.
     """
     known = [*known]
-    files: dict[Path, Path] = {}
+    named = {path.resolve() for path in paths if not path.is_dir()}
+    results: dict[Path, Result] = {}
+    passed_over: dict[Path, Path] = {}
     pictures: dict[Path, Path] = {}
     for path in paths:
         if path.suffix.lower() == ".png" and not path.is_dir():
             _check_picture(path)
             pictures.setdefault(path.resolve(), path)
             continue
-        found = list(_json_files(path)) if path.is_dir() else [path]
+        found = 0
+        for file in _json_files(path) if path.is_dir() else [path]:
+            place = file.resolve()
+            body = _read_object(file)
+            if place in named or _is_result(file, body):
+                found += 1
+                if place not in results:
+                    results[place] = _read(file, body, known)
+            else:
+                passed_over[place] = file
         if not found:
             raise FormatError(f"{path}: no result (.json) below this folder")
-        for file in found:
-            files.setdefault(file.resolve(), file)
-    return [_read(file, known) for file in files.values()], list(pictures.values())
+    return Found(tuple(results.values()), tuple(pictures.values()), tuple(passed_over.values()))
 
 
 def _json_files(folder: Path) -> Iterable[Path]:
@@ -175,7 +196,7 @@ def _check_picture(path: Path) -> None:
         raise FormatError(f"{path}: not a PNG picture")
 
 
-def _read(path: Path, known: Sequence[str]) -> Result:
+def _read_object(path: Path) -> Fields:
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -186,7 +207,14 @@ def _read(path: Path, known: Sequence[str]) -> Result:
         raise FormatError(
             f"{path}: not JSON ({error}); give what an evaluate verb printed, one result a file"
         ) from None
-    body = _as_fields(value, str(path))
+    return _as_fields(value, str(path))
+
+
+def _is_result(path: Path, body: Fields) -> bool:
+    return path.name == RUN_FILE or "evaluation" in body
+
+
+def _read(path: Path, body: Fields, known: Sequence[str]) -> Result:
     if path.name == RUN_FILE and "evaluation" not in body:
         body.number("params")
         return Result(path, RUN, str(path.parent), "", "", body)

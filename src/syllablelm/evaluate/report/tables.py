@@ -27,6 +27,7 @@ class Value:
         low, high: ends of its interval.
         text: as printed in the paper, where that is no number ("1.2B").
         bar: whether the interval is a two-sigma bar around the number instead of a 95 % interval.
+        on: name of the set, where it is another one than the column's.
     """
 
     number: float | None
@@ -34,6 +35,7 @@ class Value:
     high: float | None = None
     text: str | None = None
     bar: bool = False
+    on: str = ""
 
 
 @dataclass(frozen=True)
@@ -61,13 +63,20 @@ class Column:
 
 @dataclass(frozen=True)
 class Row:
-    """A row: who, on what, how, and its cells by column; ``ours`` tells it from the published ones."""
+    """A row: who, on what, how, and its cells by column; ``ours`` tells it from the published ones.
+
+    Args:
+        detail: what it does not share with the rows of its set and protocol, such as a shift of its own.
+        given_count: its number of groups was given to it; ``Block`` says more.
+    """
 
     name: str
     data: str
     protocol: str
     values: Mapping[str, Value]
     ours: bool = False
+    detail: str = ""
+    given_count: bool = False
 
 
 @dataclass(frozen=True)
@@ -93,6 +102,21 @@ class Table:
         return tuple(row for row in self.rows if row.ours)
 
     @property
+    def shared(self) -> str:
+        """The set of all rows of ours; "" where there are several, or none."""
+        sets = {row.data for row in self.ours}
+        return sets.pop() if len(sets) == 1 else ""
+
+    @property
+    def groups(self) -> tuple[tuple[str, tuple[Row, ...]], ...]:
+        """Rows of ours that can be compared, and what they have in common: protocol, and set if not that of all."""
+        found: dict[str, list[Row]] = {}
+        for row in self.ours:
+            told = [text for text in ("" if self.shared else row.data, row.protocol) if text]
+            found.setdefault("; ".join(told) or "other measures", []).append(row)
+        return tuple((told, tuple(rows)) for told, rows in found.items())
+
+    @property
     def intervals(self) -> bool:
         """Whether some row of ours has a 95 % interval."""
         return any(value.low is not None and not value.bar for row in self.ours for value in row.values.values())
@@ -116,7 +140,12 @@ class Block:
         values: by column.
         source: the result's file.
         tokenizer: whose units the system uses, where that is another name.
+        units: the file that they came from, where no tokenizer was run.
         part: which of several things about the system ("vocoder only").
+        detail: of the protocol, what other systems under it do not share.
+        given_count: the number of groups was given to the system (the reference's, say): these are not the units that
+            it finds by itself, and nothing measured on those belongs beside them.
+        open_set: name of an open set of pairs; "" for any other set.
     """
 
     table: str
@@ -128,12 +157,17 @@ class Block:
     values: Mapping[str, Value]
     source: Path
     tokenizer: str = ""
+    units: str = ""
     part: str = ""
+    detail: str = ""
+    given_count: bool = False
+    open_set: str = ""
 
     @property
     def identity(self) -> tuple[str, ...]:
         """What two blocks share that speak of the same cells."""
-        return (self.table, self.system, self.part, self.tokenizer, self.family, self.data, self.protocol)
+        who = (self.table, self.system, self.part, self.tokenizer, self.units)
+        return (*who, self.family, self.data, self.protocol, self.detail)
 
 
 @dataclass
@@ -143,8 +177,12 @@ class _Draft:
     blocks: list[Block] = field(default_factory=list)
 
     def takes(self, block: Block, *, mixed: bool) -> bool:
-        if any(block.family == own.family for own in self.blocks):
-            return False
+        for own in self.blocks:
+            if block.family == own.family or block.given_count != own.given_count:
+                return False
+            # Scores on open sets and on the official ones never share a row.
+            if bool(block.open_set) != bool(own.open_set):
+                return False
         return mixed or any(own.data == block.data for own in self.blocks)
 
 
@@ -210,7 +248,8 @@ def _merge(blocks: Iterable[Block]) -> list[Block]:
 def _our_rows(table: str, blocks: Sequence[Block]) -> list[Row]:
     support = [block for block in blocks if block.family in SUPPORT.get(table, ())]
     drafts: dict[tuple[str, str], list[_Draft]] = {}
-    for block in blocks:
+    # What the systems find by themselves first.
+    for block in sorted(blocks, key=lambda block: block.given_count):
         if block in support:
             continue
         rows = drafts.setdefault((block.system, block.part), [])
@@ -221,7 +260,10 @@ def _our_rows(table: str, blocks: Sequence[Block]) -> list[Row]:
             place = _Draft()
             rows.append(place)
         place.blocks.append(block)
-    return [_finish(row.blocks, support) for rows in drafts.values() for row in rows]
+    made = [_finish(row.blocks, support) for rows in drafts.values() for row in rows]
+    # Rows that can be compared stand together.
+    order = {key: place for place, key in reversed([*enumerate((row.data, row.protocol) for row in made)])}
+    return sorted(made, key=lambda row: order[row.data, row.protocol])
 
 
 def _finish(blocks: Sequence[Block], support: Sequence[Block]) -> Row:
@@ -231,14 +273,40 @@ def _finish(blocks: Sequence[Block], support: Sequence[Block]) -> Row:
     for block in used:
         values = {**block.values, **values}
     name = short_name(first.system)
-    if first.tokenizer and first.tokenizer != first.system:
-        name += f" on {short_name(first.tokenizer)}"
-    return Row(f"{name}, {first.part}" if first.part else name, _sets(used), _protocols(blocks), values, ours=True)
+    other = next((block.tokenizer for block in blocks if block.tokenizer not in ("", first.system)), "")
+    name += f" on {short_name(other)}" if other else ""
+    given = any(block.given_count for block in blocks)
+    return Row(
+        f"{name}, {first.part}" if first.part else name,
+        _sets(_scored(blocks)),
+        "; ".join(dict.fromkeys(block.protocol for block in blocks if block.protocol)),
+        values,
+        ours=True,
+        detail=_details(blocks, used),
+        given_count=given,
+    )
+
+
+def _scored(blocks: Sequence[Block]) -> Sequence[Block]:
+    """The blocks whose sets head a row: a rate is told beside it, unless there is nothing else."""
+    return [block for block in blocks if block.family != "rate"] or blocks
+
+
+def _details(blocks: Sequence[Block], used: Sequence[Block]) -> str:
+    """What a row alone has: a shift, files of units, a rate measured on another set."""
+    units = ", ".join(dict.fromkeys(block.units for block in blocks if block.units))
+    sets = {(block.data, block.size) for block in _scored(blocks)}
+    rates = [block for block in used if block.family == "rate" and (block.data, block.size) not in sets]
+    told = [block.detail for block in blocks]
+    told += [f"units: {units}"] if units else []
+    told += [f"rate on {_set_text(block)}" for block in rates]
+    return "; ".join(dict.fromkeys(text for text in told if text))
 
 
 def _helpers(blocks: Sequence[Block], support: Sequence[Block]) -> list[Block]:
     """Sizes and rates of what a row is about; a rate measured on one of the row's own sets first."""
-    names = {name for block in blocks for name in (block.system, block.tokenizer) if name}
+    files = [f"units {block.units}" for block in blocks if block.units]
+    names = {name for block in blocks for name in (block.system, block.tokenizer, *files) if name}
     sets = {block.data for block in blocks}
     found: dict[str, Block] = {}
     for block in sorted(support, key=lambda block: block.data not in sets):
@@ -267,17 +335,19 @@ def same_model(one: str, other: str) -> bool:
 
 def _sets(blocks: Sequence[Block]) -> str:
     """The sets of a row; what each was used for where there are several."""
-    told = [block for block in blocks if block.data]
-    names = {block.data: f"{short_name(block.data)}{f' ({block.size})' if block.size else ''}" for block in told}
-    if len(names) == 1:
-        return next(iter(names.values()))
-    uses = {data: ", ".join(dict.fromkeys(block.family for block in told if block.data == data)) for data in names}
-    return "; ".join(f"{uses[data]}: {name}" for data, name in names.items())
+    uses: dict[str, list[str]] = {}
+    for block in blocks:
+        if block.data:
+            uses.setdefault(_set_text(block), []).append(block.family)
+    if len(uses) == 1:
+        return next(iter(uses))
+    return "; ".join(f"{', '.join(dict.fromkeys(families))}: {text}" for text, families in uses.items())
 
 
-def _protocols(blocks: Sequence[Block]) -> str:
-    told = list(dict.fromkeys(block.protocol for block in blocks if block.protocol))
-    return "; ".join(told)
+def _set_text(block: Block) -> str:
+    name = short_name(block.data)
+    size = f" ({block.size})" if block.size else ""
+    return f"{block.open_set}, {name}{size}" if block.open_set else f"{name}{size}"
 
 
 def short_name(text: str) -> str:

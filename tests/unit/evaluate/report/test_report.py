@@ -21,6 +21,7 @@ from syllablelm.evaluate.report.markdown import WARNING, render_markdown
 from syllablelm.evaluate.report.tables import Column, Row, Table, Value, same_model, short_count, short_name
 from syllablelm.types import Segmentation
 
+GIVEN = "number of groups: the reference's"
 VOID = {"meta", "br", "img", "source", "hr", "link", "input"}
 
 
@@ -81,24 +82,26 @@ def test_every_result_finds_its_cells(tmp_path: Path) -> None:
     assert report.num_results == len(RESULTS) + 1
     first = rows_of(report, "1")
     assert list(first) == [
-        "tiny | protocol paper, no shift, --count reference; purity with overlap matching",
-        "tiny | protocol peng, shift -15 ms (tuned), --count reference",
-        "even | protocol paper, no shift, --count reference",
-        "losspred | protocol paper, no shift, --count reference",
+        "tiny | ",
+        f"tiny | protocol paper, no shift; {GIVEN}",
+        f"even | protocol paper, no shift; {GIVEN}",
+        f"losspred | protocol paper, no shift; {GIVEN}",
+        f"tiny | protocol peng, shift tuned; {GIVEN}",
     ]
-    tiny = next(iter(first.values()))
+    purity, tiny, *_, tuned = first.values()
+    # The cuts that a given number of groups makes are not those of the units whose purity was measured.
+    assert cells(purity) == pytest.approx({"cluster_purity": 21, "syllable_purity": 32, "nmi": 70})
+    assert (purity.detail, tiny.detail, tuned.detail) == ("purities by overlap matching", "", "shift -15 ms")
     assert cells(tiny) == pytest.approx(
-        {
-            "f1_50": 68.41, "f1_20": 34.205, "precision": 61, "recall": 59, "r_value": 65, "token_f1": 40,
-            "cluster_purity": 21, "syllable_purity": 32, "nmi": 70,
-        }
-    )  # fmt: skip
+        {"f1_50": 68.41, "f1_20": 34.205, "precision": 61, "recall": 59, "r_value": 65, "token_f1": 40}
+    )
     assert (tiny.values["f1_50"].low, tiny.values["f1_50"].high) == pytest.approx((66.41, 69.91))
     assert tiny.data == "our/dev.csv (35 recordings, 7.0 min)"
     second = list(rows_of(report, "2").values())
     assert [row.name for row in second] == ["tiny", "tiny, vocoder only (bound)", "tiny, original recordings"]
     assert cells(second[0]) == pytest.approx({"hz": 4.9, "units": 1024, "bps": 49, "wer": 90, "cer": 60})
-    assert second[0].data == ("rate: our/dev.csv (35 recordings, 7.0 min); resynthesis: our/read.csv (20 recordings)")
+    assert {row.data for row in second} == {"our/read.csv (20 recordings)"}
+    assert second[0].detail == "rate on our/dev.csv (35 recordings, 7.0 min)"
     assert cells(second[1]) == pytest.approx({"wer": 50, "cer": 30})
     (third,) = rows_of(report, "3").values()
     assert third.name == "runs/x/lm on tiny"
@@ -109,14 +112,15 @@ def test_every_result_finds_its_cells(tmp_path: Path) -> None:
         }
     )  # fmt: skip
     assert [row.name for row in rows_of(report, "4").values()] == ["losspred"]
-    fifth = rows_of(report, "5")["tiny | protocol paper, no shift, --count reference"]
-    assert cells(fifth) == pytest.approx({"hz": 4.9, "phone": 50.2, "syllable": 68.41, "word": 61.1})
+    fifth = rows_of(report, "5")[f"tiny | protocol paper, no shift; {GIVEN}"]
+    # The rate would be the reference's.
+    assert cells(fifth) == pytest.approx({"phone": 50.2, "syllable": 68.41, "word": 61.1})
     (sixth,) = rows_of(report, "6").values()
     assert cells(sixth) == pytest.approx({"hz": 4.9, "units": 1024, "swuggy_all": 55, "sblimp": 52})
     (seventh,) = rows_of(report, "7").values()
     assert cells(seventh) == {"ppx": 812.3}, "what was not reached stays empty"
     assert (seventh.values["ppx"].low, seventh.values["ppx"].high) == pytest.approx((772.3, 852.3))
-    assert "no VERT: oracle below the reachable range" in seventh.protocol
+    assert seventh.detail == "no VERT: oracle below the reachable range"
     assert "text model a.txt (3-gram)" in seventh.protocol and "recogniser pocketsphinx" in seventh.protocol
     (ninth,) = rows_of(report, "9").values()
     assert cells(ninth) == {"speed": 127.3}
@@ -128,22 +132,117 @@ def test_protocols_and_references_of_one_file_find_their_tables(tmp_path: Path) 
     scores = {("phone", "strict"): 0.1, ("phone", "paper"): 0.2, ("syllable", "strict"): 0.3}
     scores |= {("syllable", "paper"): 0.4, ("word", "strict"): 0.5, ("word", "paper"): 0.6}
     rows = [boundary_row("tiny", f1, level=level, protocol=name) for (level, name), f1 in scores.items()]
-    write(tmp_path / "boundaries.json", RESULTS["boundaries"] | {"rows": rows})
+    write(tmp_path / "boundaries.json", RESULTS["boundaries"] | {"rows": rows, "count": "4.5"})
     write(tmp_path / "purity.json", RESULTS["purity"])
     report = make_report([tmp_path])
     first = rows_of(report, "1")
-    # The published rows' protocol first, and the purities, which have none, beside it.
-    assert list(first) == [
-        "tiny | protocol paper, no shift, --count reference; purity with overlap matching",
-        "tiny | protocol strict, no shift, --count reference",
-    ]
-    assert [cells(row)["f1_50"] for row in first.values()] == pytest.approx([40, 30])
+    # The published rows' protocol before others.
+    names = [f"tiny | protocol {name}, no shift; number of groups: 4.5 a second" for name in ("paper", "strict")]
+    assert list(first) == ["tiny | ", *names]
+    assert [cells(first[name])["f1_50"] for name in names] == pytest.approx([40, 30])
     fifth = rows_of(report, "5")
-    assert list(fifth) == [f"tiny | protocol {name}, no shift, --count reference" for name in ("paper", "strict")]
+    assert list(fifth) == names
+    assert [cells(row)["hz"] for row in fifth.values()] == pytest.approx([4.9, 4.9])
     for row, expected in zip(fifth.values(), ([20, 40, 60], [10, 30, 50]), strict=True):
         found = cells(row)
         assert [found[level] for level in ("phone", "syllable", "word")] == pytest.approx(expected)
     assert not rows_of(report, "4")
+
+
+def own_count(**more: Any) -> dict[str, Any]:
+    """As ``--model tiny --count own --baselines even`` prints it."""
+    rows = [boundary_row("tiny", 0.73), boundary_row("even", 0.42), boundary_row("tiny", 0.5, level="phone")]
+    return RESULTS["boundaries"] | {"model": "tiny", "count": "own", "rows": rows, **more}
+
+
+def test_a_count_of_its_own_comes_first_and_takes_the_purities(tmp_path: Path) -> None:
+    """Whatever the order of the files."""
+    results = {"boundaries": RESULTS["boundaries"], "own": own_count(), "purity": RESULTS["purity"]}
+    paths = {name: write(tmp_path / f"{name}.json", value) for name, value in results.items()}
+    for order in (paths, reversed(paths)):
+        report = make_report([paths[name] for name in order])
+        (table,) = [one for one in report.tables if one.id == "1"]
+        (told, ours), *others = table.groups
+        assert table.shared == "our/dev.csv (35 recordings, 7.0 min)"
+        assert told == "protocol paper, no shift; number of groups: tiny's own"
+        assert [row.name for row in ours] == ["tiny", "even"]
+        assert [row.given_count for row in ours] == [False, True]
+        assert cells(ours[0]) == pytest.approx(
+            {
+                "f1_50": 73, "f1_20": 36.5, "precision": 61, "recall": 59, "r_value": 65, "token_f1": 40,
+                "cluster_purity": 21, "syllable_purity": 32, "nmi": 70,
+            }
+        )  # fmt: skip
+        assert all("nmi" not in row.values for _, rows in others for row in rows)
+        assert all(GIVEN in told for told, _ in others)
+
+
+@pytest.mark.parametrize(
+    ("more", "told"),
+    [
+        ({"count": "own", "model": None, "data": {"name": "a/even.jsonl"}}, "its own"),
+        ({"count": "reference", "model": "tiny", "data": {"name": "dev.csv, a/even.jsonl"}}, "its own"),
+        ({"count": "own", "model": "tiny, even"}, "its own"),
+        ({"count": "own", "model": "tiny"}, "tiny's own"),
+        ({"count": "own (tiny)", "model": "tiny"}, "tiny's own"),
+    ],
+)
+def test_whose_number_of_groups_a_row_has(tmp_path: Path, more: dict[str, Any], told: str) -> None:
+    result = RESULTS["boundaries"] | {"rows": [boundary_row("even")], **more}
+    (row,) = rows_of(make_report([write(tmp_path / "a.json", result)]), "1").values()
+    assert row.protocol == f"protocol paper, no shift; number of groups: {told}"
+    assert row.given_count == (told == "tiny's own")
+
+
+@pytest.mark.parametrize(("shift", "told"), [(-0.0101, "-10"), (0.03, "+30"), (0.0, "0"), (1e-6, "0"), (-1e-6, "0")])
+def test_a_tuned_shift_is_the_rows_own(tmp_path: Path, shift: float, told: str) -> None:
+    rows = [boundary_row("tiny", protocol="peng", shift=shift, tuned=True)]
+    result = RESULTS["boundaries"] | {"rows": rows, "tuning": {"name": "/x/a/tune.jsonl", "recordings": 4}}
+    (row,) = rows_of(make_report([write(tmp_path / "a.json", result)]), "1").values()
+    assert row.detail == f"shift {told} ms"
+    assert row.protocol == f"protocol peng, shift tuned on a/tune.jsonl; {GIVEN}"
+
+
+def test_open_sets_are_named_in_the_cell_and_never_share_a_row_with_others(tmp_path: Path) -> None:
+    info = {"params": 3_100_000, "num_units": 1024, "unique_tokens": None}
+    results = {name: RESULTS[name] | {"lm_info": info} for name in ("lexical", "syntactic", "cloze")}
+    for name in ("lexical", "cloze"):
+        results[name]["data"] = RESULTS[name]["data"] | {"set": f"open-{name}"}
+    report = make_report([write(tmp_path / f"{name}.json", value) for name, value in results.items()])
+    (table,) = [one for one in report.tables if one.id == "3"]
+    ours, official = table.ours
+    assert ours.data == (
+        "lexical: open-lexical, our/words (80 recordings); cloze: open-cloze, our/stories (80 recordings)"
+    )
+    assert set(ours.values) == {"swuggy_all", "swuggy_iv", "swuggy_oov", "tsc", "params", "units"}
+    assert [ours.values[key].on for key in ("swuggy_iv", "tsc", "params")] == ["open-lexical", "open-cloze", ""]
+    assert official.data == "our/sentences (80 recordings)" and official.values["sblimp"].on == ""
+    (sixth,) = [one for one in report.tables if one.id == "6"]
+    assert [set(row.values) for row in sixth.ours] == [{"swuggy_all", "units"}, {"sblimp", "units"}]
+    text = render_markdown(report.tables, report.figures, report.notes)
+    assert "| **3.1M** | **1k** |" in text and "[54.0, 61.0] open-lexical</small>" in text
+    page = render_html(report.tables, report.figures, report.notes)
+    assert '<small>[54.0, 61.0]</small><small class="set">open-lexical</small>' in page
+
+
+def test_files_of_units_stand_beside_the_name(tmp_path: Path) -> None:
+    results = [{**RESULTS[name], "model": None, "units": f"u/{name}.jsonl"} for name in ("lexical", "syntactic")]
+    report = make_report([write(tmp_path / f"{n}.json", value) for n, value in enumerate(results)])
+    (row,) = rows_of(report, "3").values()
+    assert (row.name, row.detail) == ("runs/x/lm", "units: lexical.jsonl, syntactic.jsonl")
+
+
+def test_what_evaluations_keep_beside_their_results_is_passed_over(tmp_path: Path) -> None:
+    write(tmp_path / "speed.json", RESULTS["speed"])
+    kept = write(tmp_path / "scores" / "lexical" / "dev.json", {"key": "x", "stems": 3})
+    report = make_report([tmp_path])
+    assert report.num_results == 1
+    assert any("1 file that no evaluation printed" in note and str(kept) in note for note in report.notes)
+    for paths in ([kept], [tmp_path, kept], [kept, tmp_path]):
+        with pytest.raises(FormatError, match=r"dev\.json: no key 'evaluation'"):
+            make_report(paths)
+    with pytest.raises(FormatError, match="no result"):
+        make_report([tmp_path / "scores"])
 
 
 def test_scores_on_other_sets_have_rows_of_their_own(tmp_path: Path) -> None:
@@ -260,20 +359,24 @@ def test_the_page_is_whole_and_loads_nothing(tmp_path: Path, drawn: None) -> Non
 def test_golden_lines_of_the_markdown(tmp_path: Path) -> None:
     report = make_report([write_all(tmp_path)])
     lines = render_markdown(report.tables, report.figures, report.notes).splitlines()
-    assert (
-        "| SD-HuBERT | 66.1 | 32.2 | 64.9 | 67.4 | 70.7 | 43.2 | 45.0 |  |  | LibriSpeech test | as published |"
-        in lines
-    )
+    assert "| SD-HuBERT | 66.1 | 32.2 | 64.9 | 67.4 | 70.7 | 43.2 | 45.0 |  |  | as published |" in lines
     assert (
         "| **tiny** | **68.4** <small>[66.4, 69.9]</small> | **34.2** | **61.0** | **59.0** | **65.0** "
-        "| **21.0** <small>[20.0, 22.0]</small> | **32.0** <small>[30.0, 34.0]</small> "
-        "| **40.0** <small>[38.0, 43.0]</small> | **70.0** <small>[69.0, 71.0]</small> "
-        "| our/dev.csv (35 recordings, 7.0 min) "
-        "| protocol paper, no shift, --count reference; purity with overlap matching |"
+        "|  |  | **40.0** <small>[38.0, 43.0]</small> |  | b |"
     ) in lines
+    assert (
+        "| **tiny** <small>purities by overlap matching</small> |  |  |  |  |  "
+        "| **21.0** <small>[20.0, 22.0]</small> | **32.0** <small>[30.0, 34.0]</small> "
+        "|  | **70.0** <small>[69.0, 71.0]</small> | a |"
+    ) in lines
+    place = lines.index("Ours: our/dev.csv (35 recordings, 7.0 min)")
+    assert lines[place + 2 : place + 4] == ["- **a**: other measures", f"- **b**: protocol paper, no shift; {GIVEN}"]
     assert "| TWIST 300M | 205 <small>±24</small> | 24.0 <small>±1.0</small> |" in "\n".join(lines)
     assert any(
-        line.startswith("| **runs/x/lm on tiny** | **1.2M** | **1k** | **4.90** | **49** | **250k** |  |")
+        line.startswith(
+            "| **runs/x/lm on tiny** <small>rate on our/dev.csv (35 recordings, 7.0 min)</small> "
+            "| **1.2M** | **1k** | **4.90** | **49** | **250k** |  |"
+        )
         for line in lines
     )
     assert sum("Ours: nothing was run." in line for line in lines) == 0
@@ -309,7 +412,11 @@ def test_figures_are_drawn_only_where_there_is_data(
 
     assert names("speed", "resynthesis") == []
     assert names("bitrate", "resynthesis") == ["errors_by_bitrate"]
-    assert names("boundaries", "continuation") == ["f1_by_rate", "perplexity_by_diversity"]
+    # A rate that was given says nothing of a system.
+    assert names("boundaries", "continuation") == ["perplexity_by_diversity"]
+    path = write(tmp_path / "own" / "own.json", own_count())
+    (figure,) = make_report([path]).figures
+    assert figure.name == "f1_by_rate" and "tiny's own" in figure.caption
 
 
 def test_pictures_and_a_recording(tmp_path: Path, drawn: None) -> None:
@@ -338,7 +445,7 @@ def test_names_are_escaped(tmp_path: Path) -> None:
     text = render_markdown(report.tables, report.figures, report.notes)
     assert "<script" not in text and "<b>" not in text
     (line,) = [line for line in text.splitlines() if "evil" in line]
-    assert line.replace("\\|", "").count("|") == 13
+    assert line.replace("\\|", "").count("|") == 12
 
 
 def test_an_earlier_report_is_replaced_and_nothing_else(tmp_path: Path) -> None:
