@@ -21,6 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from syllablelm.errors import FormatError, InputError, MissingDependencyError, and_more
+from syllablelm.formats.files import atomic_path, text_lines
 from syllablelm.syllables import Interval, syllable_intervals
 
 __all__ = ["Alignment", "Interval", "Level", "Word", "is_silence", "read_alignments", "write_alignments"]
@@ -206,24 +207,19 @@ def _by_id(found: Iterable[tuple[Alignment, str]]) -> dict[str, Alignment]:
     return alignments
 
 
-def _lines(path: Path) -> Iterator[tuple[int, str]]:
+def _lines(path: Path) -> Iterator[tuple[str, str]]:
+    """Places and lines that are not empty."""
     try:
-        with path.open(encoding="utf-8") as file:
-            for number, line in enumerate(file, start=1):
-                if line.strip():
-                    yield number, line
+        yield from ((place, line) for place, line in text_lines(path) if line.strip())
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror or error}") from error
-    except UnicodeDecodeError as error:
-        raise FormatError(f"{path} is not UTF-8 text: {error}") from error
 
 
 # jsonl
 
 
 def _read_jsonl(path: Path) -> Iterator[tuple[Alignment, str]]:
-    for number, line in _lines(path):
-        where = f"{path}:{number}"
+    for where, line in _lines(path):
         try:
             yield _from_row(json.loads(line)), where
         except FormatError as error:
@@ -260,10 +256,10 @@ def write_alignments(alignments: Iterable[Alignment] | Mapping[str, Alignment], 
 
     Args:
         alignments: the alignments, or the dictionary that `read_alignments` returns.
-        path: file to write; its folder must exist.
+        path: file to write, whole or not at all; it replaces one that is there.
     """
     values = alignments.values() if isinstance(alignments, Mapping) else alignments
-    with Path(path).open("w", encoding="utf-8") as file:
+    with atomic_path(Path(path)) as part, part.open("w", encoding="utf-8") as file:
         for alignment in values:
             file.write(json.dumps(alignment_row(alignment), ensure_ascii=False) + "\n")
 
@@ -308,7 +304,7 @@ def _read_ctm(phones: Path, words: Path | None) -> dict[str, Alignment]:
 
 def _ctm_tiers(path: Path) -> dict[str, list[Interval]]:
     tiers: dict[str, list[Interval]] = {}
-    for number, line in _lines(path):
+    for where, line in _lines(path):
         if line.startswith(";;"):
             continue
         fields = line.split()
@@ -317,13 +313,13 @@ def _ctm_tiers(path: Path) -> dict[str, list[Interval]]:
             # Kaldi marks the position in the word: AH0_B, AH0_I, AH0_E, AH0_S.
             label = re.sub(r"_[BIES]$", "", fields[4])
         except (IndexError, ValueError) as error:
-            raise FormatError(f"{path}:{number}: not a ctm line 'id channel start duration label'") from error
+            raise FormatError(f"{where}: not a ctm line 'id channel start duration label'") from error
         interval = Interval(label, start, round(start + seconds, 6))
         tier = tiers.setdefault(name, [])
         try:
             _check("interval", name, [*tier[-1:], interval], 0.0, math.inf)
         except FormatError as error:
-            raise FormatError(f"{path}:{number}: {error}") from error
+            raise FormatError(f"{where}: {error}") from error
         tier.append(interval)
     return tiers
 

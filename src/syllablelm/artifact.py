@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import shutil
 import subprocess
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -20,11 +18,13 @@ from typing import Any
 
 from syllablelm.config import to_table, to_toml
 from syllablelm.errors import FormatError, InputError
+from syllablelm.formats.files import atomic_path
 
 FORMAT_VERSION = 1
 RECORD = "artifact.json"
-# Losses and speeds on the way: no two runs log the same seconds, so it is no part of what the result is.
-LOG = "log.jsonl"
+# Losses and speeds on the way, and the record of a run: no two runs take the same seconds, so they are no part of what
+# the result is.
+LOG, RUN = "log.jsonl", "run.json"
 
 
 @dataclass(frozen=True)
@@ -69,9 +69,9 @@ def digest_json(value: Any) -> str:
 
 
 def digest_files(folder: Path) -> dict[str, str]:
-    """Digest of every payload file below a folder, by its relative name; the record and the log are none."""
+    """Digest of every payload file below a folder, by its relative name; records and the log are none."""
     names = {path: path.relative_to(folder).as_posix() for path in sorted(folder.rglob("*")) if path.is_file()}
-    return {name: _digest_file(path) for path, name in names.items() if name not in (RECORD, LOG)}
+    return {name: _digest_file(path) for path, name in names.items() if name not in (RECORD, LOG, RUN)}
 
 
 def digest_path(path: str | Path) -> str:
@@ -101,7 +101,7 @@ def _digest_file(path: Path) -> str:
 
 
 def code_commit() -> str:
-    """The commit of the running source tree, with "+" when it has changes; "unknown" outside a checkout."""
+    """The commit of the running source tree, with "+" when it has changes; "unknown" where it is in no repository."""
     root = Path(__file__).resolve().parent
 
     def git(*arguments: str) -> str:
@@ -109,6 +109,8 @@ def code_commit() -> str:
         return done.stdout.strip()
 
     try:
+        # The package may be installed inside a checkout of something else, whose commit says nothing of it.
+        git("ls-files", "--error-unmatch", "--", Path(__file__).name)
         return git("rev-parse", "--short=12", "HEAD") + ("+" if git("status", "--porcelain", "--", str(root)) else "")
     except (OSError, subprocess.SubprocessError):
         return "unknown"
@@ -178,28 +180,31 @@ def new_artifact(
     """Write an artifact: yields a temporary folder for the payload, then completes and renames it.
 
     ``metrics`` may be filled inside the block. After an exception nothing is left behind.
+
+    Raises:
+        InputError: ``path`` is there at the end, whoever made it; it stays as it is.
     """
     path = Path(path)
-    temporary = path.with_name(f".{path.name}.tmp-{os.getpid()}")
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir(parents=True)
     try:
-        yield temporary
-        (temporary / "config.toml").write_text(to_toml(to_table(config)), encoding="utf-8")
-        files = digest_files(temporary)
-        record = {
-            "kind": kind,
-            "format": FORMAT_VERSION,
-            "fingerprint": fingerprint(kind, config, seed, parents),
-            "digest": digest_json(files),
-            "commit": code_commit(),
-            "seed": seed,
-            "parents": dict(parents),
-            "files": files,
-            "metrics": metrics,
-            **(extra or {}),
-        }
-        (temporary / RECORD).write_text(json.dumps(record, indent=2, sort_keys=True) + "\n", encoding="utf-8")
-        os.replace(temporary, path)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        with atomic_path(path) as temporary:
+            temporary.mkdir()
+            yield temporary
+            (temporary / "config.toml").write_text(to_toml(to_table(config)), encoding="utf-8")
+            files = digest_files(temporary)
+            record = {
+                "kind": kind,
+                "format": FORMAT_VERSION,
+                "fingerprint": fingerprint(kind, config, seed, parents),
+                "digest": digest_json(files),
+                "commit": code_commit(),
+                "seed": seed,
+                "parents": dict(parents),
+                "files": files,
+                "metrics": metrics,
+                **(extra or {}),
+            }
+            (temporary / RECORD).write_text(json.dumps(record, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+    except OSError as error:
+        if error.filename == str(path) and path.exists():
+            raise InputError(f"{path} exists; choose another --out or remove it") from None
+        raise

@@ -1,6 +1,6 @@
 """Speech corpora from text, with the synthesiser's phone times as reference.
 
-`read_texts` cuts text files into utterances; `synthesize` speaks them and writes a corpus:
+`synthesize` speaks utterances, for example those of `syllablelm.texts.read_texts`, and writes a corpus:
 
     out/audio/00000/*.flac   audio in shards; a shard appears whole or not at all
     out/manifest.jsonl       one line per utterance: id, path, num_samples, sample_rate, speaker, text, ...
@@ -9,7 +9,8 @@
     out/synthesis.json       the settings
 
 A killed run continues where it was: finished shards are not spoken again. Voice, speed and pitch of an utterance are
-drawn from the seed and its id, so they depend neither on the order of the texts nor on the number of workers.
+drawn from the seed and its id, so they depend neither on the order of the texts nor on the number of workers. Several
+processes may work in one folder: whoever finishes a shard first gives it.
 """
 
 from __future__ import annotations
@@ -22,7 +23,8 @@ import shutil
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from itertools import islice
 from os import PathLike
@@ -35,11 +37,11 @@ import soxr
 
 from syllablelm.alignment import Alignment, alignment_row
 from syllablelm.errors import AudioError, FormatError, InputError
-from syllablelm.formats.files import text_lines
-from syllablelm.formats.transcript import is_transcript, read_transcript
+from syllablelm.formats.files import atomic_path
 from syllablelm.speech_engines import ENGINES, Engine
 
 AUDIO_FORMATS = {"flac": ("FLAC", "PCM_16"), "wav": ("WAV", "PCM_16"), "opus": ("OGG", "OPUS")}
+AUDIO, SHARD = "audio", "shard.json"
 _SAFE_ID = re.compile(r"[\w][\w.+-]*")
 
 
@@ -112,7 +114,7 @@ def synthesize(
     """Speak texts into a corpus folder (see the module's docstring), or finish a folder begun before.
 
     Args:
-        texts: pairs (id, text), for example from `read_texts`; ids are file names, so letters, digits and "_.+-" only.
+        texts: pairs (id, text); ids are file names, so letters, digits and "_.+-" only.
         out: folder of the corpus.
         engine: "flite", "espeak-ng", "piper" or any `Engine`.
         voices: names of the engine's voices, drawn uniformly; None for the engine's usual ones.
@@ -129,6 +131,7 @@ def synthesize(
     Raises:
         MissingDependencyError: the engine is not installed.
         InputError: an unusable option or id, or a folder that holds a corpus of other settings or texts.
+        AudioError: a file cannot be written.
     """
     if isinstance(engine, str):
         if engine not in ENGINES:
@@ -149,7 +152,7 @@ def synthesize(
     seconds, finished = 0.0, False
     stop = threading.Event()
     # Threads suffice: the work is done by the processes they wait for.
-    with ThreadPoolExecutor(workers) as pool:
+    with _present(out / AUDIO), ThreadPoolExecutor(workers) as pool:
         pending: deque[Future[list[dict[str, Any]]]] = deque()
         try:
             while not finished:
@@ -175,26 +178,50 @@ def synthesize(
 def _claim(out: Path, settings: _Settings) -> None:
     """Write the settings into a new folder, or compare them with those of a folder begun before."""
     path = out / "synthesis.json"
-    if path.exists():
+    if not path.exists():
+        # What another process is just writing, or one that was killed left behind, is no foreign file. Nor is anything
+        # once the settings are there: another process may have written them, and begun its work, in the meantime.
+        foreign = out.exists() and not out.is_dir()
+        foreign = foreign or (out.exists() and any(not item.name.startswith(".synthesis.") for item in out.iterdir()))
+        if foreign and not path.exists():
+            raise InputError(f"{out} exists and is not a synthetic corpus; choose another folder")
+        _write_text(path, settings.as_json())
+    try:
+        before = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise FormatError(f"{path} is not JSON: {error}") from error
+    now = json.loads(settings.as_json())
+    changed = sorted(key for key in now if before.get(key) != now[key])
+    if changed:
+        raise InputError(f"{out} holds a corpus with another {', '.join(changed)}; choose another folder")
+
+
+@contextmanager
+def _present(audio: Path) -> Iterator[None]:
+    """Be known to work in a folder of shards; where nobody else does, what killed runs left there is removed first."""
+    import fcntl
+
+    audio.mkdir(exist_ok=True)
+    folder = os.open(audio, os.O_RDONLY)
+    try:
         try:
-            before = json.loads(path.read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise FormatError(f"{path} is not JSON: {error}") from error
-        now = json.loads(settings.as_json())
-        changed = sorted(key for key in now if before.get(key) != now[key])
-        if changed:
-            raise InputError(f"{out} holds a corpus with another {', '.join(changed)}; choose another folder")
-        return
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise InputError(f"{out} exists and is not a synthetic corpus; choose another folder")
-    out.mkdir(parents=True, exist_ok=True)
-    _replace_text(path, settings.as_json())
+            fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            # Somebody is at work, or the file system has no such locks: the leftovers stay, which harm nobody.
+            pass
+        else:
+            for leftover in audio.glob(".*.tmp"):
+                shutil.rmtree(leftover, ignore_errors=True)
+        with suppress(OSError):
+            fcntl.flock(folder, fcntl.LOCK_SH)
+        yield
+    finally:
+        os.close(folder)
 
 
-def _replace_text(path: Path, text: str) -> None:
-    part = path.with_name(path.name + ".part")
-    part.write_text(text, encoding="utf-8")
-    os.replace(part, path)
+def _write_text(path: Path, text: str) -> None:
+    with atomic_path(path) as part:
+        part.write_text(text, encoding="utf-8")
 
 
 def _shards(texts: Iterable[tuple[str, str]], size: int) -> Iterator[list[tuple[str, str]]]:
@@ -223,30 +250,37 @@ def _make_shard(
     stop: threading.Event,
 ) -> list[dict[str, Any]]:
     """Speak one shard under a temporary name and rename it; a finished one is only read, a stopped one dropped."""
-    final = out / "audio" / f"{number:05d}"
+    final = out / AUDIO / f"{number:05d}"
     digest = hashlib.sha256(json.dumps(texts).encode()).hexdigest()
-    record_file = final / "shard.json"
     if final.exists():
-        try:
-            record = json.loads(record_file.read_text(encoding="utf-8"))
-            before, utterances = record["texts"], record["utterances"]
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise FormatError(f"{record_file} is damaged; delete {final} and run again: {error}") from error
-        if before != digest:
-            raise InputError(f"{final} holds other texts than these; choose another folder, or delete {out}")
-        return utterances
-    part = final.with_name(f".{final.name}.part")
-    if part.exists():
-        shutil.rmtree(part)
-    part.mkdir(parents=True)
-    utterances = []
-    for item in texts:
-        if stop.is_set():
-            shutil.rmtree(part)
-            return []
-        utterances.append(_make_utterance(engine, settings, part, final.relative_to(out), item))
-    (part / "shard.json").write_text(json.dumps({"texts": digest, "utterances": utterances}), encoding="utf-8")
-    os.replace(part, final)
+        return _read_shard(final, digest)
+    try:
+        with atomic_path(final) as part:
+            part.mkdir()
+            utterances = []
+            for item in texts:
+                if stop.is_set():
+                    raise CancelledError
+                utterances.append(_make_utterance(engine, settings, part, final.relative_to(out), item))
+            (part / SHARD).write_text(json.dumps({"texts": digest, "utterances": utterances}), encoding="utf-8")
+    except OSError:
+        # Another process that works in this folder was faster; its shard is the same.
+        if not final.exists():
+            raise
+        return _read_shard(final, digest)
+    return utterances
+
+
+def _read_shard(folder: Path, digest: str) -> list[dict[str, Any]]:
+    """The records of a finished shard, whose texts must have this digest."""
+    file = folder / SHARD
+    try:
+        record = json.loads(file.read_text(encoding="utf-8"))
+        before, utterances = record["texts"], record["utterances"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise FormatError(f"{file} is damaged; delete {folder} and run again: {error}") from error
+    if before != digest:
+        raise InputError(f"{folder} holds other texts than these; choose another folder, or delete {folder.parents[1]}")
     return utterances
 
 
@@ -272,7 +306,11 @@ def _make_utterance(
         samples = soxr.resample(samples, spoken.sample_rate, settings.sample_rate)
     container, subtype = AUDIO_FORMATS[settings.audio_format]
     file = f"{name}.{settings.audio_format}"
-    soundfile.write(folder / file, np.clip(samples, -1, 1), settings.sample_rate, format=container, subtype=subtype)
+    try:
+        soundfile.write(folder / file, np.clip(samples, -1, 1), settings.sample_rate, format=container, subtype=subtype)
+    except soundfile.LibsndfileError as error:
+        # No fault of the sentence: the disk is full, say, or the format does not know this sample rate.
+        raise AudioError(f"{relative / file}: cannot be written as {container} ({error.error_string})") from error
     manifest = {
         "id": name,
         "path": (relative / file).as_posix(),
@@ -295,85 +333,7 @@ def _write_lists(out: Path, records: Sequence[dict[str, Any]]) -> SynthesisResul
     for name, key in (("manifest", "manifest"), ("alignments", "alignment"), ("errors", "error")):
         lines = [json.dumps(record[key], ensure_ascii=False) + "\n" for record in records if key in record]
         paths.append(out / f"{name}.jsonl")
-        _replace_text(paths[-1], "".join(lines))
+        _write_text(paths[-1], "".join(lines))
     done = [record["manifest"] for record in records if "manifest" in record]
     seconds = sum(row["num_samples"] / row["sample_rate"] for row in done)
     return SynthesisResult(paths[0], paths[1], paths[2], len(done), seconds, len(records) - len(done))
-
-
-def read_texts(path: str | PathLike[str], *, min_words: int = 4, max_words: int = 25) -> Iterator[tuple[str, str]]:
-    """Read utterances from a text file, or from every `.txt` file of a folder in order of name.
-
-    A LibriSpeech transcript (`.trans.txt`, lines "id TEXT") gives its lines as they are, lower-cased. Any other file is
-    prose: Project Gutenberg's header and footer are dropped, paragraphs are cut into sentences, long sentences at
-    commas and semicolons, and pieces shorter than `min_words` are left out; ids are "stem-000000" and so on.
-
-    Args:
-        path: file or folder.
-        min_words: of a sentence of prose.
-        max_words: of a sentence of prose.
-
-    Yields:
-        Pairs (id, text).
-
-    Raises:
-        InputError: the path does not exist or the folder has no `.txt` files.
-        FormatError: a file is not UTF-8, or a transcript line has no text.
-    """
-    path = Path(path)
-    files = sorted(path.rglob("*.txt")) if path.is_dir() else [path]
-    if not files or not files[0].is_file():
-        raise InputError(f"{path} is no text file and no folder with .txt files")
-    for file in files:
-        if is_transcript(file):
-            yield from ((name, words.lower()) for name, words in read_transcript(file))
-        else:
-            text = "\n".join(line for _, line in text_lines(file))
-            prefix = "-".join(file.relative_to(path).with_suffix("").parts) if path.is_dir() else file.stem
-            prefix = re.sub(r"[^\w.+-]+", "_", prefix)
-            for number, sentence in enumerate(split_sentences(text, min_words=min_words, max_words=max_words)):
-                yield f"{prefix}-{number:06d}", sentence
-
-
-# Project Gutenberg's marker lines, of today's files and of those of the 1990s.
-_HEADER_END = re.compile(r"^\*{3} ?START OF.*$|^\*END[* ]?THE SMALL PRINT.*$", re.MULTILINE | re.IGNORECASE)
-_FOOTER_START = re.compile(
-    r"^\*{3} ?END OF.*$|^End of (?:the |this )?Project Gutenberg.*$", re.MULTILINE | re.IGNORECASE
-)
-_ABBREVIATION = re.compile(r"(?:\b(?:Mr|Mrs|Ms|Dr|St|Prof|Capt|Col|Gen|Rev|Hon|No|Vol)|\b[A-Z])\.$")
-
-
-def strip_gutenberg(text: str) -> str:
-    """Text without Project Gutenberg's header and footer."""
-    return _FOOTER_START.split(_HEADER_END.split(text, maxsplit=1)[-1], maxsplit=1)[0]
-
-
-def split_sentences(text: str, *, min_words: int = 4, max_words: int = 25) -> Iterator[str]:
-    """Cut prose into sentences of `min_words` to `max_words` words; see `read_texts`."""
-    for paragraph in re.split(r"\n\s*\n", strip_gutenberg(text)):
-        paragraph = " ".join(re.sub(r"\[[^\]]*\]|[_*|<>]", " ", paragraph).split())
-        sentence = ""
-        pieces = re.sub(r"([.!?][\"'”’)]*)\s+", r"\1\n", paragraph).split("\n")  # noqa: RUF001
-        for piece in pieces:
-            sentence = f"{sentence} {piece}".strip()
-            if not _ABBREVIATION.search(sentence):
-                yield from _fit(sentence, min_words, max_words)
-                sentence = ""
-        yield from _fit(sentence, min_words, max_words)
-
-
-def _fit(sentence: str, min_words: int, max_words: int) -> Iterator[str]:
-    """Cut a long sentence at its commas, packing clauses while they fit; a longer clause is cut by count."""
-    chunk: list[str] = []
-    for clause in re.split(r"(?<=[,;:])\s+", sentence):
-        words = clause.split()
-        if len(chunk) + len(words) > max_words:
-            if len(chunk) >= min_words:
-                yield " ".join(chunk)
-            chunk = []
-        while len(words) > max_words:
-            yield " ".join(words[:max_words])
-            words = words[max_words:]
-        chunk += words
-    if len(chunk) >= min_words:
-        yield " ".join(chunk)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -150,6 +151,29 @@ def test_broken_json_and_bytes(tmp_path: Path) -> None:
     path.write_bytes(b"\xff\xfe\x00")
     with pytest.raises(FormatError, match="UTF-8"):
         read_alignments(path)
+
+
+def test_a_mark_of_the_encoding_is_no_text(tmp_path: Path) -> None:
+    jsonl = write_rows(tmp_path / "a.jsonl", row())
+    ctm = tmp_path / "a.ctm"
+    ctm.write_text(PHONES_CTM)
+    for path in (jsonl, ctm):
+        before = read_alignments(path)
+        path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+        assert read_alignments(path) == before and list(before) == ["utt1"]
+
+
+def test_written_whole_or_not_at_all(tmp_path: Path) -> None:
+    def fail() -> Iterator[Alignment]:
+        yield Alignment("other", 2.0)
+        raise RuntimeError("half way")
+
+    path = tmp_path / "new" / "a.jsonl"
+    write_alignments([EXPECTED], path)
+    with pytest.raises(RuntimeError, match="half way"):
+        write_alignments(fail(), path)
+    assert read_alignments(path) == {"utt1": EXPECTED}
+    assert list(path.parent.iterdir()) == [path]
 
 
 def test_rounding_is_tolerated() -> None:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
+import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +14,7 @@ import pytest
 from syllablelm.artifact import (
     FORMAT_VERSION,
     Artifact,
+    code_commit,
     digest_files,
     digest_json,
     find_finished,
@@ -116,10 +120,48 @@ def test_nothing_is_left_after_a_failure(tmp_path: Path) -> None:
 
 def test_an_artifact_that_is_there_is_not_overwritten(tmp_path: Path) -> None:
     first = make(tmp_path / "a")
-    with pytest.raises(OSError):
+    with pytest.raises(InputError, match="/a exists; choose another --out or remove it"):
         make(tmp_path / "a", content="other")
     assert open_artifact(tmp_path / "a").digest == first.digest
     assert [path.name for path in tmp_path.iterdir()] == ["a"]
+
+
+def test_an_error_of_the_payload_is_not_that_of_the_name(tmp_path: Path) -> None:
+    make(tmp_path / "a")
+    with (
+        pytest.raises(FileNotFoundError, match="missing"),
+        new_artifact(tmp_path / "a", "codebook", config={}, seed=0, parents={}, metrics={}) as folder,
+    ):
+        (folder / "missing" / "file").write_text("x")
+
+
+@pytest.mark.skipif(shutil.which("git") is None, reason="git is not installed")
+def test_the_commit_is_that_of_the_packages_own_repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def git(*arguments: str) -> str:
+        options = ["-c", "user.name=a", "-c", "user.email=a@example.org", "-c", "commit.gpgsign=false"]
+        done = subprocess.run(["git", *options, *arguments], cwd=tmp_path, capture_output=True, text=True, check=True)
+        return done.stdout.strip()
+
+    for name in [name for name in os.environ if name.startswith("GIT_")]:
+        monkeypatch.delenv(name)
+    package = tmp_path / ".venv" / "package"
+    package.mkdir(parents=True)
+    (package / "artifact.py").write_text("x = 1\n")
+    monkeypatch.setattr("syllablelm.artifact.__file__", str(package / "artifact.py"))
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
+    assert code_commit() == "unknown"
+    git("init", "--quiet")
+    (tmp_path / "theirs.py").write_text("y = 1\n")
+    git("add", "theirs.py")
+    git("commit", "--quiet", "--message", "theirs")
+    assert code_commit() == "unknown"
+    git("add", ".venv")
+    git("commit", "--quiet", "--message", "ours")
+    head = git("rev-parse", "--short=12", "HEAD")
+    (tmp_path / "theirs.py").write_text("y = 2\n")
+    assert code_commit() == head
+    (package / "artifact.py").write_text("x = 2\n")
+    assert code_commit() == head + "+"
 
 
 def test_finished_stage_is_found(tmp_path: Path) -> None:

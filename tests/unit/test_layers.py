@@ -28,6 +28,7 @@ LAYERS: tuple[frozenset[str], ...] = (
             "speech_engines",
             "syllables",
             "synthesis",
+            "texts",
             "vad",
         }
     ),

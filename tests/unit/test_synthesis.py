@@ -1,9 +1,11 @@
-"""Synthetic corpora: sharding, resuming and reading texts with a stub engine; one corpus with the real flite."""
+"""Synthetic corpora: sharding, resuming and several at once with a stub engine; one corpus with the real flite."""
 
 from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 import threading
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,7 +19,7 @@ from syllablelm.alignment import Word, read_alignments
 from syllablelm.errors import AudioError, FormatError, InputError
 from syllablelm.speech_engines import Spoken
 from syllablelm.syllables import Interval
-from syllablelm.synthesis import SynthesisResult, read_texts, split_sentences, synthesize
+from syllablelm.synthesis import SynthesisResult, synthesize
 
 
 class Stub:
@@ -85,7 +87,7 @@ def test_corpus(tmp_path: Path) -> None:
     found = read_alignments(result.alignments)
     assert list(found) == [row["id"] for row in manifest]
     assert found["utt0"].syllables == (Interval("AH-T", 0.1, 0.4),)
-    assert not list((tmp_path / "c").rglob("*.part"))
+    assert not list((tmp_path / "c").rglob(".*"))
 
 
 def test_same_corpus_with_more_workers_and_other_shards(tmp_path: Path) -> None:
@@ -116,6 +118,86 @@ def test_killed_run_resumes(tmp_path: Path) -> None:
     _, engine = make(tmp_path / "c", items)
     assert [said[0] for said in engine.said] == [f"text {i}" for i in range(3, 8)]
     assert tree(tmp_path / "c") == tree(tmp_path / "whole")
+
+
+class Together(Stub):
+    """Speaks each utterance at the same moment as another one of its kind."""
+
+    def __init__(self, barrier: threading.Barrier) -> None:
+        super().__init__()
+        self.barrier = barrier
+
+    def speak(self, text: str, voice: str, *, speed: float, pitch: float) -> Spoken:
+        self.barrier.wait(timeout=20)
+        return super().speak(text, voice, speed=speed, pitch=pitch)
+
+
+def test_two_threads_in_one_folder(tmp_path: Path) -> None:
+    """Both speak every shard, and both want to give it its name."""
+    make(tmp_path / "alone", texts(8))
+    barrier, found = threading.Barrier(2), []
+    engines = [Together(barrier), Together(barrier)]
+    threads = [
+        threading.Thread(target=lambda engine=engine: found.append(make(tmp_path / "c", texts(8), engine=engine)[0]))
+        for engine in engines
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [len(engine.said) for engine in engines] == [8, 8]
+    assert len(found) == 2 and found[0] == found[1]
+    assert tree(tmp_path / "c") == tree(tmp_path / "alone")
+
+
+def test_two_processes_in_one_folder(tmp_path: Path) -> None:
+    make(tmp_path / "alone", texts(60))
+    script = "import sys; from pathlib import Path; from test_synthesis import make, texts; "
+    script += "make(Path(sys.argv[1]), texts(60), workers=2)"
+    path = [str(Path(__file__).parent), *filter(None, sys.path)]
+    command = [sys.executable, "-c", f"import sys; sys.path[:0] = {path!r}; {script}", str(tmp_path / "c")]
+    both = [subprocess.Popen(command, stderr=subprocess.PIPE, text=True) for _ in range(2)]
+    errors = [process.communicate()[1] for process in both]
+    assert [process.returncode for process in both] == [0, 0], errors
+    assert tree(tmp_path / "c") == tree(tmp_path / "alone")
+
+
+def test_one_that_starts_later_leaves_the_first_its_unfinished_shards(tmp_path: Path) -> None:
+    make(tmp_path / "alone", texts(8))
+
+    class Interrupted(Stub):
+        def speak(self, text: str, voice: str, *, speed: float, pitch: float) -> Spoken:
+            if text == "text 4":
+                second.append(make(tmp_path / "c", texts(8))[0])
+            return super().speak(text, voice, speed=speed, pitch=pitch)
+
+    second: list[SynthesisResult] = []
+    first, engine = make(tmp_path / "c", texts(8), engine=Interrupted())
+    # Its second shard is spoken twice; the third it finds.
+    assert [first] == second and len(engine.said) == 6
+    assert tree(tmp_path / "c") == tree(tmp_path / "alone")
+
+
+def test_leftovers_of_a_killed_run_are_removed(tmp_path: Path) -> None:
+    make(tmp_path / "alone", texts(8))
+    make(tmp_path / "c", texts(4), shard_size=3)
+    leftover = tmp_path / "c" / "audio" / f".00001.{'0' * 32}.tmp"
+    leftover.mkdir()
+    (leftover / "utt3.flac").write_bytes(b"half")
+    shutil.rmtree(tmp_path / "c" / "audio" / "00001")
+    make(tmp_path / "c", texts(8))
+    assert tree(tmp_path / "c") == tree(tmp_path / "alone")
+    # Killed as it wrote the settings.
+    (tmp_path / "d").mkdir()
+    (tmp_path / "d" / f".synthesis.{'0' * 32}.tmp.json").write_text("{")
+    assert make(tmp_path / "d", texts(1))[0].num_utterances == 1
+
+
+def test_audio_that_cannot_be_written(tmp_path: Path) -> None:
+    with pytest.raises(AudioError, match=r"audio/00000/utt0\.opus: cannot be written as OGG") as error:
+        make(tmp_path / "c", texts(3), audio_format="opus", sample_rate=22_050)
+    assert "\n" not in str(error.value)
+    assert list((tmp_path / "c" / "audio").iterdir()) == []
 
 
 def test_finished_corpus_is_not_spoken_again(tmp_path: Path) -> None:
@@ -204,61 +286,6 @@ def test_unusable_options(tmp_path: Path, options: dict[str, Any], message: str)
 def test_unusable_ids(tmp_path: Path, ids: list[str]) -> None:
     with pytest.raises(InputError, match="id"):
         make(tmp_path / "c", [(name, "text") for name in ids])
-
-
-def test_transcripts(tmp_path: Path) -> None:
-    path = tmp_path / "19-198.trans.txt"
-    path.write_text("19-198-0000 NORTHANGER ABBEY\n\n19-198-0001 THIS LITTLE WORK\n")
-    assert list(read_texts(path)) == [("19-198-0000", "northanger abbey"), ("19-198-0001", "this little work")]
-    path.write_text("19-198-0000 A\n19-198-0001\n")
-    with pytest.raises(FormatError, match=r"trans\.txt:2"):
-        list(read_texts(path))
-
-
-def test_folder_of_texts(tmp_path: Path) -> None:
-    (tmp_path / "b c").mkdir()
-    (tmp_path / "a.txt").write_text("One two three four. Five six seven eight.")
-    (tmp_path / "b c" / "a.txt").write_text("Nine ten eleven twelve.")
-    assert list(read_texts(tmp_path)) == [
-        ("a-000000", "One two three four."),
-        ("a-000001", "Five six seven eight."),
-        ("b_c-a-000000", "Nine ten eleven twelve."),
-    ]
-
-
-def test_unreadable_texts(tmp_path: Path) -> None:
-    for path in (tmp_path, tmp_path / "none.txt"):
-        with pytest.raises(InputError, match="no text file"):
-            list(read_texts(path))
-    (tmp_path / "a.txt").write_bytes(b"\xff\xfe\xff")
-    with pytest.raises(FormatError, match=r"a\.txt"):
-        list(read_texts(tmp_path))
-
-
-def test_sentences() -> None:
-    prose = """The Project Gutenberg eBook of Nothing at all.
-*** START OF THIS PROJECT GUTENBERG EBOOK ***
-
-Mr. J. Smith and Dr. Who met
-in the [Illustration] _old_ garden. "Did you sleep?" asked one of them. Too short.
-
-A heading without a stop
-*** END OF THE PROJECT GUTENBERG EBOOK ***
-You may copy it, give it away.
-"""
-    assert list(split_sentences(prose)) == [
-        "Mr. J. Smith and Dr. Who met in the old garden.",
-        "asked one of them.",
-        "A heading without a stop",
-    ]
-
-
-def test_long_sentences_are_cut_at_commas() -> None:
-    assert list(split_sentences("a b c d, e f g h; i j k, l m.", max_words=8)) == ["a b c d, e f g h;", "i j k, l m."]
-    words = [str(i) for i in range(60)]
-    pieces = list(split_sentences(" ".join(words)))
-    assert [len(piece.split()) for piece in pieces] == [25, 25, 10]
-    assert " ".join(pieces).split() == words
 
 
 @pytest.mark.skipif(shutil.which("flite") is None, reason="flite is not installed")

@@ -94,7 +94,8 @@ def synthetic(
     Writes audio, a manifest, and the engine's own phone times as reference.
     """
     from syllablelm.progress import ProgressBar
-    from syllablelm.synthesis import read_texts, synthesize
+    from syllablelm.synthesis import synthesize
+    from syllablelm.texts import read_texts
 
     if hours is not None and hours <= 0:
         raise InputError(f"--hours {hours}: must be above 0")

@@ -65,7 +65,8 @@ def recode(
 ) -> None:
     """Recode units by a codec; rates and bits per second before and after are printed."""
     from syllablelm.evaluate.bitrate import RateCounts, rate_counts
-    from syllablelm.formats import Unsaid, detect_format, open_writer, read_entries
+    from syllablelm.formats import Unsaid, detect_format, open_writer, read_entries, units_tokenizer
+    from syllablelm.lm.store import check_tokenizer
     from syllablelm.quantize.recode import Codec
 
     opened = Codec.load(codec)
@@ -77,7 +78,9 @@ def recode(
     unsaid = Unsaid(hop=opened.hop, sample_rate=opened.sample_rate)
     before: list[RateCounts] = []
     after: list[RateCounts] = []
-    with open_writer(out, form, unsaid) as writer:
+    made_by = units_tokenizer(units)
+    check_tokenizer("codec", opened.digest if decode else opened.tokenizer, made_by)
+    with open_writer(out, form, unsaid, tokenizer=opened.tokenizer if decode else opened.digest) as writer:
         for entry in read_entries(units, form, unsaid):
             try:
                 fine = entry.segmentation if decode else opened.prepare(entry.segmentation)

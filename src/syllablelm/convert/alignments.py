@@ -52,7 +52,7 @@ def convert_alignments(
             raise InputError(f"{vocabulary} exists; choose another --vocab, or leave out --fit to use what it holds")
         found = fit_vocabulary(alignments.values(), tier, fit, **grid)
     segments, unseen, moved = 0, 0, 0
-    with open_writer(out, to, unsaid) as writer:
+    with open_writer(out, to, unsaid, tokenizer=found.digest) as writer:
         for name, alignment in alignments.items():
             placed = found.encode(alignment)
             try:
@@ -61,8 +61,8 @@ def convert_alignments(
                 raise FormatError(f"{source}: {error}") from None
             segments += len(placed.segmentation)
             unseen, moved = unseen + placed.unseen, moved + placed.moved
-        if fit is not None:
-            found.save(vocabulary, {"alignments": alignments_digest(alignments)})
+    if fit is not None:
+        found.save(vocabulary, {"alignments": alignments_digest(alignments)})
     return {
         "from": "alignments",
         "to": to,

@@ -145,7 +145,7 @@ def enter_shard(corpus: Corpus, shard: Shard, found: Mapping[int, Segmentation],
     recordings, file = corpus.recordings(shard), corpus.shard_file(shard)
     try:
         with atomic_path(file) as part:
-            with open_writer(part, "parquet") as writer:
+            with open_writer(part, "parquet", tokenizer=corpus.parents.get("model", "")) as writer:
                 for place, segmentation in sorted(found.items()):
                     writer.write(recordings[place].id, recordings[place].path, segmentation)
             # On some file systems a crash of the machine leaves a renamed file empty that was not flushed before.

@@ -16,7 +16,7 @@ from syllablelm.errors import FormatError, InputError, and_more
 from syllablelm.formats.files import atomic_path, find_files
 from syllablelm.formats.form import Entry, Format, Unsaid
 from syllablelm.formats.gslm import GSLM
-from syllablelm.formats.parquet import PARQUET
+from syllablelm.formats.parquet import PARQUET, read_tokenizer
 from syllablelm.formats.record import JSONL, KEYS, from_record, to_record
 from syllablelm.formats.sdhubert import SDHUBERT
 from syllablelm.formats.slamkit import SLAMKIT, SLAMKIT_TOKENS
@@ -39,6 +39,7 @@ __all__ = [
     "read_entries",
     "read_segmentations",
     "to_record",
+    "units_tokenizer",
 ]
 
 FORMATS: dict[str, Format] = {
@@ -111,7 +112,9 @@ def _first_keys(file: Path) -> set[str]:
     return set(value) if isinstance(value, dict) else set()
 
 
-def open_writer(target: str | Path | IO[Any], format: str = "jsonl", unsaid: Unsaid | None = None) -> RecordWriter:
+def open_writer(
+    target: str | Path | IO[Any], format: str = "jsonl", unsaid: Unsaid | None = None, *, tokenizer: str = ""
+) -> RecordWriter:
     """Open a writer of records; use it as a context manager and call `write(id, path, segmentation)`.
 
     Args:
@@ -119,12 +122,15 @@ def open_writer(target: str | Path | IO[Any], format: str = "jsonl", unsaid: Uns
             parquet, text for the other formats that write one file.
         format: a name of the registry.
         unsaid: the unit that stands for gaps, for formats without gaps.
+        tokenizer: digest of what makes the units; Parquet keeps it, see `units_tokenizer`.
 
     Raises:
         InputError: unknown format, or a target that the format cannot write to.
         MissingDependencyError: the package the format needs is not installed.
     """
-    return get_format(format).writer(target, unsaid or Unsaid())
+    writer = get_format(format).writer(target, unsaid or Unsaid())
+    writer.tokenizer = tokenizer
+    return writer
 
 
 def read_entries(path: str | Path, format: str, unsaid: Unsaid | None = None) -> Iterator[Entry]:
@@ -160,7 +166,7 @@ def read_segmentations(path: str | Path, *, hop: int = 320, sample_rate: int = 1
     """Read a .jsonl, .parquet or .TextGrid file that `open_writer` wrote, or a folder of such files.
 
     Args:
-        path: a file, or a folder of files of one of these kinds.
+        path: a file, a folder of files of one of these kinds, or what `encode` made.
         hop: samples per frame, for TextGrid, which does not say.
         sample_rate: samples per second, for TextGrid.
 
@@ -171,7 +177,7 @@ def read_segmentations(path: str | Path, *, hop: int = 320, sample_rate: int = 1
         FormatError: missing, damaged, of another kind, or with ids twice; the message names file and record.
         MissingDependencyError: the package the format needs is not installed.
     """
-    path = Path(path)
+    path = _units_below(Path(path))
     suffixes = {FORMATS[name].suffixes[0]: name for name in _OWN}
     if not path.exists():
         raise FormatError(f"{path}: there is no such file or folder")
@@ -185,3 +191,28 @@ def read_segmentations(path: str | Path, *, hop: int = 320, sample_rate: int = 1
         raise FormatError(f"{path}: cannot tell the format by this name: use .jsonl, .parquet or .TextGrid")
     entries = read_entries(path, suffixes[suffix], Unsaid(hop=hop, sample_rate=sample_rate))
     return {entry.id: entry.segmentation for entry in entries}
+
+
+def units_tokenizer(path: str | Path) -> str:
+    """Digest of the tokenizer that made the units of a file or folder; "" where they do not say: only Parquet does.
+
+    Raises:
+        FormatError: units of several tokenizers, or a damaged file.
+    """
+    path = _units_below(Path(path))
+    files = sorted(path.rglob("*.parquet")) if path.is_dir() else [path]
+    said = {read_tokenizer(file): file for file in files if file.suffix == ".parquet" and file.is_file()}
+    said.pop("", None)
+    if len(said) > 1:
+        one, other = sorted(said)[-2:]
+        raise FormatError(f"{path}: units of several tokenizers: {said[one]} of {one!r}, {said[other]} of {other!r}")
+    return next(iter(said), "")
+
+
+def _units_below(path: Path) -> Path:
+    """The shards of a finished corpus of `encode`; any other path as it is."""
+    if not (path / "plan" / "corpus.json").is_file():
+        return path
+    if not (path / "artifact.json").is_file():
+        raise FormatError(f"{path}: not every shard is there yet; run the same encode command again to finish it")
+    return path / "shards"

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import re
 import shutil
 import uuid
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
-from syllablelm.errors import FormatError
+from syllablelm.errors import FormatError, InputError
 
 
 @contextmanager
@@ -20,6 +22,9 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
 
     If the block raises, the temporary file or folder is removed and `path` is as it was. Missing parent folders are
     made. A file replaces a file; a folder only takes a name that is free or an empty folder's.
+
+    Raises:
+        OSError: the name cannot be taken; it is `path` that the error names.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -27,12 +32,64 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     temporary = path.with_name(f".{path.stem}.{uuid.uuid4().hex}.tmp{path.suffix}")
     try:
         yield temporary
-        os.replace(temporary, path)
+        try:
+            os.replace(temporary, path)
+        except OSError as error:
+            # The temporary name means nothing to anybody.
+            raise OSError(error.errno, error.strerror, str(path)) from None
     finally:
-        if temporary.is_dir():
-            shutil.rmtree(temporary)
-        else:
-            temporary.unlink(missing_ok=True)
+        _remove(temporary)
+
+
+def remove_leftovers(path: str | Path) -> None:
+    """Remove what killed processes left behind of `atomic_path(path)`; call it only where nobody else writes `path`."""
+    path = Path(path)
+    name = re.compile(rf"\.{re.escape(path.stem)}\.[0-9a-f]{{32}}\.tmp{re.escape(path.suffix)}")
+    for item in path.parent.iterdir() if path.parent.is_dir() else ():
+        if name.fullmatch(item.name):
+            _remove(item)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+@contextmanager
+def lock_file(path: str | Path) -> Iterator[bool]:
+    """Hold a file as a lock against every other process and thread; it is removed at the end.
+
+    The system itself frees the lock of a process that was killed.
+
+    Yields:
+        Whether others are kept out; False on a file system that knows no locks.
+
+    Raises:
+        BlockingIOError: another has it.
+    """
+    import fcntl
+
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    while True:
+        with open(path, "a") as file:
+            held = True
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:
+                if error.errno not in (errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK):
+                    raise
+                held = False
+            # Its last holder may have removed it since it was opened: then it keeps nobody out.
+            if not path.exists() or not os.path.samestat(path.stat(), os.fstat(file.fileno())):
+                continue
+            try:
+                yield held
+            finally:
+                path.unlink(missing_ok=True)
+            return
 
 
 def find_files(path: Path, suffixes: tuple[str, ...]) -> list[Path]:
@@ -52,6 +109,20 @@ def find_files(path: Path, suffixes: tuple[str, ...]) -> list[Path]:
 def id_below(path: Path, file: Path) -> str:
     """Id of a recording that has a file of its own: its name below the folder `path`, without the suffix."""
     return file.relative_to(path if path.is_dir() else path.parent).with_suffix("").as_posix()
+
+
+def file_below(folder: Path, id: str, suffix: str) -> Path:
+    """The file of a recording in a folder with one for each, named after its id; "/" in an id makes subfolders.
+
+    Raises:
+        InputError: an id that leads out of the folder, or to none.
+    """
+    parts = PurePosixPath(id).parts
+    if not parts or parts[0] == "/" or ".." in parts:
+        raise InputError(
+            f"{id!r} cannot name a {suffix.lstrip('.')} file: use an id without leading '/' and without '..'"
+        )
+    return folder.joinpath(*parts[:-1], parts[-1] + suffix)
 
 
 def text_lines(file: Path) -> Iterator[tuple[str, str]]:

@@ -15,6 +15,8 @@ from syllablelm.formats.writer import RecordWriter
 from syllablelm.types import Segmentation
 
 ROWS_PER_GROUP = 1024
+# Of the file's metadata: digest of the tokenizer that made the units.
+TOKENIZER_KEY = "syllablelm.tokenizer"
 
 
 class _Writer(RecordWriter):
@@ -26,7 +28,8 @@ class _Writer(RecordWriter):
         super()._open(stack)
         integers = pyarrow.list_(pyarrow.int32())
         kinds = {"id": pyarrow.string(), "path": pyarrow.string(), "unit": integers, "start": integers, "end": integers}
-        self._schema = pyarrow.schema([(key, kinds.get(key, pyarrow.int32())) for key in KEYS])
+        said = {TOKENIZER_KEY: self.tokenizer} if self.tokenizer else None
+        self._schema = pyarrow.schema([(key, kinds.get(key, pyarrow.int32())) for key in KEYS], metadata=said)
         self._to_table = pyarrow.Table.from_pylist
         self._rows: list[dict[str, Any]] = []
         self._writer = stack.enter_context(parquet.ParquetWriter(self._stream, self._schema))
@@ -61,6 +64,20 @@ def _records(file: Path) -> Iterator[dict[str, Any]]:
                 yield from batch.to_pylist()
     except (pyarrow.ArrowException, OSError) as error:
         raise FormatError(f"{file}: not a readable Parquet file ({error})") from error
+
+
+def read_tokenizer(file: Path) -> str:
+    """Digest of the tokenizer that made a file's units; "" if it does not say.
+
+    Raises:
+        FormatError: not a Parquet file.
+    """
+    pyarrow, parquet = _import_pyarrow()
+    try:
+        said = parquet.read_schema(file).metadata or {}
+    except (pyarrow.ArrowException, OSError) as error:
+        raise FormatError(f"{file}: not a readable Parquet file ({error})") from error
+    return said.get(TOKENIZER_KEY.encode(), b"").decode()
 
 
 def _import_pyarrow() -> tuple[Any, Any]:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 from abc import ABC, abstractmethod
 from contextlib import ExitStack
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
 
 from syllablelm.errors import InputError
-from syllablelm.formats.files import atomic_path
+from syllablelm.formats.files import atomic_path, file_below
 from syllablelm.formats.form import Unsaid
 from syllablelm.types import Segmentation
 
@@ -27,6 +27,8 @@ class RecordWriter(ABC):
     # Where a format says nothing of frames, one output has one hop and one sample rate: they could not be told apart.
     keeps_grid = True
     needs_units = False
+    # Digest of what made the units, for the formats that can keep it; "" if unknown.
+    tokenizer = ""
     _stream: IO[Any]
 
     def __init__(self, target: str | Path | IO[Any], unsaid: Unsaid) -> None:
@@ -120,12 +122,7 @@ class FolderWriter(RecordWriter):
         self._folder.mkdir()
 
     def _write(self, id: str, path: str | Path, segmentation: Segmentation) -> None:
-        parts = PurePosixPath(id).parts
-        if not parts or parts[0] == "/" or ".." in parts:
-            raise InputError(
-                f"{id!r} cannot name a {self.suffix.lstrip('.')} file: use an id without leading '/' and without '..'"
-            )
-        file = self._folder.joinpath(*parts[:-1], parts[-1] + self.suffix)
+        file = file_below(self._folder, id, self.suffix)
         file.parent.mkdir(parents=True, exist_ok=True)
         self._write_file(file, id, segmentation)
 

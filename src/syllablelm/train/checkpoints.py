@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import pickle
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from syllablelm.errors import FormatError
+from syllablelm.formats.files import atomic_path, remove_leftovers
 
 
 class Checkpoints:
@@ -29,11 +29,11 @@ class Checkpoints:
         self, step: int, module: nn.Module, optimizer: torch.optim.Optimizer, sums: Mapping[str, float] | None = None
     ) -> None:
         """Write the state after ``step`` updates; ``sums`` are the meter's since the last logged line."""
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = self.path.with_suffix(f".tmp-{os.getpid()}")
+        # A state takes gigabytes: what is left of a save that was killed makes room first.
+        remove_leftovers(self.path)
         state = {"fingerprint": self.fingerprint, "step": step, "model": module.state_dict(), "sums": dict(sums or {})}
-        torch.save({**state, "optimizer": optimizer.state_dict()}, temporary)
-        os.replace(temporary, self.path)
+        with atomic_path(self.path) as temporary:
+            torch.save({**state, "optimizer": optimizer.state_dict()}, temporary)
 
     def load(self, module: nn.Module, optimizer: torch.optim.Optimizer) -> tuple[int, dict[str, float]]:
         """Restore the latest state.

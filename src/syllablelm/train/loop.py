@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -26,6 +27,8 @@ from syllablelm.train.processes import is_main, is_several, join, total
 from syllablelm.train.runlog import Meter, RunLog, read_log
 
 Batch = Mapping[str, Any]
+# Among a checkpoint's sums: the seconds of the loop until then.
+_WALL = ".wall"
 
 
 @dataclass(frozen=True)
@@ -60,8 +63,20 @@ class LoopConfig:
     log_every: int = 10
 
     def __post_init__(self) -> None:
-        if self.steps < 1 or self.accumulate < 1 or self.batch_seconds <= 0:
-            raise InputError("a training loop needs steps >= 1, accumulate >= 1 and batch_seconds > 0")
+        for key in ("steps", "accumulate", "checkpoint_every", "log_every"):
+            if getattr(self, key) < 1:
+                raise InputError(f"loop.{key} {getattr(self, key)}: must be at least 1")
+        for key in ("batch_seconds", "clip", "eps"):
+            if not 0 < getattr(self, key) < math.inf:
+                raise InputError(f"loop.{key} {getattr(self, key)}: must be above 0, and finite")
+        for key in ("lr", "weight_decay", "final_lr"):
+            if not 0 <= getattr(self, key) < math.inf:
+                raise InputError(f"loop.{key} {getattr(self, key)}: must be 0 or above, and finite")
+        for key in ("beta1", "beta2"):
+            if not 0 <= getattr(self, key) < 1:
+                raise InputError(f"loop.{key} {getattr(self, key)}: must be 0 or above, and below 1")
+        if not 0 <= self.warmup <= 1:
+            raise InputError(f"loop.warmup {self.warmup}: must be from 0 to 1, a share of the steps")
         if self.schedule == "exponential" and not self.final_lr > 0:
             raise InputError("an exponential schedule never reaches 0; give a final_lr above it")
 
@@ -163,6 +178,7 @@ def run_loop(
     fingerprint: str,
     device: str | torch.device = "auto",
     label: str = "train",
+    after_step: Callable[[int], None] | None = None,
 ) -> dict[str, float]:
     """Train ``task.module`` in place; under ``torchrun`` every process must call.
 
@@ -172,9 +188,12 @@ def run_loop(
         work: folder for the checkpoint and the logs; kept until the caller removes it.
         seed: of dropout and the like; batches carry their own.
         fingerprint: identity of the stage, so that a foreign checkpoint is refused.
+        after_step: called with the number of updates done, in every process; a resumed run calls it again for those
+            after its checkpoint.
 
     Returns:
-        the last logged values (in the main process).
+        the last logged values (in the main process), and "wall_seconds" of the loop: those of the tries before, up to
+        their last checkpoints, are counted in.
 
     Raises:
         KeyboardInterrupt: stopped (Ctrl-C or SIGTERM); a checkpoint was written first.
@@ -192,6 +211,8 @@ def run_loop(
     )
     checkpoints = Checkpoints(work, fingerprint)
     first, sums = checkpoints.load(task.module, optimizer)
+    wall = sums.pop(_WALL, 0.0)
+    began = time.monotonic() - wall
     module = accelerator.prepare(task.module)
     log, values = None, {}
     if is_main():
@@ -218,13 +239,17 @@ def run_loop(
                     values = meter.read() | {"lr": config.lr * lr_factor(step, config), "grad_norm": norm}
                     if log is not None:
                         log.write(done, values)
+                if after_step is not None:
+                    with meter.paused():
+                        after_step(done)
                 bar.advance(note=_note(values))
                 if done % config.checkpoint_every == 0 or done == config.steps or stops:
                     sums = meter.totals()
                     if not is_finite(task.module, optimizer):
                         raise _diverged(label, "model's state", done, work)
+                    wall = time.monotonic() - began
                     if is_main():
-                        checkpoints.save(done, task.module, optimizer, sums)
+                        checkpoints.save(done, task.module, optimizer, sums | {_WALL: wall})
                 if stops and done < config.steps:
                     raise KeyboardInterrupt
     finally:
@@ -232,7 +257,7 @@ def run_loop(
         if log is not None:
             log.close()
     task.module.eval()
-    return values
+    return values | {"wall_seconds": wall}
 
 
 def is_half(config: LoopConfig, device: torch.device) -> bool:
@@ -299,11 +324,13 @@ def _update(
             with torch.autocast(device.type, dtype=torch.bfloat16, enabled=half):
                 output = module(batch)
             accelerator.backward(output["loss"] / config.accumulate)
-        loss += meter.add(output, float(batch["seconds"]))["loss"]
+        meter.add(output, float(batch["seconds"]))
+        # In double precision and on the device: the number is read once, at the end.
+        loss += output["loss"].detach().double()
     norm = accelerator.clip_grad_norm_(module.parameters(), config.clip)
     optimizer.step()
     optimizer.zero_grad(set_to_none=True)
-    return loss, float(norm)
+    return float(loss), float(norm)
 
 
 @contextmanager

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 from torch import Tensor
 
 from syllablelm.artifact import LOG
+from syllablelm.errors import FormatError
+from syllablelm.formats.files import text_lines, write_json_lines
 from syllablelm.train.processes import is_main, total
 
 # Names of the meter's own sums beside those of the module; a ratio over ELAPSED is a number per second.
@@ -29,26 +32,32 @@ class Meter:
         self._reset()
         # They hold all processes' shares, so only one process takes them up.
         if is_main():
-            self.sums.update(sums)
-            self.started -= self.sums.pop(ELAPSED, 0.0)
+            self.sums.update({name: value for name, value in sums.items() if name != ELAPSED})
+            self.started -= sums.get(ELAPSED, 0.0)
 
     def _reset(self) -> None:
-        self.sums: dict[str, float] = {}
+        self.sums: dict[str, float | Tensor] = {}
         self.started = time.monotonic()
 
-    def add(self, output: Mapping[str, Tensor], seconds: float) -> dict[str, float]:
-        """Count what the module returned for a micro-batch with so many seconds of audio; returns it as numbers."""
-        values = {key: float(value.detach()) for key, value in output.items()}
-        for key, value in values.items():
-            self.sums[key] = self.sums.get(key, 0.0) + value
+    def add(self, output: Mapping[str, Tensor], seconds: float) -> None:
+        """Count what the module returned for a micro-batch with so many seconds of audio."""
+        # The sums stay on the device until they are asked for: to read a number, one waits for the GPU.
+        for key, value in output.items():
+            self.sums[key] = self.sums.get(key, 0.0) + value.detach().double()
         self.sums[_COUNT] = self.sums.get(_COUNT, 0.0) + 1
         self.sums[_AUDIO] = self.sums.get(_AUDIO, 0.0) + seconds
-        return values
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """What happens meanwhile counts for no speed."""
+        began = time.monotonic()
+        yield
+        self.started += time.monotonic() - began
 
     def totals(self) -> dict[str, float]:
         """The sums of all processes, which must all ask."""
         names = sorted(self.sums)
-        sums = dict(zip(names, total([self.sums[name] for name in names]), strict=True))
+        sums: dict[str, float] = dict(zip(names, total([float(self.sums[name]) for name in names]), strict=True))
         return sums | {ELAPSED: time.monotonic() - self.started}
 
     def read(self) -> dict[str, float]:
@@ -70,7 +79,7 @@ class RunLog:
         self.path = folder / LOG
         # Lines logged after the last checkpoint will be logged again by the resumed run.
         kept = [line for line in read_log(folder) if line["step"] <= first_step]
-        self.path.write_text("".join(json.dumps(line) + "\n" for line in kept), encoding="utf-8")
+        write_json_lines(self.path, kept)
         try:
             from torch.utils.tensorboard import SummaryWriter
         except ImportError:
@@ -93,6 +102,18 @@ class RunLog:
 
 
 def read_log(folder: Path) -> list[dict[str, float]]:
-    """The logged lines of a run."""
+    """The logged lines of a run, without a last one that was torn as its writer was killed.
+
+    Raises:
+        FormatError: another line is damaged.
+    """
     path = folder / LOG
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.exists() else []
+    lines = list(text_lines(path)) if path.exists() else []
+    values: list[dict[str, float]] = []
+    for number, (place, line) in enumerate(lines, start=1):
+        try:
+            values.append(json.loads(line))
+        except ValueError as error:
+            if number < len(lines):
+                raise FormatError(f"{place}: not a line of a training log ({error}); remove the file") from None
+    return values

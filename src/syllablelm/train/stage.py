@@ -8,6 +8,7 @@ from __future__ import annotations
 import shutil
 import sys
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -22,6 +23,8 @@ from syllablelm.artifact import (
     open_artifact,
 )
 from syllablelm.corpus import Manifest
+from syllablelm.errors import InputError
+from syllablelm.formats.files import lock_file, remove_leftovers
 from syllablelm.train.processes import is_main, join, on_main
 
 
@@ -57,38 +60,65 @@ def run_stage(
         the artifact, new or found.
 
     Raises:
-        InputError: ``out`` holds something else.
+        InputError: ``out`` holds something else, or another job is making it.
         SyllableLMError: in the other processes, where the main one failed.
     """
     out = Path(out)
     join(device)
     scratch = out.with_name(f".{out.name}.work")
+    held = ExitStack()
+
+    def is_made() -> bool:
+        return find_finished(out, kind, config, seed, parents) is not None
 
     def is_finished() -> bool:
-        finished = find_finished(out, kind, config, seed, parents) is not None
+        finished = is_made() or _is_made_behind_lock(out, held, is_made)
         if finished:
             print(f"{kind}: {out} is finished, skipped", file=sys.stderr)
         return finished
 
     def make() -> None:
         metrics: dict[str, Any] = {}
-        with new_artifact(out, kind, config=config, seed=seed, parents=parents, metrics=metrics, extra=extra) as folder:
-            work(folder, scratch, metrics)
-            if (scratch / LOG).exists():
-                shutil.copy(scratch / LOG, folder / LOG)
+        try:
+            with new_artifact(
+                out, kind, config=config, seed=seed, parents=parents, metrics=metrics, extra=extra
+            ) as folder:
+                work(folder, scratch, metrics)
+                if (scratch / LOG).exists():
+                    shutil.copy(scratch / LOG, folder / LOG)
+        except InputError:
+            # On a file system without locks another job may have made the same in the meantime.
+            if not is_made():
+                raise
         shutil.rmtree(scratch, ignore_errors=True)
 
-    if not on_main(is_finished):
-        if alone:
-            on_main(make)
-        elif is_main():
-            make()
-        else:
-            with TemporaryDirectory() as dropped:
-                work(Path(dropped), scratch, {})
-        # Nobody opens the artifact before it is there.
-        on_main(lambda: None)
+    with held:
+        if not on_main(is_finished):
+            if alone:
+                on_main(make)
+            elif is_main():
+                make()
+            else:
+                with TemporaryDirectory() as dropped:
+                    work(Path(dropped), scratch, {})
+            # Nobody opens the artifact before it is there.
+            on_main(lambda: None)
     return open_artifact(out, kind)
+
+
+def _is_made_behind_lock(out: Path, held: ExitStack, is_made: Callable[[], bool]) -> bool:
+    """Take a stage for this job alone until ``held`` is left; whether another job has made it just before.
+
+    Raises:
+        InputError: another job has it.
+    """
+    try:
+        alone = held.enter_context(lock_file(out.with_name(f".{out.name}.lock")))
+    except BlockingIOError:
+        raise InputError(f"{out}: another process is making it; wait for that one, or choose another --out") from None
+    if alone:
+        remove_leftovers(out)
+    return is_made()
 
 
 def external_encoder(name: str) -> Artifact:

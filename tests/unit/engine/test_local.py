@@ -12,7 +12,8 @@ from small import small_corpus
 from syllablelm.audio import load_audio, save_audio
 from syllablelm.engine import encode_corpus, read_units
 from syllablelm.engine.local import model_digest
-from syllablelm.errors import InputError
+from syllablelm.errors import FormatError, InputError
+from syllablelm.formats import read_segmentations, units_tokenizer
 from syllablelm.manifest import Manifest, Recording
 from syllablelm.quantize import Codebook
 from syllablelm.rule import SegmentRule
@@ -48,6 +49,15 @@ class TestResult:
         assert len(found[3][1]) == 0
         assert corpus.is_finished and len(corpus.shards) == 4 and corpus.summary()["failed"] == 0
         assert not (tmp_path / "out" / "claims").exists()
+
+    def test_read_like_any_units(self, tokenizer, manifest, tmp_path):
+        corpus = encode_corpus(tokenizer, manifest, tmp_path / "out", **SHARD)
+        expected = {recording.id: segmentation for recording, segmentation in read_units(corpus.path)}
+        assert read_segmentations(corpus.path) == expected and len(corpus.shards) > 1
+        assert units_tokenizer(corpus.path) == tokenizer.digest != ""
+        (corpus.path / "artifact.json").unlink()
+        with pytest.raises(FormatError, match="run the same encode command again"):
+            read_segmentations(corpus.path)
 
     def test_bytes_do_not_depend_on_batches_or_threads(self, tokenizer, manifest, tmp_path, monkeypatch):
         encode_corpus(tokenizer, manifest, tmp_path / "a", workers=1, **SHARD)

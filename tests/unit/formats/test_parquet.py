@@ -6,7 +6,7 @@ import pytest
 
 from segmentations import SOME, write_all
 from syllablelm.errors import FormatError
-from syllablelm.formats import read_segmentations, to_record
+from syllablelm.formats import open_writer, read_segmentations, to_record, units_tokenizer
 
 pyarrow = pytest.importorskip("pyarrow")
 parquet = pytest.importorskip("pyarrow.parquet")
@@ -35,3 +35,20 @@ def test_parquet_of_something_else_is_named(tmp_path: Path) -> None:
     (tmp_path / "b.parquet").write_text("text")
     with pytest.raises(FormatError, match=r"b\.parquet: not a readable Parquet file"):
         read_segmentations(tmp_path / "b.parquet")
+
+
+def write_one(file: Path, tokenizer: str) -> None:
+    name, segmentation = next(iter(SOME.items()))
+    with open_writer(file, file.suffix[1:], tokenizer=tokenizer) as writer:
+        writer.write(f"{file.stem}/{name}", "", segmentation)
+
+
+def test_what_made_the_units_is_kept(tmp_path: Path) -> None:
+    write_one(tmp_path / "a.parquet", "0123abcd")
+    write_one(tmp_path / "b.parquet", "")
+    write_one(tmp_path / "c.jsonl", "0123abcd")
+    assert [units_tokenizer(file) for file in sorted(tmp_path.iterdir())] == ["0123abcd", "", ""]
+    assert units_tokenizer(tmp_path) == "0123abcd"
+    write_one(tmp_path / "d.parquet", "4567")
+    with pytest.raises(FormatError, match="units of several tokenizers"):
+        units_tokenizer(tmp_path)

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import multiprocessing
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 import pytest
@@ -9,6 +11,7 @@ from syllablelm.artifact import fingerprint, open_artifact
 from syllablelm.corpus import Manifest
 from syllablelm.encoders.hub import HubEncoder, save_encoder
 from syllablelm.errors import InputError
+from syllablelm.formats import atomic_path
 from syllablelm.manifest import Recording
 from syllablelm.train.stage import external_encoder, manifest_digest, run_stage
 
@@ -86,6 +89,89 @@ def test_after_an_error_only_the_work_folder_stays(tmp_path, error):
     assert names(tmp_path) == {".out.work"} and "state.pt" in names(tmp_path / ".out.work")
     run(tmp_path / "out", Work())
     assert names(tmp_path) == {"out"}
+
+
+def test_of_two_at_once_the_second_is_refused(tmp_path):
+    context = multiprocessing.get_context("fork")
+
+    def start(go):
+        begun = context.Event()
+
+        def work(*given) -> None:
+            Work()(*given)
+            begun.set()
+            go.wait()
+
+        process = context.Process(target=run, args=(tmp_path / "out", work))
+        process.start()
+        assert begun.wait(60)
+        return process
+
+    def refuse() -> None:
+        work, before = Work(), (tmp_path / ".out.work" / "state.pt").stat()
+        with pytest.raises(InputError, match="/out: another process is making it; wait for that one, or") as error:
+            run(tmp_path / "out", work)
+        assert "\n" not in str(error.value) and "tmp" not in error.value.args[0].removeprefix(str(tmp_path))
+        assert work.runs == 0 and (tmp_path / ".out.work" / "state.pt").stat() == before
+
+    first = start(context.Event())
+    refuse()
+    first.kill()
+    first.join()
+    # What the killed one left is taken up or removed.
+    assert len(names(tmp_path)) == 3 and not (tmp_path / "out").exists()
+    go = context.Event()
+    second = start(go)
+    assert len(names(tmp_path)) == 3
+    refuse()
+    go.set()
+    second.join()
+    assert second.exitcode == 0 and names(tmp_path) == {"out"}
+    work = Work()
+    assert run(tmp_path / "out", work).metrics == {"loss": 0.5} and work.runs == 0
+
+
+def test_finished_by_another_just_before_the_lock(tmp_path, monkeypatch, capsys):
+    """It ends between this one's first look and its taking of the lock."""
+
+    def take(path):
+        monkeypatch.undo()
+        run(tmp_path / "out", Work())
+        return nullcontext(True)
+
+    monkeypatch.setattr("syllablelm.train.stage.lock_file", take)
+    work = Work()
+    assert run(tmp_path / "out", work) == open_artifact(tmp_path / "out") and work.runs == 0
+    assert capsys.readouterr().err == f"labels: {tmp_path / 'out'} is finished, skipped\n"
+
+
+@pytest.mark.parametrize("config", [Config(), Config(4)])
+def test_without_locks_the_first_to_finish_wins(tmp_path, monkeypatch, config):
+    monkeypatch.setattr("syllablelm.train.stage.lock_file", lambda path: nullcontext(False))
+
+    def slow(folder, scratch, metrics):
+        (folder / "payload.txt").write_text("late")
+        run(tmp_path / "out", Work(), config)
+
+    if config == Config():
+        assert run(tmp_path / "out", slow).file("payload.txt").read_text() == "done"
+    else:
+        with pytest.raises(InputError, match="another recipe, seed or inputs; choose another --out or remove it"):
+            run(tmp_path / "out", slow)
+    assert names(tmp_path) == {"out"} and open_artifact(tmp_path / "out").metrics == {"loss": 0.5}
+
+
+def test_a_failing_stage_leaves_no_lock(tmp_path):
+    with pytest.raises(InputError, match="stopped"):
+        run(tmp_path / "out", Work(InputError))
+    assert names(tmp_path) == {".out.work"}
+
+
+def test_leftovers_of_another_stage_stay(tmp_path):
+    with atomic_path(tmp_path / "output") as theirs:
+        theirs.mkdir()
+        run(tmp_path / "out", Work())
+        assert theirs.exists()
 
 
 def test_a_corpus_is_its_recordings_not_where_they_lie(tmp_path):
