@@ -37,9 +37,9 @@ demo: $(STAMP)
 	$(call stage,picture,$(BIN)/syllablelm plot $(SAMPLE) --alignment $(basename $(SAMPLE)).alignments.jsonl \
 		--seconds 60 --out demo/sample.png)
 	$(call stage,table,$(BIN)/python examples/print_units.py $(SAMPLE))
-	$(call stage,resynthesis,$(BIN)/syllablelm resynthesize $(SAMPLE) --out demo/resynthesis)
+	$(call stage,resynthesis,$(BIN)/syllablelm resynthesize $(SAMPLE) --out demo/resynthesis --overwrite)
 	$(call stage,continuation,$(BIN)/syllablelm continue $(SAMPLE) --prompt-seconds 3 --seconds 10 \
-		--out demo/continuation)
+		--out demo/continuation --overwrite)
 
 test: $(STAMP)
 	$(BIN)/python -m pytest -m "not slow and not gpu"

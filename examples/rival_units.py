@@ -26,7 +26,7 @@ from syllablelm.errors import InputError, SyllableLMError
 from syllablelm.formats import open_writer
 from syllablelm.progress import ProgressBar
 from syllablelm.quantize import fit_codebook, pool_segments
-from syllablelm.segmenters import RIVALS, Segmenter, as_segmentation, make_segmenter
+from syllablelm.segmenters import RIVALS, Segmenter, make_segmenter
 from syllablelm.types import Segmentation
 
 Vectors = np.ndarray
@@ -40,7 +40,7 @@ def segment_all(
         for recording in manifest:
             wave = recording.load()
             feats = encoder.encode([wave])[0]
-            found = as_segmentation(segmenter(wave, 0), len(feats))
+            found = segmenter(wave, 0)
             yield recording.id, recording.path, found, pool_segments(feats, found.start, found.end)
             bar.advance()
 
@@ -84,7 +84,8 @@ def main(arguments: list[str] | None = None) -> None:
         with open_writer(chosen.out / f"{name}.jsonl") as writer:
             for id, path, found, means in segment_all(manifest, segmenter, pooled, name):
                 unit = codebook.assign(means) if len(means) else np.zeros(0, dtype=np.int32)
-                writer.write(id, path, Segmentation(found.start, found.end, unit, found.num_frames, found.hop))
+                grid = found.num_frames, found.hop, found.sample_rate
+                writer.write(id, path, Segmentation(found.start, found.end, unit, *grid))
 
 
 if __name__ == "__main__":

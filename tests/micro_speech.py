@@ -38,21 +38,23 @@ blocks = 2
 steps = 2
 batch_seconds = 4.0
 [vocoder_lm]
-row_tokens = 256
+LM_TABLE"""
+SHAPE = "layers = 1\ndim = 16\nheads = 2\nfeed_forward = 32\npositions = 256"
+# Of the vocoder's language model.
+LM_TABLE = f"""row_tokens = 256
 batch_tokens = 256
 [vocoder_lm.shape]
-SHAPE
+{SHAPE}
 [vocoder_lm.loop]
 steps = 3
 """
-SHAPE = "layers = 1\ndim = 16\nheads = 2\nfeed_forward = 32\npositions = 256"
 
 
 def train_parts(folder: Path, tokenizer: Path, recordings: Path) -> None:
     """Train lm/ and vocoder/ in a folder."""
     units = folder / "units.jsonl"
     assert main(["tokenize", str(recordings), "--model", str(tokenizer), "--out", str(units)]) == 0
-    names = {"TOKENIZER": tokenizer, "UNITS": units, "AUDIO": recordings, "SHAPE": SHAPE}
+    names = {"TOKENIZER": tokenizer, "UNITS": units, "AUDIO": recordings, "SHAPE": SHAPE, "LM_TABLE": LM_TABLE}
     for verb, text in (("lm", LM), ("vocoder", VOCODER)):
         for name, value in names.items():
             text = text.replace(name, str(value))

@@ -20,6 +20,18 @@ else:
     import tomli as tomllib  # pyright: ignore[reportMissingImports]
 
 T = TypeVar("T")
+MAX_SEED = 2**32 - 1
+"""Largest seed that numpy, torch and scikit-learn all take."""
+
+
+def check_seed(seed: int) -> None:
+    """Refuse a seed that some generator of random numbers would not take.
+
+    Raises:
+        InputError: below 0, or above `MAX_SEED`.
+    """
+    if not 0 <= seed <= MAX_SEED:
+        raise InputError(f"seed {seed}: must be a whole number from 0 to {MAX_SEED}")
 
 
 def read_toml(path: str | Path) -> dict[str, Any]:

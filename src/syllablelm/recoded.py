@@ -109,6 +109,11 @@ class RecodedTokenizer(Tokenizer):
             return self.codec.encode(found)
         return [self.codec.encode(one) for one in found]
 
+    def encode_with_features(self, audio: npt.NDArray[np.floating]) -> tuple[Segmentation, Features]:
+        """As ``Tokenizer.encode_with_features``, with coarse units."""
+        found, features = self.base.encode_with_features(audio)
+        return self.codec.encode(found), features
+
     def stream(self, blocks: Iterable[npt.NDArray[np.floating]]) -> Iterator[Segmentation]:
         """As ``Tokenizer.stream``, in one piece when the recording has ended."""
         yield self.codec.encode(Segmentation.join(self.base.stream(blocks)))

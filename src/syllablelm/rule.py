@@ -50,7 +50,7 @@ class SegmentRule:
     drop_edges: bool = True
     merge: bool = False
 
-    def boundaries(self, features: Features, frame_rate: float = 50.0) -> npt.NDArray[np.int32]:
+    def boundaries(self, features: Features, frame_rate: float) -> npt.NDArray[np.int32]:
         """Boundaries [0, ..., T] of the features (T, D) of one recording, or one window, at so many frames a second."""
         num_frames = len(features)
         if self.method == "frames":
@@ -65,11 +65,14 @@ class SegmentRule:
                 max_length=self.max_length,
             )
         elif self.method == "peaks":
-            cuts = peak_boundaries(features, count_groups(num_frames, self.rate, num_frames, frame_rate))
+            cuts = peak_boundaries(features, self._count(num_frames, frame_rate, num_frames))
         else:
-            count = count_groups(num_frames, self.rate, self.max_length, frame_rate)
+            count = self._count(num_frames, frame_rate, self.max_length)
             cuts = minsum(features, count, min_length=self._shortest(num_frames, count), max_length=self.max_length)
         return np.asarray(cuts, dtype=np.int32)
+
+    def _count(self, num_frames: int, frame_rate: float, max_length: int) -> int:
+        return count_groups(num_frames, self.rate, frame_rate=frame_rate, max_length=max_length)
 
     def _shortest(self, num_frames: int, count: int) -> int:
         # A very short clip may not hold its groups at the wanted shortest length.

@@ -59,13 +59,20 @@ class SpeechModel:
         return cls(Tokenizer.load(name, device=device), lm, resynthesizer)
 
     def continue_speech(
-        self, waveform: npt.NDArray[np.floating], seconds: float = 10.0, *, seed: int = 0, **sampling: Any
+        self,
+        waveform: npt.NDArray[np.floating],
+        seconds: float = 10.0,
+        *,
+        seed: int = 0,
+        vocoder_temperature: float = 0.8,
+        **sampling: Any,
     ) -> Continuation:
         """Continue a recording.
 
         Args:
             waveform: the prompt, (num_samples,) mono at 16 kHz.
             seconds: length of the continuation.
+            vocoder_temperature: of the vocoder's language model, which draws the sounds; 0 is greedy.
             sampling: temperature, top_k and top_p of the language model.
 
         Raises:
@@ -78,7 +85,7 @@ class SpeechModel:
                 f"the prompt of {len(wave) / SAMPLE_RATE:.2f} s is shorter than one unit; give at least a second"
             )
         drawn = self.lm.generate(prompt, seconds, seed=seed, **sampling)
-        return self.speak_continuations([wave], [prompt], [drawn], seed=seed)[0]
+        return self.speak_continuations([wave], [prompt], [drawn], seed=seed, temperature=vocoder_temperature)[0]
 
     def speak_continuations(
         self,
@@ -87,17 +94,19 @@ class SpeechModel:
         drawn: Sequence[Segmentation],
         *,
         seed: int = 0,
+        temperature: float = 0.8,
     ) -> list[Continuation]:
         """Speak drawn units after their prompts, whose sound the vocoder's language model goes on from.
 
         Args:
             waveforms: the prompts, (num_samples,) mono at 16 kHz each; prompts: their units.
             drawn: units of the continuations, from frame 0 on.
+            temperature: of the sounds.
         """
         acoustic, rate = self.resynthesizer.acoustic, self.resynthesizer.sample_rate
         heard = None if acoustic is None else acoustic.encode(list(waveforms))
         whole = [join_units(*both) for both in zip(prompts, drawn, strict=True)]
-        spoken = self.resynthesizer.decode_many(whole, heard, seeds=[seed] * len(whole))
+        spoken = self.resynthesizer.decode_many(whole, heard, seeds=[seed] * len(whole), temperature=temperature)
         return [
             Continuation(wave[round(prompt.duration * rate) :], rate, prompt, units)
             for wave, prompt, units in zip(spoken, prompts, drawn, strict=True)
@@ -134,7 +143,7 @@ def continue_speech(
         seconds: length of the continuation.
         model: a bundled name or a folder with tokenizer, language model and vocoder.
         seed: of every random choice.
-        sampling: temperature, top_k and top_p of the language model.
+        sampling: temperature, top_k and top_p of the language model; vocoder_temperature of the sounds.
 
     Returns:
         the continuation alone, float32 at the vocoder's sample rate (16 kHz for the bundled one).

@@ -231,6 +231,20 @@ class Tokenizer:
             result[index] = np.concatenate([stretch.features for stretch in self._stretches([waves[index]])])
         return [result[index] for index in range(len(waves))]
 
+    def encode_with_features(self, audio: npt.NDArray[np.floating]) -> tuple[Segmentation, Features]:
+        """What ``encode`` and ``features`` give for one waveform, (num_samples,), by one pass of the encoder.
+
+        Raises:
+            InputError, AudioError: as ``encode``.
+        """
+        waves = _check_all([audio])
+        if not self._long(waves):
+            feats = dict(self._encode_short(waves))[0]
+            return self.segment(feats), feats
+        stretches = list(self._stretches(waves))
+        feats = np.concatenate([stretch.features for stretch in stretches])
+        return Segmentation.join(self._join_stretches(stretches)), feats
+
     def stream(self, blocks: Iterable[npt.NDArray[np.floating]]) -> Iterator[Segmentation]:
         """Encode one recording block by block in bounded memory, without knowing where it ends.
 
@@ -255,8 +269,14 @@ class Tokenizer:
 
     def segment(self, features: Features) -> Segmentation:
         """Features (num_frames, dim) of one recording, taken whole, to its segmentation."""
-        segmentation = self._segment_stretch(Stretch(0, features, self._cut(features)))
+        segmentation = self._segment_stretch(Stretch(0, features, self.boundaries(features)))
         return segmentation.merge_repeats() if self._merges else segmentation
+
+    def boundaries(self, features: Features) -> npt.NDArray[np.int32]:
+        """Boundaries [0, ..., num_frames] of features (num_frames, dim) of one recording, taken whole, by the rule."""
+        if len(features) == 0:
+            return np.zeros(1, dtype=np.int32)
+        return self.rule.boundaries(features, self.frame_rate)
 
     def pool(self, features: Features, boundaries: npt.NDArray[np.int32]) -> Features:
         """(num_segments, dim) mean of each segment, as the rule pools."""
@@ -265,11 +285,6 @@ class Tokenizer:
     @property
     def _merges(self) -> bool:
         return self.rule.merge and self.codebook is not None
-
-    def _cut(self, features: Features) -> npt.NDArray[np.int32]:
-        if len(features) == 0:
-            return np.zeros(1, dtype=np.int32)
-        return self.rule.boundaries(features, self.frame_rate)
 
     def _segment_stretch(self, stretch: Stretch) -> Segmentation:
         """Units of one stretch, not merged, in frames of the recording."""
@@ -305,7 +320,10 @@ class Tokenizer:
         return np.zeros((0, self.encoder.dim), dtype=np.float32)
 
     def _pieces(self, blocks: Iterable[Waveform]) -> Iterator[Segmentation]:
-        pieces = map(self._segment_stretch, self._stretches(blocks))
+        return self._join_stretches(self._stretches(blocks))
+
+    def _join_stretches(self, stretches: Iterable[Stretch]) -> Iterator[Segmentation]:
+        pieces = map(self._segment_stretch, stretches)
         return merge_pieces(pieces) if self._merges else pieces
 
     def _stretches(self, blocks: Iterable[Waveform]) -> Iterator[Stretch]:
@@ -313,16 +331,16 @@ class Tokenizer:
         reader, stitcher = WindowReader(self.grid), Stitcher(self.grid)
         for windows in self._window_batches(reader, blocks):
             for feats in self.encoder.encode(windows):
-                yield from stitcher.push(feats, self._cut(feats), last=False)
+                yield from stitcher.push(feats, self.boundaries(feats), last=False)
         if reader.num_samples == 0:
             raise AudioError("the stream ended without a sample; give at least one block that is not empty")
         rest = reader.close()
         if self.encoder.num_frames(len(rest)) == 0:
             feats = self._no_features()
-            yield Stretch(0, feats, self._cut(feats))
+            yield Stretch(0, feats, self.boundaries(feats))
             return
         feats = self.encoder.encode([rest])[0]
-        yield from stitcher.push(feats, self._cut(feats), last=True)
+        yield from stitcher.push(feats, self.boundaries(feats), last=True)
 
     def _window_batches(self, reader: WindowReader, blocks: Iterable[Waveform]) -> Iterator[list[Waveform]]:
         """Windows that have successors, together those that one block completes, as many as a batch may hold."""

@@ -122,28 +122,12 @@ class SpeechMap:
         Raises:
             InputError: a position outside, or nothing was kept.
         """
-        positions = _positions(kept, self.num_kept, "kept")
+        positions = _positions(kept, self.num_kept)
         if positions.size and not len(self.regions):
             raise InputError("nothing was kept, so no position can be mapped back")
         found = np.searchsorted(self._before, positions, side="right" if side == "start" else "left") - 1
         index = np.clip(found, 0, max(len(self.regions) - 1, 0))
         return self.regions[index, 0] + positions - self._before[index]
-
-    def to_kept(self, original: npt.ArrayLike) -> IntArray:
-        """Positions in the shortened recording of positions in the original; what was dropped maps to the join.
-
-        Args:
-            original: any shape, whole numbers in [0, num_samples].
-
-        Raises:
-            InputError: a position outside.
-        """
-        positions = _positions(original, self.num_samples, "original")
-        if not len(self.regions):
-            return np.zeros_like(positions)
-        index = np.clip(np.searchsorted(self.regions[:, 0], positions, side="right") - 1, 0, None)
-        start, end = self.regions[index, 0], self.regions[index, 1]
-        return self._before[index] + np.clip(positions - start, 0, end - start)
 
 
 def keep_speech(waveform: npt.ArrayLike, regions: npt.ArrayLike) -> tuple[FloatArray, SpeechMap]:
@@ -154,7 +138,7 @@ def keep_speech(waveform: npt.ArrayLike, regions: npt.ArrayLike) -> tuple[FloatA
         regions: (num_regions, 2) start and end samples, as `speech_regions` returns them.
 
     Returns:
-        (num_kept,) float32 samples, and the map between positions in it and in the original.
+        (num_kept,) float32 samples, and the map from positions in it to those in the original.
 
     Raises:
         InputError: regions that overlap, are unsorted, or leave the recording.
@@ -165,14 +149,14 @@ def keep_speech(waveform: npt.ArrayLike, regions: npt.ArrayLike) -> tuple[FloatA
     return np.concatenate([np.zeros(0, dtype=np.float32), *pieces]), mapping
 
 
-def _positions(values: npt.ArrayLike, most: int, name: str) -> IntArray:
+def _positions(values: npt.ArrayLike, most: int) -> IntArray:
     positions = np.asarray(values)
     if positions.size == 0:
         return np.zeros(positions.shape, dtype=np.int64)
     if not np.issubdtype(positions.dtype, np.integer):
-        raise InputError(f"{name} positions must be whole samples, not {positions.dtype}")
+        raise InputError(f"kept positions must be whole samples, not {positions.dtype}")
     if positions.min() < 0 or positions.max() > most:
-        raise InputError(f"{name} positions must lie in [0, {most}]")
+        raise InputError(f"kept positions must lie in [0, {most}]")
     return positions.astype(np.int64)
 
 

@@ -136,7 +136,10 @@ def test_a_codec_is_a_tokenizer(
     assert recoded.encode(waves) == expected and recoded.encode(waves[0]) == expected[0]
     blocks = np.array_split(waves[0], 5)
     assert Segmentation.join(recoded.stream(blocks)) == expected[0]
-    assert recoded.segment(recoded.features([waves[1]])[0]) == expected[1]
+    features = recoded.features([waves[1]])[0]
+    assert recoded.segment(features) == expected[1]
+    both = recoded.encode_with_features(waves[1])
+    assert both[0] == expected[1] and np.array_equal(both[1], features)
     assert (recoded.num_units, recoded.digest) == (18, Codec.load(codec).digest)
     ended = run("tokenize", recordings, "--model", codec, "--device", "cpu")
     assert [record["unit"] for record in ended.records] == [one.unit.tolist() for one in expected]

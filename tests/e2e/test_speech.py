@@ -30,8 +30,13 @@ def test_resynthesize_and_continue(run: Run, model: Path, recordings: Path, tmp_
         assert record["seconds"] == pytest.approx(seconds, abs=0.05)
         assert np.abs(load_audio(record["path"])).max() <= 1.0
     options = ("--model", model, "--out", tmp_path / "more", "--seconds", 1.5, "--device", "cpu", "--seed", 3)
-    first, again = (run("continue", recordings / "r0.wav", *options) for _ in range(2))
+    first, refused = (run("continue", recordings / "r0.wav", *options) for _ in range(2))
     assert first.status == 0
+    assert (refused.status, refused.out, len(refused.lines)) == (2, "", 1)
+    assert "r0.wav: exists; choose another --out, or give --overwrite" in refused.err
+    before = load_audio(first.result["path"])
+    again = run("continue", recordings / "r0.wav", *options, "--overwrite")
+    assert np.array_equal(load_audio(again.result["path"]), before)
     assert first.result["seconds"] == pytest.approx(1.5, abs=0.05)
     assert first.result["unit"] == again.result["unit"]
 
@@ -41,6 +46,17 @@ def test_every_stage_that_draws_has_the_recipes_seed(parts: Path) -> None:
     seeds = {file.parent.name: json.loads(file.read_text())["seed"] for file in files}
     assert {name for name, seed in seeds.items() if seed == 3} == {"acoustic", "lm", "vocoder", "vocoder_lm"}
     assert set(seeds.values()) == {0, 3}
+
+
+def test_recordings_sound_the_same_alone_and_together(run: Run, model: Path, recordings: Path, tmp_path: Path) -> None:
+    for verb, more in (("resynthesize", ()), ("continue", ("--seconds", 1.0, "--prompt-seconds", 1.2))):
+        options = (*more, "--model", model, "--device", "cpu", "--seed", 5)
+        together = run(verb, recordings, "--out", tmp_path / verb, *options)
+        for record in together.records:
+            alone = run(verb, recordings / f"{record['id']}.wav", "--out", tmp_path / f"{verb} alone", *options).result
+            same = ("seconds", "units") if verb == "resynthesize" else ("seconds", "prompt_units", "unit")
+            assert [alone[key] for key in same] == [record[key] for key in same]
+            assert np.array_equal(load_audio(alone["path"]), load_audio(record["path"]))
 
 
 def test_a_bundle_in_half_precision_agrees(run: Run, tokenizer_folder: Path, parts: Path, tmp_path: Path) -> None:
@@ -99,3 +115,20 @@ def test_units_outside_the_vocabulary(run: Run, parts: Path, tmp_path: Path) -> 
     assert (ended.status, ended.out) == (2, "")
     assert "unit 99 is outside the vocabulary of 12" in ended.lines[-1]
     assert not list((tmp_path / "run").glob("*"))
+
+
+def test_sampling_options(run: Run, speaking: Path, recordings: Path, tmp_path: Path) -> None:
+    def drawn(name: str, *options: object) -> list[int]:
+        where = ("--model", speaking, "--out", tmp_path / name, "--seconds", 2.0, "--device", "cpu")
+        ended = run("continue", recordings / "r0.wav", *where, *options)
+        assert ended.status == 0
+        return ended.result["unit"]
+
+    # One likeliest unit, however it is asked for, is the greedy choice.
+    assert drawn("a", "--temperature", 0) == drawn("b", "--top-k", 1) == drawn("c", "--top-p", 1e-6)
+    assert drawn("d", "--temperature", 5.0) != drawn("e", "--temperature", 5.0, "--seed", 1)
+    sounds = [load_audio(tmp_path / name / "r0.wav") for name in ("a", "b")]
+    assert np.array_equal(*sounds)
+    drawn("f", "--temperature", 0, "--vocoder-temperature", 0)
+    assert not np.array_equal(sounds[0], load_audio(tmp_path / "f" / "r0.wav"))
+    refused(run, "top_p 0.0: must be above 0", recordings, "--top-p", 0, "--out", tmp_path / "o")

@@ -6,11 +6,21 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from syllablelm.config import apply_overrides, build, parse_override, read_toml, to_table, to_toml
+from syllablelm.config import (
+    MAX_SEED,
+    apply_overrides,
+    build,
+    check_seed,
+    parse_override,
+    read_toml,
+    to_table,
+    to_toml,
+)
 from syllablelm.errors import FormatError, InputError
 
 
@@ -149,3 +159,14 @@ def test_read_toml_names_the_file(tmp_path: Path, content: bytes) -> None:
         read_toml(tmp_path / "none.toml")
     with pytest.raises(FormatError, match="not a TOML file"):
         read_toml(tmp_path)
+
+
+def test_seeds_are_those_that_every_generator_takes() -> None:
+    for seed in (0, MAX_SEED):
+        check_seed(seed)
+        np.random.RandomState(seed)
+    for seed in (-1, MAX_SEED + 1):
+        with pytest.raises(InputError, match=f"^seed {seed}: must be a whole number from 0 to 4294967295$"):
+            check_seed(seed)
+        with pytest.raises(ValueError, match=r"between 0 and 2\*\*32"):
+            np.random.RandomState(seed)

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from syllablelm.artifact import digest_path
 from syllablelm.audio import save_audio
 from syllablelm.errors import AudioError, FormatError, InputError
 from syllablelm.manifest import Manifest, Recording
@@ -172,3 +173,20 @@ def test_manifest_that_is_not_text(tmp_path: Path) -> None:
 def test_complete_rows_need_no_audio_file(tmp_path: Path) -> None:
     (tmp_path / "m.jsonl").write_text('{"id": 7, "path": "gone.wav", "num_samples": 3, "sample_rate": 8000}\n')
     assert Manifest.load(tmp_path / "m.jsonl")[0] == Recording("7", tmp_path / "gone.wav", 3, 8000)
+
+
+def test_contents_are_those_of_the_files(tmp_path: Path, monkeypatch) -> None:
+    for name in ("a", "b"):
+        (tmp_path / f"{name}.wav").write_bytes(name.encode() * 9)
+    pieces = [("x", "a", 0), ("y", "a", 4), ("z", "b", 0)]
+    manifest = Manifest(Recording(id, tmp_path / f"{name}.wav", 4, 8000, start) for id, name, start in pieces)
+    read = []
+    monkeypatch.setattr("syllablelm.manifest.digest_path", lambda path: read.append(path) or digest_path(path))
+    found = manifest.contents()
+    assert len(read) == 2, "each file once"
+    assert len(set(found.values())) == 3
+    # Another file of the same length is another recording; the names of the files say nothing.
+    (tmp_path / "a.wav").write_bytes((tmp_path / "b.wav").read_bytes())
+    changed = manifest.contents()
+    assert changed["x"] == changed["z"] == found["z"]
+    assert changed["y"] not in found.values()

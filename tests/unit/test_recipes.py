@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from syllablelm.config import build, read_toml
+from syllablelm.errors import InputError
 from syllablelm.train.pipeline import Recipe
 from syllablelm.train.speech import LMRecipe
 from syllablelm.train.vocoder import VocoderRecipe
@@ -36,3 +37,13 @@ def test_compared_models_differ_in_their_units_alone() -> None:
     for path, recipe in zip(COMPARED, found, strict=True):
         assert recipe.name == path.stem
         assert replace(recipe, name="", units=found[0].units) == replace(found[0], name="")
+
+
+@pytest.mark.parametrize("name", ["hubert_500", "speechlm_base_500", "tiny_vocoder"])
+@pytest.mark.parametrize("seed", [-1, 99_999_999_999])
+def test_a_seed_that_no_generator_takes_is_refused(name: str, seed: int) -> None:
+    table = read_toml(RECIPES / f"{name}.toml")
+    kind = kind_of(table)
+    assert kind is not None
+    with pytest.raises(InputError, match=f"seed {seed}: must be a whole number from 0"):
+        build(kind, {**table, "seed": seed}, name)

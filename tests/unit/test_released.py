@@ -92,7 +92,7 @@ class TestChain:
         counts = []
         for delta in (0.002, 0.0065, 0.007, 0.02):
             encoder, _, rule = load_released(triple, device="cpu", delta=delta)
-            counts.append(len(rule.boundaries(encoder.encode([tones(80_000, 80_000)])[0])) - 1)
+            counts.append(len(rule.boundaries(encoder.encode([tones(80_000, 80_000)])[0], 50.0)) - 1)
         assert counts[0] == 49 > counts[1] >= counts[2] > counts[3] == 16
 
     def test_three_seconds_of_silence(self, triple):
@@ -111,7 +111,7 @@ class TestChain:
         assert [columns(found) for found in tokenizer.encode(waves)] == alone
 
     def check(self, tokenizer: Tokenizer, feats: Any, wave: Any, triple: Path, delta: float) -> list[list[int]]:
-        boundaries = tokenizer.rule.boundaries(np.asarray(feats, dtype=np.float32))
+        boundaries = tokenizer.boundaries(np.asarray(feats, dtype=np.float32))
         expected = torch.from_numpy(np.asarray(feats, dtype=np.float32))[None]
         assert boundaries.tolist() == released_minsum(expected, delta)[0]
         found = tokenizer.encode(wave)

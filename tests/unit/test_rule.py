@@ -17,22 +17,23 @@ def features(num_frames: int, dim: int = 6, seed: int = 0) -> np.ndarray:
 class TestBoundaries:
     @pytest.mark.parametrize("num_frames", [1, 2, 60])
     def test_frames(self, num_frames):
-        cuts = SegmentRule("frames").boundaries(features(num_frames))
+        cuts = SegmentRule("frames").boundaries(features(num_frames), 50.0)
         assert cuts.dtype == np.int32 and cuts.tolist() == list(range(num_frames + 1))
 
     def test_rates_are_in_seconds_whatever_the_frame_rate(self):
         feats = features(200)
         rule = SegmentRule("rate", rate=5.0)
-        assert rule.boundaries(feats).tolist() == minsum(feats, 20).tolist()
+        assert rule.boundaries(feats, 50.0).tolist() == minsum(feats, 20).tolist()
         assert rule.boundaries(feats, 25.0).tolist() == minsum(feats, 40).tolist()
         assert len(SegmentRule("peaks", rate=2.0).boundaries(feats, 25.0)) - 1 == 16
 
     def test_the_released_ceiling_is_in_seconds_too(self):
         noise = np.random.default_rng(0).standard_normal((200, 6)).astype(np.float32)
         rule = SegmentRule("released", delta=1e-9, min_length=1)
-        assert rule.boundaries(noise).tolist() == minsum_dynamic(noise, 1e-9, min_length=1, max_length=50).tolist()
+        found = rule.boundaries(noise, 50.0)
+        assert found.tolist() == minsum_dynamic(noise, 1e-9, min_length=1, max_length=50).tolist()
         # Noise takes all it may: 10 segments a second, one less than would pass.
-        assert len(rule.boundaries(noise)) - 1 == 40
+        assert len(found) - 1 == 40
         assert len(rule.boundaries(noise, 25.0)) - 1 == 80
         assert len(rule.boundaries(noise, 5.0)) - 1 <= 200
 

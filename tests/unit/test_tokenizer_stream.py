@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tracemalloc
 from collections.abc import Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -181,6 +182,23 @@ class TestWindows:
         assert feats.shape == (seg.num_frames, 32) and feats.dtype == np.float32
         units = codebook().assign(tok.pool(feats, np.append(seg.start, seg.num_frames)))
         assert seg.unit is not None and seg.unit.tolist() == units.tolist()
+
+    @pytest.mark.parametrize("samples", [100, 3 * SAMPLE_RATE, len(LONG)])
+    @pytest.mark.parametrize("rule", list(RULES))
+    def test_both_are_had_by_one_pass_of_the_encoder(self, encoder, rule, samples, monkeypatch):
+        tok, wave = tokenizer(encoder, RULES[rule]), LONG[:samples]
+        expected, (features,) = tok.encode(wave), tok.features([wave])
+        passes, inner = [], tok.encoder.encode
+        facts = {name: getattr(encoder, name) for name in ("num_frames", "hop", "sample_rate", "dim")}
+        watched = SimpleNamespace(**facts, encode=lambda waves: passes.append(len(waves)) or inner(waves))
+        monkeypatch.setattr(tok, "encoder", watched)
+        segmentation, found = tok.encode_with_features(wave)
+        assert segmentation == expected
+        np.testing.assert_array_equal(found, features)
+        once = sum(passes)
+        passes.clear()
+        tok.encode(wave)
+        assert once == sum(passes)
 
     def test_features_are_of_windows_with_context(self, encoder):
         tok = tokenizer(encoder)

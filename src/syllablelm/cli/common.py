@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from syllablelm.config import MAX_SEED
 from syllablelm.errors import AudioError, InputError
 
 if TYPE_CHECKING:
@@ -31,6 +32,10 @@ Model = Annotated[
     str,
     typer.Option("--model", metavar="NAME|PATH", help="Bundled name, tokenizer's folder or hub id, or released .pth."),
 ]
+SpeakingModel = Annotated[
+    str,
+    typer.Option("--model", metavar="NAME|FOLDER", help="Bundled name, or a folder that 'train bundle' made."),
+]
 Rate = Annotated[
     float | None, typer.Option("--rate", metavar="HZ", help="Units per second instead of the tokenizer's own.")
 ]
@@ -48,7 +53,9 @@ BatchSeconds = Annotated[
 Precision = Annotated[
     Literal["float32", "bfloat16", "float16"], typer.Option("--precision", help="Of the encoder; the rest is float32.")
 ]
-Seed = Annotated[int, typer.Option("--seed", metavar="N", help="Of everything that is drawn at random.")]
+Seed = Annotated[
+    int, typer.Option("--seed", metavar="N", min=0, max=MAX_SEED, help="Of everything that is drawn at random.")
+]
 # Of the verbs that score.
 Units = Annotated[
     Path | None, typer.Option("--units", metavar="FILE", help="Output of tokenize to score instead of recordings.")
@@ -179,7 +186,7 @@ def encode_recordings(
     from syllablelm.progress import ProgressBar
 
     with ProgressBar("tokenize", len(manifest), closing_line=False) as bar:
-        for group in _groups(manifest, tokenizer.window_seconds):
+        for group in group_recordings(manifest, tokenizer.window_seconds):
             usable, waves = [], []
             for recording in group:
                 try:
@@ -205,7 +212,7 @@ def _encode_long(tokenizer: Tokenizer, recording: Recording) -> Segmentation:
     return Segmentation.join(tokenizer.stream(blocks))
 
 
-def _groups(manifest: Manifest, longest: float) -> Iterator[list[Recording]]:
+def group_recordings(manifest: Manifest, longest: float) -> Iterator[list[Recording]]:
     """Neighbours of at most `GROUP_SECONDS` together; a recording of more than ``longest`` seconds is alone."""
     group: list[Recording] = []
     seconds = 0.0

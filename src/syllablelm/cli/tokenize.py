@@ -72,7 +72,8 @@ def tokenize(
             raise no_usable(skipped)
         tokenizer = load_tokenizer(model, device=device, rate=rate, rule=rule, delta=delta, precision=precision)
         started = time.monotonic()
-        with open_writer(sys.stdout if out is None else out, output_format) as writer:
+        target = sys.stdout if out is None else out
+        with open_writer(target, output_format, tokenizer=tokenizer.digest) as writer:
             for recording, segmentation in encode_recordings(tokenizer, manifest, skipped):
                 if output_format == "textgrid" and segmentation.num_frames == 0:
                     skipped.append(_too_short(recording.path))
@@ -135,8 +136,7 @@ def plot(
     waveform = load_audio(audio)
     reference = None if alignment is None else _reference(alignment, Path(audio).stem)
     tokenizer = load_tokenizer(model, device=device, rate=rate, rule=rule, delta=delta)
-    features = tokenizer.features([waveform])[0]
-    segmentation = tokenizer.encode(waveform)
+    segmentation, features = tokenizer.encode_with_features(waveform)
     picture = out or Path(Path(audio).stem + ".png")
     plot_segmentation(
         waveform,

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from syllablelm.audio import SAMPLE_RATE, audio_info, load_audio, resample, save_audio
+from syllablelm.config import check_seed
 from syllablelm.errors import InputError, SyllableLMError
 from syllablelm.formats import open_writer, to_record
 from syllablelm.plot import plot_segmentation
@@ -100,7 +101,7 @@ def show_units(model: DemoModel, audio: str | None, scratch: Path, *, start: flo
         MissingDependencyError: matplotlib or praatio are not installed.
     """
     wave = _load(audio)
-    segmentation = model.tokenizer.encode(wave)
+    segmentation, features = model.tokenizer.encode_with_features(wave)
     if segmentation.num_frames == 0:
         raise InputError(f"the recording of {len(wave)} samples is shorter than one frame; record at least a second")
     folder, source = _new_folder(scratch), Path(str(audio))
@@ -108,7 +109,7 @@ def show_units(model: DemoModel, audio: str | None, scratch: Path, *, start: flo
     plot_segmentation(
         wave,
         segmentation,
-        model.tokenizer.features([wave])[0],
+        features,
         path=picture,
         title=source.name,
         start=_number(start, "the picture's first second"),
@@ -229,8 +230,9 @@ def _number(value: float | None, what: str) -> float:
 
 def _seed(value: float | None) -> int:
     seed = _number(value, "the seed")
-    if seed < 0 or seed != int(seed):
-        raise InputError(f"the seed must be a whole number from 0 on, not {seed:g}")
+    if not seed.is_integer():
+        raise InputError(f"seed {seed:g}: must be a whole number")
+    check_seed(int(seed))
     return int(seed)
 
 

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from syllablelm.config import MAX_SEED
 from syllablelm.demo.actions import (
     SAMPLE,
     DemoModel,
@@ -223,7 +224,7 @@ def _continuation_part(gradio: Any, model: DemoModel, scratch: Path, audio: Any)
 
 
 def _seed_field(gradio: Any) -> Any:
-    return gradio.Number(0, label="Seed", info="Another seed, another take.", precision=0, minimum=0)
+    return gradio.Number(0, label="Seed", info="Another seed, another take.", precision=0, minimum=0, maximum=MAX_SEED)
 
 
 def _player(gradio: Any, label: str) -> Any:

@@ -5,6 +5,7 @@ Shape suffixes: B clips, N samples, T frames, C channels of the convolutional ex
 
 from __future__ import annotations
 
+import copy
 import json
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -258,7 +259,10 @@ class HubEncoder(nn.Module):
         return {layer: start_download(feats) for layer, feats in outputs.items()}
 
     def preprocessor(self) -> dict[str, Any]:
-        """What ``preprocessor_config.json`` says of the waveforms; ``pad`` is ours, transformers ignores it."""
+        """What ``preprocessor_config.json`` says of the waveforms; ``pad`` is ours, transformers ignores it.
+
+        ``save_encoder`` adds ``layer``.
+        """
         return {
             "do_normalize": self.normalize,
             "feature_extractor_type": "Wav2Vec2FeatureExtractor",
@@ -336,22 +340,23 @@ def read_preprocessor(source: str) -> dict[str, Any]:
         return {}
     try:
         found = json.loads(Path(path).read_text(encoding="utf-8"))
-        pad = found.get("pad", 0)
-        if type(pad) is not int or pad < 0:
-            raise ValueError(f"pad {pad!r}")
+        for name in ("pad", "layer"):
+            value = found.get(name, 0)
+            if type(value) is not int or value < 0:
+                raise ValueError(f"{name} {value!r}")
     except (ValueError, AttributeError) as error:
         raise FormatError(f"{path}: not a preprocessor description in JSON ({first_line(error)})") from None
     return found
 
 
-def wants_normalisation(source: str) -> bool:
-    """Whether the checkpoint's preprocessor standardises waveforms; False where it does not say."""
-    return bool(read_preprocessor(source).get("do_normalize", False))
-
-
 def save_encoder(encoder: HubEncoder, folder: Path) -> None:
     """Write an encoder, cut off as it is, so that ``transformers`` and ``load_encoder`` open it."""
-    encoder.model.config.num_hidden_layers = len(encoder.model.encoder.layers)
     with quiet_transformers():
         encoder.model.save_pretrained(folder)
-    (folder / PREPROCESSOR).write_text(json.dumps(encoder.preprocessor(), indent=2) + "\n", encoding="utf-8")
+        # The configuration still counts the layers that were cut off; it is the caller's, and stays as it is.
+        config = copy.deepcopy(encoder.model.config)
+        config.num_hidden_layers = len(encoder.model.encoder.layers)
+        config.save_pretrained(folder)
+    # The number of layers does not tell layer 0, the input of the first, from layer 1.
+    said = {**encoder.preprocessor(), "layer": encoder.layer}
+    (folder / PREPROCESSOR).write_text(json.dumps(said, indent=2) + "\n", encoding="utf-8")

@@ -32,7 +32,8 @@ def load_encoder(
         name: Hugging Face id ("facebook/hubert-base-ls960"), a folder that ``transformers`` opens, an encoder or
             tokenizer artifact of this package, or a checkpoint file: fairseq's HuBERT (``hubert_base_ls960.pt``) or
             a released SyllableLM encoder (``SylBoost_833Hz.pth``).
-        layer: 1-based layer whose output is the feature; None is the last (of a released SyllableLM encoder the 11th).
+        layer: 1-based layer whose output is the feature; None is the one that this package saved, else the last (of a
+            released SyllableLM encoder the 11th).
         device: "auto", "cpu" or "cuda".
         precision: what matrices are multiplied in when clips are encoded: "float32", "bfloat16" or, on a GPU,
             "float16".
@@ -71,9 +72,12 @@ def load_encoder(
 
 def _open_hub(source: str, layer: int | None) -> HubEncoder:
     model: Any = load_model(source)
+    said = read_preprocessor(source)
+    if layer is None:
+        # Where this package saved it: all layers that there are, but for layer 0.
+        layer = said.get("layer")
     if model.config.model_type == "wav2vec2-bert":
         return W2vBertEncoder(model, layer)
-    said = read_preprocessor(source)
     return HubEncoder(model, layer, normalize=bool(said.get("do_normalize", False)), pad=int(said.get("pad", 0)))
 
 

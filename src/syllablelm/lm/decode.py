@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from numbers import Integral
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from syllablelm.config import check_seed
 from syllablelm.errors import InputError
 
 
@@ -22,7 +24,7 @@ class Sampling:
     """How the next token is drawn.
 
     Args:
-        temperature: 0 takes the likeliest token.
+        temperature: 0 takes the likeliest token, and so does anything below a millionth.
         top_k: only the so many likeliest tokens; 0 is all.
         top_p: only the likeliest tokens that together reach this probability (nucleus); 1 is all.
         seed: of the draws; sequence i of a batch draws the same whatever stands beside it.
@@ -36,8 +38,11 @@ class Sampling:
     def __post_init__(self) -> None:
         if not 0 <= self.temperature < float("inf"):
             raise InputError(f"temperature {self.temperature}: must be 0 or above, and finite")
-        if self.top_k < 0 or not 0 < self.top_p <= 1:
-            raise InputError(f"top_k {self.top_k} must be 0 or above, and top_p {self.top_p} above 0 and at most 1")
+        if not isinstance(self.top_k, Integral) or self.top_k < 0:
+            raise InputError(f"top_k {self.top_k}: must be a whole number, 0 or above")
+        if not 0 < self.top_p <= 1:
+            raise InputError(f"top_p {self.top_p}: must be above 0 and at most 1")
+        check_seed(self.seed)
 
 
 class Sampler:
@@ -47,11 +52,16 @@ class Sampler:
         sampling: how to draw.
         indices: of the sequences; with the seed they make the streams.
         seeds: one for each sequence in place of ``sampling.seed``.
+
+    Raises:
+        InputError: a seed out of range.
     """
 
     def __init__(self, sampling: Sampling, indices: Sequence[int], seeds: Sequence[int] | None = None) -> None:
         self.sampling = sampling
         own = [sampling.seed] * len(indices) if seeds is None else seeds
+        for seed in own:
+            check_seed(seed)
         self._streams = [np.random.default_rng((seed, index)) for seed, index in zip(own, indices, strict=True)]
 
     def __call__(self, logits_BV: Tensor, rows: Sequence[int] | None = None) -> Tensor:
@@ -60,7 +70,8 @@ class Sampler:
         Args:
             rows: the sequences that the logits belong to; by default all of them.
         """
-        if self.sampling.temperature == 0:
+        # Logits divided by less come near the end of the floating-point numbers.
+        if self.sampling.temperature < 1e-6:
             return logits_BV.argmax(-1)
         probs_BV = self.probabilities(logits_BV)
         streams = self._streams if rows is None else [self._streams[row] for row in rows]
@@ -218,6 +229,22 @@ class CachedDecoder:
                 cache[layer] = fresh
         self.length -= spare
         self._pad(first_R - spare)
+
+    @torch.inference_mode()
+    def reread(self, rows: Sequence[int], prompts: Sequence[Sequence[int]]) -> None:
+        """Let some of the sequences begin anew with shorter ones, no longer than what has been read by now."""
+        part = CachedDecoder(self.weights, len(rows), max(len(prompt) for prompt in prompts))
+        part.prefill(prompts)
+        index_R = torch.tensor(rows, device=self.weights.embedding.device)
+        for caches, fresh in ((self.keys, part.keys), (self.values, part.values)):
+            for cache, new in zip(caches, fresh, strict=True):
+                cache[index_R, :, self.length - part.length : self.length] = new
+        batch = self.keys[0].shape[0]
+        first_B = (
+            torch.zeros(batch, dtype=torch.long, device=index_R.device) if self._first_B is None else self._first_B
+        )
+        lengths = torch.tensor([len(prompt) for prompt in prompts], device=index_R.device)
+        self._pad(first_B.index_copy(0, index_R, self.length - lengths))
 
     @torch.inference_mode()
     def step(self, tokens_B: Tensor) -> Tensor:

@@ -6,8 +6,9 @@ The rows of a batch are a function of (seed, epoch) only, so a resumed run sees 
 from __future__ import annotations
 
 from bisect import bisect_left, insort
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 import numpy as np
 import numpy.typing as npt
@@ -19,17 +20,8 @@ IntArray = npt.NDArray[np.int64]
 IGNORED = -1
 # Rows filled at the same time: more give fuller rows, fewer less disorder.
 OPEN_ROWS = 256
-
-
-@dataclass(frozen=True)
-class Piece:
-    """A stretch of one recording: tokens [start, stop) of the store."""
-
-    start: int
-    stop: int
-
-    def __len__(self) -> int:
-        return self.stop - self.start
+# Recordings of so many tokens are cut at a time.
+BLOCK_TOKENS = 1 << 22
 
 
 @dataclass(frozen=True)
@@ -51,75 +43,145 @@ class PackedBatch:
     frames: IntArray
 
 
-def crop_pieces(store: TokenStore, crop_frames: int, longest: int, rng: np.random.Generator) -> Iterator[Piece]:
+def crop_pieces(store: TokenStore, crop_frames: int, longest: int, rng: np.random.Generator) -> IntArray:
     """One epoch of crops: each recording gives as many as fit into it (at least one), at random places.
 
     Args:
-        crop_frames: longest crop in frames; longest: in tokens.
+        crop_frames: longest crop in frames, at least 1; longest: in tokens.
+
+    Returns:
+        (crops, 2) first token of each in the store, and the one after its last; in the order of the recordings.
     """
-    for index in range(len(store)):
-        first, stop = int(store.offsets[index]), int(store.offsets[index + 1])
-        if stop == first:
-            continue
-        ends = np.cumsum(store.frames[first:stop], dtype=np.int64)
-        count = max(1, int(ends[-1] // max(crop_frames, 1)))
-        for _ in range(count):
-            begin = 0
-            if ends[-1] > crop_frames:
-                # A crop never starts so late that it would be shorter than need be.
-                latest = int(np.searchsorted(ends, ends[-1] - crop_frames, side="right"))
-                begin = int(rng.integers(0, latest + 1))
-            passed = int(ends[begin - 1]) if begin else 0
-            end = int(np.searchsorted(ends, passed + crop_frames, side="right"))
-            end = min(max(end, begin + 1), begin + longest)
-            yield Piece(first + begin, first + end)
+    blocks = [_crop_block(*block, crop_frames, longest, rng) for block in _blocks(store)]
+    return np.concatenate([np.zeros((0, 2), dtype=np.int64), *blocks])
 
 
-def pack_rows(pieces: Iterable[Piece], row_tokens: int) -> Iterator[list[Piece]]:
-    """Lay pieces into rows of at most ``row_tokens``, each into the fullest open row that still holds it.
+def _blocks(store: TokenStore) -> Iterator[tuple[IntArray, IntArray]]:
+    """Recordings with tokens, a bounded number at a time: their offsets, and the end of each of their tokens.
+
+    Yields:
+        (recordings + 1,) offsets into the store; (tokens,) frames from the first one's start to each token's end.
+    """
+    offsets = np.unique(np.asarray(store.offsets, dtype=np.int64))
+    at = 0
+    while at < len(offsets) - 1:
+        stop = int(np.searchsorted(offsets, offsets[at] + BLOCK_TOKENS, side="right")) - 1
+        own = offsets[at : max(stop, at + 1) + 1]
+        yield own, np.cumsum(store.frames[own[0] : own[-1]], dtype=np.int64)
+        at += len(own) - 1
+
+
+def _crop_block(
+    offsets: IntArray, ends: IntArray, crop_frames: int, longest: int, rng: np.random.Generator
+) -> IntArray:
+    # Places count from the block's first token; edges[i] is the time at which token i begins.
+    places, edges = offsets - offsets[0], np.concatenate([[0], ends])
+    begin, after = edges[places[:-1]], edges[places[1:]]
+    # A crop never starts so late that it would be shorter than need be.
+    latest = np.maximum(np.searchsorted(ends, after - crop_frames, side="right") - places[:-1], 0)
+    is_long = after - begin > crop_frames
+    owner = np.repeat(np.arange(len(begin)), np.maximum((after - begin) // crop_frames, 1))
+    is_drawn = is_long[owner]
+    start = places[owner]
+    start[is_drawn] += rng.integers(0, latest[owner[is_drawn]] + 1)
+    stop = np.minimum(np.searchsorted(ends, edges[start] + crop_frames, side="right"), places[owner + 1])
+    stop = np.minimum(np.maximum(stop, start + 1), start + longest)
+    return np.stack([start, stop], axis=1) + offsets[0]
+
+
+def longest_crop(store: TokenStore, crop_frames: int, limit: int) -> int:
+    """Most tokens that a crop of any recording can have, at most ``limit``."""
+    longest = 1
+    for offsets, ends in _blocks(store):
+        edges = np.concatenate([[0], ends])
+        # Tokens from each one on to the end of its recording.
+        room = np.repeat(offsets[1:], np.diff(offsets)) - np.arange(offsets[0], offsets[-1])
+
+        def is_found(tokens: int, edges: IntArray = edges, room: IntArray = room) -> bool:
+            lasts = edges[tokens:] - edges[:-tokens]
+            return bool(np.any((lasts <= crop_frames) & (room[: len(lasts)] >= tokens)))
+
+        # Where a stretch fits, so does a shorter one: the first that does not fit ends the search.
+        if longest < limit and is_found(longest + 1):
+            lengths = range(longest + 1, limit + 1)
+            longest += bisect_left(lengths, True, key=lambda tokens: not is_found(tokens))
+    return longest
+
+
+def pack_rows(lengths: npt.NDArray[np.integer], row_tokens: int) -> list[list[int]]:
+    """Lay crops into rows of at most ``row_tokens``, each into the fullest open row that still holds it.
+
+    Args:
+        lengths: (crops,) tokens of each, in the order in which they are laid.
+
+    Returns:
+        the numbers of the crops in each row.
 
     Raises:
-        InputError: a piece is longer than a row.
+        InputError: a crop is longer than a row.
     """
-    # (free positions, row number) in order, and the rows themselves.
+    if len(lengths) and lengths.max() > row_tokens:
+        raise InputError(f"a crop of {lengths.max()} tokens does not fit into a row of {row_tokens}")
+    # (free positions, row by the number of its first crop) in order, and the rows themselves.
     order: list[tuple[int, int]] = []
-    rows: dict[int, list[Piece]] = {}
-    for number, piece in enumerate(pieces):
-        if len(piece) > row_tokens:
-            raise InputError(f"a crop of {len(piece)} tokens does not fit into a row of {row_tokens}")
-        place = bisect_left(order, (len(piece), -1))
+    rows: dict[int, list[int]] = {}
+    done: list[list[int]] = []
+    for number, length in enumerate(lengths.tolist()):
+        place = bisect_left(order, (length, -1))
         if place < len(order):
             free, row = order.pop(place)
+            rows[row].append(number)
         else:
             if len(order) >= OPEN_ROWS:
-                _, full = order.pop(0)
-                yield rows.pop(full)
+                done.append(rows.pop(order.pop(0)[1]))
             free, row = row_tokens, number
-            rows[row] = []
-        rows[row].append(piece)
-        insort(order, (free - len(piece), row))
-    for _, row in order:
-        yield rows[row]
+            rows[row] = [number]
+        insort(order, (free - length, row))
+    return done + [rows[row] for _, row in order]
 
 
-def fill_rows(store: TokenStore, rows: list[list[Piece]], row_tokens: int) -> PackedBatch:
-    """The arrays of a batch of rows."""
+def fill_rows(store: TokenStore, rows: Sequence[IntArray], row_tokens: int) -> PackedBatch:
+    """The arrays of a batch of rows, each of which is (crops, 2) as of ``crop_pieces``."""
     shape = (len(rows), row_tokens)
     tokens, positions, crop, frames = (np.zeros(shape, dtype=np.int64) for _ in range(4))
     targets = np.full(shape, IGNORED, dtype=np.int64)
     for r, row in enumerate(rows):
         at = 0
-        for c, piece in enumerate(row, 1):
-            stop = at + len(piece)
-            own = store.tokens[piece.start : piece.stop].astype(np.int64)
+        for c, (first, last) in enumerate(row.tolist(), 1):
+            stop = at + last - first
+            own = store.tokens[first:last].astype(np.int64)
             learned = own >= store.info.loss_from
             tokens[r, at], tokens[r, at + 1 : stop] = store.info.bos, own[:-1]
             targets[r, at:stop] = np.where(learned, own, IGNORED)
-            frames[r, at:stop] = np.where(learned, store.frames[piece.start : piece.stop], 0)
-            positions[r, at:stop] = np.arange(len(piece))
+            frames[r, at:stop] = np.where(learned, store.frames[first:last], 0)
+            positions[r, at:stop] = np.arange(last - first)
             crop[r, at:stop] = c
             at = stop
     return PackedBatch(tokens, targets, positions, crop, frames)
+
+
+@dataclass(frozen=True)
+class _Epoch:
+    """The rows of an epoch in their order.
+
+    Args:
+        pieces: (crops, 2) of all rows, end to end.
+        offsets: (rows + 1,) where each row begins.
+    """
+
+    pieces: IntArray
+    offsets: IntArray
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    def __getitem__(self, row: int) -> IntArray:
+        return self.pieces[self.offsets[row] : self.offsets[row + 1]]
+
+    def tokens(self, rows: int) -> int:
+        """How many there are in the first so many rows."""
+        own = self.pieces[: self.offsets[rows]]
+        return int((own[:, 1] - own[:, 0]).sum())
 
 
 class PackPlan:
@@ -145,27 +207,43 @@ class PackPlan:
         self.rows_per_batch = batch_tokens // row_tokens
         self.crop_frames = max(1, round(crop_seconds / store.info.frame_seconds))
         self._ends: list[int] = []
-        self._epoch: tuple[int, list[list[Piece]]] | None = None
+        self._tokens: list[int] = []
+        self._latest: tuple[int, _Epoch] | None = None
 
-    def _rows(self, epoch: int) -> list[list[Piece]]:
-        if self._epoch is None or self._epoch[0] != epoch:
-            rng = np.random.default_rng((self.seed, epoch))
-            pieces = list(crop_pieces(self.store, self.crop_frames, self.row_tokens, rng))
-            rows = list(pack_rows((pieces[i] for i in rng.permutation(len(pieces))), self.row_tokens))
-            self._epoch = (epoch, [rows[i] for i in rng.permutation(len(rows))])
-        return self._epoch[1]
+    @property
+    def longest(self) -> int:
+        """Most tokens that a crop can have."""
+        return longest_crop(self.store, self.crop_frames, self.row_tokens)
 
-    def place(self, number: int) -> tuple[int, int]:
-        """Epoch of the row ``number`` (counted from the start of training) and its place in it."""
-        while not self._ends or self._ends[-1] <= number:
-            self._ends.append((self._ends[-1] if self._ends else 0) + len(self._rows(len(self._ends))))
-        epoch = int(np.searchsorted(self._ends, number, side="right"))
-        return epoch, number - (self._ends[epoch - 1] if epoch else 0)
+    def _epoch(self, number: int) -> _Epoch:
+        if self._latest is None or self._latest[0] != number:
+            rng = np.random.default_rng((self.seed, number))
+            pieces = crop_pieces(self.store, self.crop_frames, self.row_tokens, rng)
+            pieces = pieces[rng.permutation(len(pieces))]
+            rows = pack_rows(pieces[:, 1] - pieces[:, 0], self.row_tokens)
+            rows = [rows[i] for i in rng.permutation(len(rows))]
+            offsets = np.cumsum([0, *map(len, rows)])
+            self._latest = number, _Epoch(pieces[np.fromiter(chain.from_iterable(rows), np.int64)], offsets)
+        return self._latest[1]
+
+    def place(self, row: int) -> tuple[int, int]:
+        """Epoch of a row (counted from the start of training) and its place in it."""
+        while not self._ends or self._ends[-1] <= row:
+            epoch = self._epoch(len(self._ends))
+            self._ends.append((self._ends[-1] if self._ends else 0) + len(epoch))
+            self._tokens.append(epoch.tokens(len(epoch)))
+        epoch = int(np.searchsorted(self._ends, row, side="right"))
+        return epoch, row - (self._ends[epoch - 1] if epoch else 0)
+
+    def tokens(self, rows: int) -> int:
+        """How many tokens the first so many rows of training hold; the rest of their positions is padding."""
+        epoch, at = self.place(max(rows - 1, 0))
+        return sum(self._tokens[:epoch]) + self._epoch(epoch).tokens(at + (rows > 0))
 
     def batch(self, number: int) -> PackedBatch:
         """Batch ``number``; batches run over the ends of epochs."""
         rows = []
         for row in range(number * self.rows_per_batch, (number + 1) * self.rows_per_batch):
             epoch, at = self.place(row)
-            rows.append(self._rows(epoch)[at])
+            rows.append(self._epoch(epoch)[at])
         return fill_rows(self.store, rows, self.row_tokens)

@@ -26,6 +26,8 @@ FOLDER = "lm"
 DURATIONS_FILE = "durations.npy"
 Reduce = Literal["mean", "sum"]
 Precision = Literal["auto", "float32", "bfloat16"]
+# Pieces of so many batches are sorted by length together.
+_BATCHES = 32
 
 
 class SpeechLM:
@@ -37,6 +39,12 @@ class SpeechLM:
         durations: (num_units,) typical frames of each unit, which generated units get.
         batch_tokens: positions scored or generated at once; bounds memory, never changes a result.
         digest: identity of the weights, where it was loaded from an artifact.
+        context: most units that the model reads at once; by default as many as its longest crop in training had, whose
+            positions alone have learned anything, or all positions where that is unknown.
+
+    Raises:
+        FormatError: a model of another vocabulary.
+        InputError: a context of less than 2, or of more than the model's positions.
     """
 
     def __init__(
@@ -47,6 +55,7 @@ class SpeechLM:
         *,
         batch_tokens: int = 8192,
         digest: str = "",
+        context: int | None = None,
     ) -> None:
         config: Any = model.config
         if config.vocab_size != info.num_tokens + 1 or len(durations) != info.num_tokens:
@@ -55,6 +64,13 @@ class SpeechLM:
             )
         self.model: Any = model.eval()
         self.info, self.durations, self.batch_tokens, self.digest = info, durations, batch_tokens, digest
+        positions = int(config.max_position_embeddings)
+        if context is None:
+            context = min(info.trained_tokens or positions, positions)
+        elif not 2 <= context <= positions:
+            raise InputError(f"context {context}: choose 2 to {positions}, the model's positions")
+        self.context = context
+        """Longest sequence that the model reads, BOS included; it predicts as many units."""
 
     @classmethod
     def load(
@@ -64,6 +80,7 @@ class SpeechLM:
         device: str | torch.device = "auto",
         batch_tokens: int = 8192,
         precision: Precision = "float32",
+        context: int | None = None,
     ) -> SpeechLM:
         """Open a language model.
 
@@ -71,14 +88,16 @@ class SpeechLM:
             name: a bundled name ("tiny"), or the folder that ``train lm`` wrote.
             precision: of scoring and generation: "bfloat16" moves mean scores by a few hundredths of a nat, and what
                 stands beside a segmentation may then show in the last digits; "auto" is bfloat16 on a GPU.
+            context: most units that it reads at once, up to the model's positions, in place of its longest crop in
+                training; what lies beyond that was never trained, and costs more nats the farther it goes.
 
         Raises:
             FormatError: no such model, or a damaged one.
-            InputError: a precision that there is not.
+            InputError: a precision or a context that there is not.
         """
         if precision not in get_args(Precision):
             raise InputError(f"precision {precision!r}: choose {', '.join(get_args(Precision))}")
-        folder = _resolve(name)
+        folder = find_lm(name)
         artifact = open_artifact(folder, "lm")
         info = read_info(folder / INFO_FILE)
         try:
@@ -88,12 +107,7 @@ class SpeechLM:
         where = pick_device(device)
         half = precision == "bfloat16" or (precision == "auto" and where.type == "cuda")
         model = load_opt(folder).to(where, torch.bfloat16 if half else torch.float32)
-        return cls(model, info, durations, batch_tokens=batch_tokens, digest=artifact.digest)
-
-    @property
-    def context(self) -> int:
-        """Longest sequence of units that the model reads, BOS included."""
-        return int(self.model.config.max_position_embeddings)
+        return cls(model, info, durations, batch_tokens=batch_tokens, digest=artifact.digest, context=context)
 
     @property
     def device(self) -> torch.device:
@@ -141,15 +155,24 @@ class SpeechLM:
     def evaluate(self, store: TokenStore) -> Likelihood:
         """Likelihood of a store of units, each recording in pieces of at most the context."""
         total = Likelihood(0.0, 0, 0.0)
+        pieces: list[npt.NDArray[np.int32]] = []
+        held = 0
         for index in range(len(store)):
-            tokens, frames = store[index]
-            cuts = range(0, len(tokens), self.context)
-            rows = self._score_tokens([tokens[at : at + self.context] for at in cuts])
-            learned = tokens >= store.info.loss_from
-            nats = -float(np.concatenate(rows)[learned].sum()) if len(tokens) else 0.0
-            seconds = float(frames.sum()) * store.info.frame_seconds
-            total += Likelihood(nats, int(learned.sum()), seconds)
-        return total
+            tokens, _ = store[index]
+            pieces += [tokens[at : at + self.context] for at in range(0, len(tokens), self.context)]
+            held += len(tokens)
+            # Many at a time, so that batches are full of rows of about the same length.
+            if held >= _BATCHES * self.batch_tokens or index == len(store) - 1:
+                total += self._evaluate(pieces, store.info.loss_from)
+                pieces, held = [], 0
+        return total + Likelihood(0.0, 0, store.seconds)
+
+    def _evaluate(self, pieces: list[npt.NDArray[np.int32]], loss_from: int) -> Likelihood:
+        learned = [piece >= loss_from for piece in pieces]
+        scored = zip(self._score_tokens(pieces), learned, strict=True)
+        return Likelihood(
+            -sum(float(row[own].sum()) for row, own in scored), sum(int(own.sum()) for own in learned), 0.0
+        )
 
     @torch.inference_mode()
     def _score_tokens(self, rows: Sequence[npt.NDArray[np.integer]]) -> list[npt.NDArray[np.float64]]:
@@ -175,38 +198,61 @@ class SpeechLM:
     def generate(self, prompts: Segmentation, seconds: float = 10.0, **sampling: Any) -> Segmentation: ...
     @overload
     def generate(
-        self, prompts: Sequence[Segmentation], seconds: float = 10.0, **sampling: Any
+        self,
+        prompts: Sequence[Segmentation],
+        seconds: float = 10.0,
+        *,
+        seeds: Sequence[int] | None = None,
+        **sampling: Any,
     ) -> list[Segmentation]: ...
     def generate(
-        self, prompts: Segmentation | Sequence[Segmentation], seconds: float = 10.0, **sampling: Any
+        self,
+        prompts: Segmentation | Sequence[Segmentation],
+        seconds: float = 10.0,
+        *,
+        seeds: Sequence[int] | None = None,
+        **sampling: Any,
     ) -> Segmentation | list[Segmentation]:
         """Continue prompts.
+
+        A sequence that outgrows the context goes on from BOS and its younger half, so a continuation may be of any
+        length.
 
         Args:
             prompts: units of what was heard; an empty segmentation starts from nothing.
             seconds: length of the continuation, as the typical durations of its units add up.
+            seeds: one for each of several prompts, which then draws as it would alone with that seed; by default each
+                draws from a stream of its own place in the list.
             sampling: temperature (default 0.8; 0 is greedy), top_k, top_p and seed, see ``Sampling``.
 
         Returns:
             the continuations alone, from frame 0 on; units get their typical durations.
 
         Raises:
-            InputError: units outside the vocabulary, or prompt and continuation do not fit the context.
+            InputError: units outside the vocabulary, a prompt that does not leave the context a place for BOS, or
+                another number of seeds than of prompts; before anything is drawn.
         """
         if isinstance(prompts, Segmentation):
-            return self.generate([prompts], seconds, **sampling)[0]
+            return self.generate([prompts], seconds, seeds=seeds, **sampling)[0]
+        if seeds is not None and len(seeds) != len(prompts):
+            raise InputError(f"{len(prompts)} prompts need as many seeds, not {len(seeds)}")
         if not 0 < seconds < float("inf"):
             raise InputError(f"seconds {seconds}: the continuation's length must be above 0 and finite")
         if not prompts:
             return []
-        rows = [[self.info.bos, *self._units(prompt, i).tolist()] for i, prompt in enumerate(prompts)]
+        rows = [[self.info.bos, *self._units(prompt, i, spare=1).tolist()] for i, prompt in enumerate(prompts)]
         frames = max(1, round(seconds / self.info.frame_seconds))
         options = Sampling(**sampling)
         count = max(1, self.batch_tokens // self._most(max(len(row) for row in rows), frames))
         result = []
         for begin in range(0, len(rows), count):
             batch = rows[begin : begin + count]
-            result += self._continue(batch, frames, Sampler(options, range(begin, begin + len(batch))))
+            if seeds is None:
+                sampler = Sampler(options, range(begin, begin + len(batch)))
+            else:
+                # Alone, a prompt is the first of its list.
+                sampler = Sampler(options, [0] * len(batch), seeds[begin : begin + len(batch)])
+            result += self._continue(batch, frames, sampler)
         return [self._timed(row, frames) for row in result]
 
     def _most(self, longest: int, frames: int) -> int:
@@ -215,11 +261,9 @@ class SpeechLM:
 
     def _continue(self, rows: list[list[int]], frames: int, sampler: Sampler) -> list[list[int]]:
         """Draw units until each sequence lasts ``frames``."""
-        longest = max(len(row) for row in rows)
-        if longest >= self.context:
-            raise InputError(f"a prompt of {longest - 1} units fills the model's context of {self.context}; shorten it")
-        decoder = self.decoder(len(rows), self._most(longest, frames))
+        decoder = self.decoder(len(rows), self._most(max(len(row) for row in rows), frames))
         logits = self._without_bos(decoder.prefill(rows))
+        windows = [list(row) for row in rows]
         drawn: list[list[int]] = [[] for _ in rows]
         lasted = np.zeros(len(rows), dtype=np.int64)
         present = list(range(len(rows)))
@@ -228,22 +272,28 @@ class SpeechLM:
             for i, token in zip(present, tokens.tolist(), strict=True):
                 if lasted[i] < frames:
                     drawn[i].append(token)
+                    windows[i].append(token)
                     lasted[i] += self.durations[token]
             going = [place for place, i in enumerate(present) if lasted[i] < frames]
             if not going:
                 return drawn
-            # A finished sequence costs time, and its prompt may take up places that another one needs.
+            # A finished sequence costs time, and may take up places that another one needs.
             full = decoder.length >= decoder.capacity
             if len(going) < len(present) and (full or 2 * len(going) <= len(present)):
                 decoder.keep(going)
                 present, tokens = [present[place] for place in going], tokens[going]
+            if outgrown := [place for place, i in enumerate(present) if len(windows[i]) > self.context]:
+                for place in outgrown:
+                    windows[present[place]] = self.forget(windows[present[place]])
+                # The latest token is read with those of the others.
+                decoder.reread(outgrown, [windows[present[place]][:-1] for place in outgrown])
             if decoder.length >= decoder.capacity:
-                longest = max(len(rows[i]) for i in present)
-                raise InputError(
-                    f"the continuation does not fit the model's context of {self.context} tokens after a prompt of "
-                    f"{longest - 1} units; ask for fewer seconds or shorten the prompt"
-                )
+                decoder.keep(range(len(present)))
             logits = self._without_bos(decoder.step(tokens))
+
+    def forget(self, window: list[int]) -> list[int]:
+        """What is kept of a sequence that has outgrown the context: its younger half, after BOS as in a crop."""
+        return [self.info.bos, *window[-(self.context // 2) :]]
 
     def _without_bos(self, logits_BV: Tensor) -> Tensor:
         # BOS begins a recording and never occurs inside one.
@@ -256,12 +306,15 @@ class SpeechLM:
             np.concatenate([[0], ends]), unit=units, hop=self.info.hop, sample_rate=self.info.sample_rate
         )
 
-    def _units(self, segmentation: Segmentation, index: int) -> npt.NDArray[np.int32]:
+    def _units(self, segmentation: Segmentation, index: int, spare: int = 0) -> npt.NDArray[np.int32]:
         check_units(segmentation, self.info, f"segmentation {index}")
         units = np.asarray(self.info.as_modelled(segmentation).unit, dtype=np.int32)
-        if len(units) > self.context:
+        if len(units) > self.context - spare:
+            positions = int(self.model.config.max_position_embeddings)
+            more = f", or load the model with a context of up to {positions}" if self.context < positions else ""
             raise InputError(
-                f"segmentation {index}: {len(units)} units, but the model's context holds {self.context}; shorten it"
+                f"segmentation {index}: {len(units)} units, but the model's context holds {self.context - spare}; "
+                f"shorten it{more}"
             )
         return units
 
@@ -295,7 +348,12 @@ def load_opt(folder: Path) -> nn.Module:
     return model
 
 
-def _resolve(name: str | Path) -> Path:
+def find_lm(name: str | Path) -> Path:
+    """The folder of a language model, by what `SpeechLM.load` takes.
+
+    Raises:
+        FormatError: no such model.
+    """
     path = Path(name)
     if (path / INFO_FILE).exists():
         return path

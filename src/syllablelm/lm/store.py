@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -31,6 +32,8 @@ class TokenInfo:
         tokenizer: digest of the tokenizer that made them; models refuse units of another one.
         syllable_hop: of an interleaved stream: samples per frame of its syllables; 0 elsewhere.
         keep_repeats: equal neighbours are tokens of their own, not one: codes of a codec, reference labels.
+        trained_tokens: of a model: the longest crop that it was trained on; 0 where that is unknown.
+        acoustic_units: of an interleaved stream: digest of its acoustic units; "" if unknown.
     """
 
     num_tokens: int
@@ -40,6 +43,13 @@ class TokenInfo:
     tokenizer: str = ""
     syllable_hop: int = 0
     keep_repeats: bool = False
+    trained_tokens: int = 0
+    acoustic_units: str = ""
+
+    def as_table(self) -> dict[str, Any]:
+        """What a file holds; what older files did not know, only where it is known."""
+        newer = ("trained_tokens", "acoustic_units")
+        return {name: value for name, value in asdict(self).items() if value or name not in newer}
 
     def as_modelled(self, segmentation: Segmentation) -> Segmentation:
         """The units as models of this vocabulary see them, in training as in scoring: equal neighbours are one."""
@@ -152,13 +162,12 @@ class TokenStore:
         Raises:
             InputError: units outside the vocabulary or on another time grid, named by recording; or no units at all.
         """
-        tokens, frames, offsets = [], [], [0]
+        tokens, frames = [], []
         for name, segmentation in items:
             unit = check_units(segmentation, info, name)
             if len(unit):
                 tokens.append(unit)
                 frames.append(token_frames(segmentation))
-                offsets.append(offsets[-1] + len(unit))
         return cls.from_arrays(tokens, frames, info)
 
     @classmethod
@@ -175,7 +184,7 @@ class TokenStore:
         np.save(folder / TOKENS_FILE, self.tokens)
         np.save(folder / FRAMES_FILE, self.frames)
         np.save(folder / OFFSETS_FILE, self.offsets)
-        (folder / INFO_FILE).write_text(json.dumps(asdict(self.info), indent=2) + "\n", encoding="utf-8")
+        (folder / INFO_FILE).write_text(json.dumps(self.info.as_table(), indent=2) + "\n", encoding="utf-8")
 
     @classmethod
     def open(cls, folder: str | Path) -> TokenStore:

@@ -16,7 +16,7 @@ from syllablelm.encoders.load import load_encoder
 from syllablelm.encoders.masked_prediction import MaskedPredictor
 from syllablelm.errors import InputError
 from syllablelm.progress import ProgressBar
-from syllablelm.segmenters import Segmenter, count_frames, count_groups, make_segmenter, speech_only
+from syllablelm.segmenters import Segmenter, make_segmenter, speech_only
 from syllablelm.train.data import WaveformStore
 from syllablelm.train.features import load_arrays, save_arrays
 from syllablelm.train.stage import manifest_digest, run_stage
@@ -76,9 +76,7 @@ def find_boundaries(
         with ProgressBar(f"boundaries ({config.source})", len(store)) as bar:
             for index, recording in enumerate(manifest):
                 wave = store[index]
-                found[recording.id] = segment(
-                    wave, count_groups(count_frames(len(wave)), config.rate, config.max_length)
-                )
+                found[recording.id] = segment.cut(wave, segment.count_groups(wave, config.rate, config.max_length))
                 bar.advance()
         groups = sum(len(b) - 1 for b in found.values())
         metrics["groups"] = groups

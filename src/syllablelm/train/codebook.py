@@ -54,7 +54,7 @@ def train_codebook(
         tokenizer = Tokenizer(load_encoder(encoder.path, device=device), None, config.rule)
         vectors = []
         for _, feats in iterate_features(store, tokenizer.encoder, label="codebook"):
-            vectors.append(tokenizer.pool(feats, config.rule.boundaries(feats)))
+            vectors.append(tokenizer.pool(feats, tokenizer.boundaries(feats)))
         pooled = np.concatenate(vectors)
         codebook = fit_codebook(
             pooled, config.units, num_centres=config.centres or None, seed=seed, method=config.kmeans

@@ -195,6 +195,7 @@ def train_hifigan(
     out: Path,
     *,
     tokenizer: str = "",
+    acoustic: str = "",
     seed: int = 0,
     device: str = "auto",
     store: WaveformStore | None = None,
@@ -205,7 +206,8 @@ def train_hifigan(
         manifest: recordings of one voice.
         units: their gap-free acoustic units by id.
         num_units: size of the acoustic vocabulary.
-        tokenizer: digest of what made the units.
+        tokenizer: digest of the encoded corpus that they are from.
+        acoustic: digest of what they are, which the vocoder remembers.
 
     Raises:
         InputError: units or recordings that do not fit the shape.
@@ -225,7 +227,7 @@ def train_hifigan(
             run_loop(task, config.loop, scratch, seed=seed, fingerprint=identity, device=device, label="vocoder")
         )
         remove_weight_norm(net.cpu())
-        HiFiGanVocoder(net).save(folder)
+        HiFiGanVocoder(net, acoustic).save(folder)
 
     return run_stage("vocoder", out, config=config, seed=seed, parents=parents, work=work, device=device)
 

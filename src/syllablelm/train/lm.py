@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,20 +13,21 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from syllablelm.artifact import Artifact, fingerprint
+from syllablelm.artifact import RUN, Artifact, fingerprint
 from syllablelm.encoders.quiet import quiet_transformers
 from syllablelm.errors import InputError
 from syllablelm.lm.ngram import NgramModel
 from syllablelm.lm.packing import IGNORED, PackPlan
 from syllablelm.lm.speech_lm import DURATIONS_FILE, SpeechLM, load_opt, typical_durations
 from syllablelm.lm.store import INFO_FILE, TokenStore
+from syllablelm.train.curve import HeldOutCurve, curve_steps
 from syllablelm.train.flops import find_peak_flops
 from syllablelm.train.loop import Batch, LoopConfig, check_compiler, is_half, run_loop
 from syllablelm.train.processes import join, total
 from syllablelm.train.runlog import ELAPSED
 from syllablelm.train.stage import external_encoder, run_stage
 
-RUN_FILE = "run.json"
+RUN_FILE = RUN
 
 
 @dataclass(frozen=True)
@@ -47,6 +47,15 @@ class LMShape:
     positions: int = 1024
     dropout: float = 0.1
 
+    def __post_init__(self) -> None:
+        for key in ("layers", "dim", "heads", "feed_forward", "positions"):
+            if getattr(self, key) < 1:
+                raise InputError(f"lm.shape.{key} {getattr(self, key)}: must be at least 1")
+        if self.dim % self.heads:
+            raise InputError(f"lm.shape: dim {self.dim} is not a multiple of heads {self.heads}")
+        if not 0 <= self.dropout < 1:
+            raise InputError(f"lm.shape.dropout {self.dropout}: must be 0 or above, and below 1")
+
     def build(self, num_tokens: int, *, norm_first: bool = True) -> nn.Module:
         """A random ``OPTForCausalLM`` over ``num_tokens`` units and BOS (seed torch first).
 
@@ -56,8 +65,6 @@ class LMShape:
         from transformers.models.opt.configuration_opt import OPTConfig
         from transformers.models.opt.modeling_opt import OPTForCausalLM
 
-        if self.dim % self.heads:
-            raise InputError(f"lm.shape: dim {self.dim} is not a multiple of heads {self.heads}")
         return OPTForCausalLM(OPTConfig(**self._settings(num_tokens), do_layer_norm_before=norm_first))
 
     def _settings(self, num_tokens: int) -> dict[str, Any]:
@@ -108,10 +115,20 @@ class LMConfig:
     peak_tflops: float = 0.0
 
     def __post_init__(self) -> None:
+        if not 0 < self.crop_seconds < float("inf"):
+            raise InputError(f"lm.crop_seconds {self.crop_seconds}: must be above 0, and finite")
+        if self.row_tokens < 2:
+            raise InputError(f"lm.row_tokens {self.row_tokens}: must be at least 2")
+        if self.unique_tokens < 0:
+            raise InputError(f"lm.unique_tokens {self.unique_tokens}: must be 0 or above")
         if not 0 <= self.peak_tflops < float("inf"):
             raise InputError(f"lm.peak_tflops {self.peak_tflops}: must be 0 or above, and finite")
         if self.row_tokens > self.batch_tokens:
             raise InputError(f"lm.batch_tokens {self.batch_tokens} is less than one row of {self.row_tokens}")
+
+    def rows(self, processes: int) -> int:
+        """Rows that the whole training reads, in all processes together."""
+        return self.loop.steps * self.loop.accumulate * (self.batch_tokens // self.row_tokens) * processes
 
 
 class _PackedLoss(nn.Module):
@@ -203,7 +220,8 @@ def train_lm(
     """Train a language model on a token store; the artifact opens with ``AutoModelForCausalLM`` too.
 
     Args:
-        train, valid: "tokens" artifacts; the model, unigrams and bigrams are scored on ``valid``.
+        train, valid: "tokens" artifacts; the model, unigrams and bigrams are scored on ``valid``, the model at some
+            steps on the way too.
     """
     parents = {"train": train.digest} | ({"valid": valid.digest} if valid is not None else {})
     if config.text_model:
@@ -213,11 +231,6 @@ def train_lm(
         store = TokenStore.open(train.path)
         if config.unique_tokens:
             store = store.limited(config.unique_tokens, seed)
-        if config.row_tokens > config.shape.positions and _longest_crop(store, config) > config.shape.positions:
-            raise InputError(
-                f"lm.shape.positions {config.shape.positions}: crops of {config.crop_seconds:g} s have up to "
-                f"{_longest_crop(store, config)} tokens; raise it or shorten lm.crop_seconds"
-            )
         where = join(device)
         if config.compile:
             check_compiler(where, "lm.compile")
@@ -227,21 +240,31 @@ def train_lm(
         else:
             model = config.shape.build(store.info.num_tokens)
         peak, source = find_peak_flops(where, half=is_half(config.loop, where), tflops=config.peak_tflops)
-        peak *= int(total([1.0])[0])
+        processes = int(total([1.0])[0])
+        peak *= processes
         task = LanguageModelTask(model, store, config, seed, peak_flops=peak)
+        info = replace(store.info, trained_tokens=_check_crops(task.plan.longest, config))
+        speech_lm = SpeechLM(model, info, typical_durations(store))
         identity = fingerprint("lm", config, seed, parents)
-        started = time.monotonic()
-        last = run_loop(task, config.loop, scratch, seed=seed, fingerprint=identity, device=device, label="lm")
+        held_out = None if valid is None else TokenStore.open(valid.path)
+        curve = None
+        if held_out is not None:
+            steps = curve_steps(config.loop, config.rows(processes) * config.row_tokens, len(held_out.tokens))
+            curve = HeldOutCurve(speech_lm, held_out, steps, scratch)
+        options: dict[str, Any] = {"seed": seed, "fingerprint": identity, "device": device, "label": "lm"}
+        last = run_loop(task, config.loop, scratch, after_step=curve, **options)
         metrics.update({f"train_{name}": value for name, value in last.items()})
-        speech_lm = SpeechLM(model.to(where), store.info, typical_durations(store))
         save_lm(speech_lm, folder)
-        record = run_record(config, model, store)
-        record |= {"peak_flops": peak, "peak_source": source, "wall_seconds": time.monotonic() - started}
+        record = run_record(config, model, store, task.plan.tokens(config.rows(processes)), processes)
+        record |= {"peak_flops": peak, "peak_source": source, "wall_seconds": last["wall_seconds"]}
         # A run that only had its end to repeat has no log line in the other processes, which write nothing.
         record |= {name: last.get(name) for name in ("seconds_per_second", "tokens_per_second", "mfu")}
-        if valid is not None:
-            scores = compare_with_ngrams(speech_lm, store, TokenStore.open(valid.path))
-            metrics["valid"] = record["valid"] = scores
+        if held_out is not None and curve is not None:
+            metrics["valid"] = record["valid"] = compare_with_ngrams(speech_lm, store, held_out)
+            # The step's share of all tokens, the loss there per token and per second.
+            record["curve"] = [
+                [record["tokens"] * step // config.loop.steps, *losses] for step, losses in curve.read().items()
+            ]
         (folder / RUN_FILE).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
 
     return run_stage("lm", out, config=config, seed=seed, parents=parents, work=work, device=device)
@@ -260,7 +283,7 @@ def save_lm(model: SpeechLM, folder: Path) -> None:
     """Write the Hugging Face model, the vocabulary and the durations into an existing folder."""
     with quiet_transformers():
         model.model.save_pretrained(folder)
-    (folder / INFO_FILE).write_text(json.dumps(asdict(model.info), indent=2) + "\n", encoding="utf-8")
+    (folder / INFO_FILE).write_text(json.dumps(model.info.as_table(), indent=2) + "\n", encoding="utf-8")
     np.save(folder / DURATIONS_FILE, model.durations)
 
 
@@ -271,16 +294,13 @@ def count_parameters(model: nn.Module) -> tuple[int, int]:
     return total - embeddings, total
 
 
-def run_record(config: LMConfig, model: nn.Module, store: TokenStore) -> dict[str, Any]:
-    """What the scaling study wants to know about a run: sizes, tokens of all processes, FLOPs (6 N D).
+def run_record(config: LMConfig, model: nn.Module, store: TokenStore, tokens: int, processes: int) -> dict[str, Any]:
+    """What the scaling study wants to know about a run: sizes, tokens that all processes read, FLOPs (6 N D).
 
     The speed of the last logged steps stands beside it: seconds of audio and units per second, and ``mfu``, the share
     of ``peak_flops`` that 6 N for each unit amount to.
     """
     parameters, everything = count_parameters(model)
-    processes = int(total([1.0])[0])
-    rows = config.loop.steps * config.loop.accumulate * (config.batch_tokens // config.row_tokens)
-    tokens = rows * config.row_tokens * processes
     return {
         "params": parameters,
         "params_total": everything,
@@ -343,12 +363,17 @@ def _load_hub_opt(source: str) -> nn.Module:
         raise InputError(f"lm.text_model {source}: cannot be opened ({str(error).splitlines()[0]})") from None
 
 
-def _longest_crop(store: TokenStore, config: LMConfig) -> int:
-    """Most tokens that a crop of any recording can have."""
-    crop_frames = max(1, round(config.crop_seconds / store.info.frame_seconds))
-    longest = 0
-    for index in range(len(store)):
-        ends = np.concatenate([[0], np.cumsum(store[index][1])])
-        stops = np.searchsorted(ends, ends[:-1] + crop_frames, side="right") - 1
-        longest = max(longest, int((stops - np.arange(len(stops))).max(initial=1)))
-    return min(longest, config.row_tokens)
+def _check_crops(longest: int, config: LMConfig) -> int:
+    """The length of the longest crop, after checking that the model can learn from it.
+
+    Raises:
+        InputError: it has more tokens than the model has positions, or only one.
+    """
+    if longest > config.shape.positions:
+        raise InputError(
+            f"lm.shape.positions {config.shape.positions}: crops of {config.crop_seconds:g} s have up to {longest} "
+            "tokens; raise it or shorten lm.crop_seconds"
+        )
+    if longest < 2:
+        raise InputError(f"lm.crop_seconds {config.crop_seconds:g}: no crop has more than one token; raise it")
+    return longest

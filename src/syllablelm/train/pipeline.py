@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from syllablelm.artifact import Artifact
+from syllablelm.config import check_seed
 from syllablelm.corpus import Manifest, scan
 from syllablelm.errors import InputError
 from syllablelm.train.bootstrap import FROM_STUDENT, WITHOUT_ENCODER, BoundariesConfig, find_boundaries
@@ -83,6 +84,7 @@ class Recipe:
     def __post_init__(self) -> None:
         if bool(self.iteration) == bool(self.teacher):
             raise InputError("a recipe needs either [[iteration]] tables or a teacher, not both")
+        check_seed(self.seed)
 
 
 def read_corpus(config: DataConfig) -> Manifest:

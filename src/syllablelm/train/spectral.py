@@ -153,6 +153,7 @@ def train_spectral(
     out: Path,
     *,
     tokenizer: str = "",
+    acoustic: str = "",
     centres: npt.NDArray[np.float32] | None = None,
     seed: int = 0,
     device: str = "auto",
@@ -164,7 +165,8 @@ def train_spectral(
         manifest: recordings of one voice.
         units: their gap-free acoustic units by id.
         num_units: size of the acoustic vocabulary.
-        tokenizer: digest of what made the units.
+        tokenizer: digest of the encoded corpus that they are from.
+        acoustic: digest of what they are, which the vocoder remembers.
         centres: (num_units, dim) of the units, where they are clusters; training starts from their likeness.
     """
     parents = {"corpus": manifest_digest(manifest), "units": tokenizer}
@@ -188,7 +190,7 @@ def train_spectral(
         )
         net.cpu().eval()
         _restore_spread(net, frames[:SPREAD_RECORDINGS], targets[:SPREAD_RECORDINGS])
-        SpectralVocoder(net).save(folder)
+        SpectralVocoder(net, acoustic).save(folder)
 
     return run_stage("vocoder", out, config=config, seed=seed, parents=parents, work=work, device=device)
 

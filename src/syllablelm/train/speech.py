@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,15 +9,17 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file, save_file
 
-from syllablelm.artifact import RECORD, Artifact, digest_files, new_artifact, open_artifact
-from syllablelm.config import read_toml
+from syllablelm.artifact import RECORD, RUN, Artifact, digest_files, new_artifact, open_artifact
+from syllablelm.config import check_seed, read_toml
 from syllablelm.errors import InputError
+from syllablelm.formats.files import atomic_path
 from syllablelm.lm.speech_lm import FOLDER
 from syllablelm.speech import SpeechModel
+from syllablelm.tokenizer import CODEBOOK_FILE
 from syllablelm.train.lm import LMConfig, train_lm
 from syllablelm.train.processes import join
 from syllablelm.train.tokens import UnitsConfig, make_tokens, tokenizer_info
-from syllablelm.vocoder.acoustic import ACOUSTIC_FILE
+from syllablelm.vocoder.acoustic import ACOUSTIC_FILE, ACOUSTIC_FOLDER
 from syllablelm.vocoder.resynthesizer import LM_FOLDER, VOCODER_FOLDER
 
 
@@ -30,6 +31,9 @@ class LMRecipe:
     units: UnitsConfig
     lm: LMConfig
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        check_seed(self.seed)
 
 
 def train_lm_recipe(recipe: LMRecipe, out: Path, *, device: str = "auto") -> Artifact:
@@ -59,15 +63,16 @@ def assemble_model(tokenizer: Path, lm: Path, vocoder_run: Path, out: Path, *, h
         raise InputError(f"{out} exists; choose another --out or remove it")
     sources = {FOLDER: lm, LM_FOLDER: vocoder_run / LM_FOLDER, VOCODER_FOLDER: vocoder_run / VOCODER_FOLDER}
     units, centres = open_artifact(tokenizer, "tokenizer"), open_artifact(vocoder_run / "acoustic", "acoustic")
-    temporary = out.with_name(f".{out.name}.tmp-{os.getpid()}")
-    shutil.rmtree(temporary, ignore_errors=True)
-    try:
-        temporary.mkdir(parents=True)
+    with atomic_path(out) as temporary:
+        temporary.mkdir()
         # By its own list: the folder of a bundled tokenizer holds a language model and a vocoder already.
         for name in (RECORD, *units.record["files"]):
             (temporary / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(units.file(name), temporary / name)
-        shutil.copy(centres.file(ACOUSTIC_FILE), temporary / ACOUSTIC_FILE)
+        if (centres.path / CODEBOOK_FILE).exists():
+            shutil.copytree(centres.path, temporary / ACOUSTIC_FOLDER)
+        else:
+            shutil.copy(centres.file(ACOUSTIC_FILE), temporary / ACOUSTIC_FILE)
         for name, source in sources.items():
             artifact = open_artifact(source)
             if half:
@@ -75,9 +80,6 @@ def assemble_model(tokenizer: Path, lm: Path, vocoder_run: Path, out: Path, *, h
             else:
                 shutil.copytree(source, temporary / name)
         SpeechModel.load(temporary, device="cpu")
-        os.replace(temporary, out)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
     return out
 
 
@@ -86,7 +88,8 @@ def _copy_half(artifact: Artifact, path: Path) -> None:
     config, seed = read_toml(artifact.file("config.toml")), artifact.record["seed"]
     parents, metrics = {artifact.kind: artifact.digest}, dict(artifact.metrics)
     with new_artifact(path, artifact.kind, config=config, seed=seed, parents=parents, metrics=metrics) as folder:
-        for name in digest_files(artifact.path):
+        record = [RUN] if (artifact.path / RUN).exists() else []
+        for name in [*digest_files(artifact.path), *record]:
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             if name.endswith(".safetensors"):
                 halved = {key: _half(tensor) for key, tensor in load_file(artifact.file(name)).items()}

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from syllablelm.artifact import RECORD, Artifact, digest_json, digest_path, open_artifact
-from syllablelm.errors import InputError
-from syllablelm.formats import read_segmentations
+from syllablelm.errors import FormatError, InputError
+from syllablelm.formats import read_segmentations, units_tokenizer
 from syllablelm.lm.store import TokenInfo, TokenStore
 from syllablelm.quantize import recode
 from syllablelm.recoded import SAVED_KIND, RecodedTokenizer
@@ -42,11 +42,11 @@ def tokenizer_info(name: str) -> TokenInfo:
     kind = open_artifact(name).kind if (Path(name) / RECORD).is_file() else ""
     if kind == VOCABULARY_KIND:
         labels = Vocabulary.load(name)
-        grid = {"hop": labels.hop, "sample_rate": labels.sample_rate}
+        grid: dict[str, Any] = {"hop": labels.hop, "sample_rate": labels.sample_rate}
         return TokenInfo(labels.num_units, **grid, tokenizer=labels.digest, keep_repeats=True)
     if kind in (recode.KIND, SAVED_KIND):
         codec = recode.Codec.load(name) if kind == recode.KIND else RecodedTokenizer.load(name, device="cpu").codec
-        grid = {"hop": codec.hop, "sample_rate": codec.sample_rate}
+        grid: dict[str, Any] = {"hop": codec.hop, "sample_rate": codec.sample_rate}
         return TokenInfo(codec.num_codes, **grid, tokenizer=codec.digest, keep_repeats=codec.pieces is not None)
     tokenizer = Tokenizer.load(name, device="cpu")
     if tokenizer.num_units is None:
@@ -66,6 +66,7 @@ def make_tokens(
 
     Raises:
         InputError: units that ``info`` does not know, or no units at all.
+        FormatError: units that say they are another tokenizer's.
     """
     left_out: list[str] = []
     grid: Any = {"hop": info.hop, "sample_rate": info.sample_rate}
@@ -87,10 +88,18 @@ def make_tokens(
             raise InputError(f"{', '.join(sources)}: every recording is held out for validation too; name other ones")
 
     # Left out where it says nothing, so that stores made before it was there are still found.
-    known = {key: value for key, value in asdict(info).items() if key != "keep_repeats" or value}
+    known = {key: value for key, value in info.as_table().items() if key != "keep_repeats" or value}
     parents = {"info": digest_json(known), "units": digest_json([digest_path(path) for path in sources])}
     if without:
         parents["without"] = digest_json([digest_path(path) for path in without])
+
+    for source in (*sources, *without):
+        made_by = units_tokenizer(source)
+        if made_by and info.tokenizer and made_by != info.tokenizer:
+            raise FormatError(
+                f"{source}: units of tokenizer {made_by}, but units.tokenizer is {info.tokenizer}; name the one that "
+                "made them"
+            )
 
     def work(folder: Path, scratch: Path, metrics: dict[str, Any]) -> None:
         store = TokenStore.from_segmentations(items(), info)

@@ -5,21 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-import numpy as np
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import load_file
 
-from syllablelm.artifact import Artifact
+from syllablelm.artifact import Artifact, digest_path
 from syllablelm.config import check_seed
 from syllablelm.corpus import Manifest
 from syllablelm.errors import InputError
 from syllablelm.formats import open_writer, read_segmentations
 from syllablelm.progress import ProgressBar
-from syllablelm.quantize import fit_kmeans
-from syllablelm.tokenizer import FRAME_UNITS, Tokenizer, model_folder
+from syllablelm.tokenizer import Tokenizer
+from syllablelm.train.acoustic import AcousticConfig, acoustic_tokenizer, fit_acoustic
 from syllablelm.train.data import WaveformStore
-from syllablelm.train.features import iterate_features
 from syllablelm.train.hifigan import HiFiGanConfig, train_hifigan
 from syllablelm.train.lm import LMConfig, train_lm
 from syllablelm.train.pipeline import DataConfig, read_corpus
@@ -27,7 +25,8 @@ from syllablelm.train.processes import join
 from syllablelm.train.spectral import SpectralConfig, train_spectral
 from syllablelm.train.stage import manifest_digest, run_stage
 from syllablelm.types import Segmentation
-from syllablelm.vocoder.acoustic import ACOUSTIC_FILE, Source, acoustic_encoder
+from syllablelm.vocoder.acoustic import ACOUSTIC_FILE
+from syllablelm.vocoder.hifigan import HiFiGanVocoder
 from syllablelm.vocoder.interleave import StreamInfo, interleaved_store
 
 # Recordings encoded together: enough for batches of like lengths.
@@ -36,22 +35,14 @@ SYLLABLES_FILE, UNITS_FILE = "syllables.jsonl", "acoustic.jsonl"
 
 
 @dataclass(frozen=True)
-class AcousticConfig:
-    """Acoustic units: k-means of frames.
+class PublishedConfig:
+    """A unit vocoder that others trained.
 
     Args:
-        source: "encoder" for a layer of the tokenizer's encoder, "mfcc" for cepstra standardised over the clip.
-        layer: 1-based, of the encoder.
-        units: clusters.
-        frames: k-means is fitted to at most so many, evenly drawn.
-        kmeans: algorithm.
+        path: what ``HiFiGanVocoder.load`` opens: a folder with ``config.json`` and ``g_00500000``, say.
     """
 
-    source: Source = "encoder"
-    layer: int = 1
-    units: int = 200
-    frames: int = 200_000
-    kmeans: Literal["auto", "minibatch", "lloyd", "faiss"] = "minibatch"
+    path: str
 
 
 @dataclass(frozen=True)
@@ -60,25 +51,28 @@ class VocoderRecipe:
 
     Args:
         tokenizer: name or folder of the syllable tokenizer.
-        voice: recordings of the one voice that the vocoder speaks with.
         data: recordings that the vocoder LM learns from, the voice among them or not.
         acoustic, vocoder_lm: stages.
-        vocoder, hifigan: the light vocoder or the unit HiFi-GAN; one of them.
+        vocoder, hifigan, published: the light vocoder, the unit HiFi-GAN, or one that is there already; one of them.
+        voice: recordings of the one voice that the vocoder speaks with; none for a published one.
     """
 
     name: str
     tokenizer: str
-    voice: DataConfig
     data: DataConfig
     acoustic: AcousticConfig
     vocoder_lm: LMConfig
+    voice: DataConfig | None = None
     vocoder: SpectralConfig | None = None
     hifigan: HiFiGanConfig | None = None
+    published: PublishedConfig | None = None
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if (self.vocoder is None) == (self.hifigan is None):
-            raise InputError("a vocoder's recipe has one of the tables [vocoder] and [hifigan]")
+        if [self.vocoder, self.hifigan, self.published].count(None) != 2:
+            raise InputError("a vocoder's recipe has one of the tables [vocoder], [hifigan] and [published]")
+        if (self.voice is None) != (self.published is not None):
+            raise InputError("a vocoder's recipe has a table [voice] where it trains a vocoder, and only there")
         check_seed(self.seed)
 
 
@@ -90,23 +84,14 @@ def train_vocoder_recipe(recipe: VocoderRecipe, out: Path, *, device: str = "aut
     """
     join(device)
     syllables = Tokenizer.load(recipe.tokenizer, device=device)
-    voice, data = read_corpus(recipe.voice), read_corpus(recipe.data)
-    store = WaveformStore(voice)
-    centres = fit_acoustic(
-        recipe.acoustic, data, syllables, recipe.tokenizer, out / "acoustic", seed=recipe.seed, device=device
-    )
-    frames = acoustic_encoder(
-        model_folder(recipe.tokenizer), recipe.acoustic.source, recipe.acoustic.layer, device=device
-    )
-    acoustic = Tokenizer.from_parts(frames, centres.file(ACOUSTIC_FILE), rule=FRAME_UNITS)
-    voice_units = make_units(voice, syllables, acoustic, centres, out / "voice_units", store=store)
-    spoken = (voice, read_segmentations(voice_units.file(UNITS_FILE)), recipe.acoustic.units, out / "vocoder")
-    options: Any = {"tokenizer": voice_units.digest, "seed": recipe.seed, "device": device, "store": store}
-    if recipe.vocoder is not None:
-        table = load_file(centres.file(ACOUSTIC_FILE))["centres"]
-        train_spectral(recipe.vocoder, *spoken, centres=table, **options)
-    if recipe.hifigan is not None:
-        train_hifigan(recipe.hifigan, *spoken, **options)
+    data = read_corpus(recipe.data)
+    options: Any = {"seed": recipe.seed, "device": device}
+    centres = fit_acoustic(recipe.acoustic, data, syllables, recipe.tokenizer, out / "acoustic", **options)
+    acoustic = acoustic_tokenizer(recipe.acoustic, centres, recipe.tokenizer, device=device)
+    if recipe.published is not None:
+        import_vocoder(recipe.published, acoustic, out / "vocoder")
+    if recipe.voice is not None:
+        train_voice(recipe, recipe.voice, syllables, acoustic, centres, out, **options)
     units = make_units(data, syllables, acoustic, centres, out / "units")
     stream = StreamInfo(
         syllables.num_units or 0,
@@ -115,35 +100,55 @@ def train_vocoder_recipe(recipe: VocoderRecipe, out: Path, *, device: str = "aut
         acoustic.encoder.sample_rate,
         syllables.encoder.hop,
         syllables.digest,
+        acoustic.digest,
     )
     tokens = make_stream(units, stream, out / "stream")
     return train_lm(recipe.vocoder_lm, tokens, out / "vocoder_lm", seed=recipe.seed, device=device)
 
 
-def fit_acoustic(
-    config: AcousticConfig,
-    manifest: Manifest,
-    tokenizer: Tokenizer,
-    name: str,
+def train_voice(
+    recipe: VocoderRecipe,
+    data: DataConfig,
+    syllables: Tokenizer,
+    acoustic: Tokenizer,
+    centres: Artifact,
     out: Path,
-    *,
-    seed: int = 0,
-    device: str = "auto",
-) -> Artifact:
-    """Fit the centres of the acoustic units to frames of a corpus."""
-    parents = {"corpus": manifest_digest(manifest), "tokenizer": tokenizer.digest}
+    **options: Any,
+) -> None:
+    """Encode the recordings of a voice and train the recipe's vocoder on them."""
+    voice = read_corpus(data)
+    store = WaveformStore(voice)
+    units = make_units(voice, syllables, acoustic, centres, out / "voice_units", store=store)
+    spoken = (voice, read_segmentations(units.file(UNITS_FILE)), recipe.acoustic.units, out / "vocoder")
+    options = {"tokenizer": units.digest, "acoustic": acoustic.digest, "store": store, **options}
+    if recipe.vocoder is not None:
+        table = load_file(centres.file(ACOUSTIC_FILE))["centres"]
+        train_spectral(recipe.vocoder, *spoken, centres=table, **options)
+    if recipe.hifigan is not None:
+        train_hifigan(recipe.hifigan, *spoken, **options)
+
+
+def import_vocoder(config: PublishedConfig, acoustic: Tokenizer, out: Path) -> Artifact:
+    """Take over a published unit vocoder; its weights need no unpickling from then on.
+
+    Raises:
+        FormatError: it cannot be read.
+        InputError: it speaks other units, or frames of another length.
+    """
 
     def work(folder: Path, scratch: Path, metrics: dict[str, Any]) -> None:
-        encoder = acoustic_encoder(model_folder(name), config.source, config.layer, device=device)
-        share = max(1, round(manifest.total_seconds * tokenizer.frame_rate / config.frames))
-        store = WaveformStore(manifest, budget_bytes=0)
-        frames = [feats[index % share :: share] for index, feats in iterate_features(store, encoder, label="acoustic")]
-        centres = fit_kmeans(np.concatenate(frames), config.units, method=config.kmeans, seed=seed)
-        said = {"source": config.source, "layer": str(config.layer)}
-        save_file({"centres": centres}, folder / ACOUSTIC_FILE, metadata=said)
-        metrics["frames"] = sum(len(rows) for rows in frames)
+        vocoder = HiFiGanVocoder.load(config.path, device="cpu")
+        grid = (acoustic.encoder.hop / acoustic.encoder.sample_rate, acoustic.num_units)
+        own = (vocoder.net.shape.hop / vocoder.sample_rate, vocoder.num_units)
+        if own[1] != grid[1] or abs(own[0] - grid[0]) > 1e-6:
+            raise InputError(
+                f"{config.path}: speaks {own[1]} units in frames of {1000 * own[0]:g} ms; the acoustic units are "
+                f"{grid[1]} in frames of {1000 * grid[0]:g} ms"
+            )
+        HiFiGanVocoder(vocoder.net, acoustic.digest).save(folder)
 
-    return run_stage("acoustic", out, config=config, seed=seed, parents=parents, work=work, device=device, alone=True)
+    parents = {"published": digest_path(config.path), "acoustic": acoustic.digest}
+    return run_stage("vocoder", out, config={}, seed=0, parents=parents, work=work, alone=True)
 
 
 def make_units(

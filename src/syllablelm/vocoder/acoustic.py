@@ -10,15 +10,17 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from syllablelm.artifact import digest_path, open_artifact
 from syllablelm.audio import SAMPLE_RATE
 from syllablelm.encoders.base import FrameEncoder
 from syllablelm.encoders.load import load_encoder
 from syllablelm.errors import FormatError, InputError
 from syllablelm.segment.mel import frame_count, mfcc
-from syllablelm.tokenizer import FRAME_UNITS, Tokenizer
+from syllablelm.tokenizer import CODEBOOK_FILE, FRAME_UNITS, Tokenizer
 
 Source = Literal["encoder", "mfcc"]
-ACOUSTIC_FILE = "acoustic.safetensors"
+# In a model's folder: centres of features that the model's own encoder or nobody makes, or an encoder with a codebook.
+ACOUSTIC_FILE, ACOUSTIC_FOLDER = "acoustic.safetensors", "acoustic"
 NUM_CEPSTRA, WINDOW = 13, 400
 # Below this deviation a coefficient is constant: of silence, which must not be blown up.
 _LEAST_DEVIATION = 0.1
@@ -70,8 +72,30 @@ def acoustic_encoder(folder: Path, source: Source, layer: int, *, device: str = 
     return MfccEncoder() if source == "mfcc" else load_encoder(folder, layer, device=device)
 
 
+def find_acoustic(folder: Path, *, device: str = "auto") -> Tokenizer | None:
+    """The acoustic tokenizer of a model folder, if it holds one; its digest says which units these are.
+
+    Raises:
+        FormatError: a damaged one.
+    """
+    own = folder / ACOUSTIC_FOLDER
+    if (own / CODEBOOK_FILE).is_file():
+        return open_acoustic(own, device=device)
+    return load_acoustic(folder, device=device) if (folder / ACOUSTIC_FILE).is_file() else None
+
+
+def open_acoustic(folder: Path, *, device: str = "auto") -> Tokenizer:
+    """The acoustic tokenizer that an artifact holds as an encoder and a codebook of its frames.
+
+    Raises:
+        FormatError: a missing or damaged file.
+    """
+    digest = open_artifact(folder, "acoustic").digest
+    return frame_units(load_encoder(folder, device=device), folder / CODEBOOK_FILE, digest)
+
+
 def load_acoustic(folder: Path, *, device: str = "auto") -> Tokenizer:
-    """The acoustic tokenizer of a model folder: k-means units of frames, equal neighbours joined.
+    """The acoustic tokenizer of a model folder that holds the centres only: k-means units of frames.
 
     ``acoustic.safetensors`` holds the centres and says of what; an encoder lies in the folder itself.
 
@@ -89,4 +113,11 @@ def load_acoustic(folder: Path, *, device: str = "auto") -> Tokenizer:
         raise FormatError(f"{path}: not the centres of acoustic units ({error})") from None
     if source not in ("encoder", "mfcc"):
         raise FormatError(f"{path}: acoustic units of {source!r}, which this version does not know")
-    return Tokenizer.from_parts(acoustic_encoder(folder, source, layer, device=device), path, rule=FRAME_UNITS)
+    return frame_units(acoustic_encoder(folder, source, layer, device=device), path, digest_path(path))
+
+
+def frame_units(encoder: FrameEncoder, codebook: Path, digest: str) -> Tokenizer:
+    """A tokenizer whose units are frames, equal neighbours joined; ``digest`` says which units these are."""
+    tokenizer = Tokenizer.from_parts(encoder, codebook, rule=FRAME_UNITS)
+    tokenizer.digest = digest
+    return tokenizer

@@ -28,7 +28,7 @@ from syllablelm.encoders.checkpoint import read_checkpoint
 from syllablelm.encoders.device import pick_device
 from syllablelm.errors import FormatError, InputError
 from syllablelm.types import Segmentation
-from syllablelm.vocoder.saved import SHAPE_FILE, WEIGHTS_FILE, read_shape, read_weights, save_net
+from syllablelm.vocoder.saved import SHAPE_FILE, WEIGHTS_FILE, read_acoustic, read_shape, read_weights, save_net
 from syllablelm.vocoder.spectral import unit_frames
 
 Durations = Literal["given", "predicted"]
@@ -198,10 +198,11 @@ class HiFiGanVocoder:
 
     Args:
         net: the trained network, without weight norm.
+        acoustic: digest of the units that it speaks; "" if unknown, as of what others published.
     """
 
-    def __init__(self, net: HiFiGan) -> None:
-        self.net = net.eval()
+    def __init__(self, net: HiFiGan, acoustic: str = "") -> None:
+        self.net, self.acoustic = net.eval(), acoustic
         self.sample_rate = net.shape.sampling_rate
 
     @property
@@ -249,7 +250,7 @@ class HiFiGanVocoder:
 
     def save(self, folder: Path) -> None:
         """Write weights and shape into an existing folder."""
-        save_net(self.net, "hifigan", self.net.shape, folder)
+        save_net(self.net, "hifigan", self.net.shape, folder, acoustic=self.acoustic)
 
     @classmethod
     def load(cls, path: str | Path, *, device: str | torch.device = "auto") -> HiFiGanVocoder:
@@ -262,8 +263,9 @@ class HiFiGanVocoder:
         Raises:
             FormatError: missing or damaged files, weights of another shape, or a vocoder that needs more than units.
         """
-        path = Path(path)
+        path, acoustic = Path(path), ""
         if (path / SHAPE_FILE).exists():
+            acoustic = read_acoustic(path)
             shape = _build_shape(read_shape(path, "hifigan"), path / SHAPE_FILE)
             weights, where = read_weights(path), path / WEIGHTS_FILE
         else:
@@ -272,7 +274,7 @@ class HiFiGanVocoder:
         net = HiFiGan(shape)
         _check(weights, net.state_dict(), where)
         net.load_state_dict(dict(weights))
-        return cls(net.to(pick_device(device)))
+        return cls(net.to(pick_device(device)), acoustic)
 
 
 def _without_repeats(acoustic: Segmentation, shape: HiFiGanShape) -> Segmentation:

@@ -30,6 +30,7 @@ class StreamInfo:
         hop, sample_rate: of the acoustic frames, in which durations are counted.
         syllable_hop: samples per frame of the syllables.
         tokenizer: digest of the tokenizer that made the syllables.
+        acoustic_units: digest of the acoustic units; "" if unknown.
     """
 
     syllables: int
@@ -38,6 +39,7 @@ class StreamInfo:
     sample_rate: int = 16_000
     syllable_hop: int = 320
     tokenizer: str = ""
+    acoustic_units: str = ""
 
     @property
     def tokens(self) -> TokenInfo:
@@ -49,6 +51,7 @@ class StreamInfo:
             self.sample_rate,
             self.tokenizer,
             self.syllable_hop,
+            acoustic_units=self.acoustic_units,
         )
 
     @classmethod
@@ -61,7 +64,8 @@ class StreamInfo:
         if not 0 < info.loss_from < info.num_tokens or info.syllable_hop < 1:
             raise FormatError("a language model of plain units, not of an interleaved stream")
         acoustic = info.num_tokens - info.loss_from
-        return cls(info.loss_from, acoustic, info.hop, info.sample_rate, info.syllable_hop, info.tokenizer)
+        grids = info.hop, info.sample_rate, info.syllable_hop
+        return cls(info.loss_from, acoustic, *grids, info.tokenizer, info.acoustic_units)
 
     @property
     def lead(self) -> int:

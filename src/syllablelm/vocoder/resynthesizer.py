@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -13,7 +13,7 @@ from syllablelm.errors import FormatError
 from syllablelm.lm.decode import Sampling
 from syllablelm.tokenizer import Tokenizer, model_folder
 from syllablelm.types import Segmentation
-from syllablelm.vocoder.acoustic import ACOUSTIC_FILE, load_acoustic
+from syllablelm.vocoder.acoustic import find_acoustic
 from syllablelm.vocoder.hifigan import HiFiGanVocoder
 from syllablelm.vocoder.saved import SHAPE_FILE, read_kind
 from syllablelm.vocoder.spectral import SpectralVocoder
@@ -26,6 +26,7 @@ class UnitVocoder(Protocol):
     """Acoustic units to a waveform."""
 
     sample_rate: int
+    acoustic: str
 
     @property
     def num_units(self) -> int: ...
@@ -42,7 +43,7 @@ class Resynthesizer:
         acoustic: makes acoustic units of a prompt; None leaves continuation without a prompt's sound.
 
     Raises:
-        FormatError: the parts have different acoustic vocabularies.
+        FormatError: the parts have different acoustic units.
     """
 
     def __init__(self, vocoder_lm: VocoderLM, vocoder: UnitVocoder, acoustic: Tokenizer | None = None) -> None:
@@ -51,6 +52,15 @@ class Resynthesizer:
             sizes.add(acoustic.num_units)
         if len(sizes) > 1:
             raise FormatError(f"vocoder LM, vocoder and acoustic tokenizer disagree on the number of units: {sizes}")
+        # A digest that is not known fits all: what others published has none.
+        said = {
+            "vocoder LM": vocoder_lm.stream.acoustic_units,
+            "vocoder": vocoder.acoustic,
+            "acoustic tokenizer": "" if acoustic is None else acoustic.digest,
+        }
+        if len(set(said.values()) - {""}) > 1:
+            told = ", ".join(f"{name} {digest}" for name, digest in said.items() if digest)
+            raise FormatError(f"parts of different acoustic units do not belong together: {told}; use parts of one run")
         self.vocoder_lm, self.vocoder, self.acoustic = vocoder_lm, vocoder, acoustic
 
     @classmethod
@@ -66,9 +76,7 @@ class Resynthesizer:
         folder = model_folder(name)
         if not (folder / LM_FOLDER).is_dir():
             raise FormatError(f"{name}: no resynthesizer; give a folder with {LM_FOLDER}/ and {VOCODER_FOLDER}/ in it")
-        acoustic = None
-        if (folder / ACOUSTIC_FILE).exists():
-            acoustic = load_acoustic(folder, device=device)
+        acoustic = find_acoustic(folder, device=device)
         vocoder = load_vocoder(folder / VOCODER_FOLDER, device=device)
         return cls(VocoderLM.load(folder / LM_FOLDER, device=device), vocoder, acoustic)
 
@@ -78,15 +86,15 @@ class Resynthesizer:
         return self.vocoder.sample_rate
 
     def decode(
-        self, segmentation: Segmentation, *, prompt: Segmentation | None = None, temperature: float = 0.8, seed: int = 0
+        self, segmentation: Segmentation, *, prompt: Segmentation | None = None, seed: int = 0, **sampling: Any
     ) -> npt.NDArray[np.float32]:
         """Speak syllable units.
 
         Args:
             segmentation: the syllables, with their times.
             prompt: acoustic units that are already there.
-            temperature: of the acoustic units; 0 is greedy.
             seed: of every random choice.
+            sampling: temperature (default 0.8; 0 is greedy), top_k and top_p of the acoustic units, see ``Sampling``.
 
         Returns:
             (num_samples,) float32 at ``sample_rate``.
@@ -94,30 +102,29 @@ class Resynthesizer:
         Raises:
             InputError: units that do not fit, or none.
         """
-        return self.decode_many([segmentation], [prompt], temperature=temperature, seeds=[seed])[0]
+        return self.decode_many([segmentation], [prompt], seeds=[seed], **sampling)[0]
 
     def decode_many(
         self,
         segmentations: Sequence[Segmentation],
         prompts: Sequence[Segmentation | None] | None = None,
         *,
-        temperature: float = 0.8,
         seeds: Sequence[int] | None = None,
+        **sampling: Any,
     ) -> list[npt.NDArray[np.float32]]:
         """Speak many sequences of syllables, their acoustic units drawn together; each sounds as ``decode`` alone does.
 
         Args:
             segmentations: the syllables of each.
             prompts: for each, acoustic units that are already there, or None.
-            temperature: of the acoustic units; 0 is greedy.
             seeds: one for each; 0 for all unless given.
+            sampling: as of ``decode``.
 
         Raises:
             InputError: units that do not fit, or none, named by place in the list.
         """
         seeds = [0] * len(segmentations) if seeds is None else seeds
-        sampling = Sampling(temperature=temperature)
-        drawn = self.vocoder_lm.decode_many(segmentations, prompts, sampling=sampling, seeds=seeds)
+        drawn = self.vocoder_lm.decode_many(segmentations, prompts, sampling=Sampling(**sampling), seeds=seeds)
         return [self.vocoder.decode(acoustic, seed=seed) for acoustic, seed in zip(drawn, seeds, strict=True)]
 
 

@@ -16,11 +16,15 @@ from syllablelm.errors import FormatError
 WEIGHTS_FILE, SHAPE_FILE = "vocoder.safetensors", "vocoder.json"
 
 
-def save_net(net: nn.Module, kind: str, shape: Any, folder: Path) -> None:
-    """Write the weights of a network, its kind and its shape (a dataclass) into an existing folder."""
+def save_net(net: nn.Module, kind: str, shape: Any, folder: Path, *, acoustic: str = "") -> None:
+    """Write a network into an existing folder: its weights, its kind, its shape (a dataclass).
+
+    Args:
+        acoustic: digest of the acoustic units that it speaks; "" if unknown.
+    """
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in net.state_dict().items()}
     save_file(tensors, folder / WEIGHTS_FILE)
-    text = json.dumps({"kind": kind, **asdict(shape)}, indent=2)
+    text = json.dumps({"kind": kind, "acoustic": acoustic, **asdict(shape)}, indent=2)
     (folder / SHAPE_FILE).write_text(text + "\n", encoding="utf-8")
 
 
@@ -33,6 +37,15 @@ def read_kind(folder: Path) -> str:
     return str(_read(folder)["kind"])
 
 
+def read_acoustic(folder: Path) -> str:
+    """Digest of the acoustic units that the vocoder in a folder speaks; "" if it does not say.
+
+    Raises:
+        FormatError: a missing or damaged description.
+    """
+    return str(_read(folder).get("acoustic", ""))
+
+
 def read_shape(folder: Path, kind: str) -> dict[str, Any]:
     """The shape of the vocoder in a folder, as a table.
 
@@ -42,6 +55,7 @@ def read_shape(folder: Path, kind: str) -> dict[str, Any]:
     table = _read(folder)
     if table.pop("kind") != kind:
         raise FormatError(f"{folder / SHAPE_FILE}: a vocoder of another kind")
+    table.pop("acoustic", None)
     return table
 
 

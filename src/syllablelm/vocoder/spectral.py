@@ -19,7 +19,7 @@ from syllablelm.config import build
 from syllablelm.encoders.device import pick_device
 from syllablelm.errors import FormatError, InputError
 from syllablelm.types import Segmentation
-from syllablelm.vocoder.saved import SHAPE_FILE, WEIGHTS_FILE, read_shape, read_weights, save_net
+from syllablelm.vocoder.saved import SHAPE_FILE, WEIGHTS_FILE, read_acoustic, read_shape, read_weights, save_net
 from syllablelm.vocoder.source import synthesize_voice
 from syllablelm.vocoder.spectrum import SpectrumSpec
 
@@ -120,10 +120,11 @@ class SpectralVocoder:
 
     Args:
         net: the trained network.
+        acoustic: digest of the units that it speaks; "" if unknown.
     """
 
-    def __init__(self, net: SpectralNet) -> None:
-        self.net = net.eval()
+    def __init__(self, net: SpectralNet, acoustic: str = "") -> None:
+        self.net, self.acoustic = net.eval(), acoustic
         self.sample_rate = net.shape.spectrum.sample_rate
 
     @property
@@ -155,7 +156,7 @@ class SpectralVocoder:
 
     def save(self, folder: Path) -> None:
         """Write weights and shape into an existing folder."""
-        save_net(self.net, "spectral", self.net.shape, folder)
+        save_net(self.net, "spectral", self.net.shape, folder, acoustic=self.acoustic)
 
     @classmethod
     def load(cls, folder: str | Path, *, device: str | torch.device = "auto") -> SpectralVocoder:
@@ -172,7 +173,7 @@ class SpectralVocoder:
         except RuntimeError as error:
             reason = str(error).splitlines()[0]
             raise FormatError(f"{folder / WEIGHTS_FILE}: not the weights of this vocoder ({reason})") from None
-        return cls(net.to(pick_device(device)))
+        return cls(net.to(pick_device(device)), read_acoustic(folder))
 
 
 def unit_frames(acoustic: Segmentation, num_units: int, hop: int, sample_rate: int) -> npt.NDArray[np.int64]:

@@ -152,11 +152,13 @@ class VocoderLM:
             if len(going) < len(present):
                 decoder.keep(going)
                 present, tokens = [present[place] for place in going], [tokens[place] for place in going]
-            # A full window begins anew with its younger half, and positions count from there.
-            if any([rows[number].forget() for number in present]):
-                logits = decoder.prefill([rows[number].window for number in present])
-            else:
-                logits = decoder.step(torch.tensor(tokens, device=lm.device))
+            # A full window begins anew with its younger half, and positions count from there; the latest token is read
+            # with those of the others.
+            if outgrown := [place for place, number in enumerate(present) if rows[number].forget()]:
+                decoder.reread(outgrown, [rows[present[place]].window[:-1] for place in outgrown])
+            if decoder.length >= decoder.capacity:
+                decoder.keep(range(len(present)))
+            logits = decoder.step(torch.tensor(tokens, device=lm.device))
 
 
 class _Row:
@@ -215,10 +217,9 @@ class _Row:
 
     def forget(self) -> bool:
         """Drop the older half of what does not fit the context; returns whether there was need."""
-        context = self._lm.context
-        if len(self.window) <= context:
+        if len(self.window) <= self._lm.context:
             return False
-        self.window = [self._lm.info.bos, *self.window[-(context // 2) :]]
+        self.window = self._lm.forget(self.window)
         return True
 
     def spoken(self, stream: StreamInfo) -> Segmentation:

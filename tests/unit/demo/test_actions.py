@@ -12,6 +12,7 @@ import pytest
 from syllablelm.audio import SAMPLE_RATE, load_audio, save_audio
 from syllablelm.demo import actions
 from syllablelm.demo.actions import DemoModel, continue_recording, explain, resynthesize, show_units, unit_rows
+from syllablelm.encoders.hub import HubEncoder
 from syllablelm.errors import AudioError, FormatError, InputError, SyllableLMError
 from syllablelm.formats import from_record, read_segmentations
 from syllablelm.speech import Continuation
@@ -81,6 +82,19 @@ def test_units_are_the_tokenizers_in_every_form(plain: DemoModel, recordings: Pa
     assert {file.parent.parent for file in (shown.picture, shown.jsonl)} == {tmp_path}
 
 
+def test_units_take_one_pass_of_the_encoder(
+    plain: DemoModel, recordings: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    passes, inner = [], HubEncoder.encode_batches
+
+    def watched(self: HubEncoder, batches: Any, *layers: Any) -> Any:
+        return inner(self, (passes.append(len(batch)) or batch for batch in batches), *layers)
+
+    monkeypatch.setattr(HubEncoder, "encode_batches", watched)
+    show_units(plain, str(recordings / "r0.wav"), tmp_path)
+    assert passes == [1]
+
+
 def test_two_visitors_do_not_share_files(plain: DemoModel, recordings: Path, tmp_path: Path) -> None:
     first, second = (show_units(plain, str(recordings / "r0.wav"), tmp_path) for _ in range(2))
     assert first.jsonl != second.jsonl
@@ -130,8 +144,10 @@ def test_a_tokenizer_does_not_speak(plain: DemoModel, recordings: Path, tmp_path
     ("options", "message"),
     [
         pytest.param({"seed": None}, "the seed is missing", id="emptied seed"),
-        pytest.param({"seed": -1}, "the seed must be a whole number", id="negative seed"),
-        pytest.param({"seed": 1.5}, "the seed must be a whole number", id="broken seed"),
+        pytest.param({"seed": -1}, "seed -1: must be a whole number from 0", id="negative seed"),
+        pytest.param({"seed": 2**32}, "seed 4294967296: must be a whole number from 0", id="large seed"),
+        pytest.param({"seed": 1.5}, "seed 1.5: must be a whole number", id="broken seed"),
+        pytest.param({"seed": float("inf")}, "seed inf: must be a whole number", id="endless seed"),
         pytest.param({"prompt_seconds": None}, "the prompt's length is missing", id="emptied prompt"),
         pytest.param({"prompt_seconds": 0}, "must be above 0", id="no prompt"),
         pytest.param({"seconds": None}, "the continuation's length is missing", id="emptied length"),

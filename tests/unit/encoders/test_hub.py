@@ -59,6 +59,16 @@ class TestEveryFamily:
         np.testing.assert_array_equal(first, encoder.encode([CLIP], layers=[1])[0][1])
         assert capfd.readouterr() == ("", "")
 
+    def test_layer_0_is_saved_as_such(self, family, tmp_path):
+        model = make_model(family)
+        encoder = HubEncoder(model, 0)
+        save_encoder(encoder, tmp_path)
+        loaded = load_encoder(tmp_path, device="cpu")
+        assert loaded.layer == 0
+        np.testing.assert_array_equal(loaded.encode([CLIP])[0], encoder.encode([CLIP])[0])
+        assert model.config.num_hidden_layers == 3, "the model's own configuration stays as it was"
+        assert load_encoder(tmp_path, 1, device="cpu").layer == 1
+
     def test_always_has_its_layer_while_training(self, family):
         model = make_model(family)
         model.config.layerdrop = 0.9

@@ -73,7 +73,7 @@ class TestFolder:
         self.fails(tmp_path, "16 weights are missing")
 
     def test_damaged_preprocessor(self, tmp_path):
-        for text in ("{", "[1]", '{"pad": -1}', '{"pad": 1.5}'):
+        for text in ("{", "[1]", '{"pad": -1}', '{"pad": 1.5}', '{"layer": -1}', '{"layer": "1"}'):
             (self.saved(tmp_path) / "preprocessor_config.json").write_text(text)
             with pytest.raises(FormatError, match=r"preprocessor_config.json: not a preprocessor"):
                 load_encoder(tmp_path, device="cpu")
@@ -112,6 +112,21 @@ class TestOptions:
         given = load_encoder(tmp_path, 2, device="cpu", normalize=False, pad=0)
         assert isinstance(given, HubEncoder)
         assert (given.layer, given.normalize, given.pad, given.receptive_field) == (2, False, 0, 720)
+
+    @pytest.mark.parametrize("family", ["hubert-group", "mhubert-25hz", "wavlm-group", "w2v-bert"])
+    @pytest.mark.parametrize("layer", [0, 1, 2])
+    def test_the_layer_is_the_saved_one_unless_given(self, tmp_path, family, layer):
+        encoder = make_encoder(family, layer)
+        save_encoder(encoder, tmp_path)
+        loaded = load_encoder(tmp_path, device="cpu")
+        assert loaded.layer == layer
+        np.testing.assert_array_equal(loaded.encode([CLIP])[0], encoder.encode([CLIP])[0])
+        assert load_encoder(tmp_path, 1, device="cpu").layer == 1
+        # Folders of others do not say it: theirs is the last.
+        path = tmp_path / "preprocessor_config.json"
+        said = {key: value for key, value in json.loads(path.read_text()).items() if key != "layer"}
+        path.write_text(json.dumps(said))
+        assert load_encoder(tmp_path, device="cpu").layer == max(layer, 1)
 
     def test_precision(self, tmp_path):
         save_encoder(make_encoder("hubert-group"), tmp_path)

@@ -132,10 +132,51 @@ def test_a_draw_never_gives_an_impossible_token():
     assert {int(sampler(logits)) for _ in range(200)} == {1}
 
 
+@pytest.mark.parametrize("temperature", [1e-320, 1e-300, 1e-7])
+def test_next_to_no_temperature_is_none(temperature):
+    logits = torch.randn(5, V, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(Sampler(Sampling(temperature, top_k=3, top_p=0.9), range(5))(logits), logits.argmax(-1))
+
+
+@pytest.mark.parametrize("capacity", [16, 40])
+def test_rows_that_begin_anew_go_on_as_alone_and_the_others_as_before(capacity):
+    weights = FusedOPT(build(True, 16))
+    rng = np.random.default_rng(2)
+    prompts = [rng.integers(0, V, n).tolist() for n in (3, 9, 14, 6)]
+    fresh = {3: rng.integers(0, V, 5).tolist(), 2: rng.integers(0, V, 2).tolist()}
+    steps = torch.from_numpy(rng.integers(0, V, (5, 4)))
+    decoder = CachedDecoder(weights, 4, capacity)
+    decoder.prefill(prompts)
+    decoder.reread(list(fresh), list(fresh.values()))
+    found = []
+    for row in steps:
+        if decoder.length == decoder.capacity:
+            decoder.keep(range(4))
+            assert decoder.length < decoder.capacity
+        found.append(decoder.step(row))
+    for place, prompt in enumerate(prompts):
+        alone = CachedDecoder(weights, 1, 40)
+        alone.prefill([fresh.get(place, prompt)])
+        logits = torch.cat([alone.step(row[place : place + 1]) for row in steps])
+        torch.testing.assert_close(torch.stack([line[place] for line in found]), logits, atol=1e-5, rtol=1e-5)
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
-    [({"temperature": -1.0}, "temperature"), ({"top_k": -1}, "top_k"), ({"top_p": 0.0}, "top_p")],
+    [
+        ({"temperature": -1.0}, "temperature"),
+        ({"top_k": -1}, "top_k -1"),
+        ({"top_k": 2.5}, "top_k 2.5: must be a whole"),
+        ({"top_p": 0.0}, "top_p"),
+        ({"seed": -1}, "seed -1"),
+        ({"seed": 2**32}, "seed 4294967296"),
+    ],
 )
 def test_impossible_options(options, message):
     with pytest.raises(InputError, match=message):
         Sampling(**options)
+
+
+def test_seeds_of_their_own_are_checked_too():
+    with pytest.raises(InputError, match="seed -3"):
+        Sampler(Sampling(), [0, 0], seeds=[1, -3])

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -20,6 +23,16 @@ def folder(speech_lm, tmp_path_factory):
     path = tmp_path_factory.mktemp("lm") / "lm"
     with new_artifact(path, "lm", config={}, seed=0, parents={}, metrics={}) as folder:
         save_lm(speech_lm, folder)
+    return path
+
+
+@pytest.fixture(scope="module")
+def trained(speech_lm, tmp_path_factory):
+    """A model that knows its longest crop."""
+    path = tmp_path_factory.mktemp("trained") / "lm"
+    own = SpeechLM(speech_lm.model, replace(speech_lm.info, trained_tokens=20), speech_lm.durations)
+    with new_artifact(path, "lm", config={}, seed=0, parents={}, metrics={}) as folder:
+        save_lm(own, folder)
     return path
 
 
@@ -122,6 +135,15 @@ class TestGenerate:
             alone = speech_lm._continue([row], 200, Sampler(Sampling(seed=9), [i]))[0]
             assert units(together[i]).tolist() == alone
 
+    def test_with_seeds_of_their_own_prompts_do_not_depend_on_their_places(self, speech_lm, recordings):
+        prompts = [cut(seg, n) for (_, seg), n in zip(recordings, (5, 1, 3), strict=False)]
+        small = SpeechLM(speech_lm.model, speech_lm.info, speech_lm.durations, batch_tokens=150)
+        for lm in (speech_lm, small):
+            together = lm.generate(prompts, 4.0, seeds=[9, 9, 4])
+            assert together == [lm.generate(p, 4.0, seed=s) for p, s in zip(prompts, (9, 9, 4), strict=True)]
+        with pytest.raises(InputError, match="3 prompts need as many seeds, not 2"):
+            speech_lm.generate(prompts, 4.0, seeds=[1, 2])
+
     def test_batches_of_any_size_draw_the_same(self, speech_lm, recordings):
         prompts = [cut(seg, n) for (_, seg), n in zip(recordings, (5, 1, 3, 4, 2), strict=False)]
         small = SpeechLM(speech_lm.model, speech_lm.info, speech_lm.durations, batch_tokens=150)
@@ -140,21 +162,92 @@ class TestGenerate:
 
         drawn = own._continue([long, short], 40, scripted)  # type: ignore[arg-type]
         assert drawn == [[0], [1] * 40]
-        with pytest.raises(InputError, match="after a prompt of 120 units"):
-            own._continue([short, long], 40, scripted)  # type: ignore[arg-type]
 
     def test_an_empty_prompt_starts_from_nothing(self, speech_lm):
         empty = Segmentation.from_boundaries([], unit=[])
         assert speech_lm.generate(empty, 2.0).duration == pytest.approx(2.0)
 
-    def test_what_does_not_fit_the_context_is_refused(self, speech_lm, recordings):
-        with pytest.raises(InputError, match="does not fit the model's context of 128"):
-            speech_lm.generate(cut(recordings[0][1], 3), 500.0)
+    @pytest.mark.parametrize("context", [2, 16])
+    def test_beyond_the_context_the_younger_half_is_read_anew(self, speech_lm, recordings, context):
+        own = SpeechLM(speech_lm.model, speech_lm.info, speech_lm.durations, context=context)
+        prompt = cut(recordings[0][1], 1)
+        drawn = units(own.generate(prompt, 15.0, temperature=0)).tolist()
+        assert len(drawn) > 50
+        window = [own.info.bos, *units(prompt).tolist()]
+        for unit in drawn:
+            with torch.inference_mode():
+                logits = speech_lm.model(torch.tensor([window])).logits[0, -1, : own.info.num_tokens]
+            assert int(logits.argmax()) == unit
+            window.append(unit)
+            if len(window) > context:
+                window = [own.info.bos, *window[-(context // 2) :]]
+
+    @pytest.mark.parametrize(("context", "batch_tokens"), [(2, 8192), (16, 60), (16, 8192)])
+    def test_beyond_the_context_neighbours_change_nothing(self, speech_lm, recordings, context, batch_tokens):
+        # Unit 29 is as long as the whole, so that sequences end at other times.
+        durations = np.where(np.arange(30) == 29, 750, speech_lm.durations).astype(np.int32)
+        own = SpeechLM(speech_lm.model, speech_lm.info, durations, context=context, batch_tokens=batch_tokens)
+        lengths = [min(n, context - 1) for n in (5, 1, 13, 4, 15, 2, 9)]
+        prompts = [cut(seg, n) for (_, seg), n in zip([r for r in recordings if len(r[1]) > 20], lengths, strict=False)]
+        seeds = [3, 1, 4, 1, 5, 9, 2]
+        together = own.generate(prompts, 15.0, temperature=0.9, seeds=seeds)
+        for found, prompt, seed in zip(together, prompts, seeds, strict=True):
+            assert found == own.generate(prompt, 15.0, temperature=0.9, seed=seed)
+        assert len({len(found) for found in together}) > 3
+
+    def test_a_prompt_that_does_not_fit_the_context_is_refused_before_anything_is_drawn(self, speech_lm, recordings):
         full = Segmentation.from_boundaries(np.arange(129), unit=np.arange(128) % 2)
-        with pytest.raises(InputError, match="128 units fills the model's context"):
-            speech_lm.generate(full, 1.0)
+        own = SpeechLM(speech_lm.model, speech_lm.info, speech_lm.durations, batch_tokens=1)
+        own.decoder = lambda batch, capacity: pytest.fail("drawn")  # type: ignore[method-assign]
+        with pytest.raises(InputError, match=r"segmentation 1: 128 units, .* context holds 127; shorten it$"):
+            own.generate([cut(recordings[0][1], 3), full], 1.0)
+        assert speech_lm.generate(cut(full, 127), 1.0).duration == pytest.approx(1.0)
         with pytest.raises(InputError, match="seconds"):
             speech_lm.generate(cut(recordings[0][1], 3), 0.0)
+
+
+class TestContext:
+    """What was never trained is not used unasked."""
+
+    def test_is_the_longest_crop_of_training_where_that_is_known(self, trained, folder):
+        assert SpeechLM.load(trained, device="cpu").context == 20
+        assert SpeechLM.load(trained, device="cpu", context=90).context == 90
+        assert SpeechLM.load(folder, device="cpu").context == 128
+        assert "trained_tokens" not in json.loads((folder / "tokens.json").read_text())
+
+    @pytest.mark.parametrize("context", [-1, 0, 1, 129])
+    def test_out_of_range(self, trained, context):
+        with pytest.raises(InputError, match=f"^context {context}: choose 2 to 128"):
+            SpeechLM.load(trained, device="cpu", context=context)
+
+    def test_scores_within_are_the_same_and_beyond_are_refused(self, trained, speech_lm, recordings):
+        short, seg = SpeechLM.load(trained, device="cpu"), next(seg for _, seg in recordings if len(seg) > 40)
+        assert short.score(cut(seg, 20)) == speech_lm.score(cut(seg, 20))
+        with pytest.raises(InputError, match=r"21 units, .* holds 20; shorten it, or load .* context of up to 128$"):
+            short.score(cut(seg, 21))
+
+    def test_held_out_recordings_are_cut_to_it(self, trained, speech_lm, store):
+        rows = [store[i][0] for i in range(len(store))]
+        pieces = [row[at : at + 20] for row in rows for at in range(0, len(row), 20)]
+        slow = -sum(float(row.sum()) for row in speech_lm._score_tokens(pieces))
+        found = SpeechLM.load(trained, device="cpu").evaluate(store)
+        assert found.nats == pytest.approx(slow, rel=1e-5)
+        assert abs(found.nats - speech_lm.evaluate(store).nats) > 1
+
+
+def test_held_out_recordings_are_scored_together(speech_lm, store, monkeypatch):
+    """Batches of many recordings' pieces, and no more of them in memory than the batches hold."""
+    calls = []
+    score = SpeechLM._score_tokens
+    monkeypatch.setattr(SpeechLM, "_score_tokens", lambda self, rows: (calls.append(rows), score(self, rows))[1])
+    whole = speech_lm.evaluate(store)
+    assert [len(rows) for rows in calls] == [len(store)]
+    calls.clear()
+    small = SpeechLM(speech_lm.model, speech_lm.info, speech_lm.durations, batch_tokens=20).evaluate(store)
+    assert len(calls) > 3 and sum(map(len, calls)) == len(store)
+    assert max(sum(map(len, rows)) for rows in calls) < 32 * 20 + 90
+    assert small.nats == pytest.approx(whole.nats, rel=1e-6) and small.tokens == whole.tokens
+    assert small.seconds == pytest.approx(store.seconds)
 
 
 class TestPrecision:

@@ -3,12 +3,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from small import small_corpus, small_predictor
+from small import SLOW_SHAPE, small_corpus, small_predictor
 from syllablelm.artifact import new_artifact, open_artifact
 from syllablelm.encoders import MaskedPredictor, load_encoder
 from syllablelm.errors import InputError
 from syllablelm.segment import minsum
-from syllablelm.segmenters import count_frames, count_groups, make_segmenter
+from syllablelm.segment.mel import frame_count
+from syllablelm.segmenters import count_groups, make_segmenter
 from syllablelm.train.bootstrap import BoundariesConfig, find_boundaries, read_boundaries
 from syllablelm.train.data import WaveformStore
 
@@ -43,8 +44,9 @@ def test_boundaries_are_those_of_the_segmenter(store, encoder, tmp_path, source)
     found = read_boundaries(made)
     assert list(found) == ["r0", "r1", "r2"]
     for index, name in enumerate(found):
-        frames = count_frames(LENGTHS[index])
-        np.testing.assert_array_equal(found[name], segment(store[index], count_groups(frames, 5.0, 30)))
+        frames = frame_count(LENGTHS[index])
+        groups = count_groups(frames, 5.0, frame_rate=50.0, max_length=30)
+        np.testing.assert_array_equal(found[name], segment.cut(store[index], groups))
         assert found[name].dtype == np.int32 and found[name][-1] == frames
     groups = sum(len(edges) - 1 for edges in found.values())
     assert made.metrics == {"groups": groups, "rate": groups / store.manifest.total_seconds}
@@ -55,6 +57,26 @@ def test_minsum_is_on_the_asked_layer(store, encoder, tmp_path):
     made = find_boundaries(config, store.manifest, tmp_path / "out", encoder=encoder, device="cpu", store=store)
     feats = load_encoder(encoder.path, 2, device="cpu").encode([store[0]])[0]
     np.testing.assert_array_equal(read_boundaries(made)["r0"], minsum(feats, round(5.0 * len(feats) / 50)))
+
+
+@pytest.mark.parametrize("source", ["similarity", "minsum", "losspred"])
+def test_another_frame_rate(store, tmp_path, source):
+    with new_artifact(tmp_path / "slow", "encoder", config={}, seed=0, parents={}, metrics={}) as payload:
+        small_predictor(shape=SLOW_SHAPE).save(payload)
+    config = BoundariesConfig(source, rate=5.0, layer=1, span=6, gap=20)
+    found = read_boundaries(
+        find_boundaries(
+            config,
+            store.manifest,
+            tmp_path / "out",
+            encoder=open_artifact(tmp_path / "slow"),
+            device="cpu",
+            store=store,
+        )
+    )
+    for name, length in zip(found, LENGTHS, strict=True):
+        frames = (length - 720) // 640 + 1
+        assert found[name][-1] == frames and len(found[name]) - 1 == round(5.0 * frames / 25)
 
 
 def test_a_source_without_its_encoder(store, tmp_path):

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from small import small_corpus, small_predictor
+from small import SHAPE, SLOW_SHAPE, small_corpus, small_predictor
 from syllablelm import Tokenizer
 from syllablelm.artifact import new_artifact, open_artifact
 from syllablelm.errors import InputError
@@ -36,6 +36,23 @@ def test_makes_a_tokenizer_that_opens(inputs, tmp_path):
     segments = sum(len(s) for s in segmentations)
     assert made.metrics["segments"] == segments and made.metrics["units_used"] == len(used)
     assert made.metrics["rate"] == pytest.approx(segments / store.manifest.total_seconds)
+
+
+@pytest.mark.parametrize("shape", [SHAPE, SLOW_SHAPE], ids=["50 Hz", "25 Hz"])
+@pytest.mark.parametrize("method", ["rate", "peaks", "released", "frames"])
+def test_learns_from_the_segments_that_it_will_cut(tmp_path, shape, method):
+    with new_artifact(tmp_path / "encoder", "encoder", config={}, seed=0, parents={}, metrics={}) as payload:
+        small_predictor(shape=shape).save(payload)
+    store = WaveformStore(small_corpus(tmp_path / "audio", [40_000, 9_000, 64_000]))
+    config = CodebookConfig(5, rule=SegmentRule(method, rate=6.25, delta=1e-9))
+    encoder = open_artifact(tmp_path / "encoder")
+    made = train_codebook(config, store.manifest, encoder, tmp_path / "out", device="cpu", store=store)
+    tokenizer = Tokenizer.load(made.path, device="cpu")
+    found = tokenizer.encode([store[index] for index in range(3)])
+    assert made.metrics["segments"] == sum(len(segments) for segments in found)
+    if method == "rate":
+        frames = [segments.num_frames for segments in found]
+        assert made.metrics["segments"] == sum(round(6.25 * count / tokenizer.frame_rate) for count in frames)
 
 
 def test_twice_as_many_centres_as_units(inputs, tmp_path):

@@ -12,7 +12,7 @@ from small import SHAPE, small_corpus, small_predictor
 from syllablelm.artifact import Artifact, new_artifact, open_artifact
 from syllablelm.encoders import MaskedPredictor
 from syllablelm.errors import InputError
-from syllablelm.segmenters import count_frames
+from syllablelm.segment.mel import frame_count as count_frames
 from syllablelm.train.data import WaveformStore
 from syllablelm.train.encoder import IGNORED, EncoderConfig, MaskedPredictionTask, span_mask, train_encoder
 from syllablelm.train.features import save_arrays

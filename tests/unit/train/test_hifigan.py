@@ -252,7 +252,7 @@ class TestSettings:
 
     def test_one_kind_of_vocoder(self):
         table = read_toml(RECIPE)
-        with pytest.raises(InputError, match=r"one of the tables \[vocoder\] and \[hifigan\]"):
+        with pytest.raises(InputError, match=r"one of the tables \[vocoder\], \[hifigan\] and \[published\]"):
             build(VocoderRecipe, {**table, "vocoder": {"loop": {"steps": 1}}})
         del table["hifigan"]
         with pytest.raises(InputError, match="one of the tables"):

@@ -9,7 +9,7 @@ from syllablelm.encoders import load_encoder
 from syllablelm.errors import InputError
 from syllablelm.quantize import Codebook
 from syllablelm.segment import mfcc
-from syllablelm.segmenters import count_frames
+from syllablelm.segment.mel import frame_count as count_frames
 from syllablelm.train.data import WaveformStore
 from syllablelm.train.labels import LabelsConfig, make_labels, read_labels
 

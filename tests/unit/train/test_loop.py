@@ -66,10 +66,18 @@ class TestSchedule:
         factors = [lr_factor(step, options) for step in range(options.steps)]
         assert all(0 < factor <= 1 for factor in factors) and max(factors) == 1.0
 
-    @pytest.mark.parametrize("wrong", [{"steps": 0}, {"accumulate": 0}, {"batch_seconds": 0.0}])
-    def test_unusable(self, wrong):
-        with pytest.raises(InputError, match="steps >= 1"):
-            LoopConfig(**{"steps": 5, **wrong})
+    @pytest.mark.parametrize(
+        ("key", "value"),
+        [
+            *((key, 0) for key in ("steps", "accumulate", "checkpoint_every", "log_every", "batch_seconds", "clip")),
+            *((key, value) for key in ("batch_seconds", "clip", "eps") for value in (-1.0, math.nan, math.inf)),
+            *((key, value) for key in ("lr", "weight_decay", "final_lr") for value in (-0.1, math.nan, math.inf)),
+            *((key, value) for key in ("beta1", "beta2", "warmup") for value in (-0.1, math.nan, 1.5)),
+        ],
+    )
+    def test_unusable(self, key, value):
+        with pytest.raises(InputError, match=rf"^loop\.{key} {value}: must be "):
+            LoopConfig(**{"steps": 5, key: value})
 
 
 class TestParameterGroups:
@@ -97,6 +105,7 @@ class TestRun:
         lines = read_log(tmp_path)
         assert [line["step"] for line in lines] == list(range(4, 61, 4))
         assert lines[-1]["loss"] < 0.6 * lines[0]["loss"] and not task.module.training
+        assert values.pop("wall_seconds") > 0
         assert {"step": 60, **{k: round(v, 6) for k, v in values.items()}} == lines[-1]
         assert lines[-1]["lr"] == pytest.approx(0.05 * lr_factor(59, config(60)), abs=1e-6)
         assert lines[0].keys() == {"step", "loss", "close", "seconds_per_second", "lr", "grad_norm"}

@@ -1,13 +1,18 @@
-"""The recipes of speech language models against Table 8 of the paper."""
+"""The recipes of speech language models against Table 8 of the paper; one folder of all parts of a model."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import save_file
 
+from syllablelm.artifact import new_artifact, open_artifact
 from syllablelm.config import build, read_toml
-from syllablelm.train.speech import LMRecipe
+from syllablelm.errors import InputError
+from syllablelm.speech import SpeechModel
+from syllablelm.train.speech import LMRecipe, assemble_model
 
 RECIPES = Path(__file__).parents[3] / "recipes"
 # layers, dimensions, feed-forward, updates of warm-up, GPUs.
@@ -27,3 +32,34 @@ def test_table_8(size, rate):
     assert rows * recipe.lm.row_tokens * loop.accumulate * gpus == 80_000
     assert recipe.lm.crop_seconds == 25.0
     assert (recipe.name, recipe.units.tokenizer) == (f"speechlm_{size}_{rate}", f"runs/hubert_{rate}/tokenizer")
+
+
+@pytest.mark.parametrize("meanwhile", ["nothing", "error", "taken"])
+def test_a_model_is_assembled_whole_or_not_at_all(tmp_path, monkeypatch, meanwhile):
+    for name in ("tokenizer", "lm", "run/acoustic", "run/vocoder", "run/vocoder_lm"):
+        kind = name.removeprefix("run/")
+        with new_artifact(tmp_path / name, kind, config={}, seed=0, parents={}, metrics={}) as folder:
+            (folder / "w.txt").write_text(name)
+            save_file({"centres": torch.ones(2)}, folder / "acoustic.safetensors")
+    before, out = {path.name for path in tmp_path.iterdir()}, tmp_path / "model"
+
+    def load(folder, device):
+        if meanwhile == "error":
+            raise InputError("parts do not fit")
+        if meanwhile == "taken":
+            out.mkdir()
+            (out / "thesis.txt").touch()
+
+    monkeypatch.setattr(SpeechModel, "load", load)
+    arguments = (tmp_path / "tokenizer", tmp_path / "lm", tmp_path / "run", out)
+    if meanwhile == "nothing":
+        assemble_model(*arguments)
+        assert open_artifact(out).digest == open_artifact(tmp_path / "tokenizer").digest
+        assert (out / "lm" / "w.txt").read_text() == "lm" and (out / "acoustic.safetensors").exists()
+    else:
+        with pytest.raises(InputError if meanwhile == "error" else OSError) as error:
+            assemble_model(*arguments)
+        assert ".tmp" not in str(error.value)
+    assert {path.name for path in tmp_path.iterdir()} == before | ({"model"} if meanwhile != "error" else set())
+    if meanwhile == "taken":
+        assert [path.name for path in out.iterdir()] == ["thesis.txt"]

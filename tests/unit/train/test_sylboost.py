@@ -12,7 +12,7 @@ from syllablelm.artifact import Artifact, digest_files, new_artifact, open_artif
 from syllablelm.encoders import load_encoder
 from syllablelm.encoders.hub import HubEncoder
 from syllablelm.errors import FormatError
-from syllablelm.segmenters import count_frames
+from syllablelm.segment.mel import frame_count as count_frames
 from syllablelm.train.augment import AugmentConfig
 from syllablelm.train.data import WaveformStore
 from syllablelm.train.features import save_arrays

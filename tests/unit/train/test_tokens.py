@@ -85,3 +85,19 @@ def test_unusable_units(tmp_path: Path) -> None:
     with pytest.raises(FormatError, match="no such file"):
         tokens_of([beyond], tmp_path / "out", without=[str(tmp_path / "none.jsonl")])
     assert not (tmp_path / "out").exists()
+
+
+def test_units_of_another_tokenizer(tmp_path: Path) -> None:
+    source = tmp_path / "units.parquet"
+    with open_writer(source, "parquet", tokenizer="0123") as writer:
+        writer.write("a", "", Segmentation.from_boundaries([0, 2, 4], unit=[1, 2]))
+    assert tokens_of([str(source)], tmp_path / "own", TokenInfo(10, tokenizer="0123")) == [[1, 2]]
+    for place in (
+        {"sources": [str(source)]},
+        {"sources": [write_units(tmp_path / "1.jsonl", UNITS)], "without": [str(source)]},
+    ):
+        with pytest.raises(FormatError, match=r"units.parquet: units of tokenizer 0123, but units.tokenizer is 4567"):
+            make_tokens(
+                place["sources"], TokenInfo(10, tokenizer="4567"), tmp_path / "no", without=place.get("without", [])
+            )
+    assert not (tmp_path / "no").exists()

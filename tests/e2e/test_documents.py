@@ -1,0 +1,119 @@
+"""What the documents tell users to type: every command exists with these options, every example of README runs."""
+
+from __future__ import annotations
+
+import inspect
+import re
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+import pytest
+import typer
+
+import syllablelm as sl
+from small import small_predictor
+from syllablelm.audio import save_audio
+from syllablelm.cli.app import app
+
+ROOT = Path(__file__).resolve().parents[2]
+DOCUMENTS = sorted([ROOT / "README.md", *ROOT.glob("docs/*.md")], key=lambda path: path.name)
+# A stand-in for a value or for further options in a synopsis, not something to type.
+PLACEHOLDER = re.compile(r"\.\.\.|\$|^[A-Z_]+\.*$")
+
+
+def blocks(document: Path, language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", document.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
+
+
+def commands(document: Path) -> Iterator[list[str]]:
+    """Words of each call of `syllablelm` in a document's shell blocks, after the program's name."""
+    for block in blocks(document, "bash"):
+        for line in block.replace("\\\n", " ").splitlines():
+            lexer = shlex.shlex(line, posix=True, punctuation_chars=";|&")
+            lexer.whitespace_split = True
+            words: list[str] = []
+            for word in [*lexer, ";"]:
+                if not set(word) <= set(";|&"):
+                    words.append(word)
+                    continue
+                if "syllablelm" in words:
+                    yield words[words.index("syllablelm") + 1 :]
+                words = []
+
+
+def find_command(words: list[str]) -> tuple[click.Command, list[str]]:
+    """The command that words call, and its arguments."""
+    command: Any = typer.main.get_command(app)
+    context = click.Context(command)
+    while hasattr(command, "get_command"):
+        assert words, "a command of commands is called without one"
+        found = command.get_command(context, words[0])
+        assert found is not None, f"no command {words[0]!r}"
+        command, words = found, words[1:]
+    return command, words
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_commands_have_these_options(document: Path) -> None:
+    wrong = []
+    for words in commands(document):
+        try:
+            command, arguments = find_command(words)
+        except AssertionError as error:
+            wrong.append(f"{' '.join(words)}: {error}")
+            continue
+        known = {name for option in command.params for name in (*option.opts, *option.secondary_opts)} | {"--help"}
+        given = [word.partition("=")[0] for word in arguments if word.startswith("--")]
+        wrong += [f"{' '.join(words)}: no option {name}" for name in given if name not in known]
+        recipes = [word for word in arguments if word.startswith("recipes/") and not PLACEHOLDER.search(word)]
+        wrong += [f"{' '.join(words)}: no {name}" for name in recipes if not (ROOT / name).is_file()]
+    assert not wrong, "\n".join(wrong)
+
+
+def test_the_documents_have_commands() -> None:
+    """The tests above would pass on nothing."""
+    found = [words for document in DOCUMENTS for words in commands(document)]
+    assert len(found) > 80 and len({words[0] for words in found}) > 10
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_python_blocks_are_python(document: Path) -> None:
+    for number, block in enumerate(blocks(document, "python")):
+        compile(block, f"{document.name}, block {number}", "exec")
+
+
+@pytest.mark.slow
+def test_examples_of_readme_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In one go, as they stand; what would come from a hub is a small encoder, called as the real one must be."""
+    monkeypatch.chdir(tmp_path)
+    wave = sl.load_audio(ROOT / "src/syllablelm/bundled/sample.flac")[:48_000]
+    save_audio(tmp_path / "speech.flac", wave)
+    np.save("centres.npy", np.random.default_rng(0).standard_normal((5, 32)).astype(np.float32))
+    signature, load = inspect.signature(sl.load_encoder), sl.Tokenizer.load
+
+    def load_encoder(*arguments: Any, **options: Any) -> Any:
+        signature.bind(*arguments, **options)
+        return small_predictor().encoder
+
+    def load_tokenizer(name: str, **options: Any) -> Any:
+        return load("tiny" if name.endswith(".pth") else name, **options)
+
+    monkeypatch.setattr(sl, "load_encoder", load_encoder)
+    monkeypatch.setattr(sl.Tokenizer, "load", load_tokenizer)
+    rng = np.random.default_rng(1)
+    features = rng.standard_normal((120, 8)).astype(np.float32)
+    tokenizer = sl.Tokenizer.load("tiny")
+    names: dict[str, Any] = {
+        "blocks": iter(np.array_split(wave, 4)),
+        "other": tokenizer.encode(wave[:32_000]),
+        "features": features,
+        "similarity": np.abs(features @ features.T),
+    }
+    for block in blocks(ROOT / "README.md", "python"):
+        exec(block, names)
+    assert names["wave"].dtype == np.float32 and len(names["more"]) > 0
+    assert names["cuts"][0] == 0 and names["cuts"][-1] == 120
