@@ -4,7 +4,7 @@
 
     out/audio/00000/*.flac   audio in shards; a shard appears whole or not at all
     out/manifest.jsonl       one line per utterance: id, path, num_samples, sample_rate, speaker, text, ...
-    out/alignments.jsonl     words and phones in seconds (see `syllablelm.alignment`)
+    out/alignments.jsonl     words and phones in seconds (see `syllablelm.alignment`), if the engine tells them
     out/errors.jsonl         sentences that could not be spoken, with the reason
     out/synthesis.json       the settings
 
@@ -51,7 +51,7 @@ class SynthesisResult:
 
     Args:
         manifest: path of the manifest.
-        alignments: path of the alignments.
+        alignments: path of the alignments; None where the engine tells no times.
         errors: path of the list of sentences that could not be spoken.
         num_utterances: utterances in the manifest.
         seconds: their total length.
@@ -59,7 +59,7 @@ class SynthesisResult:
     """
 
     manifest: Path
-    alignments: Path
+    alignments: Path | None
     errors: Path
     num_utterances: int
     seconds: float
@@ -329,11 +329,15 @@ def _make_utterance(
 
 
 def _write_lists(out: Path, records: Sequence[dict[str, Any]]) -> SynthesisResult:
-    paths = []
-    for name, key in (("manifest", "manifest"), ("alignments", "alignment"), ("errors", "error")):
-        lines = [json.dumps(record[key], ensure_ascii=False) + "\n" for record in records if key in record]
-        paths.append(out / f"{name}.jsonl")
-        _write_text(paths[-1], "".join(lines))
+    manifest, alignments, errors = (out / f"{name}.jsonl" for name in ("manifest", "alignments", "errors"))
+    # A recording whose words are not known is no reference: it would say that all of it is silence.
+    timed = [r for r in records if any(word["word"] for word in r.get("alignment", {}).get("words", []))]
+    alignments.unlink(missing_ok=True)
+    lists = [(manifest, "manifest", records), (errors, "error", records)]
+    for path, key, rows in [*lists, (alignments, "alignment", timed)] if timed else lists:
+        lines = [json.dumps(record[key], ensure_ascii=False) + "\n" for record in rows if key in record]
+        _write_text(path, "".join(lines))
     done = [record["manifest"] for record in records if "manifest" in record]
     seconds = sum(row["num_samples"] / row["sample_rate"] for row in done)
-    return SynthesisResult(paths[0], paths[1], paths[2], len(done), seconds, len(records) - len(done))
+    failed = len(records) - len(done)
+    return SynthesisResult(manifest, alignments if timed else None, errors, len(done), seconds, failed)

@@ -33,7 +33,7 @@ def free_port() -> int:
 
 @pytest.fixture(scope="module")
 def address(tokenizer_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Of a page served by a process of its own, which must end cleanly on Ctrl-C and leave no recording."""
+    """Of a page served by a process of its own, which must end cleanly when told to and leave no recording."""
     scratch = tmp_path_factory.mktemp("scratch")
     environment = {**os.environ, "TMPDIR": str(scratch)}
     command = [sys.executable, "-m", "syllablelm", "demo", "--device", "cpu", "--port", str(free_port())]
@@ -46,8 +46,12 @@ def address(tokenizer_folder: Path, tmp_path_factory: pytest.TempPathFactory) ->
             assert len(list(scratch.glob("syllablelm-demo-*"))) == 1
             yield told["url"]
         finally:
-            server.send_signal(signal.SIGINT)
-            assert server.wait(60) == 0
+            # Not SIGINT, which a process that was started in the background ignores.
+            server.send_signal(signal.SIGTERM)
+            try:
+                assert server.wait(60) == 0
+            finally:
+                server.kill()
     assert list(scratch.glob("syllablelm-demo-*")) == []
 
 

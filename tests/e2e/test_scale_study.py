@@ -158,7 +158,7 @@ def test_two_processes_make_one_study(run: Run, micro: Path, tmp_path: Path) -> 
     assert f"1 run of 2 failed; {bad}: " in ended.stderr
     # An update has the plan's tokens, whatever the number of processes.
     record = json.loads((out / "runs" / good / "run.json").read_text(encoding="utf-8"))
-    assert record["processes"] == 2 and 0.8 * 16 * 256 < record["tokens"] <= 16 * 256
+    assert record["processes"] == 2 and 40 / 64 * 16 * 256 <= record["tokens"] <= 16 * 256
     assert record["valid"]["model"]["tokens"] > 0
     assert sorted(path.name for path in out.iterdir()) == ["failed.json", "runs", "train", "valid"]
 

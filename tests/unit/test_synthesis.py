@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -88,6 +89,22 @@ def test_corpus(tmp_path: Path) -> None:
     assert list(found) == [row["id"] for row in manifest]
     assert found["utt0"].syllables == (Interval("AH-T", 0.1, 0.4),)
     assert not list((tmp_path / "c").rglob(".*"))
+
+
+class Untimed(Stub):
+    """Tells no times, as espeak-ng."""
+
+    def speak(self, text: str, voice: str, *, speed: float, pitch: float) -> Spoken:
+        return replace(super().speak(text, voice, speed=speed, pitch=pitch), words=())
+
+
+def test_an_engine_without_times_writes_no_alignments(tmp_path: Path) -> None:
+    result, _ = make(tmp_path / "c", texts(4), engine=Untimed(), limit_seconds=1.0)
+    assert result.alignments is None and result.num_utterances == 2
+    assert sorted(item.name for item in (tmp_path / "c").iterdir()) == [
+        *("audio", "errors.jsonl", "manifest.jsonl", "synthesis.json")
+    ]
+    assert make(tmp_path / "c", texts(4), engine=Untimed())[0].num_utterances == 4
 
 
 def test_same_corpus_with_more_workers_and_other_shards(tmp_path: Path) -> None:

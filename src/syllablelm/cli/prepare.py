@@ -117,7 +117,7 @@ def synthetic(
     print_json(
         {
             "manifest": str(result.manifest),
-            "alignments": str(result.alignments),
+            "alignments": None if result.alignments is None else str(result.alignments),
             "utterances": result.num_utterances,
             "hours": result.seconds / 3600,
             "skipped": result.num_failed,

@@ -2,7 +2,7 @@
 
     OUT/lexical/dev/*.flac, gold.csv       recordings and gold list, as the benchmark's readers want them
     OUT/manifest.jsonl                     a line per recording: text, voice, pair, licence, ...
-    OUT/alignments.jsonl                   words and phones in seconds, by the engine (flite)
+    OUT/alignments.jsonl                   words and phones in seconds, if the engine tells them (flite)
     OUT/errors.jsonl                       pairs that were left out, with the reason
     OUT/settings.json                      what the set is made of, its licences and what was measured on it
 
@@ -190,7 +190,7 @@ class _Spoken:
 
     path: Path | None = None
     row: Mapping[str, Any] = field(default_factory=dict)
-    alignment: Mapping[str, Any] = field(default_factory=dict)
+    alignment: Mapping[str, Any] | None = None
     error: str = ""
 
     @property
@@ -225,9 +225,9 @@ def _speak_voices(items: ItemSet, parts: Path, engine: Engine, **options: Any) -
         result = synthesize(
             texts, folder, engine=engine, voices=(voice,), speed_range=(1, 1), pitch_range=(1, 1), **options
         )
-        alignments = {row["id"]: row for _, row in json_lines(result.alignments)}
+        alignments = {} if result.alignments is None else {r["id"]: r for _, r in json_lines(result.alignments)}
         for _, row in json_lines(result.manifest):
-            spoken[row["id"]] = _Spoken(folder / row["path"], row, alignments[row["id"]])
+            spoken[row["id"]] = _Spoken(folder / row["path"], row, alignments.get(row["id"]))
         for _, row in json_lines(result.errors):
             spoken[row["id"]] = _Spoken(error=row["error"])
     return spoken
@@ -283,8 +283,11 @@ def _write(
             for clip in clips:
                 values = [clip.about[column] for column in items.columns]
                 writer.writerow((clip.pair, clip.stem, clip.voice, int(clip.correct), *values))
-    alignments = [spoken[clip.stem].alignment for clip in clips]
-    for file, rows in (("manifest", manifest), ("alignments", alignments), ("errors", errors)):
+    lists: dict[str, Sequence[Any]] = {"manifest": manifest, "errors": errors}
+    alignments = [found for clip in clips if (found := spoken[clip.stem].alignment) is not None]
+    if alignments:
+        lists["alignments"] = alignments
+    for file, rows in lists.items():
         lines = [json.dumps(row, ensure_ascii=False) + "\n" for row in rows]
         (out / f"{file}.jsonl").write_text("".join(lines), encoding="utf-8")
     (out / SETTINGS).write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -185,6 +185,7 @@ class LanguageModelTask:
         "tokens_per_second": ("tokens", ELAPSED),
         "mfu": ("peak_seconds", ELAPSED),
     }
+    reaches_all = True
 
     def __init__(
         self, model: nn.Module, store: TokenStore, config: LMConfig, seed: int, *, peak_flops: float = float("inf")

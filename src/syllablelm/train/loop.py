@@ -84,7 +84,8 @@ class LoopConfig:
 class Task(Protocol):
     """What a stage gives to the loop.
 
-    ``module`` maps a batch to {"loss": scalar, name: sum...}; sums named in ``ratios`` are logged as quotients.
+    ``module`` maps a batch to {"loss": scalar, name: sum...}; sums named in ``ratios`` are logged as quotients. A task
+    may say ``reaches_all = True``: that its loss depends on every weight, which saves several processes a search.
     """
 
     @property
@@ -201,7 +202,7 @@ def run_loop(
         InputError: training diverges; the last checkpoint is from before that.
     """
     where = join(device)
-    accelerator = _accelerator(where)
+    accelerator = _accelerator(where, task)
     task.module.to(where)
     optimizer = torch.optim.AdamW(
         parameter_groups(task.module, config.weight_decay),
@@ -279,12 +280,12 @@ def check_compiler(device: torch.device, key: str) -> None:
         raise InputError(f"{key}: torch cannot compile here ({reason}); install {needs}, or set it to false") from None
 
 
-def _accelerator(device: torch.device) -> Any:
+def _accelerator(device: torch.device, task: Task) -> Any:
     from accelerate import Accelerator
     from accelerate.utils import DistributedDataParallelKwargs
 
     # A student has weights that its loss never reaches, such as the mask embedding.
-    options = DistributedDataParallelKwargs(find_unused_parameters=True)
+    options = DistributedDataParallelKwargs(find_unused_parameters=not getattr(task, "reaches_all", False))
     # accelerate fixes a device and a precision for the life of the process, and knows no "cuda:1": alone it is told
     # "cpu", which it never uses, as everything is placed here and the precision is set in _update.
     return Accelerator(
