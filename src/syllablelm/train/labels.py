@@ -21,6 +21,9 @@ from syllablelm.train.features import iterate_features, load_arrays, save_arrays
 from syllablelm.train.stage import manifest_digest, run_stage
 
 
+MOST_LABELS = 2**15 - 1
+
+
 @dataclass(frozen=True)
 class LabelsConfig:
     """Labels of one HuBERT iteration.
@@ -32,6 +35,9 @@ class LabelsConfig:
         fit_frames: frames drawn at random to fit k-means.
         kmeans: algorithm; "auto" depends on the size and on whether faiss is installed, so a recipe that must give
             the same labels everywhere names one.
+
+    Raises:
+        InputError: more labels than the artifact's 16 bits hold, or none.
     """
 
     source: Literal["mfcc", "encoder"] = "mfcc"
@@ -39,6 +45,10 @@ class LabelsConfig:
     num_labels: int = 100
     fit_frames: int = 200_000
     kmeans: Literal["auto", "minibatch", "lloyd", "faiss"] = "auto"
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.num_labels <= MOST_LABELS:
+            raise InputError(f"num_labels {self.num_labels}: choose 1 to {MOST_LABELS}")
 
 
 def make_labels(

@@ -88,3 +88,10 @@ def test_source_and_encoder_must_fit(store, tmp_path):
         make_labels(LAYER, store.manifest, tmp_path / "out", store=store)
     with pytest.raises(InputError, match="labels with source='mfcc': do not give an encoder"):
         make_labels(MFCC, store.manifest, tmp_path / "out", encoder=teacher(tmp_path), store=store)
+
+
+@pytest.mark.parametrize("number", [0, -1, 2**15])
+def test_labels_that_sixteen_bits_do_not_hold(number):
+    with pytest.raises(InputError, match=rf"num_labels {number}: choose 1 to 32767"):
+        LabelsConfig(num_labels=number)
+    assert LabelsConfig(num_labels=2**15 - 1).num_labels == 32_767
