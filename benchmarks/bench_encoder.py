@@ -17,10 +17,10 @@ from typing import Any
 import numpy as np
 import torch
 
+from syllablelm.bundles import BUNDLED
 from syllablelm.encoders.device import pick_device
 from syllablelm.encoders.hub import HubEncoder, load_model
 from syllablelm.encoders.padding import frame_mask, pad_waveforms
-from syllablelm.tokenizer import BUNDLED
 
 RATE = 16_000
 

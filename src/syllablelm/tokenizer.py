@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from syllablelm.artifact import new_artifact, open_artifact
 from syllablelm.audio import check_waveform
+from syllablelm.bundles import find_model
 from syllablelm.corpus import batches_by_seconds
 from syllablelm.encoders.base import FrameEncoder
 from syllablelm.encoders.data2vec2 import Data2Vec2Encoder
@@ -20,7 +21,7 @@ from syllablelm.encoders.data2vec2_folder import save_data2vec2_folder
 from syllablelm.encoders.device import Precision
 from syllablelm.encoders.hub import HubEncoder, save_encoder
 from syllablelm.encoders.load import load_encoder
-from syllablelm.errors import AudioError, FormatError, InputError
+from syllablelm.errors import AudioError, InputError
 from syllablelm.quantize import Codebook, pool_segments
 from syllablelm.quantize.centres import read_codebook
 from syllablelm.released import load_released, released_digest
@@ -30,7 +31,6 @@ from syllablelm.windows import WINDOW_SECONDS, Stitcher, Stretch, WindowGrid, Wi
 
 Waveform = npt.NDArray[np.float32]
 Features = npt.NDArray[np.float32]
-BUNDLED = Path(__file__).resolve().parent / "bundled"
 CODEBOOK_FILE = "codebook.safetensors"
 FRAME_UNITS = SegmentRule("frames", drop_edges=False, merge=True)
 """The rule of HuBERT-like units: the nearest centre of every frame, equal neighbours joined."""
@@ -104,7 +104,7 @@ class Tokenizer:
             InputError: a rate or delta that is not above zero or not of the rule, or an unknown rule.
         """
         sizes: Any = {"batch_seconds": batch_seconds, "window_seconds": window_seconds}
-        path = _resolve(name)
+        path = find_model(name)
         if path.is_file():
             encoder, codebook, own = load_released(path, device=device, delta=delta, precision=precision)
             return cls(encoder, codebook, change_rule(own, rate, rule, None), **sizes, digest=released_digest(path))
@@ -374,36 +374,3 @@ def _save_encoder(encoder: FrameEncoder, folder: Path) -> None:
         save_data2vec2_folder(encoder, folder)
     else:
         raise InputError(f"a {type(encoder).__name__} has no form in which it could be saved; keep its own files")
-
-
-def model_folder(name: str | Path) -> Path:
-    """The folder of a model: the one that is given, else the bundled one of that name, which may not be there."""
-    return Path(name) if Path(name).is_dir() else BUNDLED / str(name)
-
-
-def _resolve(name: str | Path) -> Path:
-    """The folder or checkpoint file that a tokenizer's name stands for."""
-    path = Path(name)
-    if path.exists():
-        return path
-    bundled = BUNDLED / str(name)
-    if len(path.parts) == 1 and bundled.is_dir():
-        return bundled
-    if path.suffix == "" and len(path.parts) == 2 and not path.is_absolute():
-        return _download(str(name))
-    known = sorted(path.parent.name for path in BUNDLED.glob(f"*/{RULE_FILE}"))
-    raise FormatError(
-        f"{name}: no such tokenizer; give a folder, a checkpoint or a bundled name ({', '.join(known) or 'none here'})"
-    )
-
-
-def _download(name: str) -> Path:
-    """The local copy of a tokenizer artifact on the Hugging Face hub."""
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
-
-    try:
-        return Path(snapshot_download(name, allow_patterns=["*.json", "*.safetensors"]))
-    except (OSError, HfHubHTTPError, HFValidationError, ValueError) as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise FormatError(f"{name}: neither a folder here nor a tokenizer that the hub gives ({reason})") from None

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import syllablelm as sl
-from syllablelm.tokenizer import BUNDLED
+from syllablelm.bundles import BUNDLED
 
 SAMPLE = BUNDLED / "sample.flac"
 

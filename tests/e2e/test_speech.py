@@ -85,9 +85,9 @@ def test_prompts_that_do_not_fit(run: Run, model: Path, recordings: Path, tmp_pa
     save_audio(short, np.full(300, 0.1, dtype=np.float32))
     refused(run, "shorter than one unit", short, "--model", model, "--out", tmp_path / "o")
     long = tmp_path / "long.wav"
-    # 80 s of 5 units a second, before merging: more than the 256 positions.
+    # 80 s of 5 units a second: far more than the longest crop in training.
     save_audio(long, np.tile(load_audio(recordings / "r2.wav"), 40))
-    refused(run, "context holds 256", long, "--model", model, "--out", tmp_path / "o")
+    refused(run, "context holds 8; shorten it", long, "--model", model, "--out", tmp_path / "o")
     assert not (tmp_path / "o").exists()
 
 

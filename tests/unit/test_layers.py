@@ -13,7 +13,7 @@ PACKAGE = Path(__file__).resolve().parents[2] / "src" / "syllablelm"
 
 # From the bottom up; "" is the package itself. A room is a module, or a folder of modules, right below the package.
 LAYERS: tuple[frozenset[str], ...] = (
-    frozenset({"", "errors", "types", "config", "artifact", "formats", "progress", "webpage"}),
+    frozenset({"", "bundles", "errors", "types", "config", "artifact", "formats", "progress", "webpage"}),
     # Beside the others: it sees nothing but what is above this line; training takes its table of GPUs only.
     frozenset({"scaling"}),
     frozenset(

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-import syllablelm.tokenizer
+import syllablelm.bundles
 from small import SHAPE, noise
 from syllablelm import Segmentation, Tokenizer
 from syllablelm.artifact import new_artifact, open_artifact
@@ -208,7 +208,7 @@ class TestLoad:
 
     def test_bundled_names(self, tmp_path, monkeypatch):
         saved(tmp_path)
-        monkeypatch.setattr(syllablelm.tokenizer, "BUNDLED", tmp_path)
+        monkeypatch.setattr(syllablelm.bundles, "BUNDLED", tmp_path)
         assert Tokenizer.load("tok", device="cpu").num_units == 20
         with pytest.raises(FormatError, match=r"other: no such tokenizer; give a folder, .* bundled name \(tok\)"):
             Tokenizer.load("other")
@@ -249,7 +249,7 @@ class TestLoad:
             Tokenizer.load(path, device="cpu", delta=0)
 
     def test_nothing_bundled(self, tmp_path, monkeypatch):
-        monkeypatch.setattr(syllablelm.tokenizer, "BUNDLED", tmp_path / "bundled")
+        monkeypatch.setattr(syllablelm.bundles, "BUNDLED", tmp_path / "bundled")
         with pytest.raises(FormatError, match="none here"):
             Tokenizer.load("tiny")
 

@@ -11,13 +11,14 @@ import numpy as np
 import numpy.typing as npt
 
 from syllablelm.audio import SAMPLE_RATE, audio_info, load_audio, resample, save_audio
+from syllablelm.bundles import BUNDLED, model_folder
 from syllablelm.config import check_seed
 from syllablelm.errors import InputError, SyllableLMError
 from syllablelm.formats import open_writer, to_record
 from syllablelm.plot import plot_segmentation
 from syllablelm.recoded import open_tokenizer
 from syllablelm.speech import SpeechModel
-from syllablelm.tokenizer import BUNDLED, Tokenizer, model_folder
+from syllablelm.tokenizer import Tokenizer
 from syllablelm.types import Segmentation
 
 SAMPLE = BUNDLED / "sample.flac"

@@ -16,10 +16,11 @@ import numpy as np
 import torch
 
 from syllablelm.audio import SAMPLE_RATE, load_audio, save_audio
+from syllablelm.bundles import BUNDLED
 from syllablelm.errors import InputError
 from syllablelm.evaluate.boundaries import BoundaryCounts, boundary_counts
 from syllablelm.manifest import Manifest, Recording
-from syllablelm.tokenizer import BUNDLED, Tokenizer
+from syllablelm.tokenizer import Tokenizer
 from syllablelm.types import Segmentation
 
 TOLERANCE = 0.02

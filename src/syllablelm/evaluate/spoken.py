@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from syllablelm.artifact import digest_bytes, digest_path
 from syllablelm.audio import SAMPLE_RATE, resample
+from syllablelm.bundles import model_folder
 from syllablelm.errors import InputError
 from syllablelm.evaluate.resynthesis import normalize_text
 from syllablelm.evaluate.transcripts import BlockStore, Listener, Row
@@ -20,7 +21,7 @@ from syllablelm.lm.store import check_tokenizer
 from syllablelm.manifest import Manifest
 from syllablelm.progress import ProgressBar
 from syllablelm.speech import SpeechModel
-from syllablelm.tokenizer import Tokenizer, model_folder
+from syllablelm.tokenizer import Tokenizer
 from syllablelm.types import Segmentation
 
 Waveform = npt.NDArray[np.float32]

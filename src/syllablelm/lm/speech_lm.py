@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from syllablelm.artifact import open_artifact
+from syllablelm.bundles import BUNDLED
 from syllablelm.encoders.device import pick_device
 from syllablelm.encoders.quiet import quiet_transformers
 from syllablelm.errors import FormatError, InputError
@@ -21,7 +22,6 @@ from syllablelm.lm.ngram import Likelihood
 from syllablelm.lm.store import INFO_FILE, TokenInfo, TokenStore, check_units, read_info
 from syllablelm.types import Segmentation
 
-BUNDLED = Path(__file__).resolve().parents[1] / "bundled"
 FOLDER = "lm"
 DURATIONS_FILE = "durations.npy"
 Reduce = Literal["mean", "sum"]
@@ -130,12 +130,14 @@ class SpeechLM:
     ) -> float | list[float]:
         """Log-probability of the units, in nats, after BOS; equal neighbours count as one, as in training.
 
+        Beyond the context, each unit is seen after half a context or more of those before it (``score_windows``).
+
         Args:
             segmentations: one or many, of any lengths; what stands beside one never changes its score.
             reduce: "mean" per unit (as sWUGGY and sBLIMP are scored, FACTS A9) or "sum".
 
         Raises:
-            InputError: no units, units outside the vocabulary, or more than the context holds.
+            InputError: no units, or units outside the vocabulary.
         """
         if reduce not in ("mean", "sum"):
             raise InputError(f"reduce {reduce!r}: choose mean or sum")
@@ -149,30 +151,36 @@ class SpeechLM:
 
     def log_probs(self, segmentations: Sequence[Segmentation]) -> list[npt.NDArray[np.float64]]:
         """Natural log-probability of each unit of each segmentation, equal neighbours joined: (num_units,) each."""
-        rows = [self._units(segmentation, i) for i, segmentation in enumerate(segmentations)]
-        return self._score_tokens(rows)
+        return self._score_rows([self._units(segmentation, i) for i, segmentation in enumerate(segmentations)])
 
     def evaluate(self, store: TokenStore) -> Likelihood:
-        """Likelihood of a store of units, each recording in pieces of at most the context."""
+        """Likelihood of a store of units, each recording as ``score`` does it."""
         total = Likelihood(0.0, 0, 0.0)
-        pieces: list[npt.NDArray[np.int32]] = []
+        rows: list[npt.NDArray[np.int32]] = []
         held = 0
         for index in range(len(store)):
-            tokens, _ = store[index]
-            pieces += [tokens[at : at + self.context] for at in range(0, len(tokens), self.context)]
-            held += len(tokens)
+            rows.append(store[index][0])
+            held += len(rows[-1])
             # Many at a time, so that batches are full of rows of about the same length.
             if held >= _BATCHES * self.batch_tokens or index == len(store) - 1:
-                total += self._evaluate(pieces, store.info.loss_from)
-                pieces, held = [], 0
+                total += self._evaluate(rows, store.info.loss_from)
+                rows, held = [], 0
         return total + Likelihood(0.0, 0, store.seconds)
 
-    def _evaluate(self, pieces: list[npt.NDArray[np.int32]], loss_from: int) -> Likelihood:
-        learned = [piece >= loss_from for piece in pieces]
-        scored = zip(self._score_tokens(pieces), learned, strict=True)
+    def _evaluate(self, rows: list[npt.NDArray[np.int32]], loss_from: int) -> Likelihood:
+        learned = [row >= loss_from for row in rows]
+        scored = zip(self._score_rows(rows), learned, strict=True)
         return Likelihood(
             -sum(float(row[own].sum()) for row, own in scored), sum(int(own.sum()) for own in learned), 0.0
         )
+
+    def _score_rows(self, rows: Sequence[npt.NDArray[np.integer]]) -> list[npt.NDArray[np.float64]]:
+        windows = [(i, *window) for i, row in enumerate(rows) for window in score_windows(len(row), self.context)]
+        scored = self._score_tokens([rows[i][first:last] for i, first, last, _ in windows])
+        parts: list[list[npt.NDArray[np.float64]]] = [[] for _ in rows]
+        for (i, first, _, new), found in zip(windows, scored, strict=True):
+            parts[i].append(found[new - first :])
+        return [np.concatenate(part) if part else np.zeros(0) for part in parts]
 
     @torch.inference_mode()
     def _score_tokens(self, rows: Sequence[npt.NDArray[np.integer]]) -> list[npt.NDArray[np.float64]]:
@@ -240,7 +248,7 @@ class SpeechLM:
             raise InputError(f"seconds {seconds}: the continuation's length must be above 0 and finite")
         if not prompts:
             return []
-        rows = [[self.info.bos, *self._units(prompt, i, spare=1).tolist()] for i, prompt in enumerate(prompts)]
+        rows = [self._prompt(prompt, i) for i, prompt in enumerate(prompts)]
         frames = max(1, round(seconds / self.info.frame_seconds))
         options = Sampling(**sampling)
         count = max(1, self.batch_tokens // self._most(max(len(row) for row in rows), frames))
@@ -306,17 +314,36 @@ class SpeechLM:
             np.concatenate([[0], ends]), unit=units, hop=self.info.hop, sample_rate=self.info.sample_rate
         )
 
-    def _units(self, segmentation: Segmentation, index: int, spare: int = 0) -> npt.NDArray[np.int32]:
+    def _units(self, segmentation: Segmentation, index: int) -> npt.NDArray[np.int32]:
         check_units(segmentation, self.info, f"segmentation {index}")
-        units = np.asarray(self.info.as_modelled(segmentation).unit, dtype=np.int32)
-        if len(units) > self.context - spare:
+        return np.asarray(self.info.as_modelled(segmentation).unit, dtype=np.int32)
+
+    def _prompt(self, segmentation: Segmentation, index: int) -> list[int]:
+        """BOS and the units of a prompt."""
+        units = self._units(segmentation, index)
+        if len(units) >= self.context:
             positions = int(self.model.config.max_position_embeddings)
             more = f", or load the model with a context of up to {positions}" if self.context < positions else ""
             raise InputError(
-                f"segmentation {index}: {len(units)} units, but the model's context holds {self.context - spare}; "
+                f"segmentation {index}: {len(units)} units, but the model's context holds {self.context - 1}; "
                 f"shorten it{more}"
             )
-        return units
+        return [self.info.bos, *units.tolist()]
+
+
+def score_windows(length: int, context: int) -> list[tuple[int, int, int]]:
+    """Windows in which a sequence longer than the context is scored.
+
+    Returns:
+        (first, last, new) of each: it reads units ``first`` to ``last`` and scores those from ``new`` on. Every unit is
+        scored once, behind at least ``context // 2`` units if there are so many before it.
+    """
+    windows = [(0, min(length, context), 0)] if length else []
+    while windows and windows[-1][1] < length:
+        new = windows[-1][1]
+        first = new - context // 2
+        windows.append((first, min(length, first + context), new))
+    return windows
 
 
 def typical_durations(store: TokenStore) -> npt.NDArray[np.int32]:

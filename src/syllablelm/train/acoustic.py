@@ -10,13 +10,14 @@ import numpy as np
 from safetensors.numpy import save_file
 
 from syllablelm.artifact import Artifact, digest_path
+from syllablelm.bundles import model_folder
 from syllablelm.corpus import Manifest
 from syllablelm.encoders.base import FrameEncoder
 from syllablelm.encoders.load import load_encoder
 from syllablelm.errors import InputError
 from syllablelm.quantize import fit_kmeans
 from syllablelm.quantize.centres import read_codebook
-from syllablelm.tokenizer import CODEBOOK_FILE, Tokenizer, model_folder
+from syllablelm.tokenizer import CODEBOOK_FILE, Tokenizer
 from syllablelm.train.data import WaveformStore
 from syllablelm.train.features import iterate_features
 from syllablelm.train.stage import manifest_digest, run_stage

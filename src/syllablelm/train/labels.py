@@ -20,7 +20,6 @@ from syllablelm.train.data import WaveformStore
 from syllablelm.train.features import iterate_features, load_arrays, save_arrays
 from syllablelm.train.stage import manifest_digest, run_stage
 
-
 MOST_LABELS = 2**15 - 1
 
 

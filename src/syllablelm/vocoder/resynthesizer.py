@@ -9,9 +9,10 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from syllablelm.bundles import model_folder
 from syllablelm.errors import FormatError
 from syllablelm.lm.decode import Sampling
-from syllablelm.tokenizer import Tokenizer, model_folder
+from syllablelm.tokenizer import Tokenizer
 from syllablelm.types import Segmentation
 from syllablelm.vocoder.acoustic import find_acoustic
 from syllablelm.vocoder.hifigan import HiFiGanVocoder

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from syllablelm.audio import load_audio
+from syllablelm.bundles import BUNDLED
 from syllablelm.errors import FormatError, InputError, MissingDependencyError
 from syllablelm.evaluate.recognize import CTCRecognizer, PocketsphinxRecognizer, load_recognizer
 from syllablelm.evaluate.resynthesis import SPOKEN_TOGETHER, ErrorCounts, compare_speech, error_counts, normalize_text
-from syllablelm.tokenizer import BUNDLED
 
 
 def slow_distance(a: list, b: list) -> int:

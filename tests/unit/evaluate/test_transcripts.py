@@ -73,7 +73,7 @@ def test_a_foreign_block_is_refused(tmp_path, content):
 def test_pocketsphinx_hears_the_same_whoever_listens_and_whatever_came_before():
     pytest.importorskip("pocketsphinx")
     from syllablelm.audio import load_audio
-    from syllablelm.tokenizer import BUNDLED
+    from syllablelm.bundles import BUNDLED
 
     wave = load_audio(BUNDLED / "sample.flac")[:48_000]
     waves = [wave, wave * 0.1, wave[::-1].copy(), wave]

@@ -8,11 +8,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from syllablelm.artifact import new_artifact
 from syllablelm.errors import FormatError, InputError
 from syllablelm.lm.decode import FusedOPT, Sampler, Sampling
-from syllablelm.lm.speech_lm import SpeechLM, typical_durations
+from syllablelm.lm.speech_lm import SpeechLM, score_windows, typical_durations
 from syllablelm.lm.store import TokenInfo, TokenStore
 from syllablelm.train.lm import save_lm
 from syllablelm.types import Segmentation
@@ -57,6 +59,23 @@ def slow_log_probs(speech_lm: SpeechLM, row_units: np.ndarray) -> np.ndarray:
     return np.array(result)
 
 
+def slow_windows(speech_lm, tokens, context):
+    """Unit by unit: each behind the units of its window, which begins half a context before the first new one."""
+    found = list(slow_log_probs(speech_lm, tokens[:context]))
+    while len(found) < len(tokens):
+        first = len(found) - context // 2
+        found += list(slow_log_probs(speech_lm, tokens[first : first + context])[context // 2 :])
+    return np.array(found)
+
+
+@given(st.integers(0, 200), st.integers(2, 40))
+def test_every_unit_is_scored_once_behind_half_a_context(length, context):
+    windows = score_windows(length, context)
+    assert [unit for _, last, new in windows for unit in range(new, last)] == list(range(length))
+    for first, last, new in windows:
+        assert last - first <= context and (first == 0 or new - first == context // 2) and last > new
+
+
 class TestScore:
     def test_equals_one_unit_at_a_time(self, speech_lm, recordings):
         seg = cut(recordings[3][1], 5)
@@ -91,9 +110,6 @@ class TestScore:
         assert total.tokens == int((store.tokens >= 10).sum())
 
     def test_bad_input(self, speech_lm, recordings):
-        long = Segmentation.from_boundaries(np.arange(200), unit=np.arange(199) % 2)
-        with pytest.raises(InputError, match="context holds 128"):
-            speech_lm.score([recordings[0][1], long])
         with pytest.raises(InputError, match="segmentation 1: unit 77 is outside"):
             speech_lm.score([recordings[0][1], Segmentation.from_boundaries([0, 1], unit=[77])])
         with pytest.raises(InputError, match="segmentation 1: no unit to score"):
@@ -220,19 +236,22 @@ class TestContext:
         with pytest.raises(InputError, match=f"^context {context}: choose 2 to 128"):
             SpeechLM.load(trained, device="cpu", context=context)
 
-    def test_scores_within_are_the_same_and_beyond_are_refused(self, trained, speech_lm, recordings):
+    def test_longer_ones_are_scored_in_windows_that_overlap_by_half(self, trained, speech_lm, recordings, store):
         short, seg = SpeechLM.load(trained, device="cpu"), next(seg for _, seg in recordings if len(seg) > 40)
         assert short.score(cut(seg, 20)) == speech_lm.score(cut(seg, 20))
-        with pytest.raises(InputError, match=r"21 units, .* holds 20; shorten it, or load .* context of up to 128$"):
-            short.score(cut(seg, 21))
-
-    def test_held_out_recordings_are_cut_to_it(self, trained, speech_lm, store):
+        slow = slow_windows(speech_lm, units(seg), 20)
+        assert short.score(seg, "sum") == pytest.approx(slow.sum(), abs=1e-4)
+        np.testing.assert_allclose(short.log_probs([cut(seg, 21), seg])[1], slow, atol=1e-4)
+        found = short.evaluate(store)
         rows = [store[i][0] for i in range(len(store))]
-        pieces = [row[at : at + 20] for row in rows for at in range(0, len(row), 20)]
-        slow = -sum(float(row.sum()) for row in speech_lm._score_tokens(pieces))
-        found = SpeechLM.load(trained, device="cpu").evaluate(store)
-        assert found.nats == pytest.approx(slow, rel=1e-5)
+        assert found.nats == pytest.approx(-sum(slow_windows(speech_lm, row, 20).sum() for row in rows), rel=1e-5)
         assert abs(found.nats - speech_lm.evaluate(store).nats) > 1
+
+    def test_long_prompts_are_refused(self, trained, recordings):
+        short, seg = SpeechLM.load(trained, device="cpu"), next(seg for _, seg in recordings if len(seg) > 40)
+        assert len(short.generate(cut(seg, 19), 1.0)) > 0
+        with pytest.raises(InputError, match=r"20 units, .* holds 19; shorten it, or load .* context of up to 128$"):
+            short.generate(cut(seg, 20), 1.0)
 
 
 def test_held_out_recordings_are_scored_together(speech_lm, store, monkeypatch):
