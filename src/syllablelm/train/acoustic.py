@@ -20,7 +20,7 @@ from syllablelm.quantize.centres import read_codebook
 from syllablelm.tokenizer import CODEBOOK_FILE, Tokenizer
 from syllablelm.train.data import WaveformStore
 from syllablelm.train.features import iterate_features
-from syllablelm.train.stage import manifest_digest, run_stage
+from syllablelm.train.stage import StageRun, manifest_digest, run_stage
 from syllablelm.vocoder.acoustic import ACOUSTIC_FILE, Source, acoustic_encoder, frame_units, open_acoustic
 
 
@@ -81,22 +81,22 @@ def fit_acoustic(
     parents = {"tokenizer": tokenizer.digest}
     parents |= {"corpus": manifest_digest(manifest)} if config.centres is None else {"centres": _identity(config)}
 
-    def work(folder: Path, scratch: Path, metrics: dict[str, Any]) -> None:
+    def work(run: StageRun) -> None:
         encoder = _open_encoder(config, name, device)
         if config.centres is None:
             share = max(1, round(manifest.total_seconds * encoder.sample_rate / encoder.hop / config.frames))
             store = WaveformStore(manifest, budget_bytes=0)
             frames = [feats[i % share :: share] for i, feats in iterate_features(store, encoder, label="acoustic")]
             centres = fit_kmeans(np.concatenate(frames), config.units, method=config.kmeans, seed=seed)
-            metrics["frames"] = sum(len(rows) for rows in frames)
+            run.metrics["frames"] = sum(len(rows) for rows in frames)
         else:
             centres = read_codebook(config.centres).centres
             if len(centres) != config.units:
                 raise InputError(f"{config.centres}: {len(centres)} centres, but acoustic.units is {config.units}")
         said = {"source": config.source, "layer": str(config.layer)}
-        save_file({"centres": centres}, folder / ACOUSTIC_FILE, metadata=said)
+        save_file({"centres": centres}, run.folder / ACOUSTIC_FILE, metadata=said)
         if config.encoder is not None:
-            frame_units(encoder, folder / ACOUSTIC_FILE, "").write_payload(folder)
+            frame_units(encoder, run.folder / ACOUSTIC_FILE, "").write_payload(run.folder)
 
     return run_stage("acoustic", out, config=config, seed=seed, parents=parents, work=work, device=device, alone=True)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -19,7 +19,7 @@ from syllablelm.progress import ProgressBar
 from syllablelm.segmenters import Segmenter, make_segmenter, speech_only
 from syllablelm.train.data import WaveformStore
 from syllablelm.train.features import load_arrays, save_arrays
-from syllablelm.train.stage import manifest_digest, run_stage
+from syllablelm.train.stage import StageRun, manifest_digest, run_stage
 
 Boundaries = npt.NDArray[np.int32]
 WITHOUT_ENCODER = ("envelope", "strength")
@@ -70,7 +70,7 @@ def find_boundaries(
     store = store or WaveformStore(manifest)
     parents = {"corpus": manifest_digest(manifest)} | ({"encoder": encoder.digest} if encoder else {})
 
-    def work(folder: Path, scratch: Path, metrics: dict[str, Any]) -> None:
+    def work(run: StageRun) -> None:
         segment = _segmenter(config, encoder, device)
         found: dict[str, Boundaries] = {}
         with ProgressBar(f"boundaries ({config.source})", len(store)) as bar:
@@ -79,9 +79,9 @@ def find_boundaries(
                 found[recording.id] = segment.cut(wave, segment.count_groups(wave, config.rate, config.max_length))
                 bar.advance()
         groups = sum(len(b) - 1 for b in found.values())
-        metrics["groups"] = groups
-        metrics["rate"] = groups / manifest.total_seconds
-        save_arrays(folder / "boundaries.safetensors", found)
+        run.metrics["groups"] = groups
+        run.metrics["rate"] = groups / manifest.total_seconds
+        save_arrays(run.folder / "boundaries.safetensors", found)
 
     return run_stage("boundaries", out, config=config, seed=seed, parents=parents, work=work, device=device, alone=True)
 

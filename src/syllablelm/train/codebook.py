@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
@@ -16,7 +16,7 @@ from syllablelm.rule import SegmentRule
 from syllablelm.tokenizer import Tokenizer
 from syllablelm.train.data import WaveformStore
 from syllablelm.train.features import iterate_features
-from syllablelm.train.stage import manifest_digest, run_stage
+from syllablelm.train.stage import StageRun, manifest_digest, run_stage
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ def train_codebook(
     store = store or WaveformStore(manifest)
     parents = {"corpus": manifest_digest(manifest), "encoder": encoder.digest}
 
-    def work(folder: Path, scratch: Path, metrics: dict[str, Any]) -> None:
+    def work(run: StageRun) -> None:
         tokenizer = Tokenizer(load_encoder(encoder.path, device=device), None, config.rule)
         vectors = []
         for _, feats in iterate_features(store, tokenizer.encoder, label="codebook"):
@@ -59,9 +59,9 @@ def train_codebook(
         codebook = fit_codebook(
             pooled, config.units, num_centres=config.centres or None, seed=seed, method=config.kmeans
         )
-        Tokenizer(tokenizer.encoder, codebook, config.rule).write_payload(folder)
-        metrics["segments"] = len(pooled)
-        metrics["rate"] = len(pooled) / manifest.total_seconds
-        metrics["units_used"] = len(np.unique(codebook.assign(pooled)))
+        Tokenizer(tokenizer.encoder, codebook, config.rule).write_payload(run.folder)
+        run.metrics["segments"] = len(pooled)
+        run.metrics["rate"] = len(pooled) / manifest.total_seconds
+        run.metrics["units_used"] = len(np.unique(codebook.assign(pooled)))
 
     return run_stage("tokenizer", out, config=config, seed=seed, parents=parents, work=work, device=device, alone=True)

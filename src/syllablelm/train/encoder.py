@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from syllablelm.artifact import Artifact, fingerprint
+from syllablelm.artifact import Artifact
 from syllablelm.corpus import Manifest
 from syllablelm.encoders.load import load_encoder
 from syllablelm.encoders.masked_prediction import EncoderShape, MaskedPredictor
@@ -21,8 +21,8 @@ from syllablelm.encoders.padding import pad_waveforms
 from syllablelm.errors import InputError
 from syllablelm.train.data import Crop, CropPlan, WaveformStore
 from syllablelm.train.labels import read_labels
-from syllablelm.train.loop import Batch, LoopConfig, run_loop
-from syllablelm.train.stage import manifest_digest, run_stage
+from syllablelm.train.loop import Batch, LoopConfig
+from syllablelm.train.stage import StageRun, manifest_digest, run_stage
 
 IGNORED = -1
 
@@ -163,7 +163,7 @@ def train_encoder(
         parents["previous"] = previous.digest
     store = store or WaveformStore(manifest)
 
-    def work(folder: Path, scratch: Path, metrics: dict[str, Any]) -> None:
+    def work(run: StageRun) -> None:
         by_id = read_labels(labels)
         torch.manual_seed(seed)
         num_labels = int(max(int(row.max()) for row in by_id.values())) + 1
@@ -174,11 +174,8 @@ def train_encoder(
         if config.start == "previous" and previous is not None:
             _take_weights(model, previous)
         task = MaskedPredictionTask(model, store, by_id, config, seed)
-        identity = fingerprint("encoder", config, seed, parents)
-        metrics.update(
-            run_loop(task, config.loop, scratch, seed=seed, fingerprint=identity, device=device, label="encoder")
-        )
-        model.save(folder)
+        run.train(task, config.loop, "encoder")
+        model.save(run.folder)
 
     return run_stage("encoder", out, config=config, seed=seed, parents=parents, work=work, device=device)
 

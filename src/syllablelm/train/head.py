@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from syllablelm.artifact import Artifact, fingerprint
+from syllablelm.artifact import Artifact
 from syllablelm.config import read_toml
 from syllablelm.corpus import Manifest
 from syllablelm.encoders.heads import PredictionHead
@@ -18,8 +18,8 @@ from syllablelm.encoders.masked_prediction import MaskedPredictor, load_maskable
 from syllablelm.train.data import WaveformStore
 from syllablelm.train.encoder import EncoderConfig, MaskedPredictionTask
 from syllablelm.train.labels import read_labels
-from syllablelm.train.loop import LoopConfig, run_loop
-from syllablelm.train.stage import manifest_digest, run_stage
+from syllablelm.train.loop import LoopConfig
+from syllablelm.train.stage import StageRun, manifest_digest, run_stage
 
 
 @dataclass(frozen=True)
@@ -98,7 +98,7 @@ def fit_head(
     made = read_toml(labels.file("config.toml"))
     record = {"fitted": True, "layer": made["layer"], "num_labels": made["num_labels"], "seed": labels.record["seed"]}
 
-    def work(folder: Path, scratch: Path, metrics: dict[str, Any]) -> None:
+    def work(run: StageRun) -> None:
         model = load_maskable(encoder.path, device="cpu")
         torch.manual_seed(seed)
         predictor = MaskedPredictor(model, PredictionHead(model.dim, made["num_labels"], config.final_dim))
@@ -111,11 +111,8 @@ def fit_head(
             masked_weight=config.masked_weight,
         )
         task = MaskedPredictionTask(frozen, store, read_labels(labels), batches, seed)
-        identity = fingerprint("predictor", config, seed, parents)
-        metrics.update(
-            run_loop(task, config.loop, scratch, seed=seed, fingerprint=identity, device=device, label="head")
-        )
-        predictor.save(folder)
+        run.train(task, config.loop, "head")
+        predictor.save(run.folder)
 
     extra = {"head": record}
     return run_stage("predictor", out, config=config, seed=seed, parents=parents, work=work, extra=extra, device=device)

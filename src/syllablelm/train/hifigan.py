@@ -14,7 +14,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -24,13 +23,13 @@ from torch.nn import functional as F
 from torch.nn.utils.parametrizations import weight_norm
 from torch.nn.utils.parametrize import remove_parametrizations
 
-from syllablelm.artifact import Artifact, fingerprint
+from syllablelm.artifact import Artifact
 from syllablelm.audio import SAMPLE_RATE
 from syllablelm.corpus import Manifest
 from syllablelm.errors import InputError
 from syllablelm.train.data import CropPlan, WaveformStore
-from syllablelm.train.loop import Batch, LoopConfig, run_loop
-from syllablelm.train.stage import manifest_digest, run_stage
+from syllablelm.train.loop import Batch, LoopConfig
+from syllablelm.train.stage import StageRun, manifest_digest, run_stage
 from syllablelm.types import Segmentation
 from syllablelm.vocoder.discriminators import (
     Discriminators,
@@ -217,17 +216,14 @@ def train_hifigan(
     parents = {"corpus": manifest_digest(manifest), "units": tokenizer}
     store = store or WaveformStore(manifest)
 
-    def work(folder: Path, scratch: Path, metrics: dict[str, Any]) -> None:
+    def work(run: StageRun) -> None:
         torch.manual_seed(seed)
         net = HiFiGan(config.shape)
         add_weight_norm(net)
         task = HiFiGanTask(net, store, units, config, seed)
-        identity = fingerprint("vocoder", config, seed, parents)
-        metrics.update(
-            run_loop(task, config.loop, scratch, seed=seed, fingerprint=identity, device=device, label="vocoder")
-        )
+        run.train(task, config.loop, "vocoder")
         remove_weight_norm(net.cpu())
-        HiFiGanVocoder(net, acoustic).save(folder)
+        HiFiGanVocoder(net, acoustic).save(run.folder)
 
     return run_stage("vocoder", out, config=config, seed=seed, parents=parents, work=work, device=device)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -18,7 +18,7 @@ from syllablelm.quantize import Codebook, fit_kmeans
 from syllablelm.segment.mel import mfcc
 from syllablelm.train.data import WaveformStore
 from syllablelm.train.features import iterate_features, load_arrays, save_arrays
-from syllablelm.train.stage import manifest_digest, run_stage
+from syllablelm.train.stage import StageRun, manifest_digest, run_stage
 
 MOST_LABELS = 2**15 - 1
 
@@ -68,7 +68,7 @@ def make_labels(
     store = store or WaveformStore(manifest)
     parents = {"corpus": manifest_digest(manifest)} | ({"encoder": encoder.digest} if encoder else {})
 
-    def work(folder: Path, scratch: Path, metrics: dict[str, Any]) -> None:
+    def work(run: StageRun) -> None:
         feats = _all_features(config, store, encoder, device)
         rng = np.random.default_rng(seed)
         total = sum(len(f) for f in feats.values())
@@ -79,10 +79,10 @@ def make_labels(
         labels = {manifest[i].id: codebook.assign(f.astype(np.float32)).astype(np.int16) for i, f in feats.items()}
         counts = np.bincount(np.concatenate(list(labels.values())), minlength=config.num_labels)
         share = counts[counts > 0] / counts.sum()
-        metrics["frames"] = int(counts.sum())
-        metrics["label_entropy_bits"] = float(-(share * np.log2(share)).sum())
-        save_arrays(folder / "labels.safetensors", labels)
-        codebook.save(folder / "centres.safetensors")
+        run.metrics["frames"] = int(counts.sum())
+        run.metrics["label_entropy_bits"] = float(-(share * np.log2(share)).sum())
+        save_arrays(run.folder / "labels.safetensors", labels)
+        codebook.save(run.folder / "centres.safetensors")
 
     return run_stage("labels", out, config=config, seed=seed, parents=parents, work=work, device=device, alone=True)
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from syllablelm.artifact import RUN, Artifact, fingerprint
+from syllablelm.artifact import RUN, Artifact
 from syllablelm.encoders.quiet import quiet_transformers
 from syllablelm.errors import InputError
 from syllablelm.lm.ngram import NgramModel
@@ -22,10 +22,10 @@ from syllablelm.lm.speech_lm import DURATIONS_FILE, SpeechLM, load_opt, typical_
 from syllablelm.lm.store import INFO_FILE, TokenStore
 from syllablelm.train.curve import HeldOutCurve, curve_steps
 from syllablelm.train.flops import find_peak_flops
-from syllablelm.train.loop import Batch, LoopConfig, check_compiler, is_half, run_loop
+from syllablelm.train.loop import Batch, LoopConfig, check_compiler, is_half
 from syllablelm.train.processes import join, total
 from syllablelm.train.runlog import ELAPSED
-from syllablelm.train.stage import external_encoder, run_stage
+from syllablelm.train.stage import StageRun, external_encoder, run_stage
 
 RUN_FILE = RUN
 
@@ -228,7 +228,7 @@ def train_lm(
     if config.text_model:
         parents["text_model"] = external_encoder(config.text_model).digest
 
-    def work(folder: Path, scratch: Path, metrics: dict[str, Any]) -> None:
+    def work(run: StageRun) -> None:
         store = TokenStore.open(train.path)
         if config.unique_tokens:
             store = store.limited(config.unique_tokens, seed)
@@ -246,27 +246,24 @@ def train_lm(
         task = LanguageModelTask(model, store, config, seed, peak_flops=peak)
         info = replace(store.info, trained_tokens=_check_crops(task.plan.longest, config))
         speech_lm = SpeechLM(model, info, typical_durations(store))
-        identity = fingerprint("lm", config, seed, parents)
         held_out = None if valid is None else TokenStore.open(valid.path)
         curve = None
         if held_out is not None:
             steps = curve_steps(config.loop, config.rows(processes) * config.row_tokens, len(held_out.tokens))
-            curve = HeldOutCurve(speech_lm, held_out, steps, scratch)
-        options: dict[str, Any] = {"seed": seed, "fingerprint": identity, "device": device, "label": "lm"}
-        last = run_loop(task, config.loop, scratch, after_step=curve, **options)
-        metrics.update({f"train_{name}": value for name, value in last.items()})
-        save_lm(speech_lm, folder)
+            curve = HeldOutCurve(speech_lm, held_out, steps, run.scratch)
+        last = run.train(task, config.loop, "lm", prefix="train_", after_step=curve)
+        save_lm(speech_lm, run.folder)
         record = run_record(config, model, store, task.plan.tokens(config.rows(processes)), processes)
         record |= {"peak_flops": peak, "peak_source": source, "wall_seconds": last["wall_seconds"]}
         # A run that only had its end to repeat has no log line in the other processes, which write nothing.
         record |= {name: last.get(name) for name in ("seconds_per_second", "tokens_per_second", "mfu")}
         if held_out is not None and curve is not None:
-            metrics["valid"] = record["valid"] = compare_with_ngrams(speech_lm, store, held_out)
+            run.metrics["valid"] = record["valid"] = compare_with_ngrams(speech_lm, store, held_out)
             # The step's share of all tokens, the loss there per token and per second.
             record["curve"] = [
                 [record["tokens"] * step // config.loop.steps, *losses] for step, losses in curve.read().items()
             ]
-        (folder / RUN_FILE).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+        (run.folder / RUN_FILE).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
 
     return run_stage("lm", out, config=config, seed=seed, parents=parents, work=work, device=device)
 

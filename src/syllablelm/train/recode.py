@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from syllablelm.artifact import Artifact, digest_json, digest_path
 from syllablelm.errors import InputError
 from syllablelm.formats import read_segmentations
 from syllablelm.quantize.recode import KIND, Kind, fit_codec
 from syllablelm.recoded import TOKENIZER_NAME
-from syllablelm.train.stage import run_stage
+from syllablelm.train.stage import StageRun, run_stage
 from syllablelm.train.tokens import tokenizer_info
 from syllablelm.types import Segmentation
 
@@ -55,7 +54,7 @@ def train_codec(sources: Sequence[Path], config: RecodeConfig, out: Path, *, tok
     if digest:
         parents["tokenizer"] = digest
 
-    def work(folder: Path, scratch: Path, metrics: dict[str, Any]) -> None:
+    def work(run: StageRun) -> None:
         found = (one for source in sources for one in _read(source))
         codec = fit_codec(
             found,
@@ -65,8 +64,8 @@ def train_codec(sources: Sequence[Path], config: RecodeConfig, out: Path, *, tok
             merge_repeats=config.merge_repeats,
             tokenizer=digest,
         )
-        codec.write_payload(folder)
-        metrics.update(num_units=codec.num_units, num_codes=codec.num_codes)
+        codec.write_payload(run.folder)
+        run.metrics.update(num_units=codec.num_units, num_codes=codec.num_codes)
 
     extra = {TOKENIZER_NAME: tokenizer} if tokenizer else None
     return run_stage(KIND, out, config=config, seed=0, parents=parents, work=work, extra=extra, alone=True)

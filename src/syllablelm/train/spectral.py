@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -13,12 +12,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from syllablelm.artifact import Artifact, fingerprint
+from syllablelm.artifact import Artifact
 from syllablelm.corpus import Manifest
 from syllablelm.progress import ProgressBar
 from syllablelm.train.data import CropPlan, WaveformStore
-from syllablelm.train.loop import Batch, LoopConfig, run_loop
-from syllablelm.train.stage import manifest_digest, run_stage
+from syllablelm.train.loop import Batch, LoopConfig
+from syllablelm.train.stage import StageRun, manifest_digest, run_stage
 from syllablelm.types import Segmentation
 from syllablelm.vocoder.pitch import track_pitch
 from syllablelm.vocoder.spectral import PITCH_RANGE, SpectralNet, SpectralShape, SpectralVocoder, unit_frames
@@ -172,7 +171,7 @@ def train_spectral(
     parents = {"corpus": manifest_digest(manifest), "units": tokenizer}
     store = store or WaveformStore(manifest)
 
-    def work(folder: Path, scratch: Path, metrics: dict[str, Any]) -> None:
+    def work(run: StageRun) -> None:
         torch.manual_seed(seed)
         first = next(iter(units.values()))
         shape = SpectralShape(num_units, config.dim, config.blocks, config.kernel, first.hop, config.spectrum)
@@ -184,13 +183,10 @@ def train_spectral(
             net.start_from(centres)
         _standardise(net, targets)
         task = SpectralTask(net, store, frames, targets, config, seed)
-        identity = fingerprint("vocoder", config, seed, parents)
-        metrics.update(
-            run_loop(task, config.loop, scratch, seed=seed, fingerprint=identity, device=device, label="vocoder")
-        )
+        run.train(task, config.loop, "vocoder")
         net.cpu().eval()
         _restore_spread(net, frames[:SPREAD_RECORDINGS], targets[:SPREAD_RECORDINGS])
-        SpectralVocoder(net, acoustic).save(folder)
+        SpectralVocoder(net, acoustic).save(run.folder)
 
     return run_stage("vocoder", out, config=config, seed=seed, parents=parents, work=work, device=device)
 

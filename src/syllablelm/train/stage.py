@@ -9,6 +9,7 @@ import shutil
 import sys
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -19,18 +20,52 @@ from syllablelm.artifact import (
     digest_json,
     digest_path,
     find_finished,
+    fingerprint,
     new_artifact,
     open_artifact,
 )
 from syllablelm.corpus import Manifest
 from syllablelm.errors import InputError
 from syllablelm.formats.files import lock_file, remove_leftovers
+from syllablelm.train.loop import LoopConfig, Task, run_loop
 from syllablelm.train.processes import is_main, join, on_main
 
 
 def manifest_digest(manifest: Manifest) -> str:
     """Identity of a corpus: ids, lengths and excerpts (not the paths, which differ between machines)."""
     return digest_json([[r.id, r.num_samples, r.sample_rate, r.start] for r in manifest])
+
+
+@dataclass(frozen=True)
+class StageRun:
+    """What a stage's work is given.
+
+    Args:
+        folder: of the payload; scratch: for checkpoints, which outlive a stopped run.
+        metrics: to fill.
+        seed, device: of the stage.
+        fingerprint: of what the result is a function of; checkpoints of another one are not taken up.
+    """
+
+    folder: Path
+    scratch: Path
+    metrics: dict[str, Any]
+    seed: int
+    device: str
+    fingerprint: str
+
+    def train(
+        self, task: Task, loop: LoopConfig, label: str, *, prefix: str = "", **options: Any
+    ) -> Mapping[str, float]:
+        """Run the training loop, or take it up where it was stopped; its last numbers go to the metrics, too.
+
+        Args:
+            label: of the progress bar; prefix: of the metrics' names; options: of ``run_loop``.
+        """
+        options |= {"seed": self.seed, "fingerprint": self.fingerprint, "device": self.device, "label": label}
+        last = run_loop(task, loop, self.scratch, **options)
+        self.metrics.update({f"{prefix}{name}": value for name, value in last.items()})
+        return last
 
 
 def run_stage(
@@ -40,7 +75,7 @@ def run_stage(
     config: Any,
     seed: int,
     parents: Mapping[str, str],
-    work: Callable[[Path, Path, dict[str, Any]], None],
+    work: Callable[[StageRun], None],
     extra: Mapping[str, Any] | None = None,
     device: str = "auto",
     alone: bool = False,
@@ -50,7 +85,7 @@ def run_stage(
     Args:
         kind, config, seed, parents: what the result is a function of.
         out: the artifact's folder.
-        work: called with (payload folder, work folder for checkpoints, metrics to fill).
+        work: makes the payload.
         extra: further entries of the record.
         device: that the stage was asked to use; decides how several processes talk.
         alone: of several processes only the main one works, as when data is prepared; otherwise all do, as in training,
@@ -65,7 +100,7 @@ def run_stage(
     """
     out = Path(out)
     join(device)
-    scratch = out.with_name(f".{out.name}.work")
+    scratch, identity = out.with_name(f".{out.name}.work"), fingerprint(kind, config, seed, parents)
     held = ExitStack()
 
     def is_made() -> bool:
@@ -83,7 +118,7 @@ def run_stage(
             with new_artifact(
                 out, kind, config=config, seed=seed, parents=parents, metrics=metrics, extra=extra
             ) as folder:
-                work(folder, scratch, metrics)
+                work(StageRun(folder, scratch, metrics, seed, device, identity))
                 if (scratch / LOG).exists():
                     shutil.copy(scratch / LOG, folder / LOG)
         except InputError:
@@ -100,7 +135,7 @@ def run_stage(
                 make()
             else:
                 with TemporaryDirectory() as dropped:
-                    work(Path(dropped), scratch, {})
+                    work(StageRun(Path(dropped), scratch, {}, seed, device, identity))
             # Nobody opens the artifact before it is there.
             on_main(lambda: None)
     return open_artifact(out, kind)

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from syllablelm.artifact import Artifact, fingerprint
+from syllablelm.artifact import Artifact
 from syllablelm.corpus import Manifest
 from syllablelm.encoders.base import FrameEncoder
 from syllablelm.encoders.hub import HubEncoder, save_encoder
@@ -24,8 +24,8 @@ from syllablelm.train.augment import AugmentConfig, augment
 from syllablelm.train.bootstrap import read_boundaries
 from syllablelm.train.data import CropPlan, WaveformStore
 from syllablelm.train.features import iterate_features
-from syllablelm.train.loop import Batch, LoopConfig, run_loop
-from syllablelm.train.stage import manifest_digest, run_stage
+from syllablelm.train.loop import Batch, LoopConfig
+from syllablelm.train.stage import StageRun, manifest_digest, run_stage
 
 
 @dataclass(frozen=True)
@@ -175,7 +175,7 @@ def train_sylboost(
     parents["student"] = start.digest
     store = store or WaveformStore(manifest)
 
-    def work(folder: Path, scratch: Path, metrics: dict[str, Any]) -> None:
+    def work(run: StageRun) -> None:
         student = load_encoder(start.path, config.layer, device="cpu")
         if not isinstance(student, HubEncoder):
             raise InputError(f"{start.path}: only encoders that transformers opens can be SylBoost students")
@@ -184,11 +184,8 @@ def train_sylboost(
         targets = GroupTargets.compute(
             store, load_encoder(teacher.path, config.layer, device=device), read_boundaries(boundaries), config.whiten
         )
-        identity = fingerprint("encoder", config, seed, parents)
         task = SylBoostTask(student, store, targets, config, seed)
-        metrics.update(
-            run_loop(task, config.loop, scratch, seed=seed, fingerprint=identity, device=device, label="sylboost")
-        )
-        save_encoder(student, folder)
+        run.train(task, config.loop, "sylboost")
+        save_encoder(student, run.folder)
 
     return run_stage("encoder", out, config=config, seed=seed, parents=parents, work=work, device=device)

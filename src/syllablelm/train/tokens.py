@@ -17,7 +17,7 @@ from syllablelm.recoded import SAVED_KIND, RecodedTokenizer
 from syllablelm.reference_units import KIND as VOCABULARY_KIND
 from syllablelm.reference_units import Vocabulary
 from syllablelm.tokenizer import Tokenizer
-from syllablelm.train.stage import run_stage
+from syllablelm.train.stage import StageRun, run_stage
 from syllablelm.types import Segmentation
 
 
@@ -101,10 +101,10 @@ def make_tokens(
                 "made them"
             )
 
-    def work(folder: Path, scratch: Path, metrics: dict[str, Any]) -> None:
+    def work(run: StageRun) -> None:
         store = TokenStore.from_segmentations(items(), info)
-        store.save(folder)
-        metrics.update(recordings=len(store), tokens=len(store.tokens), hours=store.seconds / 3600)
+        store.save(run.folder)
+        run.metrics.update(recordings=len(store), tokens=len(store.tokens), hours=store.seconds / 3600)
         told = f"tokens: {len(store.tokens)} of {store.seconds / 3600:.2f} h"
         told += f", {len(store.tokens) / store.seconds:.2f} a second"
         if left_out:

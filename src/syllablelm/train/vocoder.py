@@ -23,7 +23,7 @@ from syllablelm.train.lm import LMConfig, train_lm
 from syllablelm.train.pipeline import DataConfig, read_corpus
 from syllablelm.train.processes import join
 from syllablelm.train.spectral import SpectralConfig, train_spectral
-from syllablelm.train.stage import manifest_digest, run_stage
+from syllablelm.train.stage import StageRun, manifest_digest, run_stage
 from syllablelm.types import Segmentation
 from syllablelm.vocoder.acoustic import ACOUSTIC_FILE
 from syllablelm.vocoder.hifigan import HiFiGanVocoder
@@ -136,7 +136,7 @@ def import_vocoder(config: PublishedConfig, acoustic: Tokenizer, out: Path) -> A
         InputError: it speaks other units, or frames of another length.
     """
 
-    def work(folder: Path, scratch: Path, metrics: dict[str, Any]) -> None:
+    def work(run: StageRun) -> None:
         vocoder = HiFiGanVocoder.load(config.path, device="cpu")
         grid = (acoustic.encoder.hop / acoustic.encoder.sample_rate, acoustic.num_units)
         own = (vocoder.net.shape.hop / vocoder.sample_rate, vocoder.num_units)
@@ -145,7 +145,7 @@ def import_vocoder(config: PublishedConfig, acoustic: Tokenizer, out: Path) -> A
                 f"{config.path}: speaks {own[1]} units in frames of {1000 * own[0]:g} ms; the acoustic units are "
                 f"{grid[1]} in frames of {1000 * grid[0]:g} ms"
             )
-        HiFiGanVocoder(vocoder.net, acoustic.digest).save(folder)
+        HiFiGanVocoder(vocoder.net, acoustic.digest).save(run.folder)
 
     parents = {"published": digest_path(config.path), "acoustic": acoustic.digest}
     return run_stage("vocoder", out, config={}, seed=0, parents=parents, work=work, alone=True)
@@ -164,10 +164,10 @@ def make_units(
     store = store or WaveformStore(manifest, budget_bytes=0)
     parents = {"corpus": manifest_digest(manifest), "syllables": syllables.digest, "acoustic": centres.digest}
 
-    def work(folder: Path, scratch: Path, metrics: dict[str, Any]) -> None:
+    def work(run: StageRun) -> None:
         with (
-            open_writer(folder / SYLLABLES_FILE) as first,
-            open_writer(folder / UNITS_FILE) as second,
+            open_writer(run.folder / SYLLABLES_FILE) as first,
+            open_writer(run.folder / UNITS_FILE) as second,
             ProgressBar("units", len(manifest)) as bar,
         ):
             for begin in range(0, len(manifest), GROUP):
@@ -184,14 +184,14 @@ def make_units(
 def make_stream(units: Artifact, info: StreamInfo, out: Path) -> Artifact:
     """The interleaved tokens of encoded recordings."""
 
-    def work(folder: Path, scratch: Path, metrics: dict[str, Any]) -> None:
+    def work(run: StageRun) -> None:
         syllables = read_segmentations(units.file(SYLLABLES_FILE))
         acoustic = read_segmentations(units.file(UNITS_FILE))
         pairs: Mapping[str, tuple[Segmentation, Segmentation]] = {
             name: (row, acoustic[name]) for name, row in syllables.items() if len(row)
         }
         store = interleaved_store(((name, *pair) for name, pair in pairs.items()), info)
-        store.save(folder)
-        metrics.update(recordings=len(store), tokens=len(store.tokens), hours=store.seconds / 3600)
+        store.save(run.folder)
+        run.metrics.update(recordings=len(store), tokens=len(store.tokens), hours=store.seconds / 3600)
 
     return run_stage("tokens", out, config=info, seed=0, parents={"units": units.digest}, work=work, alone=True)

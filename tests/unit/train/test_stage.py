@@ -13,7 +13,7 @@ from syllablelm.encoders.hub import HubEncoder, save_encoder
 from syllablelm.errors import InputError
 from syllablelm.formats import atomic_path
 from syllablelm.manifest import Recording
-from syllablelm.train.stage import external_encoder, manifest_digest, run_stage
+from syllablelm.train.stage import StageRun, external_encoder, manifest_digest, run_stage
 
 
 @dataclass(frozen=True)
@@ -27,13 +27,13 @@ class Work:
     def __init__(self, error: type[BaseException] | None = None) -> None:
         self.runs, self.error = 0, error
 
-    def __call__(self, folder, scratch, metrics) -> None:
+    def __call__(self, run: StageRun) -> None:
         self.runs += 1
-        scratch.mkdir(exist_ok=True)
-        (scratch / "state.pt").write_text("half")
-        (scratch / "log.jsonl").write_text('{"step": 1}\n')
-        (folder / "payload.txt").write_text("done")
-        metrics["loss"] = 0.5
+        run.scratch.mkdir(exist_ok=True)
+        (run.scratch / "state.pt").write_text("half")
+        (run.scratch / "log.jsonl").write_text('{"step": 1}\n')
+        (run.folder / "payload.txt").write_text("done")
+        run.metrics["loss"] = 0.5
         if self.error is not None:
             raise self.error("stopped")
 
@@ -97,8 +97,8 @@ def test_of_two_at_once_the_second_is_refused(tmp_path):
     def start(go):
         begun = context.Event()
 
-        def work(*given) -> None:
-            Work()(*given)
+        def work(stage) -> None:
+            Work()(stage)
             begun.set()
             go.wait()
 
@@ -149,8 +149,8 @@ def test_finished_by_another_just_before_the_lock(tmp_path, monkeypatch, capsys)
 def test_without_locks_the_first_to_finish_wins(tmp_path, monkeypatch, config):
     monkeypatch.setattr("syllablelm.train.stage.lock_file", lambda path: nullcontext(False))
 
-    def slow(folder, scratch, metrics):
-        (folder / "payload.txt").write_text("late")
+    def slow(stage):
+        (stage.folder / "payload.txt").write_text("late")
         run(tmp_path / "out", Work(), config)
 
     if config == Config():
@@ -199,3 +199,10 @@ def test_an_encoder_from_elsewhere(tmp_path):
     assert before.digest == external_encoder(str(tmp_path)).digest
     save_encoder(HubEncoder(SHAPE.build()), tmp_path)
     assert external_encoder(str(tmp_path)).digest != before.digest
+
+
+def test_work_is_told_what_the_stage_is(tmp_path):
+    told = []
+    run(tmp_path / "out", lambda stage: (told.append(stage), Work()(stage)), seed=3, device="cpu")
+    assert (told[0].seed, told[0].device) == (3, "cpu")
+    assert told[0].fingerprint == open_artifact(tmp_path / "out").fingerprint
