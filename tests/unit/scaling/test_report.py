@@ -155,7 +155,7 @@ def test_runs_that_parameters_say_nothing_of(tmp_path: Path) -> None:
     assert f"| {status}" in text.replace("\\", "")
 
 
-@pytest.mark.filterwarnings("error")
+@pytest.mark.filterwarnings("error::RuntimeWarning")
 def test_a_law_without_an_optimum_is_reported(tmp_path: Path) -> None:
     """Larger models are worse, so alpha is below 0 and no split of a budget is the best."""
     pytest.importorskip("matplotlib")
