@@ -145,6 +145,7 @@ def _draw_figure(
             for number, (label, runs) in enumerate(groups.items()):
                 style = _Style(label, COLOURS[number % len(COLOURS)], MARKS[number % len(MARKS)], len(groups) == 1)
                 shown[name][label] = draw(axes, runs, style)
+            _fit_to_marks(axes)
             axes.legend(frameon=False, fontsize=7.5)
         for axes in all_axes[len(panels) :]:
             axes.set_axis_off()
@@ -240,9 +241,13 @@ def _explain(axes: Any, which: npt.NDArray[np.bool_], text: str, **look: Any) ->
 
 
 def _draw_power(axes: Any, power: PowerLaw | None, style: _Style, what: str) -> float | None:
-    if power is None:
-        return None
     colour = GREY if style.alone else style.colour
+    if power is None or power.status.startswith("degenerate"):
+        # A line through noise, or through too few points, would say what the fit does not.
+        reason = "too few points" if power is None else power.status.removeprefix("degenerate: ").partition(" (")[0]
+        mark = None if style.alone else style.mark
+        axes.plot([], [], marker=mark, ls="none", color=colour, ms=4, label=_legend(style, f"no law: {reason}"))
+        return None
     low, high = power.x_range
     text = rf"${what[-1]} \propto C^{{{power.exponent:.3g}}}$"
     text = what[:-1] + text if style.alone else text
@@ -254,6 +259,17 @@ def _draw_power(axes: Any, power: PowerLaw | None, style: _Style, what: str) -> 
     axes.plot(x, power.at(x), color=colour, lw=1.0, ls=(0, (4, 3)))
     axes.fill_between(x, *power.band(x), color=colour, alpha=0.15, lw=0)
     return power.exponent
+
+
+def _fit_to_marks(axes: Any) -> None:
+    """Limits by runs and laws: a band may run off, and would leave nothing else to see."""
+    drawn = [np.asarray(line.get_ydata(), dtype=np.float64) for line in axes.lines]
+    values = np.concatenate([np.empty(0), *drawn])
+    values = values[np.isfinite(values) & (values > 0)]
+    if len(values):
+        low, high = np.log(values.min()), np.log(values.max())
+        room = 0.05 * max(high - low, 0.1)
+        axes.set_ylim(np.exp(low - room), np.exp(high + room))
 
 
 def _attempt(fit: Callable[[], Any]) -> Any:

@@ -107,6 +107,29 @@ def test_saturated_runs_are_grey_and_no_part_of_the_law(tmp_path: Path, axes: li
     assert plot_runs({"a": runs}, path=tmp_path / "c.svg", figure="scores", saturation=1.0) == {"sblimp": {"a": None}}
 
 
+def test_no_law_is_drawn_through_noise(tmp_path: Path, axes: list[Any]) -> None:
+    rng = np.random.default_rng(0)
+    noise = [replace(run, scores={"sblimp": float(50 + rng.normal(0, 2))}) for run in make_runs()]
+    better = [replace(run, scores={"sblimp": 10 * run.flops**0.05}) for run in make_runs()]
+    shown = plot_runs(
+        {"a": noise, "b": better, "c": better[:2]}, path=tmp_path / "a.svg", figure="scores", bootstrap=20
+    )
+    assert shown["sblimp"]["a"] is shown["sblimp"]["c"] is None and shown["sblimp"]["b"] == pytest.approx(0.05)
+    told = legend(axes[0])
+    assert any(text.startswith("a: no law: ") for text in told) and "c: no law: too few points" in told
+    lines = [line for line in axes[0].lines if line.get_marker() in ("None", None, "")]
+    assert lines and {line.get_color() for line in lines} == {module.COLOURS[1]}
+
+
+def test_a_wide_band_leaves_the_runs_to_be_seen(tmp_path: Path, axes: list[Any]) -> None:
+    # Three points of little range: a resample's line may go anywhere.
+    runs = [replace(run, loss=20 - 0.1 * k + 3 * (k % 2)) for k, run in enumerate(make_runs()[:6])]
+    plot_runs({"a": runs}, path=tmp_path / "a.svg", bootstrap=50)
+    low, high = axes[0].get_ylim()
+    values = [float(y) for line in axes[0].lines for y in line.get_ydata()]
+    assert 0.9 * min(values) < low <= min(values) and max(values) <= high < 1.1 * max(values)
+
+
 @pytest.mark.parametrize(
     ("change", "figure", "reason"),
     [
