@@ -104,7 +104,7 @@ class Claims:
             changed = self._file(name).stat().st_mtime_ns
         except FileNotFoundError:
             return False
-        now = time.monotonic()
+        now = _now()
         if name not in self._seen or self._seen[name][0] != changed:
             self._seen[name] = (changed, now)
         return now - self._seen[name][1] >= self._stale_seconds
@@ -116,6 +116,10 @@ class Claims:
                 with suppress(OSError):
                     if self._read(name) == self._owner:
                         os.utime(self._file(name))
+
+
+# Tests have a clock of their own.
+_now = time.monotonic
 
 
 def _is_alive(pid: Any) -> bool:

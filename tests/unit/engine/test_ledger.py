@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+import syllablelm.engine.ledger as ledger
 from small import small_corpus
 from syllablelm.engine.ledger import Claims, enter_shard
 from syllablelm.engine.shards import begin_corpus
@@ -29,6 +30,14 @@ def gone_process() -> int:
     done = subprocess.Popen([sys.executable, "-c", ""])
     done.wait()
     return done.pid
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """Seconds by which the silence of owners is measured."""
+    seconds = [0.0]
+    monkeypatch.setattr(ledger, "_now", lambda: seconds[0])
+    return seconds
 
 
 class TestClaims:
@@ -56,30 +65,36 @@ class TestClaims:
             assert not claims.take("000001") and not claims.take("000002")
 
     @pytest.mark.parametrize("content", [None, "", "[]", '{"host": 3}'])
-    def test_silent_owner(self, tmp_path, content):
+    def test_silent_owner(self, tmp_path, content, clock):
         path = claim_of(tmp_path, "000000")
         if content is not None:
             path.write_text(content)
         # Long ago, or by a clock that is ahead: only whether it changes matters.
         os.utime(path, (2e9, 2e9))
-        with Claims(tmp_path, stale_seconds=0.2) as claims:
+        with Claims(tmp_path, stale_seconds=60) as claims:
             assert not claims.take("000000")
-            time.sleep(0.25)
+            clock[0] += 61
             os.utime(path, (1e9, 1e9))
             assert not claims.take("000000")
-            time.sleep(0.25)
+            clock[0] += 59
+            assert not claims.take("000000")
+            clock[0] += 2
             assert claims.take("000000") and json.loads(path.read_text())["pid"] == os.getpid()
 
-    def test_owner_that_lives_keeps_it(self, tmp_path):
-        with Claims(tmp_path, stale_seconds=0.4) as owner, Claims(tmp_path, stale_seconds=1.0) as other:
+    def test_owner_that_lives_keeps_it(self, tmp_path, clock):
+        # The owner beats by the real clock; by the other one's, each silence lasts longer than its patience.
+        with Claims(tmp_path, stale_seconds=0.4) as owner, Claims(tmp_path, stale_seconds=60) as other:
             assert owner.take("000000")
             path = tmp_path / "claims" / "000000.claim"
-            os.utime(path, (1e9, 1e9))
-            deadline = time.monotonic() + 20
-            while path.stat().st_mtime < 1.1e9:
-                assert time.monotonic() < deadline, "no beat came"
+            for _ in range(3):
+                os.utime(path, (1e9, 1e9))
                 assert not other.take("000000")
-                time.sleep(0.02)
+                clock[0] += 61
+                deadline = time.monotonic() + 60
+                while path.stat().st_mtime < 1.1e9:
+                    assert time.monotonic() < deadline, "no beat came"
+                    time.sleep(0.02)
+                assert not other.take("000000")
 
     def test_a_claim_taken_over_is_left_alone(self, tmp_path):
         with Claims(tmp_path) as claims:
