@@ -53,10 +53,14 @@ class SpeechModel:
         check_tokenizer("vocoder", self.resynthesizer.vocoder_lm.stream.tokenizer, given)
 
     @classmethod
-    def load(cls, name: str | Path, *, device: str = "auto") -> SpeechModel:
-        """Open all three from one folder or bundled name."""
-        lm, resynthesizer = SpeechLM.load(name, device=device), Resynthesizer.load(name, device=device)
-        return cls(Tokenizer.load(name, device=device), lm, resynthesizer)
+    def load(cls, name: str | Path, *, device: str = "auto", context: int | None = None) -> SpeechModel:
+        """Open all three from one folder or bundled name.
+
+        Args:
+            context: of the language model, see ``SpeechLM``.
+        """
+        lm = SpeechLM.load(name, device=device, context=context)
+        return cls(Tokenizer.load(name, device=device), lm, Resynthesizer.load(name, device=device))
 
     def continue_speech(
         self,

@@ -39,7 +39,8 @@ def read_texts(path: str | PathLike[str], *, min_words: int = 4, max_words: int 
         if is_transcript(file):
             yield from ((name, words.lower()) for name, words in read_transcript(file))
         else:
-            text = "\n".join(line for _, line in text_lines(file))
+            # Line ends of old Macs, which bytes alone do not show.
+            text = "\n".join(line for _, line in text_lines(file)).replace("\r", "\n")
             prefix = "-".join(file.relative_to(path).with_suffix("").parts) if path.is_dir() else file.stem
             prefix = re.sub(r"[^\w.+-]+", "_", prefix)
             for number, sentence in enumerate(split_sentences(text, min_words=min_words, max_words=max_words)):

@@ -132,6 +132,18 @@ def test_parts_that_do_not_fit(
     assert not (tmp_path / "run" / "vocoder_lm").exists()
 
 
+def test_another_encoder_of_the_same_name(
+    run: Run, tokenizer_folder: Path, recordings: Path, published: dict[str, Path], tmp_path: Path
+) -> None:
+    own = {**published, "ENCODER": shutil.copytree(published["ENCODER"], tmp_path / "encoder")}
+    recipe = write_recipe(tmp_path / "recipe.toml", tokenizer_folder, recordings, own)
+    options = ("train", "vocoder", recipe, "--out", tmp_path / "run", "--device", "cpu")
+    assert run(*options).status == 0
+    small_predictor(seed=6, shape=SLOW_SHAPE).save(shutil.rmtree(own["ENCODER"]) or own["ENCODER"])
+    ended = run(*options)
+    assert ended.status == 2 and "made with another recipe, seed or inputs" in ended.lines[-1]
+
+
 def test_a_vocoder_of_other_frames(
     run: Run, tokenizer_folder: Path, recordings: Path, published: dict[str, Path], tmp_path: Path
 ) -> None:

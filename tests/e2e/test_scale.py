@@ -100,6 +100,12 @@ def test_fit_then_predict(run: Run, runs: Path, tmp_path: Path) -> None:
     back = run("scale", "predict", study, "--loss", inside["loss"], "--score", "sblimp=60").result
     assert back["for_loss"]["flops"] == pytest.approx(1e18, rel=1e-6)
     assert back["for_score"]["flops"] > 0
+    assert back["for_loss"]["extrapolated"] == {}
+    assert 6 * back["for_loss"]["params"] * back["for_loss"]["tokens"] == pytest.approx(1e18, rel=1e-6)
+    far = run("scale", "predict", study, "--loss", float(LAW.loss(*LAW.optimal(1e21))))
+    assert far.result["for_loss"]["extrapolated"]["flops"] > 1
+    assert "extrapolated: flops" in far.err
+    assert run("scale", "predict", study, "--flops", 1e18, "--ceiling", "nan").status == 2
     never = run("scale", "predict", study, "--loss", 0.5).result
     assert (never["for_loss"]["flops"], never["for_loss"]["status"][:5]) == (None, "never")
 

@@ -89,6 +89,10 @@ def test_prompts_that_do_not_fit(run: Run, model: Path, recordings: Path, tmp_pa
     save_audio(long, np.tile(load_audio(recordings / "r2.wav"), 40))
     refused(run, "context holds 8; shorten it", long, "--model", model, "--out", tmp_path / "o")
     assert not (tmp_path / "o").exists()
+    ended = run("continue", recordings / "r2.wav", "--model", model, "--out", tmp_path / "p", "--device", "cpu")
+    assert ended.status == 2 and "give a context of up to 256" in ended.err
+    longer = ("--context", 200, "--seconds", 1.0, "--device", "cpu")
+    assert run("continue", recordings / "r2.wav", "--model", model, "--out", tmp_path / "p", *longer).status == 0
 
 
 def test_parts_of_other_tokenizers_are_refused(

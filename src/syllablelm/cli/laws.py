@@ -105,6 +105,8 @@ def predict(
         raise InputError("ask for something: --flops, --gpu-hours, --loss, --score or --against")
     if loss is not None and not 0 < loss < float("inf"):
         raise InputError(f"--loss {loss:g}: must be above 0 and finite")
+    if not 0 < ceiling < float("inf"):
+        raise InputError(f"--ceiling {ceiling:g}: must be above 0 and finite")
     if unique_tokens is not None and budget is None:
         raise InputError("--unique-tokens: goes with a budget; give --flops or --gpu-hours too")
     answer: dict[str, Any] = {"law": law}
@@ -201,7 +203,7 @@ def _read_study(name: str) -> Study:
 
 
 def _predict_published(name: str, budget: float | None, loss: float | None) -> dict[str, Any]:
-    from syllablelm.scaling.answers import beyond, never, outside
+    from syllablelm.scaling.answers import behind, never, outside
     from syllablelm.scaling.laws import FLOPS_PER_PARAM_TOKEN, TRAINED
 
     law = read_law(name)
@@ -222,9 +224,11 @@ def _predict_published(name: str, budget: float | None, loss: float | None) -> d
         _note_extrapolation(answer["extrapolated"] or {})
     if loss is not None:
         flops, reason = law.flops_for_loss(loss), never(law, loss)
-        far = beyond(flops, ranges["flops"]) > 1 if ranges else None
-        status = {"status": reason} if reason else {}
-        answer["for_loss"] = {"loss": loss, "flops": flops, **status, "extrapolated": far}
+        found = {"loss": loss, "flops": flops, **({"status": reason} if reason else {}), **behind(law, flops)}
+        if ranges and found["params"] is not None:
+            found["extrapolated"] = outside({key: found[key] for key in ("flops", "params", "tokens")}, ranges)
+            _note_extrapolation(found["extrapolated"])
+        answer["for_loss"] = found
     return _finite(answer)
 
 
@@ -247,6 +251,7 @@ def _predict_study(
         _note_extrapolation(answer["extrapolated"])
     if loss is not None:
         answer["for_loss"] = flops_for_loss(study, loss)
+        _note_extrapolation(answer["for_loss"]["extrapolated"] or {})
     if score is not None:
         name, equals, value = score.partition("=")
         if not equals or name not in study.scores:

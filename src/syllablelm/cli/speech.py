@@ -70,6 +70,10 @@ def resynthesize(
 
     A wave file that is there is replaced with --overwrite only; without it nothing is done.
     """
+    from syllablelm.lm.decode import Sampling
+
+    # What cannot be drawn by is refused before any model is opened.
+    Sampling(vocoder_temperature)
 
     def speak(speech: SpeechModel, waves: Waves, units: list[Segmentation]) -> list[Spoken]:
         seeds = [seed] * len(units)
@@ -91,6 +95,10 @@ def continue_(
     top_k: Annotated[int, typer.Option("--top-k", min=0, help="Of so many likeliest units only; 0 is all.")] = 0,
     top_p: Annotated[float, typer.Option("--top-p", help="Of the likeliest units that reach this probability.")] = 1.0,
     vocoder_temperature: VocoderTemperature = 0.8,
+    context: Annotated[
+        int | None,
+        typer.Option("--context", help="Most units that the language model reads; default its longest in training."),
+    ] = None,
     model: SpeakingModel = DEFAULT_MODEL,
     seed: Seed = 0,
     device: Device = "auto",
@@ -101,11 +109,13 @@ def continue_(
     """
     if prompt_seconds is not None and not 0 < prompt_seconds < float("inf"):
         raise InputError(f"--prompt-seconds {prompt_seconds}: must be above 0 and finite")
-
+    if not 0 < seconds < float("inf"):
+        raise InputError(f"--seconds {seconds}: must be above 0 and finite")
     from syllablelm.lm.decode import Sampling
 
     # What cannot be drawn by is refused before any model is opened.
     sampling = Sampling(temperature, top_k, top_p, seed)
+    Sampling(vocoder_temperature)
 
     def speak(speech: SpeechModel, waves: Waves, prompts: list[Segmentation]) -> list[Spoken]:
         # The same seed for all, so that none depends on what stands beside it.
@@ -113,7 +123,7 @@ def continue_(
         found = speech.speak_continuations(waves, prompts, drawn, seed=seed, temperature=vocoder_temperature)
         return [(one.waveform, {"prompt_units": len(one.prompt), "unit": _unit_list(one.units)}) for one in found]
 
-    _write_all(audio, out, overwrite, model, device, speak, most_seconds=prompt_seconds)
+    _write_all(audio, out, overwrite, model, device, speak, most_seconds=prompt_seconds, context=context)
 
 
 def _unit_list(segmentation: Segmentation) -> list[int]:
@@ -128,11 +138,13 @@ def _write_all(
     device: str,
     speak: SpeakUnits,
     most_seconds: float | None = None,
+    context: int | None = None,
 ) -> None:
     """Open the models, speak every recording into its own file, print one JSON line for each.
 
     Args:
         most_seconds: use the beginning of each recording only.
+        context: of the language model.
     """
     manifest, skipped = read_recordings(audio)
     if not manifest:
@@ -141,7 +153,7 @@ def _write_all(
     from syllablelm.audio import save_audio
     from syllablelm.speech import SpeechModel
 
-    speech = SpeechModel.load(model, device=device)
+    speech = SpeechModel.load(model, device=device, context=context)
     rate = speech.resynthesizer.sample_rate
     failures = [f"{item.path}: {item.reason}" for item in skipped]
     for group in group_recordings(manifest, speech.tokenizer.window_seconds):

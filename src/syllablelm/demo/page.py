@@ -205,7 +205,7 @@ def _resynthesis_part(gradio: Any, model: DemoModel, scratch: Path, audio: Any) 
 
 
 def _continuation_part(gradio: Any, model: DemoModel, scratch: Path, audio: Any) -> None:
-    prompt_seconds = gradio.Slider(0.5, 30, value=3, step=0.5, label="Prompt: first seconds of the recording")
+    prompt_seconds = gradio.Slider(0.5, 20, value=3, step=0.5, label="Prompt: first seconds of the recording")
     seconds = gradio.Slider(1, 30, value=10, step=0.5, label="Continuation (s)")
     temperature = gradio.Slider(0, 1.5, value=0.8, step=0.05, label="Temperature", info="0 is greedy.")
     seed = _seed_field(gradio)

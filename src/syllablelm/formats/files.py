@@ -83,7 +83,11 @@ def lock_file(path: str | Path) -> Iterator[bool]:
                     raise
                 held = False
             # Its last holder may have removed it since it was opened: then it keeps nobody out.
-            if not path.exists() or not os.path.samestat(path.stat(), os.fstat(file.fileno())):
+            try:
+                named = path.stat()
+            except FileNotFoundError:
+                continue
+            if not os.path.samestat(named, os.fstat(file.fileno())):
                 continue
             try:
                 yield held

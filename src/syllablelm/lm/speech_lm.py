@@ -323,10 +323,10 @@ class SpeechLM:
         units = self._units(segmentation, index)
         if len(units) >= self.context:
             positions = int(self.model.config.max_position_embeddings)
-            more = f", or load the model with a context of up to {positions}" if self.context < positions else ""
+            more = f", or give a context of up to {positions}" if self.context < positions else ""
             raise InputError(
                 f"segmentation {index}: {len(units)} units, but the model's context holds {self.context - 1}; "
-                f"shorten it{more}"
+                f"shorten it (--prompt-seconds){more}"
             )
         return [self.info.bos, *units.tolist()]
 

@@ -105,8 +105,20 @@ def flops_for_loss(study: Study, loss: float) -> dict[str, Any]:
     status = _joined(never(law, loss), "" if law.status == "ok" else law.status, law.shortfall)
     if status:
         answer["status"] = status
-    answer["extrapolated"] = None if math.isnan(flops) else beyond(flops, law.flops_range) > 1
+    answer |= behind(law, flops)
+    if math.isfinite(flops):
+        ranges = {"flops": law.flops_range, "params": law.params_range, "tokens": law.tokens_range}
+        answer["extrapolated"] = outside(
+            {"flops": flops, "params": answer["params"], "tokens": answer["tokens"]}, ranges
+        )
     return answer
+
+
+def behind(law: LossLaw, flops: float) -> dict[str, Any]:
+    """The best model for a budget, as part of an answer; None where the budget is not finite."""
+    best = law.optimal(flops) if math.isfinite(flops) else None
+    found = {"params": None, "tokens": None} if best is None else {"params": best.params, "tokens": best.tokens}
+    return {**found, "extrapolated": None}
 
 
 def never(law: LossLaw, loss: float) -> str:

@@ -197,7 +197,8 @@ REPEATED: dict[str, RepetitionLaw] = {
 
 
 def _decayed(amount: Any, unique: Any, half_life: float) -> FloatArray:
-    repeats = np.maximum(np.asarray(amount) / unique - 1, 0.0)
+    with np.errstate(over="ignore"):
+        repeats = np.maximum(np.asarray(amount) / unique - 1, 0.0)
     return np.asarray(unique + unique * half_life * -np.expm1(-repeats / half_life))
 
 

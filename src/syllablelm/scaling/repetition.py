@@ -113,7 +113,9 @@ def _objective(
     unique_params = np.stack([RepetitionLaw(law, 1.0, 1.0).unique_params(sizes, fresh) for law in laws])
     unique_data = np.broadcast_to(np.minimum(data, fresh), unique_params.shape)
     bases = np.stack([unique_data, unique_params])
-    repeats = np.stack([data / unique_data - 1, sizes / unique_params - 1])
+    # A law may hold that nearly every parameter is one too many; beyond this nothing is left of them to decay.
+    with np.errstate(over="ignore"):
+        repeats = np.minimum(np.stack([data / unique_data - 1, sizes / unique_params - 1]), 1e12)
     floors = np.array([law.E for law in laws])
     scales = np.array([[law.B for law in laws], [law.A for law in laws]])
     powers = np.array([[law.beta for law in laws], [law.alpha for law in laws]])

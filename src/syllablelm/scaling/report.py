@@ -252,7 +252,8 @@ def _number(value: float, digits: int = 3) -> str:
 def _between(interval: Interval | None, digits: int = 3) -> str:
     if interval is None or math.isnan(interval[0]):
         return ""
-    return f"{_number(interval[0], digits)} to {_number(interval[1], digits)}"
+    high = "no end" if math.isinf(interval[1]) else _number(interval[1], digits)
+    return f"{_number(interval[0], digits)} to {high}"
 
 
 def _with(value: float, interval: Interval | None, digits: int = 3) -> str:

@@ -124,10 +124,14 @@ def load_study(path: str | Path) -> Study:
         law = dict(record["law"])
         law["diagnostics"] = Diagnostics(**law["diagnostics"])
         law["intervals"] = _intervals(law["intervals"])
+        repetition, skipped = record["repetition"], record["skipped"]
+        if repetition is not None and "intervals" not in repetition:
+            # Format 1 kept the constants alone.
+            repetition, skipped = None, {**skipped, "repetition": "fitted by an older version; fit the runs again"}
         return Study(
             record["per"],
             _build(FittedLaw, law, len(NAMES)),
-            _build_repetition(record["repetition"]),
+            _build_repetition(repetition),
             None if record["envelope"] is None else _build(PowerLaw, record["envelope"], 2),
             _build_isoflops(record["isoflops"]),
             {
@@ -140,7 +144,7 @@ def load_study(path: str | Path) -> Study:
                 for score, value in record["scores"].items()
             },
             {name: _build(ScoreLine, value, 3) for name, value in record["lines"].items()},
-            record["skipped"],
+            skipped,
         )
     except (OSError, UnicodeDecodeError) as error:
         raise FormatError(f"{path}: cannot be read ({error})") from None

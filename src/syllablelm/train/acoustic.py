@@ -20,7 +20,7 @@ from syllablelm.quantize.centres import read_codebook
 from syllablelm.tokenizer import CODEBOOK_FILE, Tokenizer
 from syllablelm.train.data import WaveformStore
 from syllablelm.train.features import iterate_features
-from syllablelm.train.stage import StageRun, manifest_digest, run_stage
+from syllablelm.train.stage import StageRun, external_encoder, manifest_digest, run_stage
 from syllablelm.vocoder.acoustic import ACOUSTIC_FILE, Source, acoustic_encoder, frame_units, open_acoustic
 
 
@@ -80,6 +80,9 @@ def fit_acoustic(
     """
     parents = {"tokenizer": tokenizer.digest}
     parents |= {"corpus": manifest_digest(manifest)} if config.centres is None else {"centres": _identity(config)}
+
+    if config.encoder is not None:
+        parents["encoder"] = external_encoder(config.encoder).digest
 
     def work(run: StageRun) -> None:
         encoder = _open_encoder(config, name, device)

@@ -254,6 +254,8 @@ def train_lm(
         last = run.train(task, config.loop, "lm", prefix="train_", after_step=curve)
         save_lm(speech_lm, run.folder)
         record = run_record(config, model, store, task.plan.tokens(config.rows(processes)), processes)
+        # What is named twice is read twice, but does not differ; older stores do not tell.
+        record["unique_tokens"] = min(record["unique_tokens"], train.metrics.get("unique_tokens", len(store.tokens)))
         record |= {"peak_flops": peak, "peak_source": source, "wall_seconds": last["wall_seconds"]}
         # A run that only had its end to repeat has no log line in the other processes, which write nothing.
         record |= {name: last.get(name) for name in ("seconds_per_second", "tokens_per_second", "mfu")}

@@ -69,12 +69,18 @@ def make_tokens(
         FormatError: units that say they are another tokenizer's.
     """
     left_out: list[str] = []
+    # A source that is named twice is read twice; its tokens differ once.
+    seen: set[str] = set()
+    unique = [0]
     grid: Any = {"hop": info.hop, "sample_rate": info.sample_rate}
 
     def items() -> Iterator[tuple[str, Segmentation]]:
         held_out = {name for source in without for name in read_segmentations(source, **grid)}
         kept = 0
         for source in sources:
+            digest = digest_path(source)
+            is_first = digest not in seen
+            seen.add(digest)
             rows = read_segmentations(source, **grid)
             for name, segmentation in rows.items():
                 if name in held_out:
@@ -83,7 +89,9 @@ def make_tokens(
                 kept += 1
                 if segmentation.unit is None:
                     raise InputError(f"{source}: {name}: boundaries without units; tokenize with a codebook")
-                yield f"{source}: {name}", info.as_modelled(segmentation)
+                modelled = info.as_modelled(segmentation)
+                unique[0] += len(modelled) if is_first else 0
+                yield f"{source}: {name}", modelled
         if left_out and not kept:
             raise InputError(f"{', '.join(sources)}: every recording is held out for validation too; name other ones")
 
@@ -105,6 +113,7 @@ def make_tokens(
         store = TokenStore.from_segmentations(items(), info)
         store.save(run.folder)
         run.metrics.update(recordings=len(store), tokens=len(store.tokens), hours=store.seconds / 3600)
+        run.metrics["unique_tokens"] = unique[0]
         told = f"tokens: {len(store.tokens)} of {store.seconds / 3600:.2f} h"
         told += f", {len(store.tokens) / store.seconds:.2f} a second"
         if left_out:

@@ -215,7 +215,9 @@ class TestGenerate:
         full = Segmentation.from_boundaries(np.arange(129), unit=np.arange(128) % 2)
         own = SpeechLM(speech_lm.model, speech_lm.info, speech_lm.durations, batch_tokens=1)
         own.decoder = lambda batch, capacity: pytest.fail("drawn")  # type: ignore[method-assign]
-        with pytest.raises(InputError, match=r"segmentation 1: 128 units, .* context holds 127; shorten it$"):
+        with pytest.raises(
+            InputError, match=r"segmentation 1: 128 units, .* context holds 127; shorten it \(--prompt-seconds\)$"
+        ):
             own.generate([cut(recordings[0][1], 3), full], 1.0)
         assert speech_lm.generate(cut(full, 127), 1.0).duration == pytest.approx(1.0)
         with pytest.raises(InputError, match="seconds"):
@@ -250,7 +252,7 @@ class TestContext:
     def test_long_prompts_are_refused(self, trained, recordings):
         short, seg = SpeechLM.load(trained, device="cpu"), next(seg for _, seg in recordings if len(seg) > 40)
         assert len(short.generate(cut(seg, 19), 1.0)) > 0
-        with pytest.raises(InputError, match=r"20 units, .* holds 19; shorten it, or load .* context of up to 128$"):
+        with pytest.raises(InputError, match=r"20 units, .* holds 19; shorten it .*, or give a context of up to 128$"):
             short.generate(cut(seg, 20), 1.0)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -168,3 +169,11 @@ def test_through_a_file(tmp_path: Path) -> None:
     again = load_study(tmp_path / "study.json").repetition
     assert again == study.repetition and again is not None and study.repetition is not None
     assert again.intervals and (again.samples == study.repetition.samples).all()
+
+    # Format 1 kept the two constants alone.
+    record = json.loads((tmp_path / "study.json").read_text())
+    record["format"] = 1
+    record["repetition"] = {key: record["repetition"][key] for key in ("law", "repeat_tokens", "repeat_params")}
+    (tmp_path / "old.json").write_text(json.dumps(record))
+    old = load_study(tmp_path / "old.json")
+    assert old.repetition is None and "fit the runs again" in old.skipped["repetition"] and old.law == study.law

@@ -87,6 +87,12 @@ def test_unusable_units(tmp_path: Path) -> None:
     assert not (tmp_path / "out").exists()
 
 
+def test_a_source_named_twice_is_read_twice_and_differs_once(tmp_path: Path) -> None:
+    one, two = write_units(tmp_path / "1.jsonl", UNITS), write_units(tmp_path / "2.jsonl", {"a": [8, 9]})
+    artifact = make_tokens([one, two, one], INFO, tmp_path / "out")
+    assert artifact.metrics["tokens"] == 2 * 7 + 2 and artifact.metrics["unique_tokens"] == 7 + 2
+
+
 def test_units_of_another_tokenizer(tmp_path: Path) -> None:
     source = tmp_path / "units.parquet"
     with open_writer(source, "parquet", tokenizer="0123") as writer:

@@ -50,7 +50,7 @@ def boundaries(result: Result) -> Iterator[Block]:
 def _cut_block(result: Result, row: Fields, table: str, values: dict[str, Value], detail: str = "") -> Block:
     """A block of one system under one protocol and one rule for its number of groups."""
     name = row.text("segmenter")
-    told, given = _count_text(result, name)
+    told, given = _count_text(result, row)
     made = block(result, table, name, "boundaries", f"{protocol_text(result, row)}; {told}", values)
     return replace(made, detail=detail, given_count=given)
 
@@ -221,8 +221,12 @@ def show_shift(seconds: float) -> str:
     return f"shift {milliseconds:+d} ms" if milliseconds else "shift 0 ms"
 
 
-def _count_text(result: Result, name: str) -> tuple[str, bool]:
+def _count_text(result: Result, row: Fields) -> tuple[str, bool]:
     """How a row came to its number of groups, and whether that was given to it from outside."""
+    name, told = row.text("segmenter"), row.optional_text("count")
+    if told == "own" and name != (result.model or "").split(", ")[0]:
+        return "number of groups: its own", False
+    # Older files say it once, for all rows.
     count, models = result.body.optional_text("count") or "own", (result.model or "").split(", ")
     # Rows of unit files bear the files' names.
     if name not in models and name in {Path(part).stem for part in result.data.split(", ")}:
@@ -240,7 +244,7 @@ def _count_text(result: Result, name: str) -> tuple[str, bool]:
 def _segment_rate(result: Result, row: Fields) -> Value:
     """Segments per second of audio, not of a reference's count; unknown where only stretches of speech were seen."""
     seconds, count = result.body.part("data").optional("seconds"), row.optional("token_predicted")
-    reference = result.body.optional_text("count") == "reference"
+    reference = (row.optional_text("count") or result.body.optional_text("count")) == "reference"
     if not seconds or count is None or reference or row.text("protocol") == "zerosyl":
         return Value(None)
     return Value(count / seconds)

@@ -194,6 +194,14 @@ def test_whose_number_of_groups_a_row_has(tmp_path: Path, more: dict[str, Any], 
     assert row.given_count == (told == "tiny's own")
 
 
+def test_a_rival_that_chose_its_own_number_is_not_given_the_references(tmp_path: Path) -> None:
+    rows = [boundary_row("sylber@4") | {"count": "own"}, boundary_row("even") | {"count": "reference"}]
+    result = RESULTS["boundaries"] | {"rows": rows, "count": "reference", "model": "tiny"}
+    found = rows_of(make_report([write(tmp_path / "a.json", result)]), "1")
+    told = {row.name: (row.protocol.partition("groups: ")[2], row.given_count) for row in found.values()}
+    assert told == {"sylber@4": ("its own", False), "even": ("the reference's", True)}
+
+
 @pytest.mark.parametrize(("shift", "told"), [(-0.0101, "-10"), (0.03, "+30"), (0.0, "0"), (1e-6, "0"), (-1e-6, "0")])
 def test_a_tuned_shift_is_the_rows_own(tmp_path: Path, shift: float, told: str) -> None:
     rows = [boundary_row("tiny", protocol="peng", shift=shift, tuned=True)]
