@@ -45,7 +45,7 @@ class Model:
 @pytest.fixture
 def model(monkeypatch: pytest.MonkeyPatch) -> Model:
     made = Model()
-    monkeypatch.setattr(SpeechModel, "load", lambda name, device: made)
+    monkeypatch.setattr(SpeechModel, "load", lambda name, device, context: made)
     return made
 
 
@@ -95,7 +95,7 @@ def test_what_is_there_is_replaced_on_demand_only(
     save_audio(there, noise(800))
     before = there.read_bytes()
     with monkeypatch.context() as patch:
-        patch.setattr(SpeechModel, "load", lambda name, device: pytest.fail("a model was opened"))
+        patch.setattr(SpeechModel, "load", lambda name, device, context: pytest.fail("a model was opened"))
         assert speak(audio, "--out", tmp_path / "out") == 2
         said = capsys.readouterr()
         assert (said.out, said.err) == (
