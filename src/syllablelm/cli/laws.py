@@ -224,11 +224,9 @@ def _predict_published(name: str, budget: float | None, loss: float | None) -> d
         _note_extrapolation(answer["extrapolated"] or {})
     if loss is not None:
         flops, reason = law.flops_for_loss(loss), never(law, loss)
-        found = {"loss": loss, "flops": flops, **({"status": reason} if reason else {}), **behind(law, flops)}
-        if ranges and found["params"] is not None:
-            found["extrapolated"] = outside({key: found[key] for key in ("flops", "params", "tokens")}, ranges)
-            _note_extrapolation(found["extrapolated"])
-        answer["for_loss"] = found
+        found = {"loss": loss, "flops": flops, **({"status": reason} if reason else {})}
+        answer["for_loss"] = found | behind(law, flops, ranges or None)
+        _note_extrapolation(answer["for_loss"]["extrapolated"] or {})
     return _finite(answer)
 
 

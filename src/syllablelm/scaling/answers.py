@@ -46,8 +46,7 @@ def predict(study: Study, flops: float, *, ceiling: float = CEILING) -> dict[str
     status = _joined("" if law.status == "ok" else law.status, law.shortfall)
     if status:
         answer["status"] = status
-    ranges = {"flops": law.flops_range, "params": law.params_range, "tokens": law.tokens_range}
-    answer["extrapolated"] = outside({"flops": flops, "params": best.params, "tokens": best.tokens}, ranges)
+    answer["extrapolated"] = outside(answer, _ranges(law))
     answer["scores"] = {name: predict_score(score, flops, ceiling) for name, score in study.scores.items()}
     for name, line in study.lines.items():
         answer["scores"].setdefault(name, {}).update(_score_from_loss(line, loss, losses, ceiling))
@@ -105,20 +104,26 @@ def flops_for_loss(study: Study, loss: float) -> dict[str, Any]:
     status = _joined(never(law, loss), "" if law.status == "ok" else law.status, law.shortfall)
     if status:
         answer["status"] = status
-    answer |= behind(law, flops)
-    if math.isfinite(flops):
-        ranges = {"flops": law.flops_range, "params": law.params_range, "tokens": law.tokens_range}
-        answer["extrapolated"] = outside(
-            {"flops": flops, "params": answer["params"], "tokens": answer["tokens"]}, ranges
-        )
+    answer |= behind(law, flops, _ranges(law))
     return answer
 
 
-def behind(law: LossLaw, flops: float) -> dict[str, Any]:
-    """The best model for a budget, as part of an answer; None where the budget is not finite."""
-    best = law.optimal(flops) if math.isfinite(flops) else None
-    found = {"params": None, "tokens": None} if best is None else {"params": best.params, "tokens": best.tokens}
-    return {**found, "extrapolated": None}
+def behind(law: LossLaw, flops: float, ranges: Mapping[str, Interval] | None) -> dict[str, Any]:
+    """The best model for a budget that was found, and what of it lies outside of the runs; nulls if none was found.
+
+    Args:
+        ranges: of flops, params and tokens; None where those of the runs are not known.
+    """
+    if not math.isfinite(flops):
+        return {"params": None, "tokens": None, "extrapolated": None}
+    best = law.optimal(flops)
+    found = {"flops": flops, "params": best.params, "tokens": best.tokens}
+    far = None if ranges is None else outside(found, ranges)
+    return {"params": best.params, "tokens": best.tokens, "extrapolated": far}
+
+
+def _ranges(law: FittedLaw) -> dict[str, Interval]:
+    return {"flops": law.flops_range, "params": law.params_range, "tokens": law.tokens_range}
 
 
 def never(law: LossLaw, loss: float) -> str:

@@ -79,7 +79,9 @@ def fit_acoustic(
         InputError: centres of another number or dimension than ``config`` and the encoder say.
     """
     parents = {"tokenizer": tokenizer.digest}
-    parents |= {"corpus": manifest_digest(manifest)} if config.centres is None else {"centres": _identity(config)}
+    parents |= (
+        {"corpus": manifest_digest(manifest)} if config.centres is None else {"centres": digest_path(config.centres)}
+    )
 
     if config.encoder is not None:
         parents["encoder"] = external_encoder(config.encoder).digest
@@ -117,7 +119,3 @@ def _open_encoder(config: AcousticConfig, name: str, device: str) -> FrameEncode
         return acoustic_encoder(model_folder(name), config.source, config.layer, device=device)
     options: Any = {"device": device, "normalize": config.normalize, "pad": config.pad}
     return load_encoder(config.encoder, config.layer, **options)
-
-
-def _identity(config: AcousticConfig) -> str:
-    return digest_path(config.centres or "")

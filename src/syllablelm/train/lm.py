@@ -253,9 +253,9 @@ def train_lm(
             curve = HeldOutCurve(speech_lm, held_out, steps, run.scratch)
         last = run.train(task, config.loop, "lm", prefix="train_", after_step=curve)
         save_lm(speech_lm, run.folder)
-        record = run_record(config, model, store, task.plan.tokens(config.rows(processes)), processes)
         # What is named twice is read twice, but does not differ; older stores do not tell.
-        record["unique_tokens"] = min(record["unique_tokens"], train.metrics.get("unique_tokens", len(store.tokens)))
+        unique = min(len(store.tokens), train.metrics.get("unique_tokens", len(store.tokens)))
+        record = run_record(config, model, store, task.plan.tokens(config.rows(processes)), unique, processes)
         record |= {"peak_flops": peak, "peak_source": source, "wall_seconds": last["wall_seconds"]}
         # A run that only had its end to repeat has no log line in the other processes, which write nothing.
         record |= {name: last.get(name) for name in ("seconds_per_second", "tokens_per_second", "mfu")}
@@ -294,7 +294,9 @@ def count_parameters(model: nn.Module) -> tuple[int, int]:
     return total - embeddings, total
 
 
-def run_record(config: LMConfig, model: nn.Module, store: TokenStore, tokens: int, processes: int) -> dict[str, Any]:
+def run_record(
+    config: LMConfig, model: nn.Module, store: TokenStore, tokens: int, unique: int, processes: int
+) -> dict[str, Any]:
     """What the scaling study wants to know about a run: sizes, tokens that all processes read, FLOPs (6 N D).
 
     The speed of the last logged steps stands beside it: seconds of audio and units per second, and ``mfu``, the share
@@ -305,7 +307,7 @@ def run_record(config: LMConfig, model: nn.Module, store: TokenStore, tokens: in
         "params": parameters,
         "params_total": everything,
         "tokens": tokens,
-        "unique_tokens": len(store.tokens),
+        "unique_tokens": unique,
         "flops": 6 * parameters * tokens,
         "num_units": store.info.num_tokens,
         "tokenizer": store.info.tokenizer,

@@ -69,18 +69,16 @@ def make_tokens(
         FormatError: units that say they are another tokenizer's.
     """
     left_out: list[str] = []
-    # A source that is named twice is read twice; its tokens differ once.
-    seen: set[str] = set()
+    digests = [digest_path(path) for path in sources]
     unique = [0]
     grid: Any = {"hop": info.hop, "sample_rate": info.sample_rate}
 
     def items() -> Iterator[tuple[str, Segmentation]]:
         held_out = {name for source in without for name in read_segmentations(source, **grid)}
         kept = 0
-        for source in sources:
-            digest = digest_path(source)
-            is_first = digest not in seen
-            seen.add(digest)
+        for place, source in enumerate(sources):
+            # A source that is named twice is read twice; its tokens differ once.
+            is_first = digests[place] not in digests[:place]
             rows = read_segmentations(source, **grid)
             for name, segmentation in rows.items():
                 if name in held_out:
@@ -97,7 +95,7 @@ def make_tokens(
 
     # Left out where it says nothing, so that stores made before it was there are still found.
     known = {key: value for key, value in info.as_table().items() if key != "keep_repeats" or value}
-    parents = {"info": digest_json(known), "units": digest_json([digest_path(path) for path in sources])}
+    parents = {"info": digest_json(known), "units": digest_json(digests)}
     if without:
         parents["without"] = digest_json([digest_path(path) for path in without])
 
