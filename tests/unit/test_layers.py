@@ -21,6 +21,7 @@ LAYERS: tuple[frozenset[str], ...] = (
             "alignment",
             "audio",
             "corpus",
+            "distortions",
             "itemsets",
             "manifest",
             "pieces",

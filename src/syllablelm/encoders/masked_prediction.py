@@ -117,9 +117,9 @@ class MaskedPredictor(nn.Module):
         self.head = head
 
     @classmethod
-    def create(cls, shape: EncoderShape, num_labels: int) -> MaskedPredictor:
-        """A new model with random weights (seed torch first)."""
-        return cls(HubEncoder(shape.build()), PredictionHead(shape.dim, num_labels, shape.final_dim))
+    def create(cls, shape: EncoderShape, num_labels: int, *, normalize: bool = False) -> MaskedPredictor:
+        """A new model with random weights (seed torch first); ``normalize`` as in ``HubEncoder``."""
+        return cls(HubEncoder(shape.build(), normalize=normalize), PredictionHead(shape.dim, num_labels, shape.final_dim))
 
     def inputs(self, wave_BN: Tensor, lengths_B: Tensor) -> tuple[Tensor, Tensor]:
         """Everything before masking: (input_BTD, frames_B). Masks act on ``input_BTD``, so one pass serves many."""

@@ -19,6 +19,7 @@ from syllablelm.encoders.load import load_encoder
 from syllablelm.encoders.masked_prediction import EncoderShape, MaskedPredictor
 from syllablelm.encoders.padding import pad_waveforms
 from syllablelm.errors import InputError
+from syllablelm.train.augment import AugmentConfig, augment
 from syllablelm.train.data import Crop, CropPlan, WaveformStore
 from syllablelm.train.labels import read_labels
 from syllablelm.train.loop import Batch, LoopConfig
@@ -39,6 +40,8 @@ class EncoderConfig:
         mask_length: frames per span.
         masked_weight: alpha in L = alpha L_masked + (1 - alpha) L_unmasked (Hsu et al. 2021, II-B); 1 in the paper.
         start: "random", or "previous" to go on from the last iteration's weights with a new head.
+        normalize: whether the encoder standardises each waveform, so that loudness changes nothing.
+        augment: distortions of what the model hears; labels are those of the clean recording.
     """
 
     loop: LoopConfig
@@ -48,6 +51,8 @@ class EncoderConfig:
     mask_length: int = 10
     masked_weight: float = 1.0
     start: Literal["random", "previous"] = "random"
+    normalize: bool = False
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
 
 
 def span_mask(num_frames: int, prob: float, length: int, rng: np.random.Generator) -> npt.NDArray[np.bool_]:
@@ -94,7 +99,10 @@ class MaskedPredictionTask:
     def batch(self, number: int) -> Batch:
         """Waveforms, labels (-1 past the end) and masks of one micro-batch."""
         crops = self.plan.batch(number)
-        waves = [self.plan.cut(self.store[crop.index], crop) for crop in crops]
+        waves = []
+        for crop in crops:
+            wave = self.plan.cut(self.store[crop.index], crop)
+            waves.append(augment(wave, self.config.augment, np.random.default_rng((*crop.seed, 2))))
         wave_BN, lengths_B = pad_waveforms(waves, torch.device("cpu"))
         frames = self.encoder.frames(lengths_B)
         shape = (len(crops), int(frames.max()))
@@ -167,7 +175,7 @@ def train_encoder(
         by_id = read_labels(labels)
         torch.manual_seed(seed)
         num_labels = int(max(int(row.max()) for row in by_id.values())) + 1
-        model = MaskedPredictor.create(config.shape, num_labels)
+        model = MaskedPredictor.create(config.shape, num_labels, normalize=config.normalize)
         # transformers would compute the waveform's gradient too, for checkpointing that is not used here: on a CPU a
         # tenth of a step.
         model.encoder.model.feature_extractor._requires_grad = False
