@@ -15,9 +15,11 @@ from transformers.models.wav2vec2_bert.configuration_wav2vec2_bert import Wav2Ve
 from transformers.models.wav2vec2_bert.modeling_wav2vec2_bert import Wav2Vec2BertModel
 from transformers.models.wavlm.configuration_wavlm import WavLMConfig
 from transformers.models.wavlm.modeling_wavlm import WavLMModel
+from transformers.models.whisper.configuration_whisper import WhisperConfig
 
 from syllablelm.encoders.hub import HubEncoder
 from syllablelm.encoders.w2vbert import W2vBertEncoder
+from syllablelm.encoders.whisper import WhisperEncoder, WhisperModel
 
 LAYERS, DIM = 3, 32
 SIZE: dict[str, Any] = {
@@ -47,6 +49,16 @@ MHUBERT: dict[str, Any] = {
     "conv_pos_batch_norm": True,
     "num_conv_pos_embeddings": 16,
 }
+WHISPER: dict[str, Any] = {
+    "d_model": DIM,
+    "encoder_layers": LAYERS,
+    "encoder_attention_heads": 2,
+    "encoder_ffn_dim": 64,
+    "decoder_layers": 1,
+    "decoder_attention_heads": 2,
+    "decoder_ffn_dim": 64,
+    "init_std": 0.2,
+}
 FAMILIES = {
     "hubert-layer": lambda: HubertModel(HubertConfig(**COMMON, **LAYER)),
     "hubert-layer-stable": lambda: HubertModel(HubertConfig(**COMMON, **LAYER, **STABLE)),
@@ -61,6 +73,8 @@ FAMILIES = {
     "w2v-bert": lambda: Wav2Vec2BertModel(Wav2Vec2BertConfig(**SIZE)),
     "w2v-bert-relative": lambda: Wav2Vec2BertModel(Wav2Vec2BertConfig(**SIZE, position_embeddings_type="relative")),
     "w2v-bert-rotary": lambda: Wav2Vec2BertModel(Wav2Vec2BertConfig(**SIZE, position_embeddings_type="rotary")),
+    "whisper": lambda: WhisperModel(WhisperConfig(**WHISPER)),
+    "whisper-128": lambda: WhisperModel(WhisperConfig(**WHISPER, num_mel_bins=128)),
 }
 
 
@@ -82,4 +96,6 @@ def make_model(family: str, seed: int = 0) -> Any:
 def make_encoder(family: str, layer: int | None = None) -> HubEncoder:
     """An encoder over such a model."""
     model = make_model(family)
+    if family.startswith("whisper"):
+        return WhisperEncoder(model, layer)
     return W2vBertEncoder(model, layer) if family.startswith("w2v-bert") else HubEncoder(model, layer)

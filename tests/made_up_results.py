@@ -18,6 +18,13 @@ def boundary_row(name: str, f1: float = 0.6, **more: Any) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def stability_row(model: str, condition: str, distance: float) -> dict[str, Any]:
+    return {
+        "model": model, "condition": condition, "f1@20": 0.9, "f1@20_low": 0.88, "f1@20_high": 0.93,
+        "unit_edit_distance": distance, "unit_edit_distance_low": distance / 2, "unit_edit_distance_high": 2 * distance,
+    }  # fmt: skip
+
+
 def accuracy_row(group: str, name: str, accuracy: float) -> dict[str, Any]:
     return {"group": group, "name": name, "accuracy": accuracy, "low": accuracy - 0.03, "high": accuracy + 0.04}
 
@@ -57,7 +64,15 @@ RESULTS: dict[str, dict[str, Any]] = {
     },
     "bitrate": {
         "evaluation": "bitrate", "model": "tiny", "data": SET, "num_units": 1024, "merged_unit_rate": 4.9,
-        "bits_per_second": 49.0,
+        "bits_per_second": 49.0, "length_entropy_rate": 17.3,
+    },
+    "stability": {
+        "evaluation": "stability", "model": "tiny, small", "data": SET, "seed": 0,
+        "rows": [
+            stability_row("tiny", "mp3", 0.12), stability_row("tiny", "noise20", 0.3),
+            stability_row("tiny", "mean", 0.21), stability_row("small", "mp3", 0.04),
+            stability_row("small", "noise20", 0.1), stability_row("small", "mean", 0.07),
+        ],
     },
     "resynthesis": {
         "evaluation": "resynthesis", "model": "tiny", "data": {"name": "our/read.csv", "recordings": 20},

@@ -15,11 +15,8 @@ from syllablelm.artifact import new_artifact, open_artifact
 from syllablelm.audio import check_waveform
 from syllablelm.bundles import find_model
 from syllablelm.corpus import batches_by_seconds
-from syllablelm.encoders.base import FrameEncoder
-from syllablelm.encoders.data2vec2 import Data2Vec2Encoder
-from syllablelm.encoders.data2vec2_folder import save_data2vec2_folder
+from syllablelm.encoders.base import FrameEncoder, TrainableEncoder
 from syllablelm.encoders.device import Precision
-from syllablelm.encoders.hub import HubEncoder, save_encoder
 from syllablelm.encoders.load import load_encoder
 from syllablelm.errors import AudioError, InputError
 from syllablelm.quantize import Codebook, pool_segments
@@ -45,7 +42,8 @@ class Tokenizer:
         rule: features to segments.
         batch_seconds: seconds of audio encoded at once, padding included; bounds memory, never changes a result.
         window_seconds: longer recordings are encoded in windows of this length, which overlap by 10 s (a quarter of a
-            window where that is less) and are joined at a boundary that both found (see ``windows``).
+            window where that is less) and are joined at a boundary that both found (see ``windows``). Encoders that
+            take no clip so long have shorter windows (Whisper: 30 s).
         digest: identity of the weights, where it was loaded from an artifact.
 
     A recording of at most one window is encoded whole. Of a longer one every segment comes from one window and lies
@@ -72,6 +70,9 @@ class Tokenizer:
             )
         self.encoder, self.codebook, self.rule = encoder, codebook, rule
         self.batch_seconds, self.digest = batch_seconds, digest
+        most = getattr(encoder, "max_frames", None)
+        if most is not None:
+            window_seconds = min(window_seconds, most * encoder.hop / encoder.sample_rate)
         self.grid = WindowGrid.of_seconds(window_seconds, encoder.hop, encoder.receptive_field, encoder.sample_rate)
 
     @classmethod
@@ -159,11 +160,15 @@ class Tokenizer:
         with new_artifact(folder, "tokenizer", config=self.rule, seed=0, parents=parents, metrics={}) as payload:
             self.write_payload(payload)
 
-    def write_payload(self, folder: Path) -> None:
-        """Write the files of a tokenizer artifact into its folder: encoder, codebook, rule."""
+    def write_payload(self, folder: Path, *, half: bool = False) -> None:
+        """Write the files of a tokenizer artifact into its folder: encoder (``half``: in float16), codebook, rule."""
         if self.codebook is None:
             raise InputError("a tokenizer without a codebook cannot be saved; fit one first")
-        _save_encoder(self.encoder, folder)
+        if not isinstance(self.encoder, TrainableEncoder):
+            raise InputError(
+                f"a {type(self.encoder).__name__} has no form in which it could be saved; keep its own files"
+            )
+        self.encoder.save(folder, half=half)
         self.codebook.save(folder / CODEBOOK_FILE)
         (folder / RULE_FILE).write_text(json.dumps(asdict(self.rule), indent=2) + "\n", encoding="utf-8")
 
@@ -365,12 +370,3 @@ def _check_blocks(blocks: Iterable[npt.NDArray[np.floating]]) -> Iterator[Wavefo
         # A live source may have nothing new.
         if np.shape(block) != (0,):
             yield check_waveform(block, name=f"block {i}", allow_silence=True)
-
-
-def _save_encoder(encoder: FrameEncoder, folder: Path) -> None:
-    if isinstance(encoder, HubEncoder):
-        save_encoder(encoder, folder)
-    elif isinstance(encoder, Data2Vec2Encoder):
-        save_data2vec2_folder(encoder, folder)
-    else:
-        raise InputError(f"a {type(encoder).__name__} has no form in which it could be saved; keep its own files")

@@ -15,7 +15,7 @@ from small import SHAPE, noise
 from syllablelm import Segmentation, Tokenizer
 from syllablelm.artifact import new_artifact, open_artifact
 from syllablelm.encoders.data2vec2 import Data2Vec2, Data2Vec2Encoder, Data2Vec2Shape
-from syllablelm.encoders.hub import HubEncoder, save_encoder
+from syllablelm.encoders.hub import HubEncoder
 from syllablelm.errors import AudioError, FormatError, InputError
 from syllablelm.quantize import Codebook, pool_segments
 from syllablelm.released import save_released
@@ -43,7 +43,7 @@ def tokenizer(rule: SegmentRule | None = None, **options) -> Tokenizer:
 def saved(folder: Path, rule: SegmentRule | None = None) -> Path:
     path = folder / "tok"
     with new_artifact(path, "tokenizer", config={}, seed=0, parents={}, metrics={}) as payload:
-        save_encoder(encoder(), payload)
+        encoder().save(payload)
         codebook().save(payload / CODEBOOK_FILE)
         (payload / RULE_FILE).write_text(json.dumps(asdict(rule or SegmentRule())))
     return path
@@ -292,7 +292,7 @@ class TestFromParts:
     def test_units_of_every_frame(self, tmp_path):
         centres = np.random.default_rng(1).standard_normal((10, 32)).astype(np.float32)
         np.save(tmp_path / "km.npy", centres)
-        save_encoder(encoder(), tmp_path)
+        encoder().save(tmp_path)
         tok = Tokenizer.from_parts(tmp_path, tmp_path / "km.npy", layer=1, device="cpu")
         feats = encoder().encode([CLIPS[2]], layers=[1])[0][1]
         labels = [int(((frame - centres) ** 2).sum(1).argmin()) for frame in feats]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -32,6 +32,7 @@ from syllablelm.errors import plural
 
 if TYPE_CHECKING:
     from syllablelm.alignment import Alignment
+    from syllablelm.evaluate.bitrate import RateCounts
     from syllablelm.types import Segmentation
 
 Audio = Annotated[
@@ -137,6 +138,20 @@ _PURITY_COLUMNS = {
 _NORMALIZATION = {
     "normalized_mutual_information": "mean of the entropies of reference and units",
     "syllable_normalized_mutual_information": "entropy of the reference",
+}
+_RATE_COLUMNS = {
+    "units": "units",
+    "rate": "units/s",
+    "bits": "bits/s by codebook size",
+    "entropy_rate": "bits/s by entropy",
+    "length_entropy_rate": "bits/s of lengths",
+    "timed_entropy_rate": "both entropies",
+}
+_RATE_INTERVALS: dict[str, Callable[[RateCounts], float]] = {
+    "merged_unit_rate": lambda counts: counts.merged_unit_rate,
+    "entropy_rate": lambda counts: counts.entropy_rate(),
+    "length_entropy_rate": lambda counts: counts.length_entropy_rate(),
+    "timed_entropy_rate": lambda counts: counts.timed_entropy_rate(),
 }
 _PURITY_INTERVALS = (
     "cluster_purity",
@@ -315,13 +330,14 @@ def bitrate(
     ] = None,
     model: Model = DEFAULT_MODEL,
     rate: Rate = None,
+    output_format: TableFormat = "json",
     resamples: Resamples = 1000,
     seed: Seed = 0,
     device: Device = "auto",
 ) -> None:
     """Count units and bits per second.
 
-    Before and after joining repeats; by the codebook's size and by how often each unit occurs.
+    Before and after joining repeats; by the codebook's size and by how often each unit occurs; likewise of lengths.
     """
     from syllablelm.evaluate import RateCounts, bootstrap_interval, rate_counts
 
@@ -333,10 +349,16 @@ def bitrate(
     note_omitted(omitted)
     header = found.header("bitrate", None, found.segmentations, omitted)
     result = header | {"num_units": size, **total.to_dict(size)}
-    for name in ("merged_unit_rate", "entropy_rate"):
+    for name, statistic in _RATE_INTERVALS.items():
         if name in result:
-            low, high = bootstrap_interval(
-                items, lambda counts, name=name: counts.to_dict()[name], resamples=resamples, seed=seed, centered=True
-            )
+            low, high = bootstrap_interval(items, statistic, resamples=resamples, seed=seed, centered=True)
             result |= {f"{name}_low": low, f"{name}_high": high}
-    print_json(result)
+    if output_format == "json":
+        print_json(result)
+        return
+    from syllablelm.evaluate import format_table
+
+    print(f"{result['data']['name']}, {plural(len(items), 'recording')}\n")
+    rows = total.rows(size)
+    columns = {key: name for key, name in _RATE_COLUMNS.items() if key in rows[0]}
+    print(format_table(rows, columns, style=output_format, digits=2), flush=True)

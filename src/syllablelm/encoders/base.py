@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -24,6 +25,8 @@ class FrameEncoder(Protocol):
         dim: size of one frame's feature.
         layer: the layer whose output is the feature, counted from 1 (0 is the first layer's input).
         receptive_field: samples that the shortest clip needs to give one frame.
+
+    An encoder that takes no clips of any length has ``max_frames``, too: the longest in frames.
     """
 
     sample_rate: int
@@ -51,4 +54,29 @@ class FrameEncoder(Protocol):
         Returns:
             per clip float32 (num_frames, dim).
         """
+        ...
+
+
+@runtime_checkable
+class TrainableEncoder(FrameEncoder, Protocol):
+    """An encoder that SylBoost trains and that can be saved; a ``torch.nn.Module``."""
+
+    def __call__(self, wave_BN: torch.Tensor, lengths_B: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Features of the chosen layer: (feats_BTD, frames_B); frames past ``frames_B`` are meaningless."""
+        ...
+
+    def frames(self, lengths_B: torch.Tensor) -> torch.Tensor:
+        """Frame counts of clips of the given sample counts."""
+        ...
+
+    def freeze(self, *, extractor: bool = True, blocks: int = 0) -> None:
+        """Keep the convolutional extractor, and so many blocks from the input on, as they are in training."""
+        ...
+
+    def rescale(self, mean: torch.Tensor, scale: torch.Tensor) -> bool:
+        """Change the weights so that features become (feature - mean) / scale; False where that cannot be."""
+        ...
+
+    def save(self, folder: Path, *, half: bool = False) -> None:
+        """Write into an existing folder what ``load_encoder`` opens; ``half``: weights in float16."""
         ...

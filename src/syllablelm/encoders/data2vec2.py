@@ -1,199 +1,47 @@
-"""Data2Vec 2.0 speech encoder in plain PyTorch: the model of the released SyllableLM tokenizers, padding-exact.
+"""Data2Vec 2.0 speech encoder: the model of the released SyllableLM tokenizers, padding-exact, and its files.
 
-Parameters carry the names of fairseq's ``data2vec_multi`` model, so that a checkpoint's weights go to their places by
-name. Twelve post-norm blocks, four of them before fairseq's "main" eight; attention knows positions by ALiBi and by
-five stacked convolutions.
-
-Shape suffixes: B clips, N samples, T frames, C channels of the convolutional extractor, D features, H heads,
-E features of one head.
+Shape suffixes: B clips, N samples, T frames, C channels of the convolutional extractor, D features.
 """
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from syllablelm.encoders.base import Waveform
 from syllablelm.encoders.checkpoint import read_checkpoint
+from syllablelm.encoders.data2vec2_model import (
+    HOP,
+    NUM_LAYERS,
+    POSITION_GROUPS,
+    RECEPTIVE_FIELD,
+    RELEASED_LAYER,
+    Alibi,
+    Data2Vec2,
+    Data2Vec2Shape,
+)
 from syllablelm.encoders.device import Precision, autocast, check_precision, pick_device
 from syllablelm.encoders.extractor import convolve_tiles
 from syllablelm.encoders.padding import frame_mask, pad_waveforms, standardize
 from syllablelm.errors import FormatError, InputError
 from syllablelm.formats import atomic_path
 
-CONV_KERNELS, CONV_STRIDES = (10, 3, 3, 3, 3, 2, 2), (5, 2, 2, 2, 2, 2, 2)
-HOP, RECEPTIVE_FIELD = 320, 400
-PRENET_BLOCKS, MAIN_BLOCKS = 4, 8
-NUM_LAYERS = PRENET_BLOCKS + MAIN_BLOCKS
-# fairseq's out_layer -2, counted on the main blocks: one before the last.
-RELEASED_LAYER = NUM_LAYERS - 1
-POSITION_LAYERS, POSITION_KERNEL, POSITION_GROUPS = 5, 19, 16
-
-# Where the released files keep the model, and what is in them that gives no features.
+# Where the released files keep the model.
 STATE_KEY, PREFIX = "model_seg", "model."
 AUDIO = "modality_encoders.AUDIO."
 DECODER = f"{AUDIO}decoder."
-UNUSED = (DECODER, "_ema")
+# Weights of pre-training that give no features: decoders, and the teacher's running averages.
+UNUSED = (DECODER, "_ema", "shared_decoder.", "recon_proj.")
 DECODER_DIM, DECODER_KERNEL, DECODER_LAYERS, DECODER_GROUPS = 384, 7, 4, 16
-
-# Numbers in one block of attention biases: 128 MB.
-BIAS_NUMBERS = 1 << 25
-
-
-@dataclass(frozen=True)
-class Data2Vec2Shape:
-    """The sizes that may differ from model to model; the defaults are the released ones."""
-
-    channels: int = 512
-    dim: int = 768
-    heads: int = 12
-    feed_forward: int = 3072
-
-
-def alibi_slopes(heads: int) -> list[float]:
-    """Slope of each head, before its learned scale: 2^(-8 h / heads), h = 1, 2, ..., for a power of two.
-
-    Another number takes the slopes of the largest power of two below it, then every second one of twice that power,
-    as many as are missing (Press et al., "Train short, test long", as fairseq does it).
-    """
-    whole = 1 << (heads.bit_length() - 1)
-    slopes = [2.0 ** (-8.0 * head / whole) for head in range(1, whole + 1)]
-    between = [2.0 ** (-4.0 * head / whole) for head in range(1, 2 * whole, 2)]
-    return slopes + between[: heads - whole]
-
-
-class Alibi:
-    """Attention biases -steepness x |query frame - key frame| of every head.
-
-    The table of all pairs is made once and kept if it is small; for long clips it is made in blocks of queries.
-    """
-
-    def __init__(self, scale: Tensor, num_frames: int) -> None:
-        scale_H = scale.float().clamp_min(0.0).reshape(-1)
-        self._steepness_H11 = (scale_H * scale_H.new_tensor(alibi_slopes(len(scale_H))))[:, None, None]
-        self._place_T = torch.arange(num_frames, device=scale.device, dtype=torch.float32)
-        self._queries = max(1, BIAS_NUMBERS // max(1, len(scale_H) * num_frames))
-        self._whole_HTT = self._rows(0, num_frames) if num_frames <= self._queries else None
-
-    def _rows(self, first: int, last: int) -> Tensor:
-        return -self._steepness_H11 * (self._place_T[first:last, None] - self._place_T[None, :]).abs()
-
-    def attend(self, query_BHTE: Tensor, key_BHTE: Tensor, value_BHTE: Tensor) -> Tensor:
-        """Attention with these biases, over all the frames given (at most ``num_frames``): (B, H, T, E)."""
-        num_frames = query_BHTE.shape[2]
-        if self._whole_HTT is not None:
-            bias_HTT = self._whole_HTT[:, :num_frames, :num_frames].to(query_BHTE.dtype)
-            return functional.scaled_dot_product_attention(query_BHTE, key_BHTE, value_BHTE, attn_mask=bias_HTT[None])
-        parts = []
-        for first in range(0, num_frames, self._queries):
-            last = min(first + self._queries, num_frames)
-            bias_HQT = self._rows(first, last)[..., :num_frames].to(query_BHTE.dtype)
-            part = query_BHTE[:, :, first:last]
-            parts.append(functional.scaled_dot_product_attention(part, key_BHTE, value_BHTE, attn_mask=bias_HQT[None]))
-        return torch.cat(parts, dim=2)
-
-
-class Attention(nn.Module):
-    def __init__(self, dim: int, heads: int) -> None:
-        super().__init__()
-        self.heads = heads
-        self.qkv = nn.Linear(dim, 3 * dim)
-        self.proj = nn.Linear(dim, dim)
-
-    def forward(self, x_BTD: Tensor, frames: Sequence[int], alibi: Alibi) -> Tensor:
-        query, key, value = self.qkv(x_BTD).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
-        if min(frames) == x_BTD.shape[1]:
-            mixed_BHTE = alibi.attend(query, key, value)
-        else:
-            # Clip by clip: no work on padding, and the table of biases serves all clips, where masks of keys would
-            # need one table each.
-            mixed_BHTE = torch.zeros_like(query)
-            for b, n in enumerate(frames):
-                mixed_BHTE[b, :, :n] = alibi.attend(*(x[b : b + 1, :, :n] for x in (query, key, value)))[0]
-        return self.proj(mixed_BHTE.transpose(1, 2).flatten(2))
-
-
-class FeedForward(nn.Module):
-    def __init__(self, dim: int, hidden: int) -> None:
-        super().__init__()
-        self.fc1 = nn.Linear(dim, hidden)
-        self.fc2 = nn.Linear(hidden, dim)
-
-    def forward(self, x_BTD: Tensor) -> Tensor:
-        return self.fc2(functional.gelu(self.fc1(x_BTD)))
-
-
-class Block(nn.Module):
-    """A post-norm transformer block."""
-
-    def __init__(self, shape: Data2Vec2Shape) -> None:
-        super().__init__()
-        self.norm1 = nn.LayerNorm(shape.dim)
-        self.attn = Attention(shape.dim, shape.heads)
-        self.norm2 = nn.LayerNorm(shape.dim)
-        self.mlp = FeedForward(shape.dim, shape.feed_forward)
-
-    def forward(self, x_BTD: Tensor, frames: Sequence[int], alibi: Alibi) -> Tensor:
-        x_BTD = self.norm1(x_BTD + self.attn(x_BTD, frames, alibi))
-        return self.norm2(x_BTD + self.mlp(x_BTD))
-
-
-class SwapLast(nn.Module):
-    """Exchange channels and time, for norms over channels."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x.transpose(-1, -2)
-
-
-def _conv_layer(channels_in: int, channels: int, kernel: int, stride: int) -> nn.Sequential:
-    # The second place is fairseq's dropout; without it the norm would have another name.
-    norm = nn.Sequential(SwapLast(), nn.LayerNorm(channels), SwapLast())
-    conv = nn.Conv1d(channels_in, channels, kernel, stride=stride, bias=False)
-    return nn.Sequential(conv, nn.Identity(), norm, nn.GELU())
-
-
-def _position_layer(dim: int) -> nn.Sequential:
-    conv = nn.Conv1d(dim, dim, POSITION_KERNEL, padding=POSITION_KERNEL // 2, groups=POSITION_GROUPS)
-    return nn.Sequential(conv, SwapLast(), nn.LayerNorm(dim, elementwise_affine=False), SwapLast(), nn.GELU())
-
-
-class AudioFrontEnd(nn.Module):
-    """Everything before the main blocks, under fairseq's names."""
-
-    def __init__(self, shape: Data2Vec2Shape) -> None:
-        super().__init__()
-        self.alibi_scale = nn.Parameter(torch.ones(1, 1, shape.heads, 1, 1))
-        channels_in = (1, *[shape.channels] * (len(CONV_KERNELS) - 1))
-        layers = [
-            _conv_layer(before, shape.channels, kernel, stride)
-            for before, kernel, stride in zip(channels_in, CONV_KERNELS, CONV_STRIDES, strict=True)
-        ]
-        self.local_encoder = nn.ModuleDict({"conv_layers": nn.Sequential(*layers)})
-        self.project_features = nn.Sequential(
-            nn.Identity(), nn.LayerNorm(shape.channels), nn.Linear(shape.channels, shape.dim)
-        )
-        self.relative_positional_encoder = nn.ModuleDict(
-            {str(number): _position_layer(shape.dim) for number in range(1, POSITION_LAYERS + 1)}
-        )
-        blocks = nn.ModuleList(Block(shape) for _ in range(PRENET_BLOCKS))
-        self.context_encoder = nn.ModuleDict({"norm": nn.LayerNorm(shape.dim), "blocks": blocks})
-
-
-class Data2Vec2(nn.Module):
-    """The parameters of a Data2Vec 2.0 speech model; `Data2Vec2Encoder` runs them."""
-
-    def __init__(self, shape: Data2Vec2Shape) -> None:
-        super().__init__()
-        self.shape = shape
-        self.modality_encoders = nn.ModuleDict({"AUDIO": AudioFrontEnd(shape)})
-        self.blocks = nn.ModuleList(Block(shape) for _ in range(MAIN_BLOCKS))
+# An encoder in a folder.
+MODEL_TYPE = "data2vec2"
+CONFIG_FILE, WEIGHTS_FILE = "config.json", "model.safetensors"
 
 
 class Data2Vec2Encoder(nn.Module):
@@ -208,12 +56,15 @@ class Data2Vec2Encoder(nn.Module):
         precision: of matrix products in ``encode``: "float32", "bfloat16", or "float16" on a GPU.
 
     The same clip gives the same features alone and in any batch: each clip attends to its own frames only, and what
-    lies behind a clip's end is zeroed before every one of the stacked positional convolutions.
+    lies behind a clip's end is zeroed before every one of the stacked positional convolutions. Training mode computes
+    the same: the dropout (.1) and layer drop (.05) of fairseq's pre-training are left out, so that a SylBoost student
+    is deterministic.
     """
 
     sample_rate = 16_000
     hop = HOP
     receptive_field = RECEPTIVE_FIELD
+    max_frames: int | None = None
 
     def __init__(
         self,
@@ -239,6 +90,41 @@ class Data2Vec2Encoder(nn.Module):
     def device(self) -> torch.device:
         return self._audio.alibi_scale.device
 
+    @property
+    def _blocks(self) -> list[nn.Module]:
+        return [*self._audio.context_encoder["blocks"], *self.model.blocks]
+
+    def freeze(self, *, extractor: bool = True, blocks: int = 0) -> None:
+        """Keep parts of the encoder as they are in training, always those above the chosen layer, which never run.
+
+        Args:
+            extractor: the convolutional extractor.
+            blocks: number of transformer blocks, from the input on; above 0 everything before them is frozen too, and
+                so are the scales of ALiBi, which all blocks share.
+        """
+        parts = self._blocks[self.layer :]
+        if extractor or blocks:
+            parts.append(self._audio.local_encoder)
+        if blocks:
+            parts += [self._audio.project_features, self._audio.relative_positional_encoder]
+            parts += [self._audio.context_encoder["norm"], *self._blocks[:blocks]]
+        for part in parts:
+            part.requires_grad_(False)
+        if blocks or self.layer == 0:
+            self._audio.alibi_scale.requires_grad_(False)
+
+    def rescale(self, mean: Tensor, scale: Tensor) -> bool:
+        """Change the weights so that the features become (feature - mean) / scale; mean and scale are (dim,).
+
+        Returns:
+            True: every layer ends in a layer norm that takes them in. Layers above the chosen one are then wrong.
+        """
+        norm: Any = self._blocks[self.layer - 1].norm2 if self.layer else self._audio.context_encoder["norm"]
+        with torch.no_grad():
+            norm.bias.sub_(mean.to(norm.bias)).div_(scale.to(norm.bias))
+            norm.weight.div_(scale.to(norm.weight))
+        return True
+
     def num_frames(self, num_samples: int) -> int:
         """Frames that a clip of ``num_samples`` samples at 16 kHz gives; 0 below the receptive field."""
         return max(0, (num_samples - RECEPTIVE_FIELD) // HOP + 1)
@@ -251,7 +137,7 @@ class Data2Vec2Encoder(nn.Module):
         """Convolutional features: (B, T, C)."""
         if self.normalize:
             # The epsilon of fairseq's layer norm over a waveform.
-            wave_BN = standardize(wave_BN, lengths_B, eps=1e-5)
+            wave_BN = standardize(wave_BN, lengths_B.to(wave_BN.device), eps=1e-5)
         frames = self.frames(lengths_B).tolist()
         return convolve_tiles(
             self._audio.local_encoder, wave_BN, lengths_B.tolist(), frames, hop=HOP, window=RECEPTIVE_FIELD
@@ -266,7 +152,7 @@ class Data2Vec2Encoder(nn.Module):
         wanted = [self.layer] if layers is None else list(layers)
         _check_layers(wanted)
         num_frames = input_BTD.shape[1]
-        silent_BT1 = ~frame_mask(frames_B, num_frames)[..., None]
+        silent_BT1 = ~frame_mask(frames_B.to(input_BTD.device), num_frames)[..., None]
         place_BTD = input_BTD
         for layer in self._audio.relative_positional_encoder.values():
             place_BTD = layer(place_BTD.masked_fill(silent_BT1, 0.0).transpose(1, 2)).transpose(1, 2)
@@ -274,8 +160,7 @@ class Data2Vec2Encoder(nn.Module):
         outputs = {0: x_BTD} if 0 in wanted else {}
         frames = frames_B.tolist()
         alibi = Alibi(self._audio.alibi_scale, num_frames)
-        blocks = [*self._audio.context_encoder["blocks"], *self.model.blocks]
-        for number, block in enumerate(blocks[: max(wanted, default=0)], start=1):
+        for number, block in enumerate(self._blocks[: max(wanted, default=0)], start=1):
             x_BTD = block(x_BTD, frames, alibi)
             if number in wanted:
                 outputs[number] = x_BTD
@@ -319,6 +204,24 @@ class Data2Vec2Encoder(nn.Module):
             result.append(clip if layers is not None else clip[self.layer])
         return result
 
+    def save(self, folder: Path, *, half: bool = False) -> None:
+        """Write the encoder, all twelve blocks, so that ``load_encoder`` opens it.
+
+        Args:
+            folder: an existing folder; gets ``config.json`` and ``model.safetensors``.
+            half: write weights in float16, half the size; they are opened as float32.
+        """
+        from safetensors.torch import save_file
+
+        state = {name: weight.half() if half else weight for name, weight in self.released_state().items()}
+        save_file({name: weight.contiguous() for name, weight in state.items()}, folder / WEIGHTS_FILE)
+        config = {"model_type": MODEL_TYPE, "layer": self.layer, "normalize": self.normalize}
+        (folder / CONFIG_FILE).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+
+    def released_state(self) -> dict[str, Tensor]:
+        """Weights in float32 on the CPU, under the names of the released files."""
+        return {PREFIX + name: weight.detach().float().cpu() for name, weight in self.model.state_dict().items()}
+
 
 def _check_layers(layers: Sequence[int]) -> None:
     if any(not 0 <= layer <= NUM_LAYERS for layer in layers):
@@ -352,13 +255,22 @@ def load_data2vec2(
     return Data2Vec2Encoder(from_state(state, str(path)), layer, precision=precision).to(place)
 
 
-def from_state(state: Mapping[str, Tensor], where: str) -> Data2Vec2:
-    """A model with the weights of a released file; names are reported as the file has them."""
-    shape = _read_shape(state, where)
+def from_state(state: Mapping[str, Tensor], where: str, prefix: str = PREFIX) -> Data2Vec2:
+    """Build a model with the weights of a file.
+
+    Args:
+        state: weights, those of pre-training too, under the names of the file, which errors report.
+        where: the file, for errors.
+        prefix: what stands before every name of fairseq's.
+
+    Raises:
+        FormatError: weights that are missing, unknown or of another shape.
+    """
+    shape = _read_shape(state, where, prefix)
     with torch.device("meta"):
         model = Data2Vec2(shape)
-    expected = {PREFIX + name: weight.shape for name, weight in model.state_dict().items()}
-    unused = tuple(PREFIX + name for name in UNUSED)
+    expected = {prefix + name: weight.shape for name, weight in model.state_dict().items()}
+    unused = tuple(prefix + name for name in UNUSED)
     given = {name: weight for name, weight in state.items() if not name.startswith(unused)}
     missing = sorted(set(expected) - set(given))
     unknown = sorted(set(given) - set(expected))
@@ -370,15 +282,15 @@ def from_state(state: Mapping[str, Tensor], where: str) -> Data2Vec2:
         if given[name].shape != size:
             raise FormatError(f"{where}: {name} has shape {tuple(given[name].shape)}, expected {tuple(size)}")
     # Copies: what the reader gives may lie in the file.
-    weights = {name[len(PREFIX) :]: weight.to(torch.float32, copy=True) for name, weight in given.items()}
+    weights = {name.removeprefix(prefix): weight.to(torch.float32, copy=True) for name, weight in given.items()}
     model.load_state_dict(weights, assign=True)
     return model
 
 
-def _read_shape(state: Mapping[str, Tensor], where: str) -> Data2Vec2Shape:
+def _read_shape(state: Mapping[str, Tensor], where: str, prefix: str) -> Data2Vec2Shape:
     def size(name: str, axis: int, default: int) -> int:
         # Where a weight is missing, the comparison with the model says so.
-        weight = state.get(PREFIX + name)
+        weight = state.get(prefix + name)
         return default if weight is None or weight.ndim <= axis else weight.shape[axis]
 
     usual = Data2Vec2Shape()
@@ -397,7 +309,7 @@ def _read_shape(state: Mapping[str, Tensor], where: str) -> Data2Vec2Shape:
 
 def save_data2vec2(encoder: Data2Vec2Encoder, path: str | Path) -> None:
     """Write a file that `load_data2vec2` and the released program open; it appears under its name once complete."""
-    state = {PREFIX + name: weight.detach().float().cpu() for name, weight in encoder.model.state_dict().items()}
+    state = encoder.released_state()
     # The released program wants the decoder of pre-training to be there, and never runs it.
     channels_in = encoder.dim
     for number in range(DECODER_LAYERS):

@@ -1,7 +1,7 @@
 """Data2Vec 2.0 encoders in folders: what an artifact of this package holds where transformers has no model class.
 
-``config.json`` says {"model_type": "data2vec2", "layer", "normalize"}; ``model.safetensors`` holds the weights under
-the names of the released files. No unpickling is needed to open it.
+``config.json`` holds {"model_type": "data2vec2", "layer", "normalize"}; ``model.safetensors`` holds the weights in
+float32 or float16 under the names of the released files. `Data2Vec2Encoder.save` writes both; nothing is unpickled.
 """
 
 from __future__ import annotations
@@ -11,12 +11,9 @@ from pathlib import Path
 
 import torch
 
-from syllablelm.encoders.data2vec2 import PREFIX, Data2Vec2Encoder, from_state
+from syllablelm.encoders.data2vec2 import CONFIG_FILE, MODEL_TYPE, WEIGHTS_FILE, Data2Vec2Encoder, from_state
 from syllablelm.encoders.device import pick_device
 from syllablelm.errors import FormatError
-
-MODEL_TYPE = "data2vec2"
-CONFIG_FILE, WEIGHTS_FILE = "config.json", "model.safetensors"
 
 
 def is_data2vec2_folder(path: str | Path) -> bool:
@@ -28,20 +25,10 @@ def is_data2vec2_folder(path: str | Path) -> bool:
     return isinstance(config, dict) and config.get("model_type") == MODEL_TYPE
 
 
-def save_data2vec2_folder(encoder: Data2Vec2Encoder, folder: str | Path) -> None:
-    """Write the two files of an encoder into a folder that exists, all twelve blocks."""
-    from safetensors.torch import save_file
-
-    state = {PREFIX + name: weight.detach().float().cpu() for name, weight in encoder.model.state_dict().items()}
-    save_file({name: weight.contiguous() for name, weight in state.items()}, Path(folder) / WEIGHTS_FILE)
-    config = {"model_type": MODEL_TYPE, "layer": encoder.layer, "normalize": encoder.normalize}
-    (Path(folder) / CONFIG_FILE).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
-
-
 def load_data2vec2_folder(
     folder: str | Path, layer: int | None = None, *, device: str | torch.device = "auto"
 ) -> Data2Vec2Encoder:
-    """Open what `save_data2vec2_folder` wrote.
+    """Open what `Data2Vec2Encoder.save` wrote.
 
     Args:
         folder: with ``config.json`` and ``model.safetensors``.

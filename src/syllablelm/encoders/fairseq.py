@@ -75,7 +75,7 @@ class FairseqHubert:
         if not isinstance(weights, dict) or not all(isinstance(tensor, Tensor) for tensor in weights.values()):
             raise FormatError(f'{path}: no HuBERT checkpoint of fairseq (no weights under "model")')
         plain = {str(name).removeprefix(_FINE_TUNED): tensor for name, tensor in weights.items()}
-        return cls(Path(path), plain, _settings(checkpoint))
+        return cls(Path(path), plain, read_settings(checkpoint))
 
     @property
     def normalize(self) -> bool:
@@ -248,7 +248,7 @@ class FairseqHubert:
         return head
 
 
-def _settings(checkpoint: Mapping[str, Any]) -> dict[str, Any]:
+def read_settings(checkpoint: Mapping[str, Any]) -> dict[str, Any]:
     """Model and task of a configuration in one flat table; files of before 2021 hold it flat, as ``args``."""
     config = _plain(checkpoint.get("cfg"))
     if not config:

@@ -29,7 +29,7 @@ from syllablelm.encoders.padding import (
     start_download,
 )
 from syllablelm.encoders.quiet import quiet_transformers
-from syllablelm.errors import FormatError, InputError
+from syllablelm.errors import InputError
 
 PREPROCESSOR = "preprocessor_config.json"
 
@@ -53,19 +53,24 @@ class HubEncoder(nn.Module):
 
     Attributes:
         precision: what ``encode`` multiplies matrices in ("float32", "bfloat16", "float16").
+        takes_pad: whether the family's waveforms may be padded (``pad``).
+        max_frames: longest clip in frames; None where there is no limit.
     """
 
     sample_rate = 16_000
     precision: Precision = "float32"
+    takes_pad = True
+    max_frames: int | None = None
 
     def __init__(self, model: nn.Module, layer: int | None = None, *, normalize: bool = False, pad: int = 0) -> None:
         super().__init__()
         config: Any = model.config
-        if layer is None:
-            layer = int(config.num_hidden_layers)
-        if not 0 <= layer <= config.num_hidden_layers:
-            raise InputError(f"layer {layer}: this encoder has layers 0 to {config.num_hidden_layers}")
         self.model: Any = model
+        last = self._count_layers()
+        if layer is None:
+            layer = last
+        if not 0 <= layer <= last:
+            raise InputError(f"layer {layer}: this encoder has layers 0 to {last}")
         self.layer = layer
         self.normalize = normalize
         self.hop, self.window = self._frame_grid()
@@ -74,6 +79,13 @@ class HubEncoder(nn.Module):
         self.model.encoder.layers = self.model.encoder.layers[: max(layer, 1)]
         self._choose_attention()
         self.eval()
+
+    def _count_layers(self) -> int:
+        """Number of the highest layer that features may be taken from."""
+        return int(self.model.config.num_hidden_layers)
+
+    def _set_saved_layers(self, config: Any, count: int) -> None:
+        config.num_hidden_layers = count
 
     def _frame_grid(self) -> tuple[int, int]:
         """Samples from frame to frame, and samples that one frame sees."""
@@ -105,6 +117,74 @@ class HubEncoder(nn.Module):
     @property
     def device(self) -> torch.device:
         return next(self.parameters()).device
+
+    def freeze(self, *, extractor: bool = True, blocks: int = 0) -> None:
+        """Keep parts of the encoder as they are in training.
+
+        Args:
+            extractor: the convolutional extractor.
+            blocks: number of transformer blocks, from the input on; above 0 everything before them is frozen too.
+        """
+        parts = self._extractor() if extractor or blocks else []
+        if blocks:
+            parts += [*self._entry(), *self.model.encoder.layers[:blocks]]
+        for part in parts:
+            part.requires_grad_(False)
+        if parts and hasattr(self.model, "feature_extractor"):
+            # transformers' own switch: it also stops the extractor's input from asking for gradients.
+            self.model.feature_extractor._freeze_parameters()
+
+    def _extractor(self) -> list[nn.Module]:
+        return [self.model.feature_extractor] if hasattr(self.model, "feature_extractor") else []
+
+    def _entry(self) -> list[nn.Module]:
+        """What lies between the extractor and the first block."""
+        encoder = self.model.encoder
+        parts = [self.model.feature_projection, getattr(encoder, "pos_conv_embed", None)]
+        if not getattr(self.model.config, "do_stable_layer_norm", False):
+            parts.append(getattr(encoder, "layer_norm", None))
+        return [part for part in parts if part is not None]
+
+    def rescale(self, mean: Tensor, scale: Tensor) -> bool:
+        """Change the weights so that the features become (feature - mean) / scale.
+
+        Args:
+            mean, scale: (dim,).
+
+        Returns:
+            False, and nothing changed, where the chosen layer does not end in a layer norm that could take them in.
+        """
+        norm = self._last_norm()
+        if norm is None:
+            return False
+        with torch.no_grad():
+            norm.bias.sub_(mean.to(norm.bias)).div_(scale.to(norm.bias))
+            norm.weight.div_(scale.to(norm.weight))
+        return True
+
+    def _last_norm(self) -> nn.Module | None:
+        """The layer norm that ends the chosen layer."""
+        if self.layer == 0 or getattr(self.model.config, "do_stable_layer_norm", False):
+            return None
+        return getattr(self.model.encoder.layers[self.layer - 1], "final_layer_norm", None)
+
+    def save(self, folder: Path, *, half: bool = False) -> None:
+        """Write the encoder, cut off as it is, so that ``transformers`` and ``load_encoder`` open it.
+
+        Args:
+            folder: an existing folder.
+            half: write weights in float16, half the size; they are opened as float32.
+        """
+        model = copy.deepcopy(self.model).half() if half else self.model
+        with quiet_transformers():
+            model.save_pretrained(folder)
+            # The configuration still counts the layers that were cut off; it is the caller's, and stays as it is.
+            config = copy.deepcopy(model.config)
+            self._set_saved_layers(config, len(model.encoder.layers))
+            config.save_pretrained(folder)
+        # The number of layers does not tell layer 0, the input of the first, from layer 1.
+        said = {**self.preprocessor(), "layer": self.layer}
+        (folder / PREPROCESSOR).write_text(json.dumps(said, indent=2) + "\n", encoding="utf-8")
 
     def num_frames(self, num_samples: int) -> int:
         """Frames that a clip of ``num_samples`` samples at 16 kHz gives; 0 below the receptive field."""
@@ -261,7 +341,7 @@ class HubEncoder(nn.Module):
     def preprocessor(self) -> dict[str, Any]:
         """What ``preprocessor_config.json`` says of the waveforms; ``pad`` is ours, transformers ignores it.
 
-        ``save_encoder`` adds ``layer``.
+        ``save`` adds ``layer``.
         """
         return {
             "do_normalize": self.normalize,
@@ -272,91 +352,3 @@ class HubEncoder(nn.Module):
             "return_attention_mask": True,
             "sampling_rate": self.sample_rate,
         }
-
-
-def load_model(source: str) -> nn.Module:
-    """Open a Hugging Face speech model, checking that every weight was there.
-
-    Raises:
-        FormatError: nothing loadable there, an unsupported family, or missing or damaged weights.
-    """
-    # The classes are imported from their own modules: transformers' top-level namespace is slow to fill.
-    from safetensors import SafetensorError
-    from transformers.models.auto.configuration_auto import AutoConfig
-
-    try:
-        with quiet_transformers():
-            config = AutoConfig.from_pretrained(source)
-    except (OSError, ValueError, KeyError) as error:
-        raise FormatError(
-            f"{source}: not a folder or hub id that transformers can open ({first_line(error)})"
-        ) from None
-    family = config.model_type
-    if family == "hubert":
-        from transformers.models.hubert.modeling_hubert import HubertModel as Model
-    elif family == "wav2vec2":
-        from transformers.models.wav2vec2.modeling_wav2vec2 import Wav2Vec2Model as Model
-    elif family == "data2vec-audio":
-        from transformers.models.data2vec.modeling_data2vec_audio import Data2VecAudioModel as Model
-    elif family == "wavlm":
-        from transformers.models.wavlm.modeling_wavlm import WavLMModel as Model
-    elif family == "wav2vec2-bert":
-        from transformers.models.wav2vec2_bert.modeling_wav2vec2_bert import Wav2Vec2BertModel as Model
-    else:
-        raise FormatError(
-            f"{source}: model type {family!r} is not supported; use hubert, wav2vec2, data2vec-audio, wavlm or "
-            "wav2vec2-bert"
-        )
-    try:
-        with quiet_transformers():
-            loaded: Any = Model.from_pretrained(source, output_loading_info=True)
-            model, report = loaded
-    except (OSError, RuntimeError, ValueError, SafetensorError) as error:
-        raise FormatError(f"{source}: its weights cannot be read ({first_line(error)})") from None
-    # transformers fills gaps with random weights. Fine-tuned checkpoints may lack the mask embedding, which features
-    # do not use.
-    missing = sorted(name for name in report["missing_keys"] if name != "masked_spec_embed")
-    if missing:
-        raise FormatError(f"{source}: {len(missing)} weights are missing ({missing[0]}, ...); get the whole checkpoint")
-    return model
-
-
-def first_line(error: Exception) -> str:
-    """What another library's error says, short enough for a one-line message."""
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
-
-
-def read_preprocessor(source: str) -> dict[str, Any]:
-    """What ``preprocessor_config.json`` of a checkpoint says; {} where there is none.
-
-    Raises:
-        FormatError: a damaged one.
-    """
-    from transformers.utils.hub import cached_file
-
-    with quiet_transformers():
-        path = cached_file(source, PREPROCESSOR, _raise_exceptions_for_missing_entries=False)
-    if path is None:
-        return {}
-    try:
-        found = json.loads(Path(path).read_text(encoding="utf-8"))
-        for name in ("pad", "layer"):
-            value = found.get(name, 0)
-            if type(value) is not int or value < 0:
-                raise ValueError(f"{name} {value!r}")
-    except (ValueError, AttributeError) as error:
-        raise FormatError(f"{path}: not a preprocessor description in JSON ({first_line(error)})") from None
-    return found
-
-
-def save_encoder(encoder: HubEncoder, folder: Path) -> None:
-    """Write an encoder, cut off as it is, so that ``transformers`` and ``load_encoder`` open it."""
-    with quiet_transformers():
-        encoder.model.save_pretrained(folder)
-        # The configuration still counts the layers that were cut off; it is the caller's, and stays as it is.
-        config = copy.deepcopy(encoder.model.config)
-        config.num_hidden_layers = len(encoder.model.encoder.layers)
-        config.save_pretrained(folder)
-    # The number of layers does not tell layer 0, the input of the first, from layer 1.
-    said = {**encoder.preprocessor(), "layer": encoder.layer}
-    (folder / PREPROCESSOR).write_text(json.dumps(said, indent=2) + "\n", encoding="utf-8")

@@ -9,10 +9,12 @@ import torch
 
 from syllablelm.encoders.checkpoint import read_checkpoint
 from syllablelm.encoders.data2vec2 import Data2Vec2Encoder, load_data2vec2
+from syllablelm.encoders.data2vec2_fairseq import is_fairseq_data2vec2, load_fairseq_data2vec2
 from syllablelm.encoders.data2vec2_folder import is_data2vec2_folder, load_data2vec2_folder
 from syllablelm.encoders.device import Precision, check_precision, pick_device
 from syllablelm.encoders.fairseq import FairseqHubert
-from syllablelm.encoders.hub import HubEncoder, load_model, read_preprocessor
+from syllablelm.encoders.hub import HubEncoder
+from syllablelm.encoders.hub_files import load_model, read_preprocessor
 from syllablelm.encoders.w2vbert import W2vBertEncoder
 from syllablelm.errors import FormatError, InputError
 
@@ -31,9 +33,9 @@ def load_encoder(
     Args:
         name: Hugging Face id ("facebook/hubert-base-ls960"), a folder that ``transformers`` opens, an encoder or
             tokenizer artifact of this package, or a checkpoint file: fairseq's HuBERT (``hubert_base_ls960.pt``) or
-            a released SyllableLM encoder (``SylBoost_833Hz.pth``).
-        layer: 1-based layer whose output is the feature; None is the one that this package saved, else the last (of a
-            released SyllableLM encoder the 11th).
+            Data2Vec 2.0 (``base_libri.pt``), or a released SyllableLM encoder (``SylBoost_833Hz.pth``).
+        layer: 1-based layer whose output is the feature; None is the one that this package saved, else the last (of
+            Data2Vec 2.0 the 11th, of Whisper the state after the final norm).
         device: "auto", "cpu" or "cuda".
         precision: what matrices are multiplied in when clips are encoded: "float32", "bfloat16" or, on a GPU,
             "float16".
@@ -53,13 +55,15 @@ def load_encoder(
         checkpoint = read_checkpoint(path)
         if "model_seg" in checkpoint:
             encoder = load_data2vec2(path, layer, device=place)
+        elif is_fairseq_data2vec2(checkpoint):
+            encoder = load_fairseq_data2vec2(path, checkpoint, layer, device=place)
         elif "model" in checkpoint:
             hubert = FairseqHubert.read(path)
             encoder = HubEncoder(hubert.model(), layer, normalize=hubert.normalize)
         else:
             raise FormatError(
-                f"{path}: holds neither a HuBERT of fairseq nor a released SyllableLM encoder (no weights under "
-                '"model" or "model_seg")'
+                f"{path}: holds neither a HuBERT or Data2Vec 2.0 of fairseq nor a released SyllableLM encoder (no "
+                'weights under "model" or "model_seg")'
             )
     elif is_data2vec2_folder(path):
         encoder = load_data2vec2_folder(path, layer, device=place)
@@ -78,6 +82,10 @@ def _open_hub(source: str, layer: int | None) -> HubEncoder:
         layer = said.get("layer")
     if model.config.model_type == "wav2vec2-bert":
         return W2vBertEncoder(model, layer)
+    if model.config.model_type == "whisper":
+        from syllablelm.encoders.whisper import WhisperEncoder
+
+        return WhisperEncoder(model, layer, normalize=bool(said.get("normalize_level", False)))
     return HubEncoder(model, layer, normalize=bool(said.get("do_normalize", False)), pad=int(said.get("pad", 0)))
 
 
@@ -87,6 +95,6 @@ def _set_options(encoder: HubEncoder | Data2Vec2Encoder, name: str, normalize: b
             raise InputError(f"{name}: w2v-BERT standardises its spectra, not waveforms; leave normalize out")
         encoder.normalize = normalize
     if pad is not None:
-        if isinstance(encoder, W2vBertEncoder) or not isinstance(encoder, HubEncoder):
+        if not isinstance(encoder, HubEncoder) or not encoder.takes_pad:
             raise InputError(f"{name}: this family takes no pad")
         encoder.set_pad(pad)

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from syllablelm.encoders.fairseq import FairseqHubert
 from syllablelm.encoders.heads import PredictionHead
-from syllablelm.encoders.hub import HubEncoder, save_encoder
+from syllablelm.encoders.hub import HubEncoder
 from syllablelm.encoders.load import load_encoder
 from syllablelm.errors import FormatError
 
@@ -119,7 +119,9 @@ class MaskedPredictor(nn.Module):
     @classmethod
     def create(cls, shape: EncoderShape, num_labels: int, *, normalize: bool = False) -> MaskedPredictor:
         """A new model with random weights (seed torch first); ``normalize`` as in ``HubEncoder``."""
-        return cls(HubEncoder(shape.build(), normalize=normalize), PredictionHead(shape.dim, num_labels, shape.final_dim))
+        return cls(
+            HubEncoder(shape.build(), normalize=normalize), PredictionHead(shape.dim, num_labels, shape.final_dim)
+        )
 
     def inputs(self, wave_BN: Tensor, lengths_B: Tensor) -> tuple[Tensor, Tensor]:
         """Everything before masking: (input_BTD, frames_B). Masks act on ``input_BTD``, so one pass serves many."""
@@ -143,7 +145,7 @@ class MaskedPredictor(nn.Module):
 
     def save(self, folder: Path) -> None:
         """Write ``config.json`` and ``model.safetensors`` for transformers, and the head beside them."""
-        save_encoder(self.encoder, folder)
+        self.encoder.save(folder)
         self.head.save(folder)
 
     @classmethod
@@ -164,13 +166,18 @@ class MaskedPredictor(nn.Module):
         return cls(encoder, head).to(encoder.device).eval()
 
 
-def load_maskable(source: str | Path, *, device: str | torch.device = "auto") -> HubEncoder:
+def load_maskable(source: str | Path, *, device: str | torch.device = "auto", add_mask: bool = False) -> HubEncoder:
     """Load a whole encoder from which frames can be hidden.
+
+    Args:
+        add_mask: give a new mask embedding to an encoder that has none and could have one (seed torch first).
 
     Raises:
         FormatError: nothing loadable there, or an encoder without a mask embedding.
     """
     encoder = load_encoder(source, device=device)
+    if add_mask and isinstance(encoder, HubEncoder) and hasattr(encoder.model, "add_mask_embedding"):
+        encoder.model.add_mask_embedding()
     if not isinstance(encoder, HubEncoder) or not hasattr(encoder.model, "masked_spec_embed"):
         raise FormatError(f"{source}: this encoder has no mask embedding, with which LossPred hides frames")
     return encoder

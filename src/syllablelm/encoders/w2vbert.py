@@ -35,6 +35,7 @@ class W2vBertEncoder(HubEncoder):
     lies behind a clip's end never reaches it.
     """
 
+    takes_pad = False
     mel_FB: Tensor
     taper_K: Tensor
 

@@ -1,4 +1,4 @@
-"""Unit rates and bits per second, before and after joining repeated units."""
+"""Unit rates and bits per second of units and of their lengths, as segmented and deduplicated."""
 
 from __future__ import annotations
 
@@ -24,8 +24,10 @@ class RateCounts:
         microseconds: length of the audio; whole numbers, so that sums do not depend on their order.
         histogram: how often each unit occurs as segmented.
         run_histogram: how often each unit occurs after joining.
+        length_histogram: how often each length of a segment in frames occurs, as segmented.
+        run_length_histogram: how often each length in frames occurs after joining.
 
-    A rate is 0.0 where there is no audio.
+    A rate is 0.0 where there is no audio. Lengths are frames: add counts of one frame grid only.
     """
 
     units: int = 0
@@ -33,6 +35,8 @@ class RateCounts:
     microseconds: int = 0
     histogram: Mapping[int, int] = field(default_factory=dict)
     run_histogram: Mapping[int, int] = field(default_factory=dict)
+    length_histogram: Mapping[int, int] = field(default_factory=dict)
+    run_length_histogram: Mapping[int, int] = field(default_factory=dict)
 
     def __add__(self, other: RateCounts) -> RateCounts:
         if not isinstance(other, RateCounts):
@@ -43,6 +47,8 @@ class RateCounts:
             self.microseconds + other.microseconds,
             dict(Counter(self.histogram) + Counter(other.histogram)),
             dict(Counter(self.run_histogram) + Counter(other.run_histogram)),
+            dict(Counter(self.length_histogram) + Counter(other.length_histogram)),
+            dict(Counter(self.run_length_histogram) + Counter(other.run_length_histogram)),
         )
 
     def __radd__(self, other: object) -> RateCounts:
@@ -52,14 +58,14 @@ class RateCounts:
     @classmethod
     def merge(cls, items: Iterable[RateCounts]) -> RateCounts:
         """Sum of many counts, in one pass; `sum()` gives the same but copies the histograms at every step."""
-        histogram: Counter[int] = Counter()
-        run_histogram: Counter[int] = Counter()
+        tables: tuple[Counter[int], ...] = (Counter(), Counter(), Counter(), Counter())
         units = runs = microseconds = 0
         for item in items:
-            histogram.update(item.histogram)
-            run_histogram.update(item.run_histogram)
+            counted = (item.histogram, item.run_histogram, item.length_histogram, item.run_length_histogram)
+            for table, more in zip(tables, counted, strict=True):
+                table.update(more)
             units, runs, microseconds = units + item.units, runs + item.runs, microseconds + item.microseconds
-        return cls(units, runs, microseconds, dict(histogram), dict(run_histogram))
+        return cls(units, runs, microseconds, *map(dict, tables))
 
     @property
     def seconds(self) -> float:
@@ -114,6 +120,41 @@ class RateCounts:
         """
         return self.rate(merged) * self.entropy(merged=merged)
 
+    def length_entropy(self, *, merged: bool = True) -> float:
+        """Entropy in bits of one segment's length in frames, each drawn alone by its frequency."""
+        return entropy_bits(self.run_length_histogram if merged else self.length_histogram)
+
+    def length_entropy_rate(self, *, merged: bool = True) -> float:
+        """Units per second times the entropy of one length: the bits per second that the lengths cost.
+
+        Units alone do not say how long each lasts; a sequence of units from which the timing can be restored costs
+        these bits too. Stretches between segments are not counted.
+        """
+        return self.rate(merged) * self.length_entropy(merged=merged)
+
+    def timed_entropy_rate(self, *, merged: bool = True) -> float:
+        """Bits per second of units and lengths together, each coded by its own frequencies.
+
+        Raises:
+            InputError: the segments carry no units.
+        """
+        return self.entropy_rate(merged=merged) + self.length_entropy_rate(merged=merged)
+
+    def rows(self, num_units: int | None = None) -> list[dict[str, Any]]:
+        """Rates and bits per second after joining repeats and as segmented, a row each."""
+        found = []
+        for merged in (True, False):
+            row: dict[str, Any] = {"units": "deduplicated" if merged else "as segmented", "rate": self.rate(merged)}
+            if num_units is not None:
+                row["bits"] = self.bits_per_second(num_units, merged=merged)
+            if self.histogram:
+                row["entropy_rate"] = self.entropy_rate(merged=merged)
+            row["length_entropy_rate"] = self.length_entropy_rate(merged=merged)
+            if self.histogram:
+                row["timed_entropy_rate"] = self.timed_entropy_rate(merged=merged)
+            found.append(row)
+        return found
+
     def to_dict(self, num_units: int | None = None) -> dict[str, float]:
         """Counts and rates by name; bits per second too where the codebook size is given."""
         result: dict[str, float] = {
@@ -126,6 +167,13 @@ class RateCounts:
         if self.histogram:
             result |= {"distinct_units": len(self.histogram), "entropy": self.entropy()}
             result |= {"entropy_rate": self.entropy_rate(), "unmerged_entropy_rate": self.entropy_rate(merged=False)}
+        if self.length_histogram:
+            result["length_entropy"] = self.length_entropy()
+            result["length_entropy_rate"] = self.length_entropy_rate()
+            result["unmerged_length_entropy_rate"] = self.length_entropy_rate(merged=False)
+        if self.histogram and self.length_histogram:
+            result["timed_entropy_rate"] = self.timed_entropy_rate()
+            result["unmerged_timed_entropy_rate"] = self.timed_entropy_rate(merged=False)
         if num_units is not None:
             result["bits_per_second"] = self.bits_per_second(num_units)
             result["unmerged_bits_per_second"] = self.bits_per_second(num_units, merged=False)
@@ -147,10 +195,15 @@ def rate_counts(segmentation: Segmentation) -> RateCounts:
     """Count units and their runs in one recording; without units, segments are counted and no runs are joined."""
     length = segmentation.num_frames * segmentation.hop * 1_000_000
     microseconds = round(length / segmentation.sample_rate)
+    lengths = _lengths(segmentation)
     if segmentation.unit is None:
-        return RateCounts(len(segmentation), len(segmentation), microseconds)
+        return RateCounts(len(segmentation), len(segmentation), microseconds, {}, {}, lengths, lengths)
     merged = segmentation.merge_repeats()
     runs = Counter([] if merged.unit is None else merged.unit.tolist())
-    return RateCounts(
-        len(segmentation), len(merged), microseconds, dict(Counter(segmentation.unit.tolist())), dict(runs)
-    )
+    units = Counter(segmentation.unit.tolist())
+    return RateCounts(len(segmentation), len(merged), microseconds, dict(units), dict(runs), lengths, _lengths(merged))
+
+
+def _lengths(segmentation: Segmentation) -> dict[int, int]:
+    """How often each length in frames occurs."""
+    return dict(Counter((segmentation.end - segmentation.start).tolist()))

@@ -3,7 +3,13 @@
 from __future__ import annotations
 
 from syllablelm.quantize.agglomerative import ward_merge
-from syllablelm.quantize.codebook import Codebook, fit_codebook, pool_segments, standardize_vectors
+from syllablelm.quantize.codebook import (
+    Codebook,
+    fit_codebook,
+    pool_segments,
+    project_vectors,
+    standardize_vectors,
+)
 from syllablelm.quantize.kmeans import fit_kmeans, nearest_centre
 
 __all__ = [
@@ -12,6 +18,7 @@ __all__ = [
     "fit_kmeans",
     "nearest_centre",
     "pool_segments",
+    "project_vectors",
     "standardize_vectors",
     "ward_merge",
 ]

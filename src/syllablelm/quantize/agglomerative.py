@@ -13,8 +13,8 @@ def ward_merge(centres: npt.ArrayLike, num_units: int) -> npt.NDArray[np.int32]:
     """Merge centres into units, at each step the two groups whose union adds the least squared error (Ward).
 
     The paper does not name its linkage; Ward is that of SD-HuBERT, which it compares with. Centres count alike,
-    whatever the number of vectors behind them. Memory grows with K squared: 0.3 GB for 8,192 centres, 4.3 GB for
-    32,768.
+    whatever the number of vectors behind them. Memory and time grow with K squared: 4,096 centres of 512 dims take 3 s
+    and 0.15 GB, 8,192 take 13 s and 0.55 GB, 32,768 would take 4 minutes and 9 GB.
 
     Args:
         centres: (K, D), K >= num_units.

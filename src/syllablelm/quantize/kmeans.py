@@ -1,4 +1,4 @@
-"""k-means by scikit-learn or faiss, and the nearest-centre search that every user of centres shares."""
+"""k-means by scikit-learn or faiss, with bounded work, and the nearest-centre search that all users share."""
 
 from __future__ import annotations
 
@@ -23,6 +23,20 @@ BLOCK_NUMBERS = 4_000_000
 # Vectors closer than this to their centre, relative to their own length, are the same point up to float32 rounding.
 SAME_POINT = 1e-10
 REFILL_ROUNDS = 20
+# Iterations of a run unless max_iter is given. Mini-batches of an 84,000-vector corpus gain less than 1 % after five.
+MAX_ITER = {"lloyd": 100, "minibatch": 10, "faiss": 25}
+# Iterations between two looks at the squared error, and the relative gain over them below which a run ends.
+CHUNK = {"lloyd": 5, "minibatch": 1, "faiss": 5}
+MIN_GAIN = {"lloyd": 1e-4, "minibatch": 2e-3, "faiss": 1e-3}
+# Block size as in SD-HuBERT's clustering.
+BATCH = 10_000
+# Vectors a centre of one mini-batch iteration and of a whole faiss run (its own default); the rest is left out.
+VECTORS_PER_CENTRE = 256
+# Vectors that starts are drawn from, a centre at least, and the rounds they are drawn in where there are many.
+START_VECTORS = 3
+START_ROUNDS = 64
+# Steps of the progress of one run.
+PROGRESS_STEPS = 1000
 
 
 def as_vectors(vectors: npt.ArrayLike, name: str = "vectors") -> FloatArray:
@@ -119,21 +133,27 @@ def fit_kmeans(
     method: Method = "auto",
     seed: int = 0,
     restarts: int = 1,
-    max_iter: int = 100,
+    max_iter: int | None = None,
     progress: Progress | None = None,
 ) -> FloatArray:
     """Fit k-means centres; every centre is the nearest one of at least one vector.
 
+    Work is bounded: a run computes at most ``max_iter * n * num_clusters`` distances, where n is the number of vectors
+    of one iteration (all for "lloyd", at most 256 per centre for the others), and some six times
+    ``num_clusters**2`` for the starting centres. It ends earlier where an iteration hardly lowers the squared error
+    (`MIN_GAIN`), which is the rule rather than the exception.
+
     Args:
         vectors: (N, D), N >= num_clusters.
         num_clusters: number of centres.
-        method: "lloyd" (scikit-learn, full passes), "minibatch" (scikit-learn, blocks of 10,000 vectors),
-            "faiss" (at most 256 vectors per centre, drawn at random), or "auto", see `choose_method`.
-            Both scikit-learn methods start from k-means++.
-        seed: of every random choice; the same vectors, method and seed give the same centres.
-        restarts: whole runs, of which the one with the smallest squared error is kept.
-        max_iter: passes over the vectors in each run.
-        progress: called as progress(runs done, restarts) after each run.
+        method: "lloyd" (scikit-learn, full passes), "minibatch" (scikit-learn, blocks of 10,000 vectors; an iteration
+            is one pass, or 256 vectors per centre where that is less), "faiss" (256 vectors per centre, drawn at
+            random, in the whole run), or "auto", see `choose_method`. Both scikit-learn methods start from k-means++.
+        seed: random seed; the same vectors, method and seed give the same centres.
+        restarts: number of runs, of which the one with the smallest squared error is kept.
+        max_iter: maximum iterations of each run (default: 100 for "lloyd", 10 for "minibatch", 25 for "faiss").
+        progress: called as progress(done, total) during the runs; units of equal work, total being the upper bound.
+            The last call has done == total, also where the runs end early.
 
     Returns:
         (num_clusters, D) float32 centres.
@@ -145,7 +165,7 @@ def fit_kmeans(
     x_ND = as_vectors(vectors)
     if method not in get_args(Method):
         raise InputError(f"unknown k-means method {method!r}: choose one of {', '.join(get_args(Method))}")
-    if num_clusters < 1 or restarts < 1 or max_iter < 1:
+    if num_clusters < 1 or restarts < 1 or (max_iter is not None and max_iter < 1):
         raise InputError("k-means needs num_clusters, restarts and max_iter of at least 1")
     if len(x_ND) < num_clusters:
         raise InputError(
@@ -154,62 +174,144 @@ def fit_kmeans(
     if method == "auto":
         method = choose_method(len(x_ND), num_clusters, x_ND.shape[1])
     run = {"lloyd": _lloyd, "minibatch": _minibatch, "faiss": _faiss}[method]
+    iterations = MAX_ITER[method] if max_iter is None else max_iter
     best: FloatArray | None = None
     best_error = np.inf
-    for done in range(restarts):
-        centres = run(x_ND, num_clusters, seed + done, max_iter)
+    for number in range(restarts):
+        report = _progress_of_run(progress, number, restarts)
+        centres = run(x_ND, num_clusters, seed + number, iterations, report)
         centres, error = _refill_empty(x_ND, np.ascontiguousarray(centres, dtype=np.float32))
         if best is None or error < best_error:
             best, best_error = centres, error
-        if progress is not None:
-            progress(done + 1, restarts)
+        report(1, 1)
     if best is None:
         raise InputError("k-means needs at least one run")
     return best
 
 
-def _lloyd(x_ND: FloatArray, num_clusters: int, seed: int, max_iter: int) -> npt.NDArray[np.float64]:
+def _progress_of_run(progress: Progress | None, number: int, restarts: int) -> Progress:
+    """What a run calls with its own steps: reported as a share of all runs."""
+
+    def report(done: int, steps: int) -> None:
+        if progress is not None:
+            progress(number * PROGRESS_STEPS + done * PROGRESS_STEPS // steps, restarts * PROGRESS_STEPS)
+
+    return report
+
+
+def _starts(x_ND: FloatArray, num_clusters: int, rng: np.random.Generator) -> FloatArray:
+    """Draw starting centres from a part of the vectors, each with a chance in proportion to its squared distance.
+
+    This is k-means++ (Arthur and Vassilvitskii 2007) with several centres drawn between two updates of the distances,
+    as in k-means|| (Bahmani et al. 2012), once there are many. scikit-learn's own draws each centre alone from ten
+    candidates: 4,096 centres take it eight minutes, which the k-means after it does in one.
+    """
+    size = min(len(x_ND), max(BATCH, START_VECTORS * num_clusters))
+    x_SD = x_ND[np.sort(rng.permutation(len(x_ND))[:size])]
+    block = max(1, num_clusters // START_ROUNDS)
+    x64_SD = x_SD.astype(np.float64)
+    power_S = np.einsum("sd,sd->s", x64_SD, x64_SD)
+    chosen = [int(rng.integers(size))]
+    nearest_S = np.full(size, np.inf)
+    new = chosen
+    while True:
+        distance_SC = power_S[:, None] + power_S[new] - 2.0 * (x64_SD @ x64_SD[new].T)
+        nearest_S = np.minimum(nearest_S, distance_SC.min(axis=1))
+        # Below this a difference of such sums is rounding: a copy of a vector that is chosen already.
+        nearest_S[nearest_S <= SAME_POINT * power_S] = 0.0
+        count = min(block, num_clusters - len(chosen), len(chosen), int(np.count_nonzero(nearest_S)))
+        if count == 0:
+            break
+        new = rng.choice(size, count, replace=False, p=nearest_S / nearest_S.sum()).tolist()
+        chosen += new
+    # Fewer distinct vectors than centres: copies, which `_refill_empty` moves or complains about.
+    missing = num_clusters - len(chosen)
+    return x_SD[chosen + [chosen[0]] * missing]
+
+
+def _lloyd(x_ND: FloatArray, num_clusters: int, seed: int, max_iter: int, report: Progress) -> npt.NDArray[np.float64]:
     from sklearn.cluster import KMeans
 
-    # The annotations of scikit-learn lag behind its documentation: n_init may be an integer.
-    options: dict[str, Any] = {"init": "k-means++", "n_init": 1, "max_iter": max_iter, "random_state": seed}
-    model = KMeans(num_clusters, **options)
     # Double precision: threads add their partial sums in any order, which must not show in the float32 centres.
-    return _quiet_fit(model, x_ND.astype(np.float64))
+    x64_ND = x_ND.astype(np.float64)
+    centres = _starts(x_ND, num_clusters, np.random.default_rng(seed)).astype(np.float64)
+    last_error = np.inf
+    # scikit-learn tells nothing while it runs, so it runs a few iterations at a time.
+    for done in range(0, max_iter, CHUNK["lloyd"]):
+        count = min(CHUNK["lloyd"], max_iter - done)
+        # The annotations of scikit-learn lag behind its documentation: n_init may be an integer.
+        options: dict[str, Any] = {"init": centres, "n_init": 1, "max_iter": count}
+        model = _quiet_fit(KMeans(num_clusters, **options), x64_ND)
+        centres = model.cluster_centers_
+        report(done + count, max_iter)
+        if model.n_iter_ < count or last_error - model.inertia_ <= MIN_GAIN["lloyd"] * last_error < np.inf:
+            break
+        last_error = model.inertia_
+    return centres
 
 
-def _minibatch(x_ND: FloatArray, num_clusters: int, seed: int, max_iter: int) -> FloatArray:
+def _minibatch(x_ND: FloatArray, num_clusters: int, seed: int, max_iter: int, report: Progress) -> FloatArray:
     from sklearn.cluster import MiniBatchKMeans
 
-    options: dict[str, Any] = {"init": "k-means++", "n_init": 1, "max_iter": max_iter, "random_state": seed}
-    # Block size and patience as in SD-HuBERT's clustering.
-    # k-means++ draws its starts from a part of the vectors: on all of them it would take most of the time.
-    start_size = max(10_000, 3 * num_clusters)
-    model = MiniBatchKMeans(num_clusters, batch_size=10_000, max_no_improvement=100, init_size=start_size, **options)
-    return _quiet_fit(model, x_ND)
+    rng = np.random.default_rng(seed)
+    # Without reassignment, which moves thousands of centres at a time where there are few vectors a centre.
+    options: dict[str, Any] = {"n_init": 1, "reassignment_ratio": 0.0, "compute_labels": False, "random_state": seed}
+    model = MiniBatchKMeans(num_clusters, init=_starts(x_ND, num_clusters, rng), batch_size=BATCH, **options)
+    check_VD = x_ND[np.sort(rng.permutation(len(x_ND))[:BATCH])]
+    size = min(len(x_ND), max(BATCH, VECTORS_PER_CENTRE * num_clusters))
+    last_error = np.inf
+    waiting = np.zeros(0, dtype=np.int64)
+    batches = -(-size // BATCH)
+    for iteration in range(max_iter):
+        for batch in range(batches):
+            if len(waiting) == 0:
+                waiting = rng.permutation(len(x_ND))
+            model.partial_fit(x_ND[waiting[:BATCH]])
+            waiting = waiting[BATCH:]
+            report(iteration * batches + batch + 1, max_iter * batches)
+        # scikit-learn's own sum of squares depends on the order in which its threads finish.
+        error = float(nearest_centre(check_VD, model.cluster_centers_)[1].sum())
+        if last_error - error <= MIN_GAIN["minibatch"] * last_error < np.inf:
+            break
+        last_error = error
+    return model.cluster_centers_
 
 
-def _quiet_fit(model: Any, vectors: npt.NDArray) -> npt.NDArray:
+def _quiet_fit(model: Any, vectors: npt.NDArray) -> Any:
     from sklearn.exceptions import ConvergenceWarning
 
     with warnings.catch_warnings():
         # "fewer distinct points than clusters": _refill_empty sees the same and raises an error that says what to do.
         warnings.simplefilter("ignore", ConvergenceWarning)
-        return model.fit(vectors).cluster_centers_
+        return model.fit(vectors)
 
 
-def _faiss(x_ND: FloatArray, num_clusters: int, seed: int, max_iter: int) -> FloatArray:
+def _faiss(x_ND: FloatArray, num_clusters: int, seed: int, max_iter: int, report: Progress) -> FloatArray:
     try:
         import faiss  # type: ignore[import-not-found]
     except ImportError as error:
         raise MissingDependencyError(
             "k-means method 'faiss' needs faiss: pip install faiss-cpu, or use method 'minibatch'"
         ) from error
-    model = faiss.Kmeans(
-        x_ND.shape[1], num_clusters, niter=max_iter, nredo=1, seed=seed, min_points_per_centroid=1, verbose=False
-    )
-    model.train(np.ascontiguousarray(x_ND))
-    return np.asarray(model.centroids)
+    rng = np.random.default_rng(seed)
+    size = min(len(x_ND), VECTORS_PER_CENTRE * num_clusters)
+    x_SD = np.ascontiguousarray(x_ND[np.sort(rng.permutation(len(x_ND))[:size])])
+    centres: FloatArray | None = None
+    last_error = np.inf
+    for done in range(0, max_iter, CHUNK["faiss"]):
+        count = min(CHUNK["faiss"], max_iter - done)
+        model = faiss.Kmeans(
+            x_ND.shape[1], num_clusters, niter=count, nredo=1, seed=seed, min_points_per_centroid=1, verbose=False
+        )
+        error = model.train(x_SD, init_centroids=centres)
+        centres = np.asarray(model.centroids)
+        report(done + count, max_iter)
+        if last_error - error <= MIN_GAIN["faiss"] * last_error < np.inf:
+            break
+        last_error = error
+    if centres is None:
+        raise InputError("k-means needs max_iter of at least 1")
+    return centres
 
 
 def _refill_empty(x_ND: FloatArray, centres_KD: FloatArray) -> tuple[FloatArray, float]:

@@ -23,6 +23,7 @@ from syllablelm.train.stage import StageRun, manifest_digest, run_stage
 
 Boundaries = npt.NDArray[np.int32]
 WITHOUT_ENCODER = ("envelope", "strength")
+WITH_HEAD = ("losspred", "combined")
 # Read from the last round's student once there is one.
 FROM_STUDENT = ("minsum", "peaks", "refined")
 
@@ -41,6 +42,9 @@ class BoundariesConfig:
         span, gap: of LossPred, in frames.
         max_length: longest group, in frames.
         vad: voice activity detection before the cut; only speech is segmented, and pauses become groups.
+        encoder: model that the boundaries are read from instead of the teacher or the last student: a hub id, folder or
+            checkpoint file. The paper's Data2Vec2 learns from boundaries of HuBERT.
+        artifact: folder of boundaries that another run made, taken as they are; the other keys then say nothing.
     """
 
     source: Literal["losspred", "similarity", "envelope", "strength", "combined", "minsum", "peaks", "refined"] = (
@@ -52,6 +56,14 @@ class BoundariesConfig:
     gap: int = 150
     max_length: int = 50
     vad: Literal["none", "energy", "silero"] = "none"
+    encoder: str = ""
+    artifact: str = ""
+
+    def __post_init__(self) -> None:
+        if self.encoder and self.artifact:
+            raise InputError("boundaries: give an encoder or an artifact, not both")
+        if self.encoder and self.source in WITHOUT_ENCODER:
+            raise InputError(f"boundaries.encoder: source={self.source!r} reads no encoder; leave it out")
 
 
 def find_boundaries(
@@ -90,7 +102,7 @@ def _segmenter(config: BoundariesConfig, encoder: Artifact | None, device: str) 
     features = predictor = None
     if encoder is not None and config.source in ("similarity", *FROM_STUDENT):
         features = load_encoder(encoder.path, config.layer, device=device)
-    elif encoder is not None and config.source in ("losspred", "combined"):
+    elif encoder is not None and config.source in WITH_HEAD:
         predictor = MaskedPredictor.load(encoder.path, device=device)
     segmenter = make_segmenter(
         config.source,

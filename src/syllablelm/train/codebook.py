@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import sys
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
+import numpy.typing as npt
 
 from syllablelm.artifact import Artifact
 from syllablelm.corpus import Manifest
 from syllablelm.encoders.load import load_encoder
-from syllablelm.quantize import fit_codebook
+from syllablelm.progress import ProgressBar
+from syllablelm.quantize import Codebook, fit_codebook
 from syllablelm.rule import SegmentRule
 from syllablelm.tokenizer import Tokenizer
 from syllablelm.train.data import WaveformStore
@@ -56,12 +60,40 @@ def train_codebook(
         for _, feats in iterate_features(store, tokenizer.encoder, label="codebook"):
             vectors.append(tokenizer.pool(feats, tokenizer.boundaries(feats)))
         pooled = np.concatenate(vectors)
-        codebook = fit_codebook(
-            pooled, config.units, num_centres=config.centres or None, seed=seed, method=config.kmeans
-        )
+        codebook = _fit(config, pooled, seed)
         Tokenizer(tokenizer.encoder, codebook, config.rule).write_payload(run.folder)
         run.metrics["segments"] = len(pooled)
         run.metrics["rate"] = len(pooled) / manifest.total_seconds
         run.metrics["units_used"] = len(np.unique(codebook.assign(pooled)))
 
     return run_stage("tokenizer", out, config=config, seed=seed, parents=parents, work=work, device=device, alone=True)
+
+
+def _fit(config: CodebookConfig, vectors: npt.NDArray[np.float32], seed: int) -> Codebook:
+    """`fit_codebook` with what it is doing on standard error."""
+    centres = config.centres or 2 * config.units
+    began = 0.0
+
+    def before_ward(count: int) -> None:
+        nonlocal began
+        began = time.monotonic()
+        print(f"codebook: Ward merges {count} centres into {config.units} units", file=sys.stderr, flush=True)
+
+    label = f"k-means ({len(vectors)} vectors, {centres} centres, % of the most it may take)"
+    with ProgressBar(label, 100, closing_line=False) as bar:
+
+        def progress(done: int, total: int) -> None:
+            bar.advance(100 * done // total - bar.done)
+
+        codebook = fit_codebook(
+            vectors,
+            config.units,
+            num_centres=centres,
+            seed=seed,
+            method=config.kmeans,
+            progress=progress,
+            before_ward=before_ward,
+        )
+    if began:
+        print(f"codebook: merged in {time.monotonic() - began:.0f} s", file=sys.stderr, flush=True)
+    return codebook

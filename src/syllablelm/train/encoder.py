@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -15,15 +15,16 @@ from torch.nn import functional as F
 
 from syllablelm.artifact import Artifact
 from syllablelm.corpus import Manifest
+from syllablelm.encoders.heads import PredictionHead
 from syllablelm.encoders.load import load_encoder
-from syllablelm.encoders.masked_prediction import EncoderShape, MaskedPredictor
+from syllablelm.encoders.masked_prediction import EncoderShape, MaskedPredictor, load_maskable
 from syllablelm.encoders.padding import pad_waveforms
 from syllablelm.errors import InputError
 from syllablelm.train.augment import AugmentConfig, augment
 from syllablelm.train.data import Crop, CropPlan, WaveformStore
-from syllablelm.train.labels import read_labels
+from syllablelm.train.labels import read_centres, read_labels
 from syllablelm.train.loop import Batch, LoopConfig
-from syllablelm.train.stage import StageRun, manifest_digest, run_stage
+from syllablelm.train.stage import StageRun, external_encoder, manifest_digest, run_stage
 
 IGNORED = -1
 
@@ -33,13 +34,17 @@ class EncoderConfig:
     """Masked-prediction pre-training.
 
     Args:
-        shape: the network.
+        shape: the network, where it starts from random weights or the last iteration's.
         loop: the optimisation.
         crop_seconds: longest stretch of a recording in a batch.
         mask_prob: expected share of frames covered by spans if these never overlapped.
         mask_length: frames per span.
         masked_weight: alpha in L = alpha L_masked + (1 - alpha) L_unmasked (Hsu et al. 2021, II-B); 1 in the paper.
-        start: "random", or "previous" to go on from the last iteration's weights with a new head.
+        start: "random", "previous" to go on from the last iteration's weights with a new head, or an encoder to go on
+            from: a hub id, folder or checkpoint file.
+        head: start of the prediction head: "random", or "centres", whose first guess is the label whose k-means centre
+            lies nearest in angle. Only with labels of the very layer that the head reads.
+        train_cnn: whether the convolutional extractor learns too.
         normalize: whether the encoder standardises each waveform, so that loudness changes nothing.
         augment: distortions of what the model hears; labels are those of the clean recording.
     """
@@ -50,7 +55,9 @@ class EncoderConfig:
     mask_prob: float = 0.8
     mask_length: int = 10
     masked_weight: float = 1.0
-    start: Literal["random", "previous"] = "random"
+    start: str = "random"
+    head: Literal["random", "centres"] = "random"
+    train_cnn: bool = True
     normalize: bool = False
     augment: AugmentConfig = field(default_factory=AugmentConfig)
 
@@ -162,30 +169,63 @@ def train_encoder(
         previous: the last iteration's encoder, which ``start = "previous"`` goes on from.
 
     Raises:
-        InputError: ``start = "previous"`` without one, or with one of another shape.
+        InputError: ``start = "previous"`` without one, or with one of another shape; ``head = "centres"`` with labels
+            of another space than the head's.
+        FormatError: an encoder to start from from which frames cannot be hidden.
     """
     parents = {"corpus": manifest_digest(manifest), "labels": labels.digest}
     if config.start == "previous":
         if previous is None:
             raise InputError('encoder.start = "previous": there is no earlier iteration to start from')
         parents["previous"] = previous.digest
+    elif config.start != "random":
+        parents["start"] = external_encoder(config.start).digest
     store = store or WaveformStore(manifest)
 
     def work(run: StageRun) -> None:
         by_id = read_labels(labels)
         torch.manual_seed(seed)
         num_labels = int(max(int(row.max()) for row in by_id.values())) + 1
-        model = MaskedPredictor.create(config.shape, num_labels, normalize=config.normalize)
-        # transformers would compute the waveform's gradient too, for checkpointing that is not used here: on a CPU a
-        # tenth of a step.
-        model.encoder.model.feature_extractor._requires_grad = False
-        if config.start == "previous" and previous is not None:
-            _take_weights(model, previous)
+        model = _start(config, num_labels, previous)
+        if config.head == "centres":
+            _start_at_centres(model, labels)
+        model.encoder.freeze(extractor=not config.train_cnn)
+        if hasattr(model.encoder.model, "feature_extractor"):
+            # transformers would compute the waveform's gradient too, for checkpointing that is not used here: on a CPU
+            # a tenth of a step.
+            model.encoder.model.feature_extractor._requires_grad = False
         task = MaskedPredictionTask(model, store, by_id, config, seed)
         run.train(task, config.loop, "encoder")
         model.save(run.folder)
 
     return run_stage("encoder", out, config=config, seed=seed, parents=parents, work=work, device=device)
+
+
+def _start(config: EncoderConfig, num_labels: int, previous: Artifact | None) -> MaskedPredictor:
+    if config.start not in ("random", "previous"):
+        encoder = load_maskable(config.start, device="cpu", add_mask=True)
+        encoder.normalize = encoder.normalize or config.normalize
+        final_dim = encoder.dim if config.head == "centres" else config.shape.final_dim
+        return MaskedPredictor(encoder, PredictionHead(encoder.dim, num_labels, final_dim))
+    shape = replace(config.shape, final_dim=config.shape.dim) if config.head == "centres" else config.shape
+    model = MaskedPredictor.create(shape, num_labels, normalize=config.normalize)
+    if config.start == "previous" and previous is not None:
+        _take_weights(model, previous)
+    return model
+
+
+def _start_at_centres(model: MaskedPredictor, labels: Artifact) -> None:
+    """Let the head compare features with the k-means centres of the labels, in the space they were found in."""
+    centres, mean, scale = (torch.from_numpy(array).float() for array in read_centres(labels))
+    if len(mean) != model.head.dim or len(centres) != model.head.num_labels:
+        raise InputError(
+            f'encoder.head = "centres": the labels are {len(centres)} clusters of {len(mean)} dims, the head reads '
+            f'{model.head.dim}; take labels of this encoder\'s last layer, or head = "random"'
+        )
+    with torch.no_grad():
+        model.head.projection.weight.copy_(torch.diag(1 / scale))
+        model.head.projection.bias.copy_(-mean / scale)
+        model.head.label_embeddings.copy_(centres)
 
 
 def _take_weights(model: MaskedPredictor, earlier: Artifact) -> None:

@@ -12,15 +12,16 @@ import numpy.typing as npt
 from syllablelm.artifact import Artifact
 from syllablelm.corpus import Manifest
 from syllablelm.encoders.load import load_encoder
-from syllablelm.errors import InputError
+from syllablelm.errors import FormatError, InputError
 from syllablelm.progress import ProgressBar
 from syllablelm.quantize import Codebook, fit_kmeans
 from syllablelm.segment.mel import mfcc
 from syllablelm.train.data import WaveformStore
 from syllablelm.train.features import iterate_features, load_arrays, save_arrays
-from syllablelm.train.stage import StageRun, manifest_digest, run_stage
+from syllablelm.train.stage import StageRun, external_encoder, manifest_digest, run_stage
 
 MOST_LABELS = 2**15 - 1
+CENTRES_FILE = "centres.safetensors"
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,9 @@ class LabelsConfig:
 
     Args:
         source: "mfcc" for iteration 1, "encoder" for a layer of the iteration before.
+        encoder: model that is read instead: a hub id, folder or checkpoint file, stronger than the one in training.
         layer: of the encoder.
+        whiten: standardise every dimension over the corpus first.
         num_labels: clusters (100 in the paper's iteration 1, 500 in iteration 2).
         fit_frames: frames drawn at random to fit k-means.
         kmeans: algorithm; "auto" depends on the size and on whether faiss is installed, so a recipe that must give
@@ -40,12 +43,16 @@ class LabelsConfig:
     """
 
     source: Literal["mfcc", "encoder"] = "mfcc"
+    encoder: str = ""
     layer: int = 6
+    whiten: bool = False
     num_labels: int = 100
     fit_frames: int = 200_000
     kmeans: Literal["auto", "minibatch", "lloyd", "faiss"] = "auto"
 
     def __post_init__(self) -> None:
+        if self.encoder and self.source != "encoder":
+            raise InputError(f'labels.encoder: source={self.source!r} reads no encoder; set source = "encoder"')
         if not 1 <= self.num_labels <= MOST_LABELS:
             raise InputError(f"num_labels {self.num_labels}: choose 1 to {MOST_LABELS}")
 
@@ -61,6 +68,8 @@ def make_labels(
     store: WaveformStore | None = None,
 ) -> Artifact:
     """Label every frame of a corpus; the artifact holds ``labels.safetensors`` (id -> int16 (T,)) and the centres."""
+    if config.encoder:
+        encoder = external_encoder(config.encoder)
     if (config.source == "encoder") != (encoder is not None):
         raise InputError(
             f"labels with source={config.source!r}: {'give' if encoder is None else 'do not give'} an encoder"
@@ -74,15 +83,21 @@ def make_labels(
         total = sum(len(f) for f in feats.values())
         keep = min(1.0, config.fit_frames / max(total, 1))
         sample = np.concatenate([f[rng.random(len(f)) < keep] for f in feats.values()]).astype(np.float32)
-        centres = fit_kmeans(sample, config.num_labels, seed=seed, method=config.kmeans)
+        mean, scale = np.zeros(sample.shape[1], np.float32), np.ones(sample.shape[1], np.float32)
+        if config.whiten:
+            mean, scale = sample.mean(0), np.maximum(sample.std(0), np.float32(1e-4))
+        centres = fit_kmeans((sample - mean) / scale, config.num_labels, seed=seed, method=config.kmeans)
         codebook = Codebook(centres, np.arange(len(centres), dtype=np.int32), standardize=False)
-        labels = {manifest[i].id: codebook.assign(f.astype(np.float32)).astype(np.int16) for i, f in feats.items()}
+        labels = {
+            manifest[i].id: codebook.assign((f.astype(np.float32) - mean) / scale).astype(np.int16)
+            for i, f in feats.items()
+        }
         counts = np.bincount(np.concatenate(list(labels.values())), minlength=config.num_labels)
         share = counts[counts > 0] / counts.sum()
         run.metrics["frames"] = int(counts.sum())
         run.metrics["label_entropy_bits"] = float(-(share * np.log2(share)).sum())
         save_arrays(run.folder / "labels.safetensors", labels)
-        codebook.save(run.folder / "centres.safetensors")
+        save_arrays(run.folder / CENTRES_FILE, {"centres": centres, "mean": mean, "scale": scale})
 
     return run_stage("labels", out, config=config, seed=seed, parents=parents, work=work, device=device, alone=True)
 
@@ -107,3 +122,19 @@ def _all_features(
 def read_labels(artifact: Artifact) -> dict[str, npt.NDArray[np.int16]]:
     """The labels of a labels artifact: {recording id: (T,)}."""
     return load_arrays(artifact.file("labels.safetensors"))
+
+
+def read_centres(
+    artifact: Artifact,
+) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+    """The k-means of a labels artifact: centres (K, D), and mean and scale (D,) of the features before it.
+
+    Raises:
+        FormatError: a damaged file.
+    """
+    path = artifact.file(CENTRES_FILE)
+    arrays = load_arrays(path)
+    try:
+        return arrays["centres"], arrays["mean"], arrays["scale"]
+    except KeyError as error:
+        raise FormatError(f"{path}: holds no {error}; make the labels again") from None

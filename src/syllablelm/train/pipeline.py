@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from syllablelm.artifact import Artifact
+from syllablelm.artifact import Artifact, open_artifact
 from syllablelm.config import check_seed
 from syllablelm.corpus import Manifest, scan
 from syllablelm.errors import InputError
-from syllablelm.train.bootstrap import FROM_STUDENT, WITHOUT_ENCODER, BoundariesConfig, find_boundaries
+from syllablelm.train.bootstrap import FROM_STUDENT, WITH_HEAD, WITHOUT_ENCODER, BoundariesConfig, find_boundaries
 from syllablelm.train.codebook import CodebookConfig, train_codebook
 from syllablelm.train.data import WaveformStore
 from syllablelm.train.encoder import EncoderConfig, train_encoder
@@ -67,8 +67,10 @@ class Recipe:
     """Everything that ``train all`` does, in order.
 
     Args:
-        iteration: HuBERT iterations from scratch; or none, and
-        teacher: an encoder that exists: a hub id, a folder that ``transformers`` opens, or a checkpoint file.
+        iteration: masked prediction, from scratch or from an encoder; or none.
+        teacher: an encoder that exists, which SylBoost learns from: a hub id, a folder that ``transformers`` opens, or
+            a checkpoint file. Without one the last iteration's encoder is the teacher; with both, LossPred alone reads
+            the last iteration's.
         head: fitted to the teacher if it has none, for LossPred.
     """
 
@@ -82,8 +84,10 @@ class Recipe:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if bool(self.iteration) == bool(self.teacher):
-            raise InputError("a recipe needs either [[iteration]] tables or a teacher, not both")
+        if not self.iteration and not self.teacher:
+            raise InputError("a recipe needs [[iteration]] tables, or a teacher, or both")
+        if self.iteration and self.head is not None:
+            raise InputError("a recipe with [[iteration]] tables has a prediction head; leave [head] out")
         check_seed(self.seed)
 
 
@@ -127,7 +131,8 @@ def train_all(recipe: Recipe, out: Path, *, device: str = "auto", until: Until =
     join(device)
     corpus = read_corpus(recipe.data)
     common: dict[str, Any] = {"seed": recipe.seed, "device": device, "store": WaveformStore(corpus)}
-    encoder = external_encoder(recipe.teacher) if recipe.teacher else None
+    teacher = external_encoder(recipe.teacher) if recipe.teacher else None
+    encoder = None if recipe.iteration else teacher
     for number, step in enumerate(recipe.iteration, 1):
         folder = out / f"iteration{number}"
         labels = make_labels(step.labels, corpus, folder / "labels", encoder=encoder, **common)
@@ -136,15 +141,18 @@ def train_all(recipe: Recipe, out: Path, *, device: str = "auto", until: Until =
         raise InputError("a recipe needs at least one [[iteration]] or a teacher")
     if until == "encoder":
         return encoder
-    teacher, predictor, student = encoder, encoder, None
+    teacher, predictor, student = teacher or encoder, encoder, None
     if recipe.head is not None:
         folder = out / "head"
         labels = make_labels(recipe.head.labels, corpus, folder / "labels", encoder=teacher, **common)
         predictor = fit_head(recipe.head.fit, corpus, teacher, labels, folder / "predictor", **common)
     for number, step in enumerate(recipe.round, 1):
         folder = out / f"round{number}"
-        source = _boundary_source(step.boundaries, predictor, student)
-        boundaries = find_boundaries(step.boundaries, corpus, folder / "boundaries", encoder=source, **common)
+        if step.boundaries.artifact:
+            boundaries = open_artifact(step.boundaries.artifact, "boundaries")
+        else:
+            source = _boundary_source(step.boundaries, teacher, predictor, student)
+            boundaries = find_boundaries(step.boundaries, corpus, folder / "boundaries", encoder=source, **common)
         if until == "losspred":
             return boundaries
         student = train_sylboost(
@@ -155,8 +163,14 @@ def train_all(recipe: Recipe, out: Path, *, device: str = "auto", until: Until =
     return train_codebook(recipe.codebook, corpus, student or teacher, out / "tokenizer", **common)
 
 
-def _boundary_source(config: BoundariesConfig, teacher: Artifact, student: Artifact | None) -> Artifact | None:
-    """The model that a round's boundaries are read from: none, the teacher, or the last round's student."""
+def _boundary_source(
+    config: BoundariesConfig, teacher: Artifact, predictor: Artifact, student: Artifact | None
+) -> Artifact | None:
+    """The model that a round's boundaries are read from."""
     if config.source in WITHOUT_ENCODER:
         return None
+    if config.encoder:
+        return external_encoder(config.encoder)
+    if config.source in WITH_HEAD:
+        return predictor
     return student if config.source in FROM_STUDENT and student is not None else teacher

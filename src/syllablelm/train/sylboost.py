@@ -14,8 +14,7 @@ from torch import Tensor, nn
 
 from syllablelm.artifact import Artifact
 from syllablelm.corpus import Manifest
-from syllablelm.encoders.base import FrameEncoder
-from syllablelm.encoders.hub import HubEncoder, save_encoder
+from syllablelm.encoders.base import FrameEncoder, TrainableEncoder
 from syllablelm.encoders.load import load_encoder
 from syllablelm.encoders.padding import frame_mask, pad_waveforms
 from syllablelm.errors import FormatError, InputError
@@ -37,7 +36,11 @@ class SylBoostConfig:
         layer: L, whose features are taught and learned; layers above it are dropped.
         student: what the student starts from: the teacher (as in round 1 of the paper) or the previous round's student.
         train_cnn: whether the convolutional extractor learns too.
-        whiten: standardise every dimension of the teacher's features over the corpus before averaging.
+        frozen_blocks: transformer blocks that stay as they are, counted from the input; 0 trains all of them.
+        whiten: standardise every dimension of the teacher's features over the corpus before averaging; a student that
+            starts from the teacher starts there too, if its layer ends in a layer norm.
+        normalize: standardise every waveform for teacher and student, so that loudness changes nothing; false leaves it
+            as the checkpoint says.
         augment: distortions of what the student hears; the teacher always hears the clean recording.
     """
 
@@ -45,7 +48,9 @@ class SylBoostConfig:
     layer: int = 9
     student: Literal["teacher", "previous"] = "teacher"
     train_cnn: bool = False
+    frozen_blocks: int = 0
     whiten: bool = False
+    normalize: bool = False
     crop_seconds: float = 15.6
     augment: AugmentConfig = field(default_factory=AugmentConfig)
 
@@ -56,42 +61,64 @@ class GroupTargets:
     Args:
         boundaries: {index: [0, ..., T]} of every recording.
         means: {index: (groups, D)}.
+        mean, scale: (D,) by which the features were standardised; None where they are as they were.
     """
 
     def __init__(
-        self, boundaries: Mapping[int, npt.NDArray[np.int32]], means: dict[int, npt.NDArray[np.float32]]
+        self,
+        boundaries: Mapping[int, npt.NDArray[np.int32]],
+        means: dict[int, npt.NDArray[np.float32]],
+        mean: npt.NDArray[np.float64] | None = None,
+        scale: npt.NDArray[np.float64] | None = None,
     ) -> None:
-        self.boundaries, self.means = boundaries, means
+        self.boundaries, self.means, self.mean, self.scale = boundaries, means, mean, scale
 
     @classmethod
     def compute(
         cls, store: WaveformStore, teacher: FrameEncoder, boundaries: Mapping[str, npt.NDArray[np.int32]], whiten: bool
     ) -> GroupTargets:
-        """Encode the corpus once with the teacher and average over groups."""
-        kept: dict[int, npt.NDArray[np.int32]] = {}
+        """Encode the corpus once with the teacher and average over groups.
+
+        Raises:
+            FormatError: boundaries of other recordings, or of another frame rate than the teacher's.
+        """
+        kept = {index: _boundaries_of(boundaries, store, index, teacher) for index in range(len(store))}
         means: dict[int, npt.NDArray[np.float32]] = {}
         total, total_sq, count = 0.0, 0.0, 0
         for index, feats in iterate_features(store, teacher, label="teacher"):
-            name = store.manifest[index].id
-            if name not in boundaries or boundaries[name][-1] != len(feats):
-                raise FormatError(f"boundaries of {name!r} are missing or do not span its {len(feats)} frames")
-            kept[index] = boundaries[name]
             means[index] = pool_segments(feats, kept[index][:-1], kept[index][1:], drop_edges=False)
             total, total_sq = (
                 total + feats.sum(0, dtype=np.float64),
                 total_sq + np.square(feats, dtype=np.float64).sum(0),
             )
             count += len(feats)
-        if whiten:
-            mean = total / count
-            scale = np.sqrt(np.maximum(total_sq / count - mean**2, 1e-8))
-            means = {index: ((value - mean) / scale).astype(np.float32) for index, value in means.items()}
-        return cls(kept, means)
+        if not whiten:
+            return cls(kept, means)
+        mean = np.asarray(total / count)
+        scale = np.sqrt(np.maximum(total_sq / count - mean**2, 1e-8))
+        means = {index: ((value - mean) / scale).astype(np.float32) for index, value in means.items()}
+        return cls(kept, means, mean, scale)
 
     def frames(self, index: int, start: int, count: int) -> npt.NDArray[np.float32]:
         """(count, D) targets of the frames from ``start``."""
         groups = np.searchsorted(self.boundaries[index], np.arange(start, start + count), side="right") - 1
         return self.means[index][np.minimum(groups, len(self.means[index]) - 1)]
+
+
+def _boundaries_of(
+    boundaries: Mapping[str, npt.NDArray[np.int32]], store: WaveformStore, index: int, teacher: FrameEncoder
+) -> npt.NDArray[np.int32]:
+    name, frames = store.manifest[index].id, teacher.num_frames(len(store[index]))
+    if name not in boundaries:
+        raise FormatError(
+            f"there are no boundaries of {name!r}, but of {len(boundaries)} other recordings: make them of this corpus"
+        )
+    if boundaries[name][-1] != frames:
+        raise FormatError(
+            f"the boundaries of {name!r} span {boundaries[name][-1]} frames, the teacher gives {frames}: they are of "
+            "another frame rate or recording; make them of this corpus with an encoder of the same frame rate"
+        )
+    return boundaries[name]
 
 
 class SylBoostTask:
@@ -100,7 +127,7 @@ class SylBoostTask:
     ratios: Mapping[str, tuple[str, str]] = {}
 
     def __init__(
-        self, student: HubEncoder, store: WaveformStore, targets: GroupTargets, config: SylBoostConfig, seed: int
+        self, student: TrainableEncoder, store: WaveformStore, targets: GroupTargets, config: SylBoostConfig, seed: int
     ) -> None:
         self.module = _GroupLoss(student)
         self.student, self.store, self.targets, self.config = student, store, targets, config
@@ -131,7 +158,7 @@ class SylBoostTask:
 class _GroupLoss(nn.Module):
     """Eq. 3 over all frames of a batch, divided by the feature dimension so that its size does not depend on it."""
 
-    def __init__(self, student: HubEncoder) -> None:
+    def __init__(self, student: TrainableEncoder) -> None:
         super().__init__()
         self.student = student
 
@@ -139,13 +166,6 @@ class _GroupLoss(nn.Module):
         feats_BTD, frames_B = self.student(batch["wave"], batch["lengths"])
         valid = frame_mask(frames_B, feats_BTD.shape[1])
         return {"loss": (feats_BTD - batch["target"])[valid].float().pow(2).mean()}
-
-
-def freeze_extractor(encoder: HubEncoder) -> None:
-    """Keep the convolutional extractor, where there is one, as it is."""
-    if hasattr(encoder.model, "feature_extractor"):
-        # transformers' own switch: it also stops the extractor's input from asking for gradients.
-        encoder.model.feature_extractor._freeze_parameters()
 
 
 def train_sylboost(
@@ -160,7 +180,7 @@ def train_sylboost(
     device: str = "auto",
     store: WaveformStore | None = None,
 ) -> Artifact:
-    """One round; the artifact is a Hugging Face folder of the student, cut off after layer L.
+    """One round; the artifact is a folder of the student that ``load_encoder`` opens, its layer L being the feature.
 
     Args:
         teacher: the pre-trained encoder, in every round.
@@ -168,7 +188,8 @@ def train_sylboost(
         previous: the last round's student, where the recipe starts from it.
 
     Raises:
-        InputError: a student that is no Hugging Face model.
+        InputError: a model that cannot be trained, or nothing left to train.
+        FormatError: boundaries of other recordings, or of another frame rate.
     """
     parents = {"corpus": manifest_digest(manifest), "teacher": teacher.digest, "boundaries": boundaries.digest}
     start = previous if config.student == "previous" and previous is not None else teacher
@@ -176,16 +197,22 @@ def train_sylboost(
     store = store or WaveformStore(manifest)
 
     def work(run: StageRun) -> None:
-        student = load_encoder(start.path, config.layer, device="cpu")
-        if not isinstance(student, HubEncoder):
-            raise InputError(f"{start.path}: only encoders that transformers opens can be SylBoost students")
-        if not config.train_cnn:
-            freeze_extractor(student)
-        targets = GroupTargets.compute(
-            store, load_encoder(teacher.path, config.layer, device=device), read_boundaries(boundaries), config.whiten
-        )
+        normalize = config.normalize or None
+        student = load_encoder(start.path, config.layer, device="cpu", normalize=normalize)
+        if not isinstance(student, TrainableEncoder):
+            raise InputError(f"{start.path}: a {type(student).__name__} cannot be trained")
+        if config.frozen_blocks >= config.layer:
+            raise InputError(
+                f"frozen_blocks {config.frozen_blocks}: that leaves nothing below layer {config.layer} to train"
+            )
+        student.freeze(extractor=not config.train_cnn, blocks=config.frozen_blocks)
+        model = load_encoder(teacher.path, config.layer, device=device, normalize=normalize)
+        targets = GroupTargets.compute(store, model, read_boundaries(boundaries), config.whiten)
+        if start is teacher and targets.mean is not None and targets.scale is not None:
+            # The student starts at the teacher's standardised features, where its last norm can say so.
+            student.rescale(torch.from_numpy(targets.mean), torch.from_numpy(targets.scale))
         task = SylBoostTask(student, store, targets, config, seed)
         run.train(task, config.loop, "sylboost")
-        save_encoder(student, run.folder)
+        student.save(run.folder)
 
     return run_stage("encoder", out, config=config, seed=seed, parents=parents, work=work, device=device)

@@ -11,17 +11,17 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from released_files import SLOPES, Oracle, block_name, random_weights, tones
-from syllablelm.encoders import data2vec2
-from syllablelm.encoders.base import FrameEncoder
+from syllablelm.encoders import data2vec2_model
+from syllablelm.encoders.base import FrameEncoder, TrainableEncoder
 from syllablelm.encoders.data2vec2 import (
     AUDIO,
     PREFIX,
     Data2Vec2Encoder,
-    alibi_slopes,
     from_state,
     load_data2vec2,
     save_data2vec2,
 )
+from syllablelm.encoders.data2vec2_model import alibi_slopes
 from syllablelm.encoders.padding import pad_waveforms
 from syllablelm.errors import FormatError, InputError
 
@@ -55,7 +55,7 @@ class TestFeatures:
 
     def test_the_feature_is_the_output_of_the_eleventh_block(self):
         encoder = make()
-        assert encoder.layer == 11 and isinstance(encoder, FrameEncoder)
+        assert encoder.layer == 11 and isinstance(encoder, FrameEncoder) and isinstance(encoder, TrainableEncoder)
         assert np.array_equal(encoder.encode([SHORT])[0], encoder.encode([SHORT], [11])[0][11])
         # fairseq's out_layer -2 stops after main block 6, counted from 0, which is this one.
         assert block_name(10) == "model.blocks.6"
@@ -76,7 +76,7 @@ class TestFeatures:
         encoder = make()
         whole = encoder.encode([LONG, SHORT])
         # Seven queries at once: 12 heads, 128 frames.
-        monkeypatch.setattr(data2vec2, "BIAS_NUMBERS", 7 * 12 * 128)
+        monkeypatch.setattr(data2vec2_model, "BIAS_NUMBERS", 7 * 12 * 128)
         for one, other in zip(encoder.encode([LONG, SHORT]), whole, strict=True):
             np.testing.assert_allclose(one, other, atol=1e-5)
 
@@ -94,16 +94,6 @@ class TestFeatures:
         assert 1e-5 < np.abs(near - exact).mean() < 0.05 * exact.std()
         with pytest.raises(InputError, match="float16"):
             make(precision="float16").encode([SHORT])
-
-    def test_it_can_be_trained(self):
-        encoder = make()
-        wave_BN, lengths_B = pad_waveforms([SHORT, OTHER], torch.device("cpu"))
-        feats_BTD, frames_B = encoder(wave_BN, lengths_B)
-        sum(feats_BTD[b, :n].square().sum() for b, n in enumerate(frames_B.tolist())).backward()
-        for name, parameter in encoder.model.named_parameters():
-            above = name.startswith("blocks.7.")
-            assert (parameter.grad is None) == above, name
-            assert above or bool(torch.isfinite(parameter.grad).all()), name
 
     @pytest.mark.parametrize(("heads", "expected"), [(1, [2.0**-8]), (2, [2.0**-4, 2.0**-8]), (12, SLOPES)])
     def test_slopes(self, heads, expected):
@@ -167,6 +157,88 @@ class TestPadding:
                 make(layer=layer)
             with pytest.raises(InputError, match="layers 0 to 12"):
                 encoder.encode([SHORT], [layer])
+
+
+def train(encoder: Data2Vec2Encoder, waves: list[Any]) -> tuple[list[Tensor], Tensor]:
+    """Features of every clip in training mode, and the waveforms after a backward pass over the clips' own frames."""
+    encoder.train()
+    wave_BN, lengths_B = pad_waveforms(waves, torch.device("cpu"))
+    feats_BTD, frames_B = encoder(wave_BN.requires_grad_(), lengths_B)
+    feats = [feats_BTD[b, :n] for b, n in enumerate(frames_B.tolist())]
+    torch.stack([clip.square().sum() for clip in feats]).sum().backward()
+    return feats, wave_BN
+
+
+def gradients(encoder: Data2Vec2Encoder) -> dict[str, Tensor]:
+    return {name: weight.grad for name, weight in encoder.model.named_parameters() if weight.grad is not None}
+
+
+class TestTraining:
+    def test_every_part_up_to_the_layer_learns(self):
+        encoder = make()
+        train(encoder, [SHORT, OTHER])
+        found = gradients(encoder)
+        for name, _ in encoder.model.named_parameters():
+            assert (name in found) != name.startswith("blocks.7."), name
+        assert all(bool(torch.isfinite(gradient).all()) and bool(gradient.any()) for gradient in found.values())
+
+    @pytest.mark.parametrize("normalize", [False, True])
+    def test_batched_equals_alone(self, normalize):
+        encoder = make(normalize=normalize)
+        together, wave_BN = train(encoder, [SHORT, LONG])
+        whole, alone = gradients(encoder), make(normalize=normalize)
+        for clip, wave in zip(together, [SHORT, LONG], strict=True):
+            feats, _ = train(alone, [wave])
+            np.testing.assert_allclose(clip.detach(), feats[0].detach(), atol=1e-4)
+            # Nothing is drawn at random.
+            np.testing.assert_allclose(clip.detach(), encoder.encode([wave])[0], atol=1e-4)
+        summed = gradients(alone)
+        assert summed.keys() == whole.keys()
+        for name, gradient in whole.items():
+            assert torch.allclose(gradient, summed[name], rtol=1e-3, atol=1e-3 * float(gradient.abs().max())), name
+        if not normalize:
+            # The mean over a waveform counts on zeros behind its end.
+            assert wave_BN.grad is not None
+            assert bool(wave_BN.grad[0, :9_000].any()) and not bool(wave_BN.grad[0, 9_000:].any())
+
+    @pytest.mark.parametrize(
+        ("options", "layer", "learns"),
+        [
+            ({}, 11, "front 1-11"),
+            ({"extractor": False}, 11, "extractor front 1-11"),
+            ({"blocks": 3}, 11, "4-11"),
+            ({"extractor": False, "blocks": 6}, 9, "7-9"),
+            ({"extractor": False}, 0, "extractor front"),
+            ({"blocks": 11}, 11, ""),
+        ],
+    )
+    def test_frozen_parts_get_no_gradients(self, options, layer, learns):
+        encoder = make(layer=layer)
+        encoder.freeze(**options)
+        asked = {name for name, weight in encoder.model.named_parameters() if weight.requires_grad}
+        expected = set()
+        first, last = (int(number) for number in learns.split()[-1].split("-")) if "-" in learns else (1, 0)
+        for name in encoder.model.state_dict():
+            numbered = next((n for n in range(12) if f"model.{name}".startswith(f"{block_name(n)}.")), None)
+            if numbered is not None:
+                learnt = first <= numbered + 1 <= last
+            elif ".alibi_scale" in name:
+                learnt = "front" in learns and layer > 0
+            else:
+                learnt = ("extractor" if ".local_encoder." in name else "front") in learns.split()
+            expected |= {name} if learnt else set()
+        assert asked == expected
+        if asked:
+            train(encoder, [SHORT, OTHER])
+            assert gradients(encoder).keys() == asked
+
+    @pytest.mark.parametrize("layer", [0, 4, 11])
+    def test_rescaled_features(self, layer):
+        encoder = make(layer=layer)
+        before = encoder.encode([SHORT])[0]
+        mean, scale = before.mean(0), before.std(0) + 0.1
+        assert encoder.rescale(torch.from_numpy(mean), torch.from_numpy(scale))
+        np.testing.assert_allclose(encoder.encode([SHORT])[0], (before - mean) / scale, atol=1e-4)
 
 
 class TestFiles:

@@ -8,8 +8,9 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from syllablelm.encoders.data2vec2 import Data2Vec2, Data2Vec2Encoder, Data2Vec2Shape
-from syllablelm.encoders.data2vec2_folder import is_data2vec2_folder, load_data2vec2_folder, save_data2vec2_folder
+from syllablelm.encoders.data2vec2 import Data2Vec2Encoder
+from syllablelm.encoders.data2vec2_folder import is_data2vec2_folder, load_data2vec2_folder
+from syllablelm.encoders.data2vec2_model import Data2Vec2, Data2Vec2Shape
 from syllablelm.errors import FormatError, InputError
 
 
@@ -21,7 +22,7 @@ def encoder() -> Data2Vec2Encoder:
 
 
 def test_round_trip_is_exact(tmp_path: Path, encoder: Data2Vec2Encoder) -> None:
-    save_data2vec2_folder(encoder, tmp_path)
+    encoder.save(tmp_path)
     assert is_data2vec2_folder(tmp_path)
     opened = load_data2vec2_folder(tmp_path, device="cpu")
     assert (opened.layer, opened.normalize, opened.dim) == (9, True, 32)
@@ -32,6 +33,16 @@ def test_round_trip_is_exact(tmp_path: Path, encoder: Data2Vec2Encoder) -> None:
     assert load_data2vec2_folder(tmp_path, 3, device="cpu").layer == 3
     with pytest.raises(InputError, match="has layers 0 to 12"):
         load_data2vec2_folder(tmp_path, 13, device="cpu")
+
+
+def test_half_precision_comes_as_float32(tmp_path: Path, encoder: Data2Vec2Encoder) -> None:
+    encoder.save(tmp_path, half=True)
+    stored = load_file(tmp_path / "model.safetensors")
+    assert {weight.dtype for weight in stored.values()} == {torch.float16}
+    opened = load_data2vec2_folder(tmp_path, device="cpu")
+    for name, weight in encoder.model.state_dict().items():
+        assert weight.dtype == torch.float32
+        assert torch.equal(weight.half().float(), opened.model.state_dict()[name]), name
 
 
 def test_other_folders_are_told_apart(tmp_path: Path) -> None:
@@ -45,14 +56,14 @@ def test_other_folders_are_told_apart(tmp_path: Path) -> None:
     "config", ["{", "{}", '{"layer": "9", "normalize": false}', '{"layer": 9, "normalize": 0}', "3"]
 )
 def test_bad_descriptions_are_named(tmp_path: Path, encoder: Data2Vec2Encoder, config: str) -> None:
-    save_data2vec2_folder(encoder, tmp_path)
+    encoder.save(tmp_path)
     (tmp_path / "config.json").write_text(config)
     with pytest.raises(FormatError, match=r"config\.json: not a description"):
         load_data2vec2_folder(tmp_path, device="cpu")
 
 
 def test_bad_weights_are_named(tmp_path: Path, encoder: Data2Vec2Encoder) -> None:
-    save_data2vec2_folder(encoder, tmp_path)
+    encoder.save(tmp_path)
     file = tmp_path / "model.safetensors"
     state = load_file(file)
     name = "model.blocks.7.mlp.fc2.bias"

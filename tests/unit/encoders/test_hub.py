@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from encoder_zoo import FAMILIES, make_encoder, make_model
 from small import SHAPE, noise
-from syllablelm.encoders.hub import HubEncoder, save_encoder
+from syllablelm.encoders.hub import HubEncoder
 from syllablelm.encoders.load import load_encoder
 from syllablelm.encoders.padding import frame_mask, pad_waveforms
 from syllablelm.errors import InputError
@@ -22,7 +22,7 @@ def small_encoder(normalize: bool = False) -> HubEncoder:
     return HubEncoder(SHAPE.build(), normalize=normalize)
 
 
-@pytest.fixture(params=[name for name in FAMILIES if not name.startswith("w2v-bert")])
+@pytest.fixture(params=[name for name in FAMILIES if not name.startswith(("w2v-bert", "whisper"))])
 def family(request) -> str:
     return request.param
 
@@ -51,7 +51,7 @@ class TestEveryFamily:
 
     def test_saved_loaded_and_cut_again(self, family, tmp_path, capfd):
         encoder = HubEncoder(make_model(family), 2, normalize=True)
-        save_encoder(encoder, tmp_path)
+        encoder.save(tmp_path)
         loaded = load_encoder(tmp_path, device="cpu")
         assert (loaded.layer, loaded.normalize, loaded.dim, loaded.hop) == (2, True, 32, encoder.hop)
         np.testing.assert_array_equal(loaded.encode([CLIP])[0], encoder.encode([CLIP])[0])
@@ -62,7 +62,7 @@ class TestEveryFamily:
     def test_layer_0_is_saved_as_such(self, family, tmp_path):
         model = make_model(family)
         encoder = HubEncoder(model, 0)
-        save_encoder(encoder, tmp_path)
+        encoder.save(tmp_path)
         loaded = load_encoder(tmp_path, device="cpu")
         assert loaded.layer == 0
         np.testing.assert_array_equal(loaded.encode([CLIP])[0], encoder.encode([CLIP])[0])

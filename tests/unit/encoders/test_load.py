@@ -14,7 +14,8 @@ from small import SHAPE, noise
 from syllablelm.encoders.base import FrameEncoder
 from syllablelm.encoders.data2vec2 import Data2Vec2Encoder
 from syllablelm.encoders.fairseq import FairseqHubert
-from syllablelm.encoders.hub import HubEncoder, load_model, save_encoder
+from syllablelm.encoders.hub import HubEncoder
+from syllablelm.encoders.hub_files import load_model
 from syllablelm.encoders.load import load_encoder
 from syllablelm.encoders.w2vbert import W2vBertEncoder
 from syllablelm.errors import FormatError, InputError
@@ -29,7 +30,7 @@ def small_encoder() -> HubEncoder:
 
 class TestFolder:
     def saved(self, folder: Path) -> Path:
-        save_encoder(small_encoder(), folder)
+        small_encoder().save(folder)
         return folder
 
     def fails(self, name: str | Path, match: str) -> None:
@@ -51,7 +52,7 @@ class TestFolder:
 
     def test_another_family(self, tmp_path):
         (tmp_path / "config.json").write_text(json.dumps({"model_type": "bert"}))
-        self.fails(tmp_path, "'bert' is not supported; use hubert, wav2vec2, data2vec-audio, wavlm or wav2vec2-bert")
+        self.fails(tmp_path, "'bert' is not supported; use hubert, wav2vec2, data2vec-audio, wavlm, wav2vec2-bert or whisper")
 
     def test_no_weights(self, tmp_path):
         (self.saved(tmp_path) / "model.safetensors").unlink()
@@ -105,7 +106,7 @@ class TestFolder:
 
 class TestOptions:
     def test_normalize_and_pad_are_the_checkpoints_unless_given(self, tmp_path):
-        save_encoder(HubEncoder(make_model("mhubert-25hz"), normalize=True, pad=40), tmp_path)
+        HubEncoder(make_model("mhubert-25hz"), normalize=True, pad=40).save(tmp_path)
         own = load_encoder(tmp_path, device="cpu")
         assert isinstance(own, HubEncoder)
         assert (own.normalize, own.pad, own.receptive_field) == (True, 40, 640)
@@ -117,7 +118,7 @@ class TestOptions:
     @pytest.mark.parametrize("layer", [0, 1, 2])
     def test_the_layer_is_the_saved_one_unless_given(self, tmp_path, family, layer):
         encoder = make_encoder(family, layer)
-        save_encoder(encoder, tmp_path)
+        encoder.save(tmp_path)
         loaded = load_encoder(tmp_path, device="cpu")
         assert loaded.layer == layer
         np.testing.assert_array_equal(loaded.encode([CLIP])[0], encoder.encode([CLIP])[0])
@@ -129,7 +130,7 @@ class TestOptions:
         assert load_encoder(tmp_path, device="cpu").layer == max(layer, 1)
 
     def test_precision(self, tmp_path):
-        save_encoder(make_encoder("hubert-group"), tmp_path)
+        make_encoder("hubert-group").save(tmp_path)
         assert load_encoder(tmp_path, device="cpu").precision == "float32"
         low = load_encoder(tmp_path, device="cpu", precision="bfloat16")
         assert low.precision == "bfloat16"
@@ -139,7 +140,7 @@ class TestOptions:
             load_encoder(tmp_path, device="cpu", precision="float16")
 
     def test_w2v_bert_has_neither(self, tmp_path):
-        save_encoder(make_encoder("w2v-bert"), tmp_path)
+        make_encoder("w2v-bert").save(tmp_path)
         assert isinstance(load_encoder(tmp_path, device="cpu"), W2vBertEncoder)
         with pytest.raises(InputError, match="leave normalize out"):
             load_encoder(tmp_path, device="cpu", normalize=False)

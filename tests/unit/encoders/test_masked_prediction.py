@@ -11,7 +11,7 @@ import torch
 from small import SHAPE, noise, small_predictor
 from syllablelm.encoders import MaskedPredictor, load_encoder
 from syllablelm.encoders.heads import HEAD_FILE, PredictionHead
-from syllablelm.encoders.hub import HubEncoder, save_encoder
+from syllablelm.encoders.hub import HubEncoder
 from syllablelm.encoders.padding import pad_waveforms
 from syllablelm.errors import FormatError
 
@@ -156,7 +156,7 @@ class TestSaveAndLoad:
         assert "\n" not in str(caught.value) and str(folder) in str(caught.value)
 
     def test_no_head(self, tmp_path):
-        save_encoder(HubEncoder(SHAPE.build()), tmp_path)
+        HubEncoder(SHAPE.build()).save(tmp_path)
         self.fails(tmp_path, f"no {HEAD_FILE}; LossPred needs")
 
     def test_damaged_head(self, tmp_path):

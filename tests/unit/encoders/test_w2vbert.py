@@ -14,7 +14,6 @@ from transformers.models.wav2vec2_bert.modeling_wav2vec2_bert import Wav2Vec2Ber
 from encoder_zoo import SIZE, make_encoder, make_model
 from small import noise
 from syllablelm.encoders import attention
-from syllablelm.encoders.hub import save_encoder
 from syllablelm.encoders.load import load_encoder
 from syllablelm.encoders.padding import pad_waveforms
 from syllablelm.encoders.w2vbert import W2vBertEncoder
@@ -99,7 +98,7 @@ class TestFeatures:
     @FLAVOURS
     def test_saved_loaded_and_cut(self, family, tmp_path):
         encoder = make_encoder(family, 2)
-        save_encoder(encoder, tmp_path)
+        encoder.save(tmp_path)
         loaded, wave = load_encoder(tmp_path, device="cpu"), noise(9_000, 1)
         assert isinstance(loaded, W2vBertEncoder)
         assert (loaded.layer, loaded.dim, loaded.hop) == (2, 32, 320)

@@ -36,6 +36,57 @@ def test_counts_by_hand():
     assert counts.entropy_rate() == pytest.approx(2.5 * third)
 
 
+def entropy_by_hand(values: list[int]) -> float:
+    shares = [values.count(value) / len(values) for value in set(values)]
+    return -sum(share * math.log2(share) for share in shares)
+
+
+def test_lengths_by_hand():
+    # 4 and 4 join to 30 frames; 100 frames are 2 s.
+    counts = rate_counts(segmentation([0, 10, 30, 60], [10, 30, 60, 100], [4, 4, 5, 4], 100))
+    assert counts.length_histogram == {10: 1, 20: 1, 30: 1, 40: 1}
+    assert counts.run_length_histogram == {30: 2, 40: 1}
+    assert counts.length_entropy(merged=False) == pytest.approx(2.0)
+    assert counts.length_entropy_rate(merged=False) == pytest.approx(4 / 2 * 2.0)
+    third = entropy_by_hand([30, 30, 40])
+    assert counts.length_entropy_rate() == pytest.approx(3 / 2 * third)
+    assert counts.timed_entropy_rate() == pytest.approx(3 / 2 * (entropy_by_hand([4, 5, 4]) + third))
+
+
+@given(st.lists(st.lists(st.tuples(st.integers(0, 2), st.integers(1, 6)), max_size=10), max_size=5))
+def test_lengths_add_up(recordings):
+    items = []
+    for pairs in recordings:
+        edges = np.cumsum([0, *(length for _, length in pairs)])
+        items.append(rate_counts(Segmentation.from_boundaries(edges, unit=[unit for unit, _ in pairs])))
+    total = RateCounts.merge(items)
+    assert total == sum(items, RateCounts())
+    lengths = [length for pairs in recordings for _, length in pairs]
+    # Joining changes the number of segments, not the frames that they cover.
+    for table, segments in ((total.length_histogram, total.units), (total.run_length_histogram, total.runs)):
+        assert sum(table.values()) == segments
+        assert sum(length * count for length, count in table.items()) == sum(lengths)
+    assert total.length_entropy(merged=False) == pytest.approx(entropy_by_hand(lengths) if lengths else 0.0)
+    assert 0 <= total.length_entropy() <= math.log2(max(1, len(total.run_length_histogram))) + 1e-9
+
+
+def test_segments_of_one_length_cost_no_bits_of_timing():
+    counts = rate_counts(contiguous([1, 2, 3]))
+    assert counts.length_entropy_rate() == 0.0
+    assert counts.timed_entropy_rate() == counts.entropy_rate()
+
+
+def test_rows_hold_both_ways_of_counting():
+    counts = rate_counts(contiguous([4, 4, 5, 5, 5, 4]))
+    merged, alone = counts.rows(16)
+    assert (merged["units"], alone["units"]) == ("deduplicated", "as segmented")
+    assert (merged["bits"], alone["bits"]) == (pytest.approx(10), pytest.approx(20))
+    assert alone["length_entropy_rate"] == 0.0
+    assert merged["timed_entropy_rate"] == merged["entropy_rate"] + merged["length_entropy_rate"]
+    (no_units, _) = rate_counts(segmentation([0, 10], [10, 30], None, 50)).rows()
+    assert set(no_units) == {"units", "rate", "length_entropy_rate"}
+
+
 def test_repeats_across_a_gap_stay_apart():
     counts = rate_counts(segmentation([0, 20], [10, 30], [1, 1], 30))
     assert (counts.units, counts.runs) == (2, 2)
@@ -85,7 +136,8 @@ def test_no_segments_and_no_audio():
 def test_segments_without_units_have_a_rate_but_no_entropy():
     counts = rate_counts(segmentation([0, 10], [10, 20], None, 50))
     assert counts.unit_rate == counts.merged_unit_rate == pytest.approx(2.0)
-    assert "entropy_rate" not in counts.to_dict()
+    assert "entropy_rate" not in counts.to_dict() and "timed_entropy_rate" not in counts.to_dict()
+    assert counts.to_dict()["length_entropy_rate"] == 0.0
     with pytest.raises(InputError, match="codebook"):
         counts.entropy_rate()
 
@@ -101,3 +153,8 @@ def test_the_result_names_every_rate():
     assert (result["bits_per_second"], result["unmerged_bits_per_second"]) == (pytest.approx(10), pytest.approx(20))
     assert result["entropy_rate"] == pytest.approx(2.5 * result["entropy"])
     assert result["unmerged_entropy_rate"] == pytest.approx(5.0)
+    # Runs of 20, 30 and 10 frames.
+    assert result["length_entropy"] == pytest.approx(math.log2(3))
+    assert result["length_entropy_rate"] == pytest.approx(2.5 * math.log2(3))
+    assert result["timed_entropy_rate"] == pytest.approx(result["entropy_rate"] + result["length_entropy_rate"])
+    assert result["unmerged_timed_entropy_rate"] == result["unmerged_entropy_rate"]

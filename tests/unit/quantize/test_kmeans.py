@@ -103,7 +103,55 @@ def test_restarts_keep_the_smallest_error() -> None:
     errors = [nearest_centre(vectors, fit_kmeans(vectors, 12, method="lloyd", seed=seed))[1].sum() for seed in range(4)]
     assert nearest_centre(vectors, best)[1].sum() == pytest.approx(min(errors))
     assert max(errors) > min(errors)
-    assert calls == [(1, 4), (2, 4), (3, 4), (4, 4)]
+    assert {total for _, total in calls} == {calls[-1][0]}
+    # Several calls a run, never backwards.
+    assert [done for done, _ in calls] == sorted(done for done, _ in calls) and len(calls) > 2 * 4
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_progress_is_told_during_a_run_and_ends_at_its_total(method: kmeans.Method) -> None:
+    vectors = np.random.default_rng(4).standard_normal((300, 4)).astype(np.float32)
+    calls: list[tuple[int, int]] = []
+    fit_kmeans(vectors, 12, method=method, restarts=2, progress=lambda done, total: calls.append((done, total)))
+    assert len({total for _, total in calls}) == 1 and calls[-1][0] == calls[-1][1]
+    assert any(0 < done < total / 2 for done, total in calls)
+    assert [done for done, _ in calls] == sorted(done for done, _ in calls)
+
+
+def test_minibatch_work_is_bounded_and_ends_early(monkeypatch: pytest.MonkeyPatch) -> None:
+    from sklearn.cluster import MiniBatchKMeans
+
+    seen: list[int] = []
+    fit = MiniBatchKMeans.partial_fit
+    monkeypatch.setattr(
+        MiniBatchKMeans, "partial_fit", lambda self, x, y=None: (seen.append(len(x)), fit(self, x, y))[1]
+    )
+    monkeypatch.setattr(kmeans, "BATCH", 100)
+    vectors = np.random.default_rng(4).standard_normal((1050, 4)).astype(np.float32)
+    monkeypatch.setitem(kmeans.MIN_GAIN, "minibatch", -1.0)
+    fit_kmeans(vectors, 50, method="minibatch", max_iter=3)
+    assert 3 * 1000 <= sum(seen) <= 3 * 1100
+    seen.clear()
+    # Many vectors: an iteration takes some of them only.
+    monkeypatch.setattr(kmeans, "VECTORS_PER_CENTRE", 10)
+    fit_kmeans(vectors, 50, method="minibatch", max_iter=3)
+    assert sum(seen) <= 3 * 500
+    seen.clear()
+    monkeypatch.setitem(kmeans.MIN_GAIN, "minibatch", 1.0)
+    fit_kmeans(vectors, 50, method="minibatch", max_iter=100)
+    assert sum(seen) <= 2 * 500
+
+
+@pytest.mark.parametrize("num_clusters", [1, 7, 200])
+def test_starts_are_distinct_vectors_and_spread(num_clusters: int) -> None:
+    vectors, _ = blobs(num_blobs=200, size=5)
+    starts = kmeans._starts(vectors, num_clusters, np.random.default_rng(0))
+    assert starts.shape == (num_clusters, 6)
+    assert len(np.unique(starts, axis=0)) == num_clusters
+    assert np.all(nearest_centre(starts, vectors)[1] < 1e-9)
+    if num_clusters == 200:
+        # At random 63 % of the blobs would get a start.
+        assert len(np.unique(nearest_centre(starts, blobs(200, 1)[1])[0])) > 0.9 * 200
 
 
 @pytest.mark.parametrize("method", METHODS)

@@ -9,6 +9,7 @@ from small import SHAPE, SLOW_SHAPE, small_corpus, small_predictor
 from syllablelm import Tokenizer
 from syllablelm.artifact import new_artifact, open_artifact
 from syllablelm.errors import InputError
+from syllablelm.progress import ProgressBar
 from syllablelm.quantize import Codebook
 from syllablelm.rule import SegmentRule
 from syllablelm.train.codebook import CodebookConfig, train_codebook
@@ -53,6 +54,16 @@ def test_learns_from_the_segments_that_it_will_cut(tmp_path, shape, method):
     if method == "rate":
         frames = [segments.num_frames for segments in found]
         assert made.metrics["segments"] == sum(round(6.25 * count / tokenizer.frame_rate) for count in frames)
+
+
+def test_says_what_it_is_doing(inputs, tmp_path, capsys, monkeypatch):
+    store, encoder = inputs
+    monkeypatch.setattr(ProgressBar.__init__, "__kwdefaults__", {**ProgressBar.__init__.__kwdefaults__, "every": 0.0})
+    train_codebook(CodebookConfig(6), store.manifest, encoder, tmp_path / "out", device="cpu", store=store)
+    told = capsys.readouterr().err
+    lines = [line for line in told.splitlines() if line.startswith("k-means (")]
+    assert len(lines) > 1 and " 100/100 " in lines[-1] and "12 centres" in lines[-1]
+    assert "codebook: Ward merges 12 centres into 6 units\ncodebook: merged in 0 s" in told
 
 
 def test_twice_as_many_centres_as_units(inputs, tmp_path):

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,15 +9,29 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from encoder_zoo import make_encoder
 from small import SHAPE, small_corpus, small_predictor
-from syllablelm.artifact import Artifact, new_artifact, open_artifact
-from syllablelm.encoders import MaskedPredictor
+from syllablelm.artifact import Artifact, digest_path, new_artifact, open_artifact
+from syllablelm.encoders import MaskedPredictor, load_encoder
+from syllablelm.encoders.padding import pad_waveforms
 from syllablelm.errors import InputError
+from syllablelm.segment import losspred_matrix
 from syllablelm.segment.mel import frame_count as count_frames
+from syllablelm.train.augment import AugmentConfig
 from syllablelm.train.data import WaveformStore
-from syllablelm.train.encoder import IGNORED, EncoderConfig, MaskedPredictionTask, span_mask, train_encoder
+from syllablelm.train.encoder import (
+    IGNORED,
+    EncoderConfig,
+    MaskedPredictionTask,
+    _start,
+    _start_at_centres,
+    span_mask,
+    train_encoder,
+)
 from syllablelm.train.features import save_arrays
+from syllablelm.train.labels import LabelsConfig, make_labels, read_centres
 from syllablelm.train.loop import LoopConfig
+from syllablelm.train.runlog import read_log
 
 LENGTHS = [40_000, 9_000, 64_000, 18_000]
 CONFIG = EncoderConfig(
@@ -193,3 +208,82 @@ class TestStage:
             train_encoder(other, store.manifest, labels, tmp_path / "b", previous=first, device="cpu", store=store)
         assert "\n" not in str(caught.value)
         assert not any(path.name in ("b", ".b.work") for path in tmp_path.iterdir())
+
+
+class TestStartFromAnEncoder:
+    """Masked prediction that goes on from a model of another origin, its head from the centres of the labels."""
+
+    @pytest.fixture
+    def whisper(self, tmp_path) -> Path:
+        folder = tmp_path / "whisper"
+        folder.mkdir()
+        make_encoder("whisper").save(folder)
+        return folder
+
+    def labels(self, store, whisper, tmp_path, layer: int) -> Artifact:
+        config = LabelsConfig("encoder", encoder=str(whisper), layer=layer, num_labels=5, whiten=True)
+        return make_labels(config, store.manifest, tmp_path / "labels", device="cpu", store=store)
+
+    def config(self, whisper, **changes) -> EncoderConfig:
+        loop = LoopConfig(40, lr=1e-3, batch_seconds=6.0, log_every=4, warmup=0.1)
+        return EncoderConfig(loop, crop_seconds=1.5, mask_length=5, mask_prob=0.5, start=str(whisper), **changes)
+
+    def test_the_head_begins_with_the_nearest_centre(self, store, whisper, tmp_path):
+        labels = self.labels(store, whisper, tmp_path, 4)
+        model = _start(self.config(whisper, head="centres"), 5, None)
+        _start_at_centres(model, labels)
+        centres, mean, scale = read_centres(labels)
+        feats = (load_encoder(whisper, device="cpu").encode([store[0]])[0] - mean) / scale
+        cosine = feats @ centres.T / np.linalg.norm(feats, axis=1)[:, None] / np.linalg.norm(centres, axis=1)
+        wave, lengths = pad_waveforms([store[0]], torch.device("cpu"))
+        with torch.no_grad():
+            logits = model.head(model.hidden(*model.inputs(wave, lengths)))[0].numpy()
+        np.testing.assert_allclose(logits, cosine / 0.1, atol=1e-2)
+
+    def test_it_learns_and_losspred_reads_it(self, store, whisper, tmp_path):
+        labels = self.labels(store, whisper, tmp_path, 4)
+        config = self.config(whisper, head="centres", train_cnn=False)
+        out = tmp_path / "out"
+        made = train_encoder(config, store.manifest, labels, out, device="cpu", store=store)
+        assert made.record["parents"]["start"] == digest_path(whisper)
+        losses = [line["masked_loss"] for line in read_log(out)]
+        assert np.mean(losses[-3:]) < 0.9 * np.mean(losses[:3])
+        predictor = MaskedPredictor.load(out, device="cpu")
+        before, after = load_encoder(whisper, device="cpu"), load_encoder(out, device="cpu")
+        moved = {n for n, w in before.state_dict().items() if not torch.equal(w, after.state_dict()[n])}
+        assert moved and not any("conv" in name for name in moved)
+        matrix = losspred_matrix(predictor, store[1], span=6, gap=6)
+        assert matrix.shape == (count_frames(LENGTHS[1]),) * 2 and matrix.max() > 0
+
+    def test_centres_of_another_space(self, store, whisper, tmp_path):
+        labels = self.labels(store, whisper, tmp_path, 4)
+        config = replace(CONFIG, head="centres", shape=replace(SHAPE, dim=64))
+        with pytest.raises(InputError, match="the labels are 5 clusters of 32 dims, the head reads 64"):
+            train_encoder(config, store.manifest, labels, tmp_path / "out", device="cpu", store=store)
+
+
+def test_distorted_audio_keeps_its_labels(store):
+    labels = {r.id: np.arange(count_frames(r.num_samples), dtype=np.int16) for r in store.manifest}
+    plain, loud = (
+        MaskedPredictionTask(small_predictor(), store, labels, replace(CONFIG, augment=AugmentConfig(prob=prob)), 0)
+        for prob in (0.0, 1.0)
+    )
+    for number in range(3):
+        a, b = plain.batch(number), loud.batch(number)
+        assert torch.equal(a["labels"], b["labels"]) and torch.equal(a["mask"], b["mask"])
+        assert not torch.equal(a["wave"], b["wave"])
+
+
+def test_standardised_waveforms(store, tmp_path):
+    labels = {r.id: np.zeros(count_frames(r.num_samples), np.int16) for r in store.manifest}
+    with new_artifact(tmp_path / "labels", "labels", config={}, seed=0, parents={}, metrics={}) as payload:
+        save_arrays(payload / "labels.safetensors", labels)
+    made = train_encoder(
+        replace(CONFIG, normalize=True),
+        store.manifest,
+        open_artifact(tmp_path / "labels"),
+        tmp_path / "out",
+        device="cpu",
+    )
+    encoder = load_encoder(made.path, device="cpu")
+    np.testing.assert_allclose(encoder.encode([store[1] / 2])[0], encoder.encode([store[1]])[0], atol=1e-3)

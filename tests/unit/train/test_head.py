@@ -10,7 +10,7 @@ from model_oracles import losspred_matrix_slow
 from small import SHAPE, small_corpus, small_predictor
 from syllablelm.artifact import Artifact
 from syllablelm.encoders import MaskedPredictor
-from syllablelm.encoders.hub import HubEncoder, save_encoder
+from syllablelm.encoders.hub import HubEncoder
 from syllablelm.errors import FormatError
 from syllablelm.segment import losspred_matrix
 from syllablelm.train.bootstrap import BoundariesConfig, read_boundaries
@@ -37,7 +37,7 @@ def encoder(tmp_path) -> Artifact:
     """A folder as transformers writes it, without a head."""
     model = small_predictor().encoder
     model.model.config.hidden_dropout = 0.5
-    save_encoder(model, tmp_path / "encoder")
+    model.save(tmp_path / "encoder")
     return external_encoder(str(tmp_path / "encoder"))
 
 
@@ -111,7 +111,7 @@ def test_an_encoder_of_another_family(store, tmp_path):
     positions = {"num_conv_pos_embeddings": 9, "num_conv_pos_embedding_groups": 4}
     stable = {"feat_extract_norm": "layer", "do_stable_layer_norm": True}
     model = WavLMModel(WavLMConfig(**sizes, **extractor, **positions, **stable))
-    save_encoder(HubEncoder(model, normalize=True), tmp_path / "encoder")
+    HubEncoder(model, normalize=True).save(tmp_path / "encoder")
     config = replace(CONFIG, loop=replace(CONFIG.loop, steps=2))
     made = fit(store, external_encoder(str(tmp_path / "encoder")), tmp_path / "predictor", config)
     predictor = MaskedPredictor.load(made.path, device="cpu")
@@ -129,7 +129,7 @@ def test_an_encoder_of_another_family(store, tmp_path):
 def test_an_encoder_that_nothing_can_be_hidden_from(store, tmp_path):
     model = SHAPE.build()
     model.config.mask_time_prob = model.config.mask_feature_prob = 0.0
-    save_encoder(HubEncoder(type(model)(model.config)), tmp_path / "encoder")
+    HubEncoder(type(model)(model.config)).save(tmp_path / "encoder")
     with pytest.raises(FormatError, match="no mask embedding"):
         fit(store, external_encoder(str(tmp_path / "encoder")), tmp_path / "predictor")
     assert not (tmp_path / "predictor").exists()

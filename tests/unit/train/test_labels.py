@@ -4,14 +4,13 @@ import numpy as np
 import pytest
 
 from small import small_corpus, small_predictor
-from syllablelm.artifact import Artifact, new_artifact, open_artifact
+from syllablelm.artifact import Artifact, digest_path, new_artifact, open_artifact
 from syllablelm.encoders import load_encoder
 from syllablelm.errors import InputError
-from syllablelm.quantize import Codebook
 from syllablelm.segment import mfcc
 from syllablelm.segment.mel import frame_count as count_frames
 from syllablelm.train.data import WaveformStore
-from syllablelm.train.labels import LabelsConfig, make_labels, read_labels
+from syllablelm.train.labels import LabelsConfig, make_labels, read_centres, read_labels
 
 LENGTHS = [40_000, 9_000, 64_000, 18_000]
 MFCC = LabelsConfig(num_labels=6)
@@ -30,8 +29,8 @@ def teacher(folder) -> Artifact:
 
 
 def nearest(feats: np.ndarray, artifact: Artifact) -> np.ndarray:
-    centres = Codebook.load(artifact.file("centres.safetensors")).centres
-    return ((feats[:, None] - centres[None]) ** 2).sum(2).argmin(1)
+    centres, mean, scale = read_centres(artifact)
+    return ((((feats - mean) / scale)[:, None] - centres[None]) ** 2).sum(2).argmin(1)
 
 
 def test_mfcc_labels_are_nearest_centres(store, tmp_path):
@@ -74,7 +73,7 @@ def test_fits_on_a_sample(store, tmp_path):
     config = LabelsConfig(num_labels=6, fit_frames=60)
     artifact = make_labels(config, store.manifest, tmp_path / "out", device="cpu", store=store)
     assert artifact.metrics["frames"] == sum(count_frames(n) for n in LENGTHS)
-    assert len(Codebook.load(artifact.file("centres.safetensors")).centres) == 6
+    assert len(read_centres(artifact)[0]) == 6
 
 
 def test_more_labels_than_frames(store, tmp_path):
@@ -95,3 +94,25 @@ def test_labels_that_sixteen_bits_do_not_hold(number):
     with pytest.raises(InputError, match=rf"num_labels {number}: choose 1 to 32767"):
         LabelsConfig(num_labels=number)
     assert LabelsConfig(num_labels=2**15 - 1).num_labels == 32_767
+
+
+def test_labels_of_another_encoder(store, tmp_path):
+    """A stronger model than the one in training labels the frames; it is named by its contents."""
+    encoder = teacher(tmp_path)
+    config = LabelsConfig("encoder", encoder=str(encoder.path), layer=1, num_labels=6, whiten=True)
+    artifact = make_labels(config, store.manifest, tmp_path / "out", device="cpu", store=store)
+    assert artifact.record["parents"]["encoder"] == digest_path(encoder.path)
+    feats = [load_encoder(encoder.path, 1, device="cpu").encode([store[index]])[0] for index in range(len(store))]
+    _, mean, scale = read_centres(artifact)
+    everything = np.concatenate(feats)
+    np.testing.assert_allclose(mean, everything.mean(0), atol=1e-3)
+    np.testing.assert_allclose(scale, everything.std(0), atol=1e-3)
+    labels = read_labels(artifact)
+    for index, recording in enumerate(store.manifest):
+        expected = nearest(feats[index].astype(np.float16).astype(np.float32), artifact)
+        np.testing.assert_array_equal(labels[recording.id], expected)
+
+
+def test_an_encoder_for_labels_that_read_none():
+    with pytest.raises(InputError, match=r"labels\.encoder: source='mfcc' reads no encoder"):
+        LabelsConfig(encoder="somewhere")

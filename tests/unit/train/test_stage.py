@@ -9,7 +9,7 @@ import pytest
 from small import SHAPE, small_corpus
 from syllablelm.artifact import fingerprint, open_artifact
 from syllablelm.corpus import Manifest
-from syllablelm.encoders.hub import HubEncoder, save_encoder
+from syllablelm.encoders.hub import HubEncoder
 from syllablelm.errors import InputError
 from syllablelm.formats import atomic_path
 from syllablelm.manifest import Recording
@@ -194,10 +194,10 @@ def test_an_encoder_from_elsewhere(tmp_path):
     hub = external_encoder("facebook/hubert-base-ls960")
     assert str(hub.path) == "facebook/hubert-base-ls960" and hub.kind == "encoder"
     assert hub.digest == external_encoder("facebook/hubert-base-ls960").digest != external_encoder("other").digest
-    save_encoder(HubEncoder(SHAPE.build()), tmp_path)
+    HubEncoder(SHAPE.build()).save(tmp_path)
     before = external_encoder(str(tmp_path))
     assert before.digest == external_encoder(str(tmp_path)).digest
-    save_encoder(HubEncoder(SHAPE.build()), tmp_path)
+    HubEncoder(SHAPE.build()).save(tmp_path)
     assert external_encoder(str(tmp_path)).digest != before.digest
 
 

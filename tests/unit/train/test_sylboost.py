@@ -7,18 +7,20 @@ import numpy as np
 import pytest
 import torch
 
+from encoder_zoo import make_encoder
 from small import SHAPE, small_corpus, small_predictor
 from syllablelm.artifact import Artifact, digest_files, new_artifact, open_artifact
 from syllablelm.encoders import load_encoder
 from syllablelm.encoders.hub import HubEncoder
 from syllablelm.errors import FormatError
+from syllablelm.segment import even_boundaries
 from syllablelm.segment.mel import frame_count as count_frames
 from syllablelm.train.augment import AugmentConfig
 from syllablelm.train.data import WaveformStore
 from syllablelm.train.features import save_arrays
 from syllablelm.train.loop import LoopConfig, run_loop
 from syllablelm.train.runlog import read_log
-from syllablelm.train.sylboost import GroupTargets, SylBoostConfig, SylBoostTask, freeze_extractor, train_sylboost
+from syllablelm.train.sylboost import GroupTargets, SylBoostConfig, SylBoostTask, train_sylboost
 
 LENGTHS = [40_000, 9_000, 64_000, 18_000]
 CONFIG = SylBoostConfig(LoopConfig(20, lr=2e-3, batch_seconds=6.0, log_every=1), layer=1, crop_seconds=1.5)
@@ -71,9 +73,43 @@ class TestGroupTargets:
     def test_boundaries_must_span_the_recording(self, store):
         short = {**cuts(store), "r2": np.array([0, 100], dtype=np.int32)}
         missing = {name: edges for name, edges in cuts(store).items() if name != "r2"}
-        for boundaries in (short, missing):
-            with pytest.raises(FormatError, match="'r2' are missing or do not span its 199 frames"):
+        for boundaries, words in (
+            (short, "'r2' span 100 frames, the teacher gives 199"),
+            (missing, "no boundaries of 'r2', but of 3 other recordings"),
+        ):
+            with pytest.raises(FormatError, match=words):
                 GroupTargets.compute(store, encoder(), boundaries, False)
+
+
+class TestStudentsOfEveryFamily:
+    """One round of every family that loads: the loss falls, the student opens, and starts at the whitened teacher."""
+
+    @pytest.mark.parametrize("family", ["hubert-group", "wavlm-group", "data2vec-audio", "w2v-bert", "whisper"])
+    def test_one_round(self, store, tmp_path, family):
+        teacher = make_encoder(family)
+        with new_artifact(tmp_path / "teacher", "encoder", config={}, seed=0, parents={}, metrics={}) as payload:
+            teacher.save(payload)
+        edges = {r.id: even_boundaries(teacher.num_frames(r.num_samples), 4) for r in store.manifest}
+        with new_artifact(tmp_path / "cuts", "boundaries", config={}, seed=0, parents={}, metrics={}) as payload:
+            save_arrays(payload / "boundaries.safetensors", edges)
+        config = replace(
+            CONFIG, layer=teacher.layer, whiten=True, normalize=family == "whisper", frozen_blocks=1, crop_seconds=1.0
+        )
+        made = train_sylboost(
+            config,
+            store.manifest,
+            open_artifact(tmp_path / "teacher"),
+            open_artifact(tmp_path / "cuts"),
+            tmp_path / "student",
+            device="cpu",
+            store=store,
+        )
+        student = load_encoder(made.path, device="cpu")
+        assert type(student) is type(teacher) and student.layer == teacher.layer
+        losses = [line["loss"] for line in read_log(made.path)]
+        assert np.mean(losses[-4:]) < np.mean(losses[:4])
+        before, after = teacher.state_dict(), student.state_dict()
+        assert all(torch.equal(before[name], after[name]) for name in before if ".layers.0." in name)
 
 
 class TestTask:
@@ -126,8 +162,7 @@ class TestTask:
     @pytest.mark.parametrize("train_cnn", [False, True])
     def test_loss_falls_and_the_extractor_stays_where_asked(self, store, tmp_path, train_cnn):
         made = task(store)
-        if not train_cnn:
-            freeze_extractor(made.student)
+        made.student.freeze(extractor=not train_cnn)
         before = {name: tensor.clone() for name, tensor in made.student.state_dict().items()}
         run_loop(made, CONFIG.loop, tmp_path / "work", seed=0, fingerprint="", device="cpu")
         losses = [line["loss"] for line in read_log(tmp_path / "work")]

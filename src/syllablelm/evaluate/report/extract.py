@@ -9,7 +9,8 @@ from pathlib import Path
 
 from syllablelm.evaluate.report.figures import Curve
 from syllablelm.evaluate.report.results import RUN, Fields, Result
-from syllablelm.evaluate.report.tables import Block, Value, short_name
+from syllablelm.evaluate.report.tables import STABILITY, Block, Value, short_name
+from syllablelm.evaluate.stability import CONDITIONS
 
 # How rows of ``evaluate boundaries`` are told to belong to Table 4: "similarity@9", "losspred", ".../round2/...".
 _FIRST_BOUNDARIES = re.compile(r"^(.* )?(similarity|losspred)\b", re.IGNORECASE)
@@ -92,9 +93,28 @@ def bitrate(result: Result) -> Iterator[Block]:
         "units": plain(result.body, "num_units"),
         "bps": plain(result.body, "bits_per_second"),
     }
-    for table in ("2", "3"):
-        yield block(result, table, system(result), "rate", "", _known(values))
+    lengths = {"length_bps": plain(result.body, "length_entropy_rate")}
+    yield block(result, "2", system(result), "rate", "", _known(values | lengths))
+    yield block(result, "3", system(result), "rate", "", _known(values))
     yield block(result, "6", system(result), "rate", "", _known({key: values[key] for key in ("hz", "units")}))
+
+
+_STABILITY = {"unit_edit_distance": "unit edit distance in %", "f1@20": "F1 in % of boundaries at 20 ms"}
+
+
+def stability(result: Result) -> Iterator[Block]:
+    """Table S: a row of edit distances and one of boundary agreement for each model."""
+    rows = result.body.parts("rows")
+    tried = {row.text("condition") for row in rows}
+    only = [name for name in CONDITIONS if name in tried]
+    # A mean over fewer conditions is not that of the other rows.
+    detail = "" if len(only) == len(CONDITIONS) else f"mean of {', '.join(only)}"
+    for model in dict.fromkeys(row.text("model") for row in rows):
+        mine = [row for row in rows if row.text("model") == model]
+        for key, told in _STABILITY.items():
+            values = {row.text("condition"): percent(row, key, f"{key}_low", f"{key}_high") for row in mine}
+            protocol = f"{told}; seed {result.body.setting('seed')}"
+            yield replace(block(result, STABILITY, model, "stability", protocol, values), detail=detail)
 
 
 def resynthesis(result: Result) -> Iterator[Block]:
@@ -188,6 +208,7 @@ EXTRACTORS: dict[str, Callable[[Result], Iterator[Block]]] = {
     "boundaries": boundaries,
     "purity": purity,
     "bitrate": bitrate,
+    "stability": stability,
     "resynthesis": resynthesis,
     "lexical": lexical,
     "syntactic": syntactic,

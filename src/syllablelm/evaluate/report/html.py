@@ -71,7 +71,8 @@ def render_html(tables: Sequence[Table], figures: Sequence[Figure], notes: Seque
 
 def _section(table: Table) -> str:
     headings = "".join(f'<th scope="col">{escape(column.heading)}</th>' for column in table.columns)
-    rows = [_group(table, f"Published: {table.data}"), *(_row(table, row) for row in table.published)]
+    rows = [_group(table, f"Published: {table.data}")] if table.published else []
+    rows += [_row(table, row) for row in table.published]
     if table.shared:
         rows.append(_group(table, f"Ours: {table.shared}"))
     for told, ours in table.groups:

@@ -21,7 +21,7 @@ WARNING = (
 
 def caption(table: Table) -> str:
     """What a reader must know of a table: data and protocol of the published rows, and the intervals of ours."""
-    told = f"Published rows: {table.data}; {table.protocol}."
+    told = f"Published rows: {table.data}; {table.protocol}." if table.published else f"Ours: {table.protocol}."
     if not table.ours:
         return f"{told} Ours: nothing was run."
     told += " In brackets: 95 % bootstrap intervals." if table.intervals else ""

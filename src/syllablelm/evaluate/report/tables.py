@@ -1,4 +1,4 @@
-"""The paper's tables: published rows from ``published.toml``, our rows built from cells of results."""
+"""The paper's tables and a table of ours: published rows from ``published.toml``, our rows from cells of results."""
 
 from __future__ import annotations
 
@@ -10,8 +10,11 @@ from typing import Any, Literal
 
 from syllablelm.config import read_toml
 from syllablelm.errors import InputError
+from syllablelm.evaluate.stability import CONDITIONS, MEAN
 
 PUBLISHED = Path(__file__).with_name("published.toml")
+STABILITY = "S"
+"""The id of the table of `evaluate stability`, which the paper does not have."""
 # What fills columns of a table but does not ask for a row of its own there.
 SUPPORT = {"3": ("rate", "run"), "6": ("rate",)}
 # Tables whose row may hold scores of several sets, as the paper's does; each set is named in the row.
@@ -81,7 +84,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Table:
-    """A table of the paper with its published rows, and ours below them."""
+    """A table of the paper with its published rows, and ours below them; or a table without published rows."""
 
     id: str
     title: str
@@ -192,6 +195,18 @@ def read_published() -> tuple[Table, ...]:
     return tuple(_table(entry) for entry in read_toml(PUBLISHED)["table"])
 
 
+def own_tables() -> tuple[Table, ...]:
+    """Tables that the paper does not have, without rows."""
+    columns = [Column(condition.name, condition.heading) for condition in CONDITIONS.values()]
+    told = "units of distorted recordings against those of the clean ones; a column for each distortion"
+    notes = (
+        "Unit edit distance: edits per unit of the clean recording, both deduplicated; lower is better. Boundary F1: "
+        "distorted against clean boundaries; higher is better. The mean counts all conditions of its row together.",
+    )
+    title = "Stability: the same recordings, distorted"
+    return (Table(STABILITY, title, "", told, (*columns, Column(MEAN, "Mean")), (), notes),)
+
+
 def _table(entry: Mapping[str, Any]) -> Table:
     columns = tuple(Column(**column) for column in entry["columns"])
     keys = {column.key for column in columns}
@@ -213,16 +228,17 @@ def _published_value(value: float | str, half: float | None) -> Value:
 
 
 def fill_tables(blocks: Iterable[Block]) -> tuple[Table, ...]:
-    """The paper's tables with rows of ours below the published ones.
+    """The paper's tables with rows of ours below the published ones, then tables of ours that have rows.
 
     Raises:
         InputError: two results give the same cell another value; the message names both files.
     """
     merged = _merge(blocks)
-    return tuple(
+    filled = [
         replace(table, rows=(*table.rows, *_our_rows(table.id, [block for block in merged if block.table == table.id])))
-        for table in read_published()
-    )
+        for table in (*read_published(), *own_tables())
+    ]
+    return tuple(table for table in filled if table.rows)
 
 
 def _merge(blocks: Iterable[Block]) -> list[Block]:

@@ -27,7 +27,7 @@ def test_the_command_prints_one_object_and_writes_the_folder(
     assert list(printed)[:3] == ["evaluation", "model", "data"]
     assert (printed["evaluation"], printed["model"]) == ("report", None)
     assert printed["data"] == {"name": str(results), "items": len(RESULTS) + 1}
-    assert printed["rows"] == {"1": 5, "2": 3, "3": 1, "4": 1, "5": 4, "6": 1, "7": 1, "9": 1}
+    assert printed["rows"] == {"1": 5, "2": 3, "3": 1, "4": 1, "5": 4, "6": 1, "7": 1, "9": 1, "S": 4}
     assert "no figures" in told.err
     assert sorted(path.name for path in out.iterdir()) == ["index.html", "report.md"]
 

@@ -19,6 +19,7 @@ from syllablelm.evaluate.report.figures import Sample
 from syllablelm.evaluate.report.html import render_html
 from syllablelm.evaluate.report.markdown import WARNING, render_markdown
 from syllablelm.evaluate.report.tables import Column, Row, Table, Value, same_model, short_count, short_name
+from syllablelm.evaluate.stability import CONDITIONS
 from syllablelm.types import Segmentation
 
 GIVEN = "number of groups: the reference's"
@@ -99,7 +100,9 @@ def test_every_result_finds_its_cells(tmp_path: Path) -> None:
     assert tiny.data == "our/dev.csv (35 recordings, 7.0 min)"
     second = list(rows_of(report, "2").values())
     assert [row.name for row in second] == ["tiny", "tiny, vocoder only (bound)", "tiny, original recordings"]
-    assert cells(second[0]) == pytest.approx({"hz": 4.9, "units": 1024, "bps": 49, "wer": 90, "cer": 60})
+    assert cells(second[0]) == pytest.approx(
+        {"hz": 4.9, "units": 1024, "bps": 49, "length_bps": 17.3, "wer": 90, "cer": 60}
+    )
     assert {row.data for row in second} == {"our/read.csv (20 recordings)"}
     assert second[0].detail == "rate on our/dev.csv (35 recordings, 7.0 min)"
     assert cells(second[1]) == pytest.approx({"wer": 50, "cer": 30})
@@ -125,6 +128,32 @@ def test_every_result_finds_its_cells(tmp_path: Path) -> None:
     (ninth,) = rows_of(report, "9").values()
     assert cells(ninth) == {"speed": 127.3}
     assert ninth.protocol.startswith("a CPU, 2 threads; float32")
+
+
+def test_stability_has_a_table_with_a_column_for_each_condition(tmp_path: Path) -> None:
+    report = make_report([write(tmp_path / "s.json", RESULTS["stability"])])
+    table = report.tables[-1]
+    assert (table.id, table.published) == ("S", ())
+    assert [column.key for column in table.columns] == [*CONDITIONS, "mean"]
+    assert [row.name for row in table.ours] == ["tiny", "small", "tiny", "small"]
+    assert [told for told, _ in table.groups] == [
+        "unit edit distance in %; seed 0",
+        "F1 in % of boundaries at 20 ms; seed 0",
+    ]
+    first, *_, last = table.ours
+    assert cells(first) == pytest.approx({"mp3": 12, "noise20": 30, "mean": 21})
+    assert (first.values["mp3"].low, first.values["mp3"].high) == pytest.approx((6, 24))
+    assert cells(last) == pytest.approx({"mp3": 90, "noise20": 90, "mean": 90})
+    assert first.detail == "mean of noise20, mp3"
+    text = render_markdown(report.tables, report.figures, report.notes)
+    assert "## Table S. Stability: the same recordings, distorted\n\nOurs: units of distorted" in text
+    page = render_html(report.tables, report.figures, report.notes)
+    assert 'href="#tableS"' in page and page.count("Published: ") == 8
+
+
+def test_without_stability_there_is_no_such_table(tmp_path: Path) -> None:
+    report = make_report([write(tmp_path / "a.json", RESULTS["speed"])])
+    assert [table.id for table in report.tables] == [*"1234567", "9"]
 
 
 def test_protocols_and_references_of_one_file_find_their_tables(tmp_path: Path) -> None:

@@ -1,0 +1,142 @@
+"""Compare unit rates and vocabulary sizes of one encoder: the table by which a tokenizer's rate and size are chosen.
+
+Run: python examples/compare_rates.py --encoder runs/small/round2/encoder --words runs/words --out runs/rates.jsonl \\
+         --manifest data/librispeech/train.csv --alignments data/librispeech/train.alignments.jsonl
+
+Codebooks are fitted on all recordings of the list but every ninth from the fifth, and measured on those: boundaries,
+purity, bits, stability (of the first recordings), phones read by a probe that learned from the others, and identity of
+isolated words across voices (a folder that `prepare wordlist --voices A,B` wrote). One JSON line a tokenizer; what is
+in --out is not measured again. Alignments are used for the scores only.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import itertools
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from syllablelm.alignment import read_alignments
+from syllablelm.corpus import Manifest, scan
+from syllablelm.encoders import FrameEncoder, load_encoder
+from syllablelm.errors import SyllableLMError
+from syllablelm.evaluate.bitrate import RateCounts, rate_counts
+from syllablelm.evaluate.boundaries import score_boundaries
+from syllablelm.evaluate.phone_probe import phone_probe
+from syllablelm.evaluate.purity import PurityCounts, score_purity
+from syllablelm.evaluate.stability import MEAN, measure_stability
+from syllablelm.evaluate.word_identity import word_identity
+from syllablelm.quantize import fit_codebook
+from syllablelm.rule import SegmentRule
+from syllablelm.tokenizer import Tokenizer
+
+HELD_OUT = slice(4, None, 9)
+
+
+class RememberingEncoder:
+    """An encoder that keeps the features of every clip it has seen; see `FrameEncoder`."""
+
+    def __init__(self, encoder: FrameEncoder) -> None:
+        self._encoder, self._kept = encoder, {}
+        self.sample_rate, self.hop, self.dim, self.layer = encoder.sample_rate, encoder.hop, encoder.dim, encoder.layer
+        self.receptive_field, self.device = encoder.receptive_field, encoder.device
+        self.num_frames, self.max_frames = encoder.num_frames, getattr(encoder, "max_frames", None)
+
+    def encode(self, waveforms: Sequence[Any], layers: Sequence[int] | None = None) -> list[Any]:
+        """As the encoder does; clips seen before are not encoded again."""
+        keys = [hashlib.sha256(np.ascontiguousarray(wave).tobytes()).digest() for wave in waveforms]
+        new = {key: wave for key, wave in zip(keys, waveforms, strict=True) if key not in self._kept}
+        self._kept |= dict(zip(new, self._encoder.encode(list(new.values())), strict=True)) if new else {}
+        return [self._kept[key] for key in keys]
+
+
+def measure(tokenizer: Tokenizer, fitted: Manifest, held: Manifest, references: Any, args: Any) -> dict[str, Any]:
+    """All scores of one tokenizer."""
+    units = {r.id: tokenizer.encode(r.load()) for r in held}
+    known = {r.id: references[r.id] for r in held}
+    boundaries = score_boundaries(units, known, "paper").total(0.05)
+    purity = PurityCounts.merge(score_purity(units, known).values())
+    rates = RateCounts.merge(rate_counts(value) for value in units.values())
+    result: dict[str, Any] = {
+        "f1": boundaries.f1,
+        "precision": boundaries.precision,
+        "recall": boundaries.recall,
+        "r_value": boundaries.r_value,
+        "cluster_purity": purity.cluster_purity,
+        "syllable_purity": purity.syllable_purity,
+        "snmi": purity.syllable_normalized_mutual_information,
+        "rate": rates.merged_unit_rate,
+        "bits_per_second": rates.bits_per_second(tokenizer.num_units or 0),
+        "entropy_rate": rates.entropy_rate(),
+    }
+    stability = measure_stability(tokenizer, list(held)[: args.stable])
+    rows = {row["condition"]: row["unit_edit_distance"] for row in stability.rows(resamples=2)}
+    result["unit_edit_distance"] = rows[MEAN]
+    result["by_condition"] = rows
+    if args.words:
+        identity = word_identity(args.words, tokenizer)
+        result["word_identity"] = None if identity.units is None else identity.units.accuracy
+        result["word_identity_vectors"] = identity.vectors.accuracy
+    if args.probe:
+        train = {r.id: tokenizer.encode(r.load()) for r in fitted}
+        found = phone_probe(train, {r.id: references[r.id] for r in fitted}, units, known, device="cpu")
+        result["phone_error_rate"] = found.error_rate
+    return result
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--encoder", required=True)
+    parser.add_argument("--manifest", required=True)
+    parser.add_argument("--alignments", required=True, type=Path)
+    parser.add_argument("--words", type=Path)
+    parser.add_argument("--out", required=True, type=Path)
+    parser.add_argument("--rules", default="rate", help="comma-separated: rate (MinSum), peaks")
+    parser.add_argument("--rates", default="4.5,5,6.25,8.33")
+    parser.add_argument("--units", default="1024,2048,4096")
+    parser.add_argument("--centres", type=float, default=2.0, help="k-means centres for every unit")
+    parser.add_argument("--iterations", type=int, default=20, help="of k-means")
+    parser.add_argument("--stable", type=int, default=20, help="recordings of the stability score")
+    parser.add_argument("--no-probe", dest="probe", action="store_false")
+    args = parser.parse_args()
+    manifest, _ = scan(args.manifest)
+    references = read_alignments(args.alignments)
+    recordings = [r for r in manifest if r.id in references]
+    held = Manifest(recordings[HELD_OUT])
+    fitted = Manifest([r for r in recordings if r.id not in {h.id for h in held}])
+    encoder = RememberingEncoder(load_encoder(args.encoder, device="cpu"))
+    lines = args.out.read_text().splitlines() if args.out.exists() else []
+    done = {json.loads(line)["name"] for line in lines}
+    for rule_name, rate in itertools.product(args.rules.split(","), map(float, args.rates.split(","))):
+        rule = SegmentRule(rule_name, rate=rate)  # type: ignore[arg-type]
+        cutter = Tokenizer(encoder, None, rule)
+        vectors = None
+        for units in map(int, args.units.split(",")):
+            name = f"{rule_name} {rate:g} Hz, {units}"
+            if name in done:
+                continue
+            if vectors is None:
+                feats = [cutter.features([r.load()])[0] for r in fitted]
+                vectors = np.concatenate([cutter.pool(f, cutter.boundaries(f)) for f in feats])
+            centres = round(args.centres * units)
+            codebook = fit_codebook(vectors, units, num_centres=centres, method="lloyd", max_iter=args.iterations)
+            row = measure(Tokenizer(encoder, codebook, rule), fitted, held, references, args)
+            line = json.dumps(
+                {"name": name, "rule": rule_name, "hertz": rate, "units": units, "centres": centres, **row}
+            )
+            lines.append(line)
+            args.out.write_text("\n".join(lines) + "\n")
+            print(line, flush=True)
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except SyllableLMError as error:
+        sys.exit(f"error: {error}")

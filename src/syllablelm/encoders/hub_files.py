@@ -1,0 +1,94 @@
+"""Opening folders and hub ids of Hugging Face speech models: weights checked, no code of theirs run."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from syllablelm.encoders.hub import PREPROCESSOR
+from syllablelm.encoders.quiet import quiet_transformers
+from syllablelm.errors import FormatError
+
+
+def load_model(source: str) -> nn.Module:
+    """Open a Hugging Face speech model, checking that every weight was there.
+
+    Raises:
+        FormatError: nothing loadable there, an unsupported family, or missing or damaged weights.
+    """
+    # The classes are imported from their own modules: transformers' top-level namespace is slow to fill.
+    from safetensors import SafetensorError
+    from transformers.models.auto.configuration_auto import AutoConfig
+
+    try:
+        with quiet_transformers():
+            config = AutoConfig.from_pretrained(source, trust_remote_code=False)
+    except (OSError, ValueError, KeyError) as error:
+        raise FormatError(
+            f"{source}: not a folder or hub id that transformers can open ({first_line(error)})"
+        ) from None
+    family = config.model_type
+    if family == "hubert":
+        from transformers.models.hubert.modeling_hubert import HubertModel as Model
+    elif family == "wav2vec2":
+        from transformers.models.wav2vec2.modeling_wav2vec2 import Wav2Vec2Model as Model
+    elif family == "data2vec-audio":
+        from transformers.models.data2vec.modeling_data2vec_audio import Data2VecAudioModel as Model
+    elif family == "wavlm":
+        from transformers.models.wavlm.modeling_wavlm import WavLMModel as Model
+    elif family == "wav2vec2-bert":
+        from transformers.models.wav2vec2_bert.modeling_wav2vec2_bert import Wav2Vec2BertModel as Model
+    elif family == "whisper":
+        from syllablelm.encoders.whisper import WhisperModel as Model
+    else:
+        raise FormatError(
+            f"{source}: model type {family!r} is not supported; use hubert, wav2vec2, data2vec-audio, wavlm, "
+            "wav2vec2-bert or whisper"
+        )
+    try:
+        with quiet_transformers():
+            # Half-precision files are computed with in float32; code in a model's folder is never run.
+            loaded: Any = Model.from_pretrained(
+                source, output_loading_info=True, dtype=torch.float32, trust_remote_code=False
+            )
+            model, report = loaded
+    except (OSError, RuntimeError, ValueError, SafetensorError) as error:
+        raise FormatError(f"{source}: its weights cannot be read ({first_line(error)})") from None
+    # transformers fills gaps with random weights. Fine-tuned checkpoints may lack the mask embedding, which features
+    # do not use.
+    missing = sorted(name for name in report["missing_keys"] if name != "masked_spec_embed")
+    if missing:
+        raise FormatError(f"{source}: {len(missing)} weights are missing ({missing[0]}, ...); get the whole checkpoint")
+    return model
+
+
+def first_line(error: Exception) -> str:
+    """What another library's error says, short enough for a one-line message."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+def read_preprocessor(source: str) -> dict[str, Any]:
+    """What ``preprocessor_config.json`` of a checkpoint says; {} where there is none.
+
+    Raises:
+        FormatError: a damaged one.
+    """
+    from transformers.utils.hub import cached_file
+
+    with quiet_transformers():
+        path = cached_file(source, PREPROCESSOR, _raise_exceptions_for_missing_entries=False)
+    if path is None:
+        return {}
+    try:
+        found = json.loads(Path(path).read_text(encoding="utf-8"))
+        for name in ("pad", "layer"):
+            value = found.get(name, 0)
+            if type(value) is not int or value < 0:
+                raise ValueError(f"{name} {value!r}")
+    except (ValueError, AttributeError) as error:
+        raise FormatError(f"{path}: not a preprocessor description in JSON ({first_line(error)})") from None
+    return found

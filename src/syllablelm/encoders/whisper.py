@@ -1,0 +1,184 @@
+"""The encoder of OpenAI's Whisper: log-mel spectra and a transformer, from Hugging Face, padding-exact.
+
+Shape suffixes: B clips, N samples, M mel frames (one in 10 ms), F mel bands or frequencies, T frames, D features.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from transformers.models.whisper.modeling_whisper import WhisperEncoder as HubWhisperEncoder
+from transformers.models.whisper.modeling_whisper import WhisperPreTrainedModel
+
+from syllablelm.encoders.hub import HubEncoder
+from syllablelm.encoders.padding import frame_mask, standardize
+from syllablelm.errors import FormatError, InputError
+
+STEP, STRIDE, FFT = 160, 2, 400
+MEL_BANDS = (80, 128)
+# Frame t of Whisper is centred at sample 320 t, HuBERT's at 320 t + 200: spectra begin this much later, so that the
+# frames of both lie on one grid.
+GRID_SHIFT = 200
+# Spectra lie within this of the loudest one, in powers of ten.
+DYNAMIC_RANGE, POWER_FLOOR = 8.0, 1e-10
+# Standard deviation that waveforms are brought to: about that of LibriSpeech, hence of what Whisper is used to.
+LEVEL = 0.06
+
+
+class WhisperModel(WhisperPreTrainedModel):
+    """The encoder half of a Whisper checkpoint; weights of the decoder are not read.
+
+    With ``mask_embedding`` in its configuration it has the vector that masked frames are replaced by.
+    """
+
+    def __init__(self, config: Any) -> None:
+        super().__init__(config)
+        self.encoder = HubWhisperEncoder(config)
+        if getattr(config, "mask_embedding", False):
+            self.masked_spec_embed = nn.Parameter(torch.zeros(config.d_model))
+        self.post_init()
+
+    def add_mask_embedding(self) -> None:
+        """Prepare a model without a mask embedding for masked prediction (seed torch first)."""
+        if not hasattr(self, "masked_spec_embed"):
+            self.config.mask_embedding = True
+            self.masked_spec_embed = nn.Parameter(0.02 * torch.randn(self.config.d_model))
+
+
+class WhisperEncoder(HubEncoder):
+    """A Whisper encoder cut off after one layer.
+
+    Args:
+        model: encoder half of a checkpoint.
+        layer: 1-based layer whose output is the feature (0 is the first block's input): 1 to n are outputs of the n
+            blocks, n + 1 is the last one after the final norm. None is n + 1. Below the final norm features are larger
+            by far and depend more on the clip's length.
+        normalize: whether each clip is brought to one level first, so that loudness changes nothing. Whisper itself
+            takes recordings as they are.
+
+    Clips are not padded to 30 s, as Whisper's own program does, but masked: the spectrum of a clip of T frames is that
+    of 320 T of its samples, and padding reaches neither the convolutions nor attention. Frames lie where HuBERT's do.
+
+    Attributes:
+        max_frames: longest clip in frames (1,500, 30 s): there are no positions beyond.
+    """
+
+    takes_pad = False
+    mel_BF: Tensor
+    taper: Tensor
+
+    def __init__(self, model: nn.Module, layer: int | None = None, *, normalize: bool = False) -> None:
+        config: Any = model.config
+        if config.num_mel_bins not in MEL_BANDS:
+            raise FormatError(f"a Whisper of {config.num_mel_bins} mel bands; those of 80 and of 128 are supported")
+        super().__init__(model, layer, normalize=normalize)
+        self.max_frames = int(config.max_source_positions)
+        self.register_buffer("mel_BF", _mel_filters(config.num_mel_bins), persistent=False)
+        self.register_buffer("taper", torch.hann_window(FFT), persistent=False)
+
+    def _count_layers(self) -> int:
+        return int(self.model.config.encoder_layers) + 1
+
+    def _set_saved_layers(self, config: Any, count: int) -> None:
+        config.encoder_layers = count
+
+    def _frame_grid(self) -> tuple[int, int]:
+        return STEP * STRIDE, 2 * GRID_SHIFT
+
+    def _extractor(self) -> list[nn.Module]:
+        return [self.model.encoder.conv1, self.model.encoder.conv2]
+
+    def _entry(self) -> list[nn.Module]:
+        return []
+
+    def _last_norm(self) -> nn.Module | None:
+        encoder = self.model.encoder
+        return encoder.layer_norm if self.layer > len(encoder.layers) else None
+
+    def convolve(self, wave_BN: Tensor, lengths_B: Tensor) -> Tensor:
+        """Outputs of both convolutions: (B, T, D).
+
+        Raises:
+            InputError: a clip has more frames than the model has positions.
+        """
+        frames_B = self.frames(lengths_B)
+        self._check_length(int(frames_B.max()))
+        if self.normalize:
+            wave_BN = LEVEL * standardize(wave_BN, lengths_B.to(wave_BN.device, non_blocking=True))
+        mel_BFM = self.log_mel(wave_BN, lengths_B.tolist())
+        encoder = self.model.encoder
+        inner_BDM = functional.gelu(encoder.conv1(mel_BFM))
+        if bool((frames_B < inner_BDM.shape[2] // STRIDE).any()):
+            # A clip alone ends in the zeros with which the second convolution pads.
+            own_BM = frame_mask(STRIDE * frames_B.to(inner_BDM.device, non_blocking=True), inner_BDM.shape[2])
+            inner_BDM = inner_BDM.masked_fill(~own_BM[:, None, :], 0.0)
+        return functional.gelu(encoder.conv2(inner_BDM)).transpose(1, 2)
+
+    def log_mel(self, wave_BN: Tensor, lengths: Sequence[int]) -> Tensor:
+        """Whisper's log-mel spectra of clips of the given sample counts, zero behind each clip's end: (B, F, M)."""
+        frames = [self.num_frames(length) for length in lengths]
+        result = wave_BN.new_zeros(len(wave_BN), self.mel_BF.shape[0], STRIDE * max(frames))
+        for row, wave_N, length, count in zip(result, wave_BN, lengths, frames, strict=True):
+            if count == 0:
+                continue
+            part_N = wave_N[GRID_SHIFT : min(GRID_SHIFT + self.hop * count, length)].float()
+            part_N = functional.pad(part_N, (0, self.hop * count - len(part_N)))
+            spectrum = torch.stft(part_N, FFT, STEP, window=self.taper, return_complex=True)[:, :-1]
+            log_FM = (self.mel_BF @ spectrum.abs().pow(2)).clamp(min=POWER_FLOOR).log10()
+            row[:, : STRIDE * count] = (torch.maximum(log_FM, log_FM.max() - DYNAMIC_RANGE) + 4.0) / 4.0
+        return result
+
+    def project(self, conv_BTC: Tensor) -> Tensor:
+        """The convolutions' outputs are the transformer's inputs as they are: (B, T, D)."""
+        return conv_BTC
+
+    def transform(self, input_BTD: Tensor, frames_B: Tensor, layers: Sequence[int] | None = None) -> dict[int, Tensor]:
+        """Run the transformer and return the outputs of the asked layers: {layer: (B, T, D)}."""
+        wanted = [self.layer] if layers is None else list(layers)
+        last = len(self.model.encoder.layers)
+        # Of an encoder that was cut below it, there is no state after the final norm.
+        normed = last + 1 if self.layer > last else None
+        below = super().transform(input_BTD, frames_B, [last if layer == normed else layer for layer in wanted])
+        if normed in wanted:
+            below[last + 1] = self.model.encoder.layer_norm(below[last])
+        return {layer: below[layer] for layer in wanted}
+
+    def _enter(self, input_BTD: Tensor, mask_BT: Tensor | None) -> tuple[Tensor, dict[str, Any]]:
+        encoder = self.model.encoder
+        self._check_length(input_BTD.shape[1])
+        hidden_BTD = input_BTD + encoder.embed_positions.weight[: input_BTD.shape[1]]
+        return functional.dropout(hidden_BTD, p=encoder.dropout, training=self.training), {}
+
+    def _check_length(self, num_frames: int) -> None:
+        if num_frames > self.max_frames:
+            raise InputError(
+                f"a clip of {num_frames} frames ({num_frames * self.hop / self.sample_rate:.1f} s) is longer than "
+                f"Whisper's {self.max_frames} positions; cut it, or encode it by a tokenizer, which uses windows"
+            )
+
+    def preprocessor(self) -> dict[str, Any]:
+        return {
+            "chunk_length": self.max_frames * self.hop // self.sample_rate,
+            "feature_extractor_type": "WhisperFeatureExtractor",
+            "feature_size": self.mel_BF.shape[0],
+            "hop_length": STEP,
+            "n_fft": FFT,
+            "normalize_level": self.normalize,
+            "padding_value": 0.0,
+            "return_attention_mask": False,
+            "sampling_rate": self.sample_rate,
+        }
+
+
+def _mel_filters(bands: int) -> Tensor:
+    """Triangles of equal area on Slaney's mel scale: (bands, 201)."""
+    from transformers.audio_utils import mel_filter_bank
+
+    filters = mel_filter_bank(
+        FFT // 2 + 1, bands, 0.0, 8000.0, HubEncoder.sample_rate, norm="slaney", mel_scale="slaney"
+    )
+    return torch.from_numpy(filters.T.copy()).float()

@@ -1,0 +1,249 @@
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from safetensors.torch import load_file, save_file
+from transformers.models.whisper.configuration_whisper import WhisperConfig
+from transformers.models.whisper.feature_extraction_whisper import WhisperFeatureExtractor
+from transformers.models.whisper.modeling_whisper import WhisperForConditionalGeneration
+
+from encoder_zoo import LAYERS, WHISPER, make_encoder, make_model
+from small import noise
+from syllablelm.distortions import gain
+from syllablelm.encoders.base import TrainableEncoder
+from syllablelm.encoders.load import load_encoder
+from syllablelm.encoders.masked_prediction import load_maskable
+from syllablelm.encoders.padding import pad_waveforms
+from syllablelm.encoders.whisper import WhisperEncoder, WhisperModel
+from syllablelm.errors import FormatError, InputError
+from syllablelm.quantize import Codebook
+from syllablelm.rule import SegmentRule
+from syllablelm.tokenizer import Tokenizer
+
+FINAL = LAYERS + 1
+ENCODER: Any = make_encoder("whisper")
+# 1,500 frames centred at samples 200, 520, ...: the spectrum of 30 s from sample 200 on.
+HALF_MINUTE = noise(480_200, 5)
+
+
+def whole_model(**changes: Any) -> Any:
+    """Encoder and decoder, as checkpoints are published."""
+    torch.manual_seed(3)
+    model: Any = WhisperForConditionalGeneration(
+        WhisperConfig(
+            **{
+                **WHISPER,
+                "vocab_size": 60,
+                "decoder_start_token_id": 1,
+                "pad_token_id": 0,
+                "bos_token_id": 1,
+                "eos_token_id": 2,
+                **changes,
+            }
+        )
+    ).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.ndim == 1:
+                parameter.add_(0.3 * torch.randn_like(parameter))
+    return model
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    path = tmp_path_factory.mktemp("whisper") / "model"
+    whole_model().save_pretrained(path)
+    WhisperFeatureExtractor().save_pretrained(path)
+    return path
+
+
+def reference(model: Any, wave: np.ndarray, bands: int = 80) -> tuple[torch.Tensor, Any]:
+    """Spectra and states that transformers computes of 30 s."""
+    spectra: Any = WhisperFeatureExtractor(feature_size=bands)(wave, sampling_rate=16_000, return_tensors="pt")
+    with torch.no_grad():
+        return spectra["input_features"], model(spectra["input_features"], output_hidden_states=True)
+
+
+class TestParity:
+    @pytest.mark.parametrize(("family", "bands"), [("whisper", 80), ("whisper-128", 128)])
+    def test_spectra_and_layers_of_30_seconds_are_those_of_transformers(self, family, bands):
+        encoder: Any = make_encoder(family)
+        spectra, states = reference(make_model(family).encoder, HALF_MINUTE[200:], bands)
+        mel_BFM = encoder.log_mel(torch.from_numpy(HALF_MINUTE)[None], [len(HALF_MINUTE)])
+        torch.testing.assert_close(mel_BFM, spectra, atol=1e-5, rtol=0)
+        found = encoder.encode([HALF_MINUTE], layers=range(FINAL + 1))[0]
+        assert found[FINAL].shape == (1_500, 32)
+        np.testing.assert_allclose(found[FINAL], states.last_hidden_state[0], atol=1e-4)
+        for layer in range(LAYERS):
+            np.testing.assert_allclose(found[layer], states.hidden_states[layer][0], atol=1e-4)
+        # The last block's own output is the one below the final norm.
+        norm = encoder.model.encoder.layer_norm
+        with torch.no_grad():
+            np.testing.assert_allclose(norm(torch.from_numpy(found[LAYERS])), found[FINAL], atol=1e-4)
+
+    def test_a_short_clip_is_not_padded_to_30_seconds(self):
+        clip = noise(16_000, 1)
+        mel_BFM = ENCODER.log_mel(torch.from_numpy(clip)[None], [len(clip)])
+        assert mel_BFM.shape == (1, 80, 2 * ENCODER.num_frames(len(clip)))
+        spectra, _ = reference(make_model("whisper").encoder, clip[200:])
+        # Away from the end, where Whisper's own program sees silence.
+        torch.testing.assert_close(mel_BFM[..., :-4], spectra[..., : mel_BFM.shape[2] - 4], atol=1e-5, rtol=0)
+
+
+class TestGrid:
+    @given(st.integers(0, 480_399))
+    def test_frames_are_those_of_hubert(self, num_samples):
+        expected = (num_samples - 400) // 320 + 1 if num_samples >= 400 else 0
+        assert ENCODER.num_frames(num_samples) == expected <= ENCODER.max_frames
+
+    @pytest.mark.parametrize("length", [400, 401, 719, 720, 1_040, 9_279])
+    def test_every_length_gives_its_frames(self, length):
+        assert ENCODER.encode([noise(length)])[0].shape == (ENCODER.num_frames(length), 32)
+
+    def test_a_click_is_heard_in_the_frame_that_it_lies_in(self):
+        for frame in (7, 20, 33):
+            wave = np.zeros(16_000, dtype=np.float32)
+            wave[320 * frame + 200] = 1.0
+            mel_FM = ENCODER.log_mel(torch.from_numpy(wave)[None], [len(wave)])[0]
+            assert int(mel_FM.sum(0).argmax()) == 2 * frame
+
+    def test_a_shorter_or_longer_clip_than_there_are_frames_for(self):
+        with pytest.raises(InputError, match="399 samples is shorter than one frame"):
+            ENCODER.encode([noise(399)])
+        assert len(ENCODER.encode([noise(480_399)])[0]) == 1_500
+        with pytest.raises(InputError, match=r"1501 frames \(30.0 s\) is longer than Whisper's 1500 positions"):
+            ENCODER.encode([noise(480_400)])
+
+
+class TestLoudness:
+    def test_gain_changes_nothing_after_normalisation(self):
+        model, clip = make_model("whisper"), noise(9_000, 1)
+        plain, level = WhisperEncoder(model), WhisperEncoder(model, normalize=True)
+        soft = gain(clip, -6.0)
+        np.testing.assert_allclose(level.encode([soft])[0], level.encode([clip])[0], atol=1e-4)
+        assert np.abs(plain.encode([soft])[0] - plain.encode([clip])[0]).max() > 1e-2
+
+    def test_silence_is_finite(self):
+        for normalize in (False, True):
+            encoder = WhisperEncoder(make_model("whisper"), normalize=normalize)
+            assert np.isfinite(encoder.encode([np.zeros(4_000, np.float32)])[0]).all()
+
+
+class TestFolders:
+    def test_a_whole_model(self, folder):
+        encoder: Any = load_encoder(folder, device="cpu")
+        assert isinstance(encoder, WhisperEncoder) and isinstance(encoder, TrainableEncoder)
+        assert (encoder.layer, encoder.dim, encoder.normalize) == (FINAL, 32, False)
+        _, states = reference(whole_model().model.encoder, HALF_MINUTE[200:])
+        np.testing.assert_allclose(encoder.encode([HALF_MINUTE])[0], states.last_hidden_state[0], atol=1e-4)
+        assert not any("decoder" in name for name in encoder.state_dict())
+
+    @pytest.mark.parametrize("options", [{"max_shard_size": "10KB"}, {"half": True}])
+    def test_shards_and_half_precision(self, folder, options, tmp_path):
+        model = whole_model()
+        if options.pop("half", False):
+            model = model.half()
+        model.save_pretrained(tmp_path, **options)
+        if options:
+            assert len(list(tmp_path.glob("*.safetensors"))) > 1
+        encoder, clip = load_encoder(tmp_path, device="cpu"), noise(9_000, 1)
+        expected = load_encoder(folder, device="cpu").encode([clip])[0]
+        assert next(iter(encoder.parameters())).dtype == torch.float32
+        np.testing.assert_allclose(encoder.encode([clip])[0], expected, atol=0.05)
+
+    @pytest.mark.parametrize("layer", [0, 2, LAYERS, FINAL])
+    @pytest.mark.parametrize("half", [False, True])
+    def test_saved_and_loaded(self, layer, half, tmp_path):
+        encoder, clip = WhisperEncoder(make_model("whisper"), layer, normalize=True), noise(9_000, 1)
+        encoder.save(tmp_path, half=half)
+        loaded: Any = load_encoder(tmp_path, device="cpu")
+        assert (loaded.layer, loaded.normalize) == (layer, True)
+        tolerance = 0.05 if half else 0
+        np.testing.assert_allclose(loaded.encode([clip])[0], encoder.encode([clip])[0], atol=tolerance)
+        # What was saved from stays as it was.
+        assert next(iter(encoder.parameters())).dtype == torch.float32
+
+    def test_rescaled_features(self):
+        encoder, clip = WhisperEncoder(make_model("whisper")), noise(9_000, 1)
+        before = encoder.encode([clip])[0]
+        mean, scale = torch.linspace(-1, 1, 32), torch.linspace(0.5, 3, 32)
+        assert encoder.rescale(mean, scale)
+        np.testing.assert_allclose(encoder.encode([clip])[0], (before - mean.numpy()) / scale.numpy(), atol=1e-4)
+        assert not WhisperEncoder(make_model("whisper"), 2).rescale(mean, scale)
+
+    def test_frozen_parts_get_no_gradient(self):
+        encoder: Any = WhisperEncoder(make_model("whisper"))
+        encoder.freeze(blocks=2)
+        encoder(*pad_waveforms([noise(9_000)], torch.device("cpu")))[0].sum().backward()
+        moving = {name for name, weight in encoder.named_parameters() if weight.grad is not None}
+        assert all(name.startswith(("model.encoder.layers.2", "model.encoder.layer_norm")) for name in moving)
+        assert any(name.startswith("model.encoder.layers.2") for name in moving)
+
+
+class TestMasks:
+    def test_only_a_trained_mask_hides_frames(self, folder, tmp_path):
+        with pytest.raises(FormatError, match="no mask embedding"):
+            load_maskable(folder, device="cpu")
+        torch.manual_seed(1)
+        encoder: Any = load_maskable(folder, device="cpu", add_mask=True)
+        encoder.save(tmp_path)
+        again: Any = load_maskable(tmp_path, device="cpu")
+        assert torch.equal(again.model.masked_spec_embed, encoder.model.masked_spec_embed)
+        assert float(again.model.masked_spec_embed.detach().abs().max()) > 0
+
+
+class TestBadFolders:
+    def change(self, folder, tmp_path, **changes):
+        config = json.loads((folder / "config.json").read_text())
+        (tmp_path / "config.json").write_text(json.dumps({**config, **changes}))
+        return load_file(folder / "model.safetensors")
+
+    def test_no_encoder_weights(self, folder, tmp_path):
+        weights = self.change(folder, tmp_path)
+        kept = {name: value for name, value in weights.items() if "encoder." not in name}
+        save_file(kept, tmp_path / "model.safetensors", metadata={"format": "pt"})
+        with pytest.raises(FormatError, match="weights are missing"):
+            load_encoder(tmp_path, device="cpu")
+
+    def test_other_mel_bands(self, folder, tmp_path):
+        weights = self.change(folder, tmp_path, num_mel_bins=128)
+        save_file(weights, tmp_path / "model.safetensors", metadata={"format": "pt"})
+        with pytest.raises(FormatError, match="cannot be read"):
+            load_encoder(tmp_path, device="cpu")
+        with pytest.raises(FormatError, match="a Whisper of 40 mel bands; those of 80 and of 128"):
+            WhisperEncoder(WhisperModel(WhisperConfig(**WHISPER, num_mel_bins=40)))
+
+    def test_a_layer_that_is_not_there(self, folder):
+        with pytest.raises(InputError, match=f"layer {FINAL + 1}: this encoder has layers 0 to {FINAL}"):
+            load_encoder(folder, FINAL + 1, device="cpu")
+
+    def test_pad_is_for_others(self, folder):
+        with pytest.raises(InputError, match="takes no pad"):
+            load_encoder(folder, device="cpu", pad=40)
+
+
+class TestTokenizer:
+    def tokenizer(self, **options: Any) -> Tokenizer:
+        rng = np.random.default_rng(0)
+        centres = rng.standard_normal((8, 32)).astype(np.float32)
+        codebook = Codebook(centres, np.arange(8, dtype=np.int32))
+        return Tokenizer(make_encoder("whisper"), codebook, SegmentRule(rate=5.0), **options)
+
+    def test_windows_are_at_most_30_seconds(self):
+        assert self.tokenizer().window_seconds == 30.0
+        assert self.tokenizer(window_seconds=10.0).window_seconds == 10.0
+
+    def test_streamed_equals_whole(self):
+        tokenizer, wave = self.tokenizer(), noise(16_000 * 70, 9)
+        whole = tokenizer.encode(wave)
+        pieces = list(tokenizer.stream(np.array_split(wave, 23)))
+        joined = type(whole).join(pieces)
+        assert len(pieces) > 1 and whole.num_frames == (len(wave) - 400) // 320 + 1
+        for name in ("start", "end", "unit"):
+            np.testing.assert_array_equal(getattr(joined, name), getattr(whole, name))
