@@ -122,3 +122,13 @@ def test_boundaries_of_another_run_are_reused(tmp_path: Path) -> None:
     first = open_artifact(tmp_path / "b" / "round1" / "encoder")
     assert first.record["parents"]["boundaries"] == found.digest
     assert not (tmp_path / "b" / "round1" / "boundaries").exists()
+
+
+def test_another_teacher_than_the_recipe_wants(tmp_path: Path) -> None:
+    small_corpus(tmp_path / "audio", [18_000])
+    write_data2vec2(tmp_path / "teacher.pt")
+    table = apply_overrides(read_toml(RECIPES / "d2v2_833.toml"), [f'data.sources=["{tmp_path / "audio"}"]'])
+    wanted = {**table, "teacher": str(tmp_path / "teacher.pt"), "teacher_sha256": "ab12"}
+    with pytest.raises(InputError, match=r"SHA-256 [0-9a-f]{64}, the recipe wants ab12: it is another model"):
+        train_all(build(Recipe, wanted, "d2v2_833"), tmp_path / "out", device="cpu")
+    assert not (tmp_path / "out").exists()

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from torch import nn
 
 from syllablelm.encoders.checkpoint import read_checkpoint
 from syllablelm.encoders.data2vec2 import Data2Vec2Encoder, load_data2vec2
@@ -98,3 +101,18 @@ def _set_options(encoder: HubEncoder | Data2Vec2Encoder, name: str, normalize: b
         if not isinstance(encoder, HubEncoder) or not encoder.takes_pad:
             raise InputError(f"{name}: this family takes no pad")
         encoder.set_pad(pad)
+
+
+def weights_digest(encoder: nn.Module) -> str:
+    """SHA-256 of an encoder's weights as float16, by name: the same for copies in float16 and in float32.
+
+    Tables of fixed positions (Whisper's sinusoids) and mask embeddings are left out: copies differ in whether they hold
+    them.
+    """
+    hasher = hashlib.sha256()
+    for name, weight in sorted(encoder.state_dict().items()):
+        if name.endswith(("embed_positions.weight", "masked_spec_embed")):
+            continue
+        hasher.update(name.encode())
+        hasher.update(np.ascontiguousarray(weight.detach().cpu().to(torch.float16).numpy()).tobytes())
+    return hasher.hexdigest()

@@ -10,6 +10,7 @@ from typing import Any, Literal
 from syllablelm.artifact import Artifact, open_artifact
 from syllablelm.config import check_seed
 from syllablelm.corpus import Manifest, scan
+from syllablelm.encoders.load import load_encoder, weights_digest
 from syllablelm.errors import InputError
 from syllablelm.train.bootstrap import FROM_STUDENT, WITH_HEAD, WITHOUT_ENCODER, BoundariesConfig, find_boundaries
 from syllablelm.train.codebook import CodebookConfig, train_codebook
@@ -71,6 +72,7 @@ class Recipe:
         teacher: an encoder that exists, which SylBoost learns from: a hub id, a folder that ``transformers`` opens, or
             a checkpoint file. Without one the last iteration's encoder is the teacher; with both, LossPred alone reads
             the last iteration's.
+        teacher_sha256: ``weights_digest`` that the teacher must have; empty takes any.
         head: fitted to the teacher if it has none, for LossPred.
     """
 
@@ -79,6 +81,7 @@ class Recipe:
     codebook: CodebookConfig
     iteration: tuple[Iteration, ...] = ()
     teacher: str = ""
+    teacher_sha256: str = ""
     head: Head | None = None
     round: tuple[Round, ...] = ()
     seed: int = 0
@@ -131,7 +134,7 @@ def train_all(recipe: Recipe, out: Path, *, device: str = "auto", until: Until =
     join(device)
     corpus = read_corpus(recipe.data)
     common: dict[str, Any] = {"seed": recipe.seed, "device": device, "store": WaveformStore(corpus)}
-    teacher = external_encoder(recipe.teacher) if recipe.teacher else None
+    teacher = _open_teacher(recipe) if recipe.teacher else None
     encoder = None if recipe.iteration else teacher
     for number, step in enumerate(recipe.iteration, 1):
         folder = out / f"iteration{number}"
@@ -161,6 +164,17 @@ def train_all(recipe: Recipe, out: Path, *, device: str = "auto", until: Until =
     if until == "sylboost" and student is not None:
         return student
     return train_codebook(recipe.codebook, corpus, student or teacher, out / "tokenizer", **common)
+
+
+def _open_teacher(recipe: Recipe) -> Artifact:
+    if recipe.teacher_sha256 and is_main():
+        found = weights_digest(load_encoder(recipe.teacher, device="cpu"))
+        if found != recipe.teacher_sha256:
+            raise InputError(
+                f"teacher {recipe.teacher}: its weights have SHA-256 {found}, the recipe wants "
+                f"{recipe.teacher_sha256}: it is another model; get the right one, or change teacher_sha256"
+            )
+    return external_encoder(recipe.teacher)
 
 
 def _boundary_source(

@@ -52,7 +52,8 @@ class TestFolder:
 
     def test_another_family(self, tmp_path):
         (tmp_path / "config.json").write_text(json.dumps({"model_type": "bert"}))
-        self.fails(tmp_path, "'bert' is not supported; use hubert, wav2vec2, data2vec-audio, wavlm, wav2vec2-bert or whisper")
+        supported = "hubert, wav2vec2, data2vec-audio, wavlm, wav2vec2-bert or whisper"
+        self.fails(tmp_path, f"'bert' is not supported; use {supported}")
 
     def test_no_weights(self, tmp_path):
         (self.saved(tmp_path) / "model.safetensors").unlink()
@@ -174,7 +175,7 @@ class TestFile:
     @pytest.mark.parametrize("content", [{"weights": {}}, {"state_dict": {"a": torch.zeros(1)}}])
     def test_something_else(self, tmp_path, content):
         torch.save(content, tmp_path / "other.pt")
-        with pytest.raises(FormatError, match="neither a HuBERT of fairseq nor a released") as caught:
+        with pytest.raises(FormatError, match="neither a HuBERT or Data2Vec 2\.0 of fairseq nor a released") as caught:
             load_encoder(tmp_path / "other.pt", device="cpu")
         assert "\n" not in str(caught.value)
 

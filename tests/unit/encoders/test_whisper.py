@@ -17,7 +17,7 @@ from encoder_zoo import LAYERS, WHISPER, make_encoder, make_model
 from small import noise
 from syllablelm.distortions import gain
 from syllablelm.encoders.base import TrainableEncoder
-from syllablelm.encoders.load import load_encoder
+from syllablelm.encoders.load import load_encoder, weights_digest
 from syllablelm.encoders.masked_prediction import load_maskable
 from syllablelm.encoders.padding import pad_waveforms
 from syllablelm.encoders.whisper import WhisperEncoder, WhisperModel
@@ -247,3 +247,15 @@ class TestTokenizer:
         assert len(pieces) > 1 and whole.num_frames == (len(wave) - 400) // 320 + 1
         for name in ("start", "end", "unit"):
             np.testing.assert_array_equal(getattr(joined, name), getattr(whole, name))
+
+
+def test_the_digest_of_weights_is_that_of_every_copy(folder, tmp_path):
+    encoder: Any = load_encoder(folder, device="cpu")
+    rounded: Any = load_encoder(folder, device="cpu")
+    with torch.no_grad():
+        for weight in rounded.parameters():
+            weight.copy_(weight.half().float())
+    encoder.save(tmp_path, half=True)
+    found = {weights_digest(model) for model in (encoder, rounded, load_encoder(tmp_path, device="cpu"))}
+    assert len(found) == 1 and len(found.pop()) == 64
+    assert weights_digest(make_encoder("whisper")) != weights_digest(encoder)
