@@ -10,7 +10,7 @@ import sys
 import syllablelm as sl
 
 
-def main(path: str, model: str = "tiny") -> None:
+def main(path: str, model: str = "small") -> None:
     segmentation = sl.Tokenizer.load(model).encode(sl.load_audio(path))
     units = [] if segmentation.unit is None else segmentation.unit.tolist()
     print("  start      end   unit")

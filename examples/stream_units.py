@@ -23,7 +23,7 @@ def read_samples(source: BinaryIO, seconds: float = 0.5) -> Iterator[np.ndarray]
         yield np.frombuffer(data[: len(data) - len(rest)], dtype="<i2").astype(np.float32) / 32768
 
 
-def main(model: str = "tiny") -> None:
+def main(model: str = "small") -> None:
     # A shorter window answers sooner and sees less around a segment.
     tokenizer = sl.Tokenizer.load(model, window_seconds=10)
     print(f"a unit appears at most {tokenizer.latency:.1f} s after its end", file=sys.stderr)

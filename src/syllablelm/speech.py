@@ -135,7 +135,7 @@ def continue_speech(
     waveform: npt.NDArray[np.floating],
     seconds: float = 10.0,
     *,
-    model: str | Path = "tiny",
+    model: str | Path = "small",
     seed: int = 0,
     device: str = "auto",
     **sampling: Any,

@@ -91,8 +91,8 @@ class Tokenizer:
         """Open a tokenizer.
 
         Args:
-            name: a bundled name ("tiny"), a tokenizer artifact's folder, the hub id of one, or a released SyllableLM
-                checkpoint (SylBoost_833Hz.pth with its _kmeans.npy and _agglom.npy beside it).
+            name: a bundled name ("small", "tiny"), a tokenizer artifact's folder, the hub id of one, or a released
+                SyllableLM checkpoint (SylBoost_833Hz.pth with its _kmeans.npy and _agglom.npy beside it).
             device: "auto", "cpu" or "cuda".
             rate: groups per second instead of the tokenizer's own.
             rule: "rate" (MinSum), "peaks", "released" or "frames" instead of the tokenizer's own way of cutting.

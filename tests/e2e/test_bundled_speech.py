@@ -12,8 +12,8 @@ SAMPLE = BUNDLED / "sample.flac"
 
 
 def test_the_language_model_prefers_real_order() -> None:
-    lm = sl.SpeechLM.load("tiny", device="cpu")
-    seg = sl.Tokenizer.load("tiny", device="cpu").encode(sl.load_audio(SAMPLE))
+    lm = sl.SpeechLM.load("small", device="cpu")
+    seg = sl.Tokenizer.load("small", device="cpu").encode(sl.load_audio(SAMPLE))
     assert seg.unit is not None
     rng = np.random.default_rng(0)
     mixed = [
@@ -26,7 +26,7 @@ def test_the_language_model_prefers_real_order() -> None:
 
 def test_continuation_lasts_as_long_as_asked_and_repeats() -> None:
     wave = sl.load_audio(SAMPLE)[: 2 * 16_000]
-    first, again = (sl.continue_speech(wave, seconds=1.5, model="tiny", seed=3) for _ in range(2))
+    first, again = (sl.continue_speech(wave, seconds=1.5, model="small", seed=3) for _ in range(2))
     assert first.dtype == np.float32
     assert len(first) == pytest.approx(1.5 * 16_000, abs=640)
     assert 0 < np.abs(first).max() <= 1
@@ -34,6 +34,6 @@ def test_continuation_lasts_as_long_as_asked_and_repeats() -> None:
 
 
 def test_resynthesis_is_as_long_as_the_recording() -> None:
-    voice = sl.Resynthesizer.load("tiny", device="cpu")
-    seg = sl.Tokenizer.load("tiny", device="cpu").encode(sl.load_audio(SAMPLE)[: 3 * 16_000])
+    voice = sl.Resynthesizer.load("small", device="cpu")
+    seg = sl.Tokenizer.load("small", device="cpu").encode(sl.load_audio(SAMPLE)[: 3 * 16_000])
     assert len(voice.decode(seg)) == seg.num_frames * 320

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from syllablelm.tokenizer import Tokenizer
     from syllablelm.types import Segmentation
 
-DEFAULT_MODEL = "tiny"
+DEFAULT_MODEL = "small"
 MANIFEST_SUFFIXES = (".csv", ".jsonl", ".jsonl.gz")
 # Decoded recordings held at once; the tokenizer sorts them by length into its own, smaller batches.
 GROUP_SECONDS = 600.0

@@ -52,7 +52,7 @@ UnitsFiles = Annotated[
 ]
 Models = Annotated[
     list[str] | None,
-    typer.Option("--model", metavar="NAME|PATH", help="Tokenizer; repeatable. Where no row is asked for: tiny."),
+    typer.Option("--model", metavar="NAME|PATH", help="Tokenizer; repeatable. Default without other rows: small."),
 ]
 Baselines = Annotated[
     str | None,

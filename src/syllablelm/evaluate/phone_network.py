@@ -46,10 +46,10 @@ class ProbeSettings:
     dropout: float = 0.1
     unit_dropout: float = 0.15
     slots_per_phone: float = 2.5
-    batch_seconds: float = 50.0
+    batch_seconds: float = 25.0
     learning_rate: float = 2e-3
     weight_decay: float = 0.05
-    steps: int = 1600
+    steps: int = 2400
 
     def __post_init__(self) -> None:
         if min(self.dim, self.blocks, self.kernel, self.steps) < 1 or self.kernel % 2 == 0:

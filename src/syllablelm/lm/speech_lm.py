@@ -85,7 +85,7 @@ class SpeechLM:
         """Open a language model.
 
         Args:
-            name: a bundled name ("tiny"), or the folder that ``train lm`` wrote.
+            name: a bundled name ("small"), or the folder that ``train lm`` wrote.
             precision: of scoring and generation: "bfloat16" moves mean scores by a few hundredths of a nat, and what
                 stands beside a segmentation may then show in the last digits; "auto" is bfloat16 on a GPU.
             context: most units that it reads at once, up to the model's positions, in place of its longest crop in

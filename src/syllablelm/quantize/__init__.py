@@ -3,13 +3,7 @@
 from __future__ import annotations
 
 from syllablelm.quantize.agglomerative import ward_merge
-from syllablelm.quantize.codebook import (
-    Codebook,
-    fit_codebook,
-    pool_segments,
-    project_vectors,
-    standardize_vectors,
-)
+from syllablelm.quantize.codebook import Codebook, fit_codebook, pool_segments, standardize_vectors
 from syllablelm.quantize.kmeans import fit_kmeans, nearest_centre
 
 __all__ = [
@@ -18,7 +12,6 @@ __all__ = [
     "fit_kmeans",
     "nearest_centre",
     "pool_segments",
-    "project_vectors",
     "standardize_vectors",
     "ward_merge",
 ]

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -13,20 +12,11 @@ import numpy.typing as npt
 from syllablelm.errors import FormatError, InputError
 from syllablelm.formats import atomic_path
 from syllablelm.quantize.agglomerative import ward_merge
-from syllablelm.quantize.kmeans import (
-    BLOCK_NUMBERS,
-    FloatArray,
-    Method,
-    Progress,
-    as_vectors,
-    fit_kmeans,
-    nearest_centre,
-)
+from syllablelm.quantize.kmeans import FloatArray, Method, Progress, as_vectors, fit_kmeans, nearest_centre
 from syllablelm.types import IntArray
 
 FORMAT = "syllablelm.codebook"
-# Version 2 adds a projection; codebooks without one are still written as version 1.
-FORMAT_VERSIONS = ("1", "2")
+FORMAT_VERSION = 1
 
 
 def standardize_vectors(vectors: npt.ArrayLike, *, eps: float = 1e-6) -> FloatArray:
@@ -95,48 +85,15 @@ def pool_segments(
     return mean_SD.astype(np.float32)
 
 
-def project_vectors(vectors: npt.ArrayLike, projection: npt.ArrayLike, mean: npt.ArrayLike | None = None) -> FloatArray:
-    """Apply a linear map: (x - mean) @ projection, in double precision.
-
-    Args:
-        vectors: (N, D).
-        projection: (D, P).
-        mean: (D,), subtracted first (default: nothing).
-
-    Returns:
-        (N, P) float32; a vector's row does not depend on the other rows.
-
-    Raises:
-        InputError: shapes that do not fit, NaN or infinite values.
-    """
-    x_ND, map_DP = as_vectors(vectors), as_vectors(projection, "projection")
-    if x_ND.shape[1] != len(map_DP):
-        raise InputError(f"the projection takes {len(map_DP)} dims, the vectors have {x_ND.shape[1]}")
-    mean_D = np.zeros(len(map_DP)) if mean is None else np.asarray(mean, dtype=np.float64)
-    if mean_D.shape != (len(map_DP),) or not np.isfinite(mean_D).all():
-        raise InputError(f"the projection's mean must hold {len(map_DP)} finite numbers, not shape {mean_D.shape}")
-    map_PD = np.ascontiguousarray(map_DP.T, dtype=np.float64)
-    projected_NP = np.empty((len(x_ND), len(map_PD)), dtype=np.float32)
-    block = max(1, BLOCK_NUMBERS // len(map_DP))
-    for first in range(0, len(x_ND), block):
-        centred_BD = x_ND[first : first + block].astype(np.float64) - mean_D
-        # Dot products, one by one: a matrix product may round equal rows differently, see `nearest_centre`.
-        projected_NP[first : first + block] = np.einsum("bd,pd->bp", centred_BD, map_PD)
-    return projected_NP
-
-
 @dataclass(frozen=True, eq=False)
 class Codebook:
-    """Vectors to units: standardise, project, nearest k-means centre, agglomeration table.
+    """Vectors to units: standardise, nearest k-means centre, agglomeration table.
 
     Args:
-        centres: (K, P) float32 k-means centres, in the space of standardised and projected vectors (P = D without a
-            projection).
+        centres: (K, D) float32 k-means centres, in the space of standardised vectors if `standardize`.
         table: (K,) int32 unit of each centre.
         standardize: whether vectors are standardised over their own dims first (`standardize_vectors`).
         seed: the seed it was fitted with, or None where that is unknown.
-        projection: (D, P) float32 linear map that is applied after standardisation (`project_vectors`), or None.
-        projection_mean: (D,) float32, subtracted before the projection, or None.
 
     Raises:
         InputError: shapes that do not fit, NaN or infinite centres, negative units.
@@ -146,8 +103,6 @@ class Codebook:
     table: IntArray
     standardize: bool = True
     seed: int | None = None
-    projection: FloatArray | None = None
-    projection_mean: FloatArray | None = None
 
     def __post_init__(self) -> None:
         # Private read-only copies: a frozen value must not change when the caller's arrays do.
@@ -162,26 +117,8 @@ class Codebook:
         table.setflags(write=False)
         object.__setattr__(self, "centres", centres)
         object.__setattr__(self, "table", table)
-        self._freeze_projection(centres.shape[1])
         if self.standardize and self.dim < 2:
-            raise InputError("a codebook of one-dimensional vectors cannot standardise")
-
-    def _freeze_projection(self, centre_dims: int) -> None:
-        if self.projection is None:
-            if self.projection_mean is not None:
-                raise InputError("Codebook.projection_mean needs a projection")
-            return
-        projection = as_vectors(self.projection, "projection").copy()
-        if projection.shape[1] != centre_dims:
-            raise InputError(f"the projection gives {projection.shape[1]} dims, the centres have {centre_dims}")
-        projection.setflags(write=False)
-        object.__setattr__(self, "projection", projection)
-        if self.projection_mean is not None:
-            mean = as_vectors(np.asarray(self.projection_mean)[None], "projection_mean")[0].copy()
-            if len(mean) != len(projection):
-                raise InputError(f"the projection takes {len(projection)} dims, its mean has {len(mean)}")
-            mean.setflags(write=False)
-            object.__setattr__(self, "projection_mean", mean)
+            raise InputError("a codebook of one-dimensional centres cannot standardise")
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Codebook):
@@ -190,8 +127,6 @@ class Codebook:
             (self.standardize, self.seed) == (other.standardize, other.seed)
             and np.array_equal(self.centres, other.centres)
             and np.array_equal(self.table, other.table)
-            and _same(self.projection, other.projection)
-            and _same(self.projection_mean, other.projection_mean)
         )
 
     __hash__ = None  # type: ignore[assignment]
@@ -204,7 +139,7 @@ class Codebook:
     @property
     def dim(self) -> int:
         """Dimensions of the vectors it takes."""
-        return self.centres.shape[1] if self.projection is None else self.projection.shape[0]
+        return self.centres.shape[1]
 
     def assign(self, vectors: npt.ArrayLike) -> IntArray:
         """Give each vector its unit.
@@ -223,22 +158,20 @@ class Codebook:
             raise InputError(
                 f"vectors have {x_ND.shape[1]} dims, the codebook has {self.dim}: it is of another encoder"
             )
-        x_NP = _prepare(x_ND, self.standardize, self.projection, self.projection_mean)
-        index, _ = nearest_centre(x_NP, self.centres)
+        if self.standardize:
+            x_ND = standardize_vectors(x_ND)
+        index, _ = nearest_centre(x_ND, self.centres)
         return self.table[index]
 
     def save(self, path: str | Path) -> None:
         """Write a safetensors file; it appears under its name only once complete."""
         from safetensors.numpy import save_file
 
-        # A reader of version 1 would not know that vectors are projected.
-        version = FORMAT_VERSIONS[0 if self.projection is None else 1]
-        metadata = {"format": FORMAT, "format_version": version, "standardize": str(int(self.standardize))}
+        metadata = {"format": FORMAT, "format_version": str(FORMAT_VERSION), "standardize": str(int(self.standardize))}
         if self.seed is not None:
             metadata["seed"] = str(self.seed)
         with atomic_path(path) as temporary:
-            arrays = {name: getattr(self, name) for name in ("centres", "table", *_OPTIONAL)}
-            save_file({name: array for name, array in arrays.items() if array is not None}, temporary, metadata)
+            save_file({"centres": self.centres, "table": self.table}, temporary, metadata=metadata)
 
     @classmethod
     def load(cls, path: str | Path) -> Codebook:
@@ -256,39 +189,22 @@ class Codebook:
                 metadata = file.metadata() or {}
                 _check_metadata(metadata, path)
                 centres, table = file.get_tensor("centres"), file.get_tensor("table")
-                optional = {name: file.get_tensor(name) for name in _OPTIONAL if name in file.keys()}  # noqa: SIM118
         except SafetensorError as error:
             raise FormatError(f"{path}: not a codebook in safetensors form ({error})") from error
         try:
             seed = int(metadata["seed"]) if "seed" in metadata else None
-            return cls(centres, table, standardize=bool(int(metadata["standardize"])), seed=seed, **optional)
+            return cls(centres, table, standardize=bool(int(metadata["standardize"])), seed=seed)
         except (InputError, ValueError) as error:
             raise FormatError(f"{path}: damaged codebook: {error}") from error
-
-
-_OPTIONAL = ("projection", "projection_mean")
-
-
-def _same(first: FloatArray | None, second: FloatArray | None) -> bool:
-    return first is second or (first is not None and second is not None and np.array_equal(first, second))
-
-
-def _prepare(
-    vectors: FloatArray, standardize: bool, projection: npt.ArrayLike | None, mean: npt.ArrayLike | None
-) -> FloatArray:
-    """Vectors as the centres see them; assigning and fitting share this."""
-    if standardize:
-        vectors = standardize_vectors(vectors)
-    return vectors if projection is None else project_vectors(vectors, projection, mean)
 
 
 def _check_metadata(metadata: dict[str, str], path: str | Path) -> None:
     if metadata.get("format") != FORMAT or "standardize" not in metadata:
         raise FormatError(f"{path}: a safetensors file, but not a codebook (format {metadata.get('format')!r})")
-    if metadata.get("format_version") not in FORMAT_VERSIONS:
+    if metadata.get("format_version") != str(FORMAT_VERSION):
         raise FormatError(
-            f"{path}: codebook format version {metadata.get('format_version')}, this program reads "
-            f"{' and '.join(FORMAT_VERSIONS)}: use the version of syllablelm that wrote it"
+            f"{path}: codebook format version {metadata.get('format_version')}, this program reads {FORMAT_VERSION}: "
+            "use the version of syllablelm that wrote it"
         )
 
 
@@ -298,8 +214,6 @@ def fit_codebook(
     *,
     num_centres: int | None = None,
     standardize: bool = True,
-    projection: npt.ArrayLike | None = None,
-    projection_mean: npt.ArrayLike | None = None,
     method: Method = "auto",
     seed: int = 0,
     restarts: int = 1,
@@ -307,31 +221,28 @@ def fit_codebook(
     progress: Progress | None = None,
     before_ward: Callable[[int], None] | None = None,
 ) -> Codebook:
-    """Fit a codebook: standardise, project, k-means, Ward agglomeration.
+    """Fit a codebook: standardise, k-means, Ward agglomeration.
 
     Args:
         vectors: (N, D) pooled segment vectors, not standardised; N >= num_centres.
         num_units: final number of units.
         num_centres: number of k-means centres before agglomeration (default: twice the units).
-        standardize, projection, projection_mean: see `Codebook`.
+        standardize: see `Codebook`.
         method, seed, restarts, max_iter, progress: see `fit_kmeans`.
         before_ward: called as before_ward(num_centres) once k-means is done and agglomeration begins; not called where
             there is nothing to merge.
 
     Raises:
-        InputError: too few (distinct) vectors, fewer centres than units, NaN or infinite values, a projection of
-            other dims.
+        InputError: too few (distinct) vectors, fewer centres than units, NaN or infinite values.
         MissingDependencyError: method "faiss" without faiss installed.
     """
     centres_wanted = 2 * num_units if num_centres is None else num_centres
     if not 1 <= num_units <= centres_wanted:
         raise InputError(f"{centres_wanted} centres cannot be merged into {num_units} units: give at least as many")
-    x_NP = _prepare(as_vectors(vectors), standardize, projection, projection_mean)
+    x_ND = standardize_vectors(vectors) if standardize else as_vectors(vectors)
     centres = fit_kmeans(
-        x_NP, centres_wanted, method=method, seed=seed, restarts=restarts, max_iter=max_iter, progress=progress
+        x_ND, centres_wanted, method=method, seed=seed, restarts=restarts, max_iter=max_iter, progress=progress
     )
     if before_ward is not None and num_units < centres_wanted:
         before_ward(centres_wanted)
-    # The codebook checks and freezes them.
-    maps: dict[str, Any] = {"projection": projection, "projection_mean": projection_mean}
-    return Codebook(centres, ward_merge(centres, num_units), standardize=standardize, seed=seed, **maps)
+    return Codebook(centres, ward_merge(centres, num_units), standardize=standardize, seed=seed)

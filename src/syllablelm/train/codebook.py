@@ -10,6 +10,7 @@ from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
 from syllablelm.artifact import Artifact
 from syllablelm.corpus import Manifest
@@ -32,12 +33,14 @@ class CodebookConfig:
         centres: k-means clusters before agglomeration; 0 takes twice the units.
         kmeans: algorithm; "auto" depends on the size and on whether faiss is installed.
         rule: how segments are cut and pooled, here and later in the tokenizer.
+        half: write the encoder's weights in float16; they are rounded before the codebook is fitted.
     """
 
     units: int = 2048
     centres: int = 0
     kmeans: Literal["auto", "minibatch", "lloyd", "faiss"] = "auto"
     rule: SegmentRule = field(default_factory=SegmentRule)
+    half: bool = False
 
 
 def train_codebook(
@@ -55,13 +58,18 @@ def train_codebook(
     parents = {"corpus": manifest_digest(manifest), "encoder": encoder.digest}
 
     def work(run: StageRun) -> None:
-        tokenizer = Tokenizer(load_encoder(encoder.path, device=device), None, config.rule)
+        model = load_encoder(encoder.path, device=device)
+        if config.half:
+            with torch.no_grad():
+                for weight in model.parameters():
+                    weight.copy_(weight.half())
+        tokenizer = Tokenizer(model, None, config.rule)
         vectors = []
         for _, feats in iterate_features(store, tokenizer.encoder, label="codebook"):
             vectors.append(tokenizer.pool(feats, tokenizer.boundaries(feats)))
         pooled = np.concatenate(vectors)
         codebook = _fit(config, pooled, seed)
-        Tokenizer(tokenizer.encoder, codebook, config.rule).write_payload(run.folder)
+        Tokenizer(model, codebook, config.rule).write_payload(run.folder, half=config.half)
         run.metrics["segments"] = len(pooled)
         run.metrics["rate"] = len(pooled) / manifest.total_seconds
         run.metrics["units_used"] = len(np.unique(codebook.assign(pooled)))

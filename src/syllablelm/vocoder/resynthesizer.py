@@ -69,7 +69,7 @@ class Resynthesizer:
         """Open a resynthesizer.
 
         Args:
-            name: a bundled name ("tiny"), or a folder that ``train vocoder`` wrote.
+            name: a bundled name ("small"), or a folder that ``train vocoder`` wrote.
 
         Raises:
             FormatError: nothing of the kind there, or parts that do not belong together.

@@ -4,31 +4,17 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from safetensors import safe_open
 from safetensors.numpy import save_file
 
 from syllablelm.errors import FormatError, InputError
-from syllablelm.quantize import (
-    Codebook,
-    fit_codebook,
-    pool_segments,
-    project_vectors,
-    standardize_vectors,
-    ward_merge,
-)
+from syllablelm.quantize import Codebook, fit_codebook, pool_segments, standardize_vectors, ward_merge
 
 
-def random_codebook(
-    centres: int = 12, units: int = 5, dims: int = 6, *, standardize: bool = True, projected_from: int = 0
-) -> Codebook:
+def random_codebook(centres: int = 12, units: int = 5, dims: int = 6, *, standardize: bool = True) -> Codebook:
     rng = np.random.default_rng(centres)
     table = np.concatenate([np.arange(units), rng.integers(0, units, centres - units)])
     points = rng.standard_normal((centres, dims)).astype(np.float32)
-    maps = {}
-    if projected_from:
-        maps["projection"] = rng.standard_normal((projected_from, dims)).astype(np.float32)
-        maps["projection_mean"] = rng.standard_normal(projected_from).astype(np.float32)
-    return Codebook(points, table.astype(np.int32), standardize=standardize, seed=1, **maps)
+    return Codebook(points, table.astype(np.int32), standardize=standardize, seed=1)
 
 
 def assign_by_loop(codebook: Codebook, vectors: np.ndarray) -> list[int]:
@@ -36,10 +22,6 @@ def assign_by_loop(codebook: Codebook, vectors: np.ndarray) -> list[int]:
     for x in vectors.astype(np.float64):
         if codebook.standardize:
             x = (x - x.sum() / len(x)) / np.sqrt(((x - x.sum() / len(x)) ** 2).sum() / (len(x) - 1))
-        if codebook.projection is not None:
-            mean = np.zeros(len(x)) if codebook.projection_mean is None else codebook.projection_mean
-            columns = codebook.projection.astype(np.float64).T
-            x = np.array([sum(a * b for a, b in zip(x - mean, column, strict=True)) for column in columns])
         distances = [float(((x - c) ** 2).sum()) for c in codebook.centres.astype(np.float64)]
         units.append(int(codebook.table[distances.index(min(distances))]))
     return units
@@ -147,16 +129,10 @@ def test_standardising_needs_two_dims() -> None:
 
 
 @settings(max_examples=40, deadline=None)
-@given(
-    num=st.integers(0, 20),
-    standardize=st.booleans(),
-    projected_from=st.sampled_from([0, 6, 9]),
-    seed=st.integers(0, 999),
-)
-def test_assign_equals_loop(num: int, standardize: bool, projected_from: int, seed: int) -> None:
-    codebook = random_codebook(standardize=standardize, projected_from=projected_from)
-    assert codebook.dim == (projected_from or 6)
-    vectors = (3 * np.random.default_rng(seed).standard_normal((num, codebook.dim)) + 1).astype(np.float32)
+@given(num=st.integers(0, 20), standardize=st.booleans(), seed=st.integers(0, 10**6))
+def test_assign_equals_loop(num: int, standardize: bool, seed: int) -> None:
+    codebook = random_codebook(standardize=standardize)
+    vectors = (3 * np.random.default_rng(seed).standard_normal((num, 6)) + 1).astype(np.float32)
     units = codebook.assign(vectors)
     assert units.dtype == np.int32
     assert units.tolist() == assign_by_loop(codebook, vectors)
@@ -220,80 +196,6 @@ def test_saved_codebook_loads_equal(tmp_path, seed: int | None, standardize: boo
     assert [file.name for file in (tmp_path / "new").iterdir()] == ["codebook.safetensors"]
 
 
-@pytest.mark.parametrize("with_mean", [True, False])
-def test_saved_projection_loads_equal(tmp_path, with_mean: bool) -> None:
-    rng = np.random.default_rng(0)
-    maps = {"projection": rng.standard_normal((5, 3)).astype(np.float32)}
-    if with_mean:
-        maps["projection_mean"] = rng.standard_normal(5).astype(np.float32)
-    codebook = Codebook(np.eye(3, dtype=np.float32), np.array([0, 0, 1], dtype=np.int32), **maps)
-    codebook.save(tmp_path / "codebook.safetensors")
-    loaded = Codebook.load(tmp_path / "codebook.safetensors")
-    assert loaded == codebook and loaded.dim == 5
-    assert codebook != Codebook(codebook.centres, codebook.table, projection=2 * maps["projection"])
-    vectors = rng.standard_normal((7, 5))
-    np.testing.assert_array_equal(loaded.assign(vectors), codebook.assign(vectors))
-    with safe_open(tmp_path / "codebook.safetensors", framework="numpy") as file:
-        assert file.metadata()["format_version"] == "2"
-
-
-def test_files_without_a_projection_keep_their_format(tmp_path) -> None:
-    random_codebook().save(tmp_path / "codebook.safetensors")
-    with safe_open(tmp_path / "codebook.safetensors", framework="numpy") as file:
-        assert file.metadata()["format_version"] == "1" and set(file.keys()) == {"centres", "table"}
-
-
-@settings(max_examples=25, deadline=None)
-@given(num=st.integers(0, 9), dims=st.integers(1, 7), wanted=st.integers(1, 7), seed=st.integers(0, 10**6))
-def test_projecting_equals_the_product_and_does_not_depend_on_the_batch(
-    num: int, dims: int, wanted: int, seed: int
-) -> None:
-    rng = np.random.default_rng(seed)
-    x, projection, mean = rng.standard_normal((num, dims)), rng.standard_normal((dims, wanted)), rng.random(dims)
-    z = project_vectors(x, projection, mean)
-    assert z.dtype == np.float32 and z.shape == (num, wanted)
-    np.testing.assert_allclose(z, (x - mean) @ projection, atol=1e-5)
-    for row, alone in zip(z, x, strict=True):
-        np.testing.assert_array_equal(project_vectors(alone[None], projection, mean)[0], row)
-
-
-def test_projecting_wide_vectors_does_not_depend_on_the_batch() -> None:
-    rng = np.random.default_rng(0)
-    x, projection = rng.standard_normal((37, 512)), rng.standard_normal((512, 130))
-    alone = np.concatenate([project_vectors(row[None], projection) for row in x])
-    np.testing.assert_array_equal(project_vectors(x, projection), alone)
-
-
-@pytest.mark.parametrize(
-    ("maps", "message"),
-    [
-        ({"projection": np.ones((5, 2))}, "gives 2 dims, the centres have 3"),
-        ({"projection": np.full((5, 3), np.nan)}, "projection hold NaN"),
-        ({"projection": np.ones((5, 3)), "projection_mean": np.ones(4)}, "takes 5 dims, its mean has 4"),
-        ({"projection_mean": np.ones(3)}, "needs a projection"),
-    ],
-)
-def test_unusable_projections_are_named(maps: dict, message: str) -> None:
-    with pytest.raises(InputError, match=message):
-        Codebook(np.eye(3), np.arange(3), **maps)
-    with pytest.raises(InputError):
-        project_vectors(np.ones((2, 4)), np.ones((5, 3)))
-
-
-def test_fitting_projects_as_assigning_does() -> None:
-    # Groups differ in one dimension only; another is louder and means nothing.
-    rng = np.random.default_rng(0)
-    group = np.tile(np.arange(4), 30)
-    vectors = np.stack([group + 0.01 * rng.standard_normal(120), 50 * rng.standard_normal(120)], axis=1)
-    options = {"standardize": False, "seed": 1, "restarts": 3}
-    codebook = fit_codebook(vectors, 4, projection=[[1.0], [0.0]], projection_mean=[1.5, 0.0], **options)
-    assert codebook.centres.shape == (8, 1) and codebook.dim == 2
-    assert len(set(zip(codebook.assign(vectors).tolist(), group.tolist(), strict=True))) == 4
-    assert codebook == fit_codebook(vectors, 4, projection=[[1.0], [0.0]], projection_mean=[1.5, 0.0], **options)
-    with pytest.raises(InputError, match="takes 3 dims, the vectors have 2"):
-        fit_codebook(vectors, 4, projection=np.ones((3, 1)))
-
-
 def test_codebooks_compare_by_value() -> None:
     assert random_codebook() == random_codebook()
     assert random_codebook() != random_codebook(standardize=False)
@@ -308,8 +210,7 @@ GOOD = {"format": "syllablelm.codebook", "format_version": "1", "standardize": "
     [
         (None, {}, "not a codebook"),
         ({**GOOD, "format": "other"}, {}, "not a codebook"),
-        ({**GOOD, "format_version": "3"}, {}, "format version 3, this program reads 1 and 2"),
-        ({**GOOD, "format_version": "2"}, {"projection": np.eye(3, dtype=np.float32)}, "damaged codebook"),
+        ({**GOOD, "format_version": "2"}, {}, "format version 2, this program reads 1"),
         (GOOD, {"table": None}, "not a codebook in safetensors form"),
         (GOOD, {"table": np.array([0, -1], dtype=np.int32)}, "damaged codebook"),
         ({**GOOD, "standardize": "maybe"}, {}, "damaged codebook"),

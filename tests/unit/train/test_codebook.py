@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -77,3 +78,15 @@ def test_more_units_than_segments(inputs, tmp_path):
     with pytest.raises(InputError):
         train_codebook(CodebookConfig(500), store.manifest, encoder, tmp_path / "out", device="cpu", store=store)
     assert not (tmp_path / "out").exists()
+
+
+def test_half_precision_is_what_the_codebook_was_fitted_on(inputs, tmp_path):
+    store, encoder = inputs
+    config = CodebookConfig(5, rule=SegmentRule(rate=8.0), half=True)
+    made = train_codebook(config, store.manifest, encoder, tmp_path / "out", device="cpu", store=store)
+    whole = train_codebook(replace(config, half=False), store.manifest, encoder, tmp_path / "whole", device="cpu")
+    size, full = (artifact.file("model.safetensors").stat().st_size for artifact in (made, whole))
+    assert size < 0.6 * full
+    tokenizer = Tokenizer.load(made.path, device="cpu")
+    units = [tokenizer.encode(store[index]).unit for index in range(3)]
+    assert made.metrics["units_used"] == len(np.unique(np.concatenate([u for u in units if u is not None])))
