@@ -1,6 +1,6 @@
 """Time `encode`: a corpus to shards, beside the sum of its stages one after the other, and the cost of finding it done.
 
-Run: python benchmarks/bench_engine.py [--model tiny] [--recordings 40] [--seconds 12] [--workers 1 2] [--repeats 1]
+Run: python benchmarks/bench_engine.py [--model small] [--recordings 40] [--seconds 12] [--workers 1 2] [--repeats 1]
 First the shards must hold what `Tokenizer.encode` gives. The corpus is the bundled recording cut at other places.
 """
 
@@ -29,7 +29,7 @@ def timed(work: Callable[[], Any]) -> tuple[float, float, Any]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--model", default="tiny")
+    parser.add_argument("--model", default="small")
     parser.add_argument("--recordings", type=int, default=40)
     parser.add_argument("--seconds", type=float, default=12.0)
     parser.add_argument("--workers", type=int, nargs="+", default=[1, 2])

@@ -28,7 +28,7 @@ from syllablelm.lm.decode import CachedDecoder, FusedOPT, Sampler, Sampling
 from syllablelm.train.lm import LMShape
 
 Clock = Callable[[], float]
-# (shape, units): of the bundled model, and of the paper's base model.
+# (shape, units): the shape of the bundled language model on fewer units, and the paper's base model.
 SIZES = {"tiny": (LMShape(4, 256, 4, 1024, 512), 1024), "base": (LMShape(), 4096)}
 
 

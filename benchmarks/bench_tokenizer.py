@@ -1,8 +1,8 @@
 """Time the tokenizer: seconds of audio per second, the share of each stage, and peak memory.
 
-Run: python benchmarks/bench_tokenizer.py [--size tiny|base] [--clips 8] [--clip 25] [--precision float32] [--repeats 1]
-"tiny" is the bundled tokenizer; "base" has HuBERT-base's size (layer 9) with random weights, MinSum at 6.25 a second,
-and 16,384 centres for 4,096 units: what the paper times. The audio is the bundled recording, repeated.
+Run: python benchmarks/bench_tokenizer.py [--size small|tiny|base] [--clips 8] [--clip 25] [--precision float32] [--repeats 1]
+"small" and "tiny" are the bundled tokenizers; "base" has HuBERT-base's size (layer 9) with random weights, MinSum at 6.25
+a second, and 16,384 centres for 4,096 units: what the paper times. The audio is the bundled recording, repeated.
 `syllablelm evaluate speed` does the same for any tokenizer and any recordings.
 """
 
@@ -26,9 +26,9 @@ from syllablelm.rule import SegmentRule
 
 
 def open_tokenizer(size: str, device: torch.device, precision: Precision) -> Tokenizer:
-    """The bundled tokenizer, or a random one of HuBERT-base's size."""
-    if size == "tiny":
-        return Tokenizer.load("tiny", device=str(device), precision=precision)
+    """A bundled tokenizer, or a random one of HuBERT-base's size."""
+    if size != "base":
+        return Tokenizer.load(size, device=str(device), precision=precision)
     from transformers.models.hubert.configuration_hubert import HubertConfig
     from transformers.models.hubert.modeling_hubert import HubertModel
 
@@ -42,7 +42,7 @@ def open_tokenizer(size: str, device: torch.device, precision: Precision) -> Tok
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--size", choices=("tiny", "base"), default="tiny")
+    parser.add_argument("--size", choices=("small", "tiny", "base"), default="small")
     parser.add_argument("--clips", type=int, default=8)
     parser.add_argument("--clip", type=float, default=25.0, help="seconds of each recording")
     parser.add_argument("--device", default="auto")

@@ -113,26 +113,26 @@ def main() -> None:
     encoder = RememberingEncoder(load_encoder(args.encoder, device="cpu"))
     lines = args.out.read_text().splitlines() if args.out.exists() else []
     done = {json.loads(line)["name"] for line in lines}
-    for rule_name, rate in itertools.product(args.rules.split(","), map(float, args.rates.split(","))):
+    vectors: dict[tuple[str, float], Any] = {}
+    sizes, rates = (map(kind, text.split(",")) for kind, text in ((int, args.units), (float, args.rates)))
+    for rule_name, units, rate in itertools.product(args.rules.split(","), sizes, list(rates)):
+        name = f"{rule_name} {rate:g} Hz, {units}"
+        if name in done:
+            continue
         rule = SegmentRule(rule_name, rate=rate)  # type: ignore[arg-type]
-        cutter = Tokenizer(encoder, None, rule)
-        vectors = None
-        for units in map(int, args.units.split(",")):
-            name = f"{rule_name} {rate:g} Hz, {units}"
-            if name in done:
-                continue
-            if vectors is None:
-                feats = [cutter.features([r.load()])[0] for r in fitted]
-                vectors = np.concatenate([cutter.pool(f, cutter.boundaries(f)) for f in feats])
-            centres = round(args.centres * units)
-            codebook = fit_codebook(vectors, units, num_centres=centres, method="lloyd", max_iter=args.iterations)
-            row = measure(Tokenizer(encoder, codebook, rule), fitted, held, references, args)
-            line = json.dumps(
-                {"name": name, "rule": rule_name, "hertz": rate, "units": units, "centres": centres, **row}
-            )
-            lines.append(line)
-            args.out.write_text("\n".join(lines) + "\n")
-            print(line, flush=True)
+        if (rule_name, rate) not in vectors:
+            cutter = Tokenizer(encoder, None, rule)
+            feats = [cutter.features([r.load()])[0] for r in fitted]
+            vectors[rule_name, rate] = np.concatenate([cutter.pool(f, cutter.boundaries(f)) for f in feats])
+        centres = round(args.centres * units)
+        codebook = fit_codebook(
+            vectors[rule_name, rate], units, num_centres=centres, method="lloyd", max_iter=args.iterations
+        )
+        row = measure(Tokenizer(encoder, codebook, rule), fitted, held, references, args)
+        line = json.dumps({"name": name, "rule": rule_name, "hertz": rate, "units": units, "centres": centres, **row})
+        lines.append(line)
+        args.out.write_text("\n".join(lines) + "\n")
+        print(line, flush=True)
 
 
 if __name__ == "__main__":

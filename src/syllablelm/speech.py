@@ -54,7 +54,7 @@ class SpeechModel:
 
     @classmethod
     def load(cls, name: str | Path, *, device: str = "auto", context: int | None = None) -> SpeechModel:
-        """Open all three from one folder or bundled name.
+        """Open all three from one folder or bundled name ("small").
 
         Args:
             context: of the language model, see ``SpeechLM``.
@@ -145,7 +145,7 @@ def continue_speech(
     Args:
         waveform: the prompt, (num_samples,) mono at 16 kHz.
         seconds: length of the continuation.
-        model: a bundled name or a folder with tokenizer, language model and vocoder.
+        model: a bundled name ("small") or a folder with tokenizer, language model and vocoder.
         seed: of every random choice.
         sampling: temperature, top_k and top_p of the language model; vocoder_temperature of the sounds.
 

@@ -191,8 +191,8 @@ class Tokenizer:
     def latency(self) -> float:
         """Most seconds between a segment's end and its appearance from ``stream``, blocks and computing aside.
 
-        It is the window less the margin at its end: 57.5 s with the default window, 9.4 s with one of 10 s. Under a
-        rule that merges, a segment waits for the one after it too.
+        It is the window less the margin at its end: 57.5 s with the default window, 28.2 s with Whisper's 30 s, 9.4 s
+        with one of 10 s. Under a rule that merges, a segment waits for the one after it too.
         """
         return self.grid.latency / self.encoder.sample_rate
 

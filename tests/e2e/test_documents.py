@@ -106,7 +106,7 @@ def test_examples_of_readme_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(sl.Tokenizer, "load", load_tokenizer)
     rng = np.random.default_rng(1)
     features = rng.standard_normal((120, 8)).astype(np.float32)
-    tokenizer = sl.Tokenizer.load("tiny")
+    tokenizer = sl.Tokenizer.load("small")
     names: dict[str, Any] = {
         "blocks": iter(np.array_split(wave, 4)),
         "other": tokenizer.encode(wave[:32_000]),

@@ -251,7 +251,7 @@ class TestLoad:
     def test_nothing_bundled(self, tmp_path, monkeypatch):
         monkeypatch.setattr(syllablelm.bundles, "BUNDLED", tmp_path / "bundled")
         with pytest.raises(FormatError, match="none here"):
-            Tokenizer.load("tiny")
+            Tokenizer.load("small")
 
     def fails(self, path: Path, match: str) -> None:
         with pytest.raises(FormatError, match=match) as caught:

@@ -34,7 +34,7 @@ Model = Annotated[
 ]
 SpeakingModel = Annotated[
     str,
-    typer.Option("--model", metavar="NAME|FOLDER", help="Bundled name, or a folder that 'train bundle' made."),
+    typer.Option("--model", metavar="NAME|FOLDER", help="Bundled name (small), or a folder that 'train bundle' made."),
 ]
 Rate = Annotated[
     float | None, typer.Option("--rate", metavar="HZ", help="Units per second instead of the tokenizer's own.")

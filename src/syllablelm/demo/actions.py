@@ -48,7 +48,7 @@ class DemoModel:
         """Open a model once for the whole life of the page.
 
         Args:
-            name: whatever ``tokenize --model`` takes; a bundled name or a folder of ``train bundle`` can speak too.
+            name: whatever ``tokenize --model`` takes; "small" and a folder of ``train bundle`` can speak too.
 
         Raises:
             FormatError, InputError: no such model, a damaged one, or parts that do not belong together.

@@ -127,8 +127,10 @@ class WhisperEncoder(HubEncoder):
                 continue
             part_N = wave_N[GRID_SHIFT : min(GRID_SHIFT + self.hop * count, length)].float()
             part_N = functional.pad(part_N, (0, self.hop * count - len(part_N)))
-            spectrum = torch.stft(part_N, FFT, STEP, window=self.taper, return_complex=True)[:, :-1]
-            log_FM = (self.mel_BF @ spectrum.abs().pow(2)).clamp(min=POWER_FLOOR).log10()
+            # Powers overflow float16, and bfloat16 is too coarse for them.
+            with torch.autocast(part_N.device.type, enabled=False):
+                spectrum = torch.stft(part_N, FFT, STEP, window=self.taper, return_complex=True)[:, :-1]
+                log_FM = (self.mel_BF @ spectrum.abs().pow(2)).clamp(min=POWER_FLOOR).log10()
             row[:, : STRIDE * count] = (torch.maximum(log_FM, log_FM.max() - DYNAMIC_RANGE) + 4.0) / 4.0
         return result
 

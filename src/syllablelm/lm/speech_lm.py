@@ -389,4 +389,4 @@ def find_lm(name: str | Path) -> Path:
         return bundled
     if path.is_dir() and (path / FOLDER / INFO_FILE).exists():
         return path / FOLDER
-    raise FormatError(f"{name}: no such language model; give a folder written by 'train lm' or a bundled name")
+    raise FormatError(f"{name}: no such language model; give a folder written by 'train lm', or small, the bundled one")

@@ -77,7 +77,7 @@ def test_recordings_are_deleted_however_it_is_ended(
     monkeypatch.setattr(page.DemoModel, "load", lambda name, device: None)
     monkeypatch.setattr(page, "build_page", build)
     monkeypatch.setattr(page, "_launch", lambda *given: "here")
-    page.serve("tiny", announce=end)
+    page.serve("small", announce=end)
     assert closed == [False]
     assert list(tmp_path.iterdir()) == []
 

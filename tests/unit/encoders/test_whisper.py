@@ -96,6 +96,21 @@ class TestParity:
         torch.testing.assert_close(mel_BFM[..., :-4], spectra[..., : mel_BFM.shape[2] - 4], atol=1e-5, rtol=0)
 
 
+class TestPrecision:
+    def test_spectra_are_computed_in_single_precision(self):
+        wave = torch.from_numpy(noise(9_000, 1))[None]
+        with torch.autocast("cpu", torch.bfloat16):
+            found = ENCODER.log_mel(wave, [9_000])
+        torch.testing.assert_close(found, ENCODER.log_mel(wave, [9_000]), atol=0, rtol=0)
+
+    def test_bfloat16_is_near(self):
+        encoder: Any = make_encoder("whisper")
+        exact = encoder.encode([noise(9_000, 1)])[0]
+        encoder.precision = "bfloat16"
+        found = encoder.encode([noise(9_000, 1)])[0]
+        assert 0 < np.linalg.norm(found - exact) / np.linalg.norm(exact) < 0.05
+
+
 class TestGrid:
     @given(st.integers(0, 480_399))
     def test_frames_are_those_of_hubert(self, num_samples):

@@ -82,3 +82,15 @@ def test_another_frame_rate(store, tmp_path, source):
 def test_a_source_without_its_encoder(store, tmp_path):
     with pytest.raises(InputError, match="source='minsum' need an encoder"):
         find_boundaries(BoundariesConfig("minsum"), store.manifest, tmp_path / "out", store=store)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"source": "strength", "encoder": "somewhere"}, "source='strength' reads no encoder"),
+        ({"encoder": "one", "artifact": "other"}, "give an encoder or an artifact, not both"),
+    ],
+)
+def test_settings_that_contradict_each_other(options, words):
+    with pytest.raises(InputError, match=words):
+        BoundariesConfig(**options)
