@@ -1,9 +1,9 @@
 """Time encoders: seconds of audio per second, in each precision, batched and clip by clip, beside plain transformers.
 
 Run: python benchmarks/bench_encoder.py [--models tiny base] [--device auto] [--seconds 60] [--repeats 3] [--long 60]
-"tiny" is the encoder of that bundled tokenizer, "base" has HuBERT-base's size and random weights. Features are compared before anything
-is timed; the ways take turns, and the best turn of each counts. "per CPU second" says the same per second of computing
-on all threads, which a busy machine disturbs less.
+"tiny" is the encoder of that bundled tokenizer, "base" has HuBERT-base's size and random weights. Features are compared
+before anything is timed; the ways take turns, and the best turn of each counts. "per CPU second" says the same per
+second of computing on all threads, which a busy machine disturbs less.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
 """Time the tokenizer: seconds of audio per second, the share of each stage, and peak memory.
 
-Run: python benchmarks/bench_tokenizer.py [--size small|tiny|base] [--clips 8] [--clip 25] [--precision float32] [--repeats 1]
-"small" and "tiny" are the bundled tokenizers; "base" has HuBERT-base's size (layer 9) with random weights, MinSum at 6.25
-a second, and 16,384 centres for 4,096 units: what the paper times. The audio is the bundled recording, repeated.
+Run: python benchmarks/bench_tokenizer.py [--size small|tiny|base] [--clips 8] [--clip 25] [--precision float32]
+         [--repeats 1]
+"small" and "tiny" are the bundled tokenizers; "base" has HuBERT-base's size (layer 9) with random weights, MinSum at
+6.25 a second, and 16,384 centres for 4,096 units: what the paper times. The audio is the bundled recording, repeated.
 `syllablelm evaluate speed` does the same for any tokenizer and any recordings.
 """
 

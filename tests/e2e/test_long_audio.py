@@ -74,8 +74,9 @@ def test_windows_agree_with_one_piece_on_real_speech() -> None:
     """Utterances of many speakers joined to 150 s, windows of 60 s, ``tiny``.
 
     Measured with the former ``tiny`` (version 0.1 before November 2026) on four such recordings, F1 at 20 ms is .992
-    (.989 within 5 s of seams) and 85 % of frames carry the same unit. Seams cost next to nothing: encoding the first 60 s of such a recording alone, without any seam, agrees with
-    the recording in one piece as little (.992 and 88 %), because attention then reaches less far.
+    (.989 within 5 s of seams) and 85 % of frames carry the same unit. Seams cost next to nothing: encoding the first
+    60 s of such a recording alone, without any seam, agrees with the recording in one piece as little (.992 and 88 %),
+    because attention then reaches less far.
     """
     with TRAIN.open(encoding="utf-8") as file:
         paths = [TRAIN.parent / row["path"] for row in csv.DictReader(file)]

@@ -1,4 +1,4 @@
-"""`evaluate stability` and the table of `evaluate bitrate`, with the quicker bundled tokenizer on the bundled recording."""
+"""`evaluate stability` and the table of `evaluate bitrate`, with `tiny` on the bundled recording."""
 
 from __future__ import annotations
 
