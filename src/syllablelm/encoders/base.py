@@ -26,7 +26,7 @@ class FrameEncoder(Protocol):
         layer: the layer whose output is the feature, counted from 1 (0 is the first layer's input).
         receptive_field: samples that the shortest clip needs to give one frame.
 
-    An encoder that takes no clips of any length has ``max_frames``, too: the longest in frames.
+    An encoder that limits the length of clips has ``max_frames``, too: the longest clip in frames.
     """
 
     sample_rate: int
@@ -70,7 +70,7 @@ class TrainableEncoder(FrameEncoder, Protocol):
         ...
 
     def freeze(self, *, extractor: bool = True, blocks: int = 0) -> None:
-        """Keep the convolutional extractor, and so many blocks from the input on, as they are in training."""
+        """Freeze the convolutional extractor, and ``blocks`` transformer blocks counted from the input."""
         ...
 
     def rescale(self, mean: torch.Tensor, scale: torch.Tensor) -> bool:

@@ -13,7 +13,7 @@ import torch
 
 from syllablelm.encoders.data2vec2 import CONFIG_FILE, MODEL_TYPE, WEIGHTS_FILE, Data2Vec2Encoder, from_state
 from syllablelm.encoders.device import pick_device
-from syllablelm.errors import FormatError
+from syllablelm.errors import FormatError, InputError
 
 
 def is_data2vec2_folder(path: str | Path) -> bool:
@@ -37,7 +37,7 @@ def load_data2vec2_folder(
 
     Raises:
         FormatError: a file is missing or damaged; weights that are missing, unknown or of another shape.
-        InputError: there is no such layer.
+        InputError: there is no such layer, or it lies above the one that was saved.
     """
     from safetensors import SafetensorError
     from safetensors.torch import load_file
@@ -54,6 +54,9 @@ def load_data2vec2_folder(
         state = load_file(weights_path)
     except (OSError, SafetensorError) as error:
         raise FormatError(f"{weights_path}: not a readable safetensors file ({error})") from None
+    if layer is not None and layer > saved_layer:
+        # A student learned up to its layer; the blocks above it were the teacher's.
+        raise InputError(f"layer {layer}: {folder} was saved for layer {saved_layer}; take that one or one below it")
     model = from_state(state, str(weights_path))
     encoder = Data2Vec2Encoder(model, saved_layer if layer is None else layer, normalize=normalize)
     return encoder.to(pick_device(device))

@@ -21,13 +21,14 @@ def load_model(source: str) -> nn.Module:
         FormatError: nothing loadable there, an unsupported family, or missing or damaged weights.
     """
     # The classes are imported from their own modules: transformers' top-level namespace is slow to fill.
+    from huggingface_hub.errors import StrictDataclassError
     from safetensors import SafetensorError
     from transformers.models.auto.configuration_auto import AutoConfig
 
     try:
         with quiet_transformers():
             config = AutoConfig.from_pretrained(source, trust_remote_code=False)
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, StrictDataclassError) as error:
         raise FormatError(
             f"{source}: not a folder or hub id that transformers can open ({first_line(error)})"
         ) from None
@@ -57,7 +58,10 @@ def load_model(source: str) -> nn.Module:
             )
             model, report = loaded
     except (OSError, RuntimeError, ValueError, SafetensorError) as error:
-        raise FormatError(f"{source}: its weights cannot be read ({first_line(error)})") from None
+        reason = first_line(error)
+        if "mismatch" in str(error):
+            reason = "they are of other shapes than config.json says"
+        raise FormatError(f"{source}: its weights cannot be read ({reason})") from None
     # transformers fills gaps with random weights. Fine-tuned checkpoints may lack the mask embedding, which features
     # do not use.
     missing = sorted(name for name in report["missing_keys"] if name != "masked_spec_embed")

@@ -71,7 +71,11 @@ def load_encoder(
     elif is_data2vec2_folder(path):
         encoder = load_data2vec2_folder(path, layer, device=place)
     else:
-        encoder = _open_hub(str(name), layer)
+        try:
+            encoder = _open_hub(str(name), layer)
+        except FormatError as error:
+            # Those of the encoders themselves do not know the folder.
+            raise FormatError(str(error) if str(name) in str(error) else f"{name}: {error}") from None
     _set_options(encoder, str(name), normalize, pad)
     encoder.precision = precision
     return encoder.to(place)

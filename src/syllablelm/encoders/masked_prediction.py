@@ -166,16 +166,23 @@ class MaskedPredictor(nn.Module):
         return cls(encoder, head).to(encoder.device).eval()
 
 
-def load_maskable(source: str | Path, *, device: str | torch.device = "auto", add_mask: bool = False) -> HubEncoder:
+def load_maskable(
+    source: str | Path,
+    *,
+    device: str | torch.device = "auto",
+    add_mask: bool = False,
+    normalize: bool | None = None,
+) -> HubEncoder:
     """Load a whole encoder from which frames can be hidden.
 
     Args:
+        normalize: as of ``load_encoder``.
         add_mask: give a new mask embedding to an encoder that has none and could have one (seed torch first).
 
     Raises:
         FormatError: nothing loadable there, or an encoder without a mask embedding.
     """
-    encoder = load_encoder(source, device=device)
+    encoder = load_encoder(source, device=device, normalize=normalize)
     if add_mask and isinstance(encoder, HubEncoder) and hasattr(encoder.model, "add_mask_embedding"):
         encoder.model.add_mask_embedding()
     if not isinstance(encoder, HubEncoder) or not hasattr(encoder.model, "masked_spec_embed"):

@@ -81,10 +81,12 @@ class WhisperEncoder(HubEncoder):
         self.register_buffer("taper", torch.hann_window(FFT), persistent=False)
 
     def _count_layers(self) -> int:
-        return int(self.model.config.encoder_layers) + 1
+        return int(self.model.config.encoder_layers) + getattr(self.model.config, "final_norm", True)
 
     def _set_saved_layers(self, config: Any, count: int) -> None:
         config.encoder_layers = count
+        # The norm belongs to the last block, which may have been cut off.
+        config.final_norm = self.layer > count
 
     def _frame_grid(self) -> tuple[int, int]:
         return STEP * STRIDE, 2 * GRID_SHIFT
@@ -144,6 +146,9 @@ class WhisperEncoder(HubEncoder):
         last = len(self.model.encoder.layers)
         # Of an encoder that was cut below it, there is no state after the final norm.
         normed = last + 1 if self.layer > last else None
+        top = last if normed is None else normed
+        if any(not 0 <= layer <= top for layer in wanted):
+            raise InputError(f"layers {wanted}: this encoder was cut to layers 0 to {top}")
         below = super().transform(input_BTD, frames_B, [last if layer == normed else layer for layer in wanted])
         if normed in wanted:
             below[last + 1] = self.model.encoder.layer_norm(below[last])

@@ -139,6 +139,8 @@ class StabilityCounts:
             "recall@50": wide.recall,
             "edits": self.edits,
             "units": self.units,
+            "same_samples": self.same_samples,
+            "samples": self.samples,
             "hits@20": self.hits_20,
             "hits@50": self.hits_50,
             "distorted_boundaries": self.distorted_boundaries,

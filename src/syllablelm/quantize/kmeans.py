@@ -263,13 +263,15 @@ def _minibatch(x_ND: FloatArray, num_clusters: int, seed: int, max_iter: int, re
     size = min(len(x_ND), max(BATCH, VECTORS_PER_CENTRE * num_clusters))
     last_error = np.inf
     waiting = np.zeros(0, dtype=np.int64)
-    batches = -(-size // BATCH)
+    # scikit-learn wants at least as many vectors as centres in the first batch.
+    step = max(BATCH, num_clusters)
+    batches = -(-size // step)
     for iteration in range(max_iter):
         for batch in range(batches):
             if len(waiting) == 0:
                 waiting = rng.permutation(len(x_ND))
-            model.partial_fit(x_ND[waiting[:BATCH]])
-            waiting = waiting[BATCH:]
+            model.partial_fit(x_ND[waiting[:step]])
+            waiting = waiting[step:]
             report(iteration * batches + batch + 1, max_iter * batches)
         # scikit-learn's own sum of squares depends on the order in which its threads finish.
         error = float(nearest_centre(check_VD, model.cluster_centers_)[1].sum())

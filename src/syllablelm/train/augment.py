@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from syllablelm.distortions import add_noise, equalize, gain, reverberate, telephone
+from syllablelm.errors import InputError
 
 Waveform = npt.NDArray[np.float32]
 
@@ -31,6 +32,14 @@ class AugmentConfig:
     snr_db: float = 5.0
     reverb_seconds: float = 0.0
     telephone_prob: float = 0.0
+
+    def __post_init__(self) -> None:
+        for key in ("prob", "telephone_prob"):
+            if not 0 <= getattr(self, key) <= 1:
+                raise InputError(f"augment.{key} {getattr(self, key)}: a chance lies between 0 and 1")
+        for key in ("gain_db", "tilt_db", "reverb_seconds"):
+            if not 0 <= getattr(self, key) < float("inf"):
+                raise InputError(f"augment.{key} {getattr(self, key)}: must be 0 or above, and finite")
 
 
 def augment(waveform: Waveform, config: AugmentConfig, rng: np.random.Generator) -> Waveform:

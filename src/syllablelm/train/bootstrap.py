@@ -18,7 +18,7 @@ from syllablelm.errors import InputError
 from syllablelm.progress import ProgressBar
 from syllablelm.segmenters import Segmenter, make_segmenter, speech_only
 from syllablelm.train.data import WaveformStore
-from syllablelm.train.features import load_arrays, save_arrays
+from syllablelm.train.features import check_lengths, load_arrays, save_arrays
 from syllablelm.train.stage import StageRun, manifest_digest, run_stage
 
 Boundaries = npt.NDArray[np.int32]
@@ -83,7 +83,7 @@ def find_boundaries(
     parents = {"corpus": manifest_digest(manifest)} | ({"encoder": encoder.digest} if encoder else {})
 
     def work(run: StageRun) -> None:
-        segment = _segmenter(config, encoder, device)
+        segment = _segmenter(config, encoder, device, manifest)
         found: dict[str, Boundaries] = {}
         with ProgressBar(f"boundaries ({config.source})", len(store)) as bar:
             for index, recording in enumerate(manifest):
@@ -98,12 +98,15 @@ def find_boundaries(
     return run_stage("boundaries", out, config=config, seed=seed, parents=parents, work=work, device=device, alone=True)
 
 
-def _segmenter(config: BoundariesConfig, encoder: Artifact | None, device: str) -> Segmenter:
+def _segmenter(config: BoundariesConfig, encoder: Artifact | None, device: str, manifest: Manifest) -> Segmenter:
     features = predictor = None
     if encoder is not None and config.source in ("similarity", *FROM_STUDENT):
         features = load_encoder(encoder.path, config.layer, device=device)
     elif encoder is not None and config.source in WITH_HEAD:
         predictor = MaskedPredictor.load(encoder.path, device=device)
+    for model in (features, predictor and predictor.encoder):
+        if model is not None:
+            check_lengths(model, manifest)
     segmenter = make_segmenter(
         config.source,
         encoder=features,

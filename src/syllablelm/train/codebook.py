@@ -11,10 +11,12 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch import nn
 
 from syllablelm.artifact import Artifact
 from syllablelm.corpus import Manifest
 from syllablelm.encoders.load import load_encoder
+from syllablelm.errors import InputError
 from syllablelm.progress import ProgressBar
 from syllablelm.quantize import Codebook, fit_codebook
 from syllablelm.rule import SegmentRule
@@ -60,9 +62,7 @@ def train_codebook(
     def work(run: StageRun) -> None:
         model = load_encoder(encoder.path, device=device)
         if config.half:
-            with torch.no_grad():
-                for weight in model.parameters():
-                    weight.copy_(weight.half())
+            _round_to_half(model)
         tokenizer = Tokenizer(model, None, config.rule)
         vectors = []
         for _, feats in iterate_features(store, tokenizer.encoder, label="codebook"):
@@ -77,6 +77,20 @@ def train_codebook(
     return run_stage("tokenizer", out, config=config, seed=seed, parents=parents, work=work, device=device, alone=True)
 
 
+def _round_to_half(model: nn.Module) -> None:
+    """Round what a folder in float16 will hold, so that the codebook is fitted on the features that will be shipped.
+
+    Raises:
+        InputError: weights beyond the range of float16.
+    """
+    with torch.no_grad():
+        for name, tensor in model.state_dict().items():
+            if tensor.is_floating_point():
+                tensor.copy_(tensor.half())
+                if not bool(tensor.isfinite().all()):
+                    raise InputError(f"codebook.half: {name} is beyond the range of float16; set it to false")
+
+
 def _fit(config: CodebookConfig, vectors: npt.NDArray[np.float32], seed: int) -> Codebook:
     """`fit_codebook` with what it is doing on standard error."""
     centres = config.centres or 2 * config.units
@@ -87,7 +101,7 @@ def _fit(config: CodebookConfig, vectors: npt.NDArray[np.float32], seed: int) ->
         began = time.monotonic()
         print(f"codebook: Ward merges {count} centres into {config.units} units", file=sys.stderr, flush=True)
 
-    label = f"k-means ({len(vectors)} vectors, {centres} centres, % of the most it may take)"
+    label = f"k-means ({len(vectors)} vectors, {centres} centres, % of the longest run)"
     with ProgressBar(label, 100, closing_line=False) as bar:
 
         def progress(done: int, total: int) -> None:

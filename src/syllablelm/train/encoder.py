@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from syllablelm.artifact import Artifact
+from syllablelm.config import read_toml
 from syllablelm.corpus import Manifest
 from syllablelm.encoders.heads import PredictionHead
 from syllablelm.encoders.load import load_encoder
@@ -22,6 +23,7 @@ from syllablelm.encoders.padding import pad_waveforms
 from syllablelm.errors import InputError
 from syllablelm.train.augment import AugmentConfig, augment
 from syllablelm.train.data import Crop, CropPlan, WaveformStore
+from syllablelm.train.features import check_lengths
 from syllablelm.train.labels import read_centres, read_labels
 from syllablelm.train.loop import Batch, LoopConfig
 from syllablelm.train.stage import StageRun, external_encoder, manifest_digest, run_stage
@@ -187,8 +189,9 @@ def train_encoder(
         torch.manual_seed(seed)
         num_labels = int(max(int(row.max()) for row in by_id.values())) + 1
         model = _start(config, num_labels, previous)
+        check_lengths(model.encoder, manifest, config.crop_seconds)
         if config.head == "centres":
-            _start_at_centres(model, labels)
+            _start_at_centres(model, labels, parents.get("start", parents.get("previous", "")))
         model.encoder.freeze(extractor=not config.train_cnn)
         if hasattr(model.encoder.model, "feature_extractor"):
             # transformers would compute the waveform's gradient too, for checkpointing that is not used here: on a CPU
@@ -203,8 +206,7 @@ def train_encoder(
 
 def _start(config: EncoderConfig, num_labels: int, previous: Artifact | None) -> MaskedPredictor:
     if config.start not in ("random", "previous"):
-        encoder = load_maskable(config.start, device="cpu", add_mask=True)
-        encoder.normalize = encoder.normalize or config.normalize
+        encoder = load_maskable(config.start, device="cpu", add_mask=True, normalize=config.normalize or None)
         final_dim = encoder.dim if config.head == "centres" else config.shape.final_dim
         return MaskedPredictor(encoder, PredictionHead(encoder.dim, num_labels, final_dim))
     shape = replace(config.shape, final_dim=config.shape.dim) if config.head == "centres" else config.shape
@@ -214,14 +216,18 @@ def _start(config: EncoderConfig, num_labels: int, previous: Artifact | None) ->
     return model
 
 
-def _start_at_centres(model: MaskedPredictor, labels: Artifact) -> None:
-    """Let the head compare features with the k-means centres of the labels, in the space they were found in."""
-    centres, mean, scale = (torch.from_numpy(array).float() for array in read_centres(labels))
-    if len(mean) != model.head.dim or len(centres) != model.head.num_labels:
+def _start_at_centres(model: MaskedPredictor, labels: Artifact, start: str) -> None:
+    """Let the head compare features with the k-means centres of the labels, in the space they were found in.
+
+    ``start`` is the digest of the encoder that the model starts from.
+    """
+    made, read = read_toml(labels.file("config.toml")), labels.record["parents"].get("encoder", "")
+    if not start or read != start or made.get("layer") != model.encoder.layer:
         raise InputError(
-            f'encoder.head = "centres": the labels are {len(centres)} clusters of {len(mean)} dims, the head reads '
-            f'{model.head.dim}; take labels of this encoder\'s last layer, or head = "random"'
+            f'encoder.head = "centres": the labels are not of layer {model.encoder.layer} of the encoder that this '
+            'iteration starts from; make them of it, or set head = "random"'
         )
+    centres, mean, scale = (torch.from_numpy(array).float() for array in read_centres(labels))
     with torch.no_grad():
         model.head.projection.weight.copy_(torch.diag(1 / scale))
         model.head.projection.bias.copy_(-mean / scale)

@@ -11,9 +11,9 @@ import numpy.typing as npt
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
-from syllablelm.corpus import batches_by_seconds
+from syllablelm.corpus import Manifest, batches_by_seconds
 from syllablelm.encoders.base import FrameEncoder
-from syllablelm.errors import FormatError
+from syllablelm.errors import FormatError, InputError
 from syllablelm.progress import ProgressBar
 from syllablelm.train.data import WaveformStore
 from syllablelm.train.processes import is_main
@@ -22,12 +22,37 @@ from syllablelm.train.processes import is_main
 def iterate_features(
     store: WaveformStore, encoder: FrameEncoder, *, batch_seconds: float = 120.0, label: str = "features"
 ) -> Iterator[tuple[int, npt.NDArray[np.float32]]]:
-    """Yield (index, features (T, D)) of every recording, in batch order."""
+    """Yield (index, features (T, D)) of every recording, in batch order.
+
+    Raises:
+        InputError: a recording longer than the encoder takes, before anything is encoded.
+    """
+    check_lengths(encoder, store.manifest)
     seconds = [recording.seconds for recording in store.manifest]
     with ProgressBar(label, len(store), quiet=not is_main()) as bar:
         for batch in batches_by_seconds(seconds, batch_seconds):
             yield from zip(batch, encoder.encode([store[i] for i in batch]), strict=True)
             bar.advance(len(batch))
+
+
+def check_lengths(encoder: FrameEncoder, manifest: Manifest, crop_seconds: float = 0.0) -> None:
+    """Make sure that an encoder without windows takes every recording, and crops of the given length, whole.
+
+    Raises:
+        InputError: one is too long.
+    """
+    most = getattr(encoder, "max_frames", None)
+    if most is None:
+        return
+    limit = most * encoder.hop / encoder.sample_rate
+    if crop_seconds > limit:
+        raise InputError(f"crop_seconds {crop_seconds:g}: this encoder takes at most {limit:g} s at once")
+    longest = max(manifest, key=lambda recording: recording.seconds)
+    if encoder.num_frames(round(longest.seconds * encoder.sample_rate)) > most:
+        raise InputError(
+            f"{longest.id!r} is {longest.seconds:.1f} s long, this encoder takes at most {limit:g} s at once: set "
+            f"data.max_seconds = {limit:g}"
+        )
 
 
 def save_arrays(path: Path, arrays: Mapping[str, npt.NDArray[Any]]) -> None:

@@ -18,7 +18,7 @@ from syllablelm.train.data import WaveformStore
 from syllablelm.train.encoder import EncoderConfig, train_encoder
 from syllablelm.train.head import HeadConfig, fit_head
 from syllablelm.train.labels import LabelsConfig, make_labels
-from syllablelm.train.processes import is_main, join
+from syllablelm.train.processes import is_main, join, on_main
 from syllablelm.train.stage import external_encoder
 from syllablelm.train.sylboost import SylBoostConfig, train_sylboost
 
@@ -89,6 +89,8 @@ class Recipe:
     def __post_init__(self) -> None:
         if not self.iteration and not self.teacher:
             raise InputError("a recipe needs [[iteration]] tables, or a teacher, or both")
+        if self.teacher_sha256 and not self.teacher:
+            raise InputError("teacher_sha256: this recipe has no teacher to check")
         if self.iteration and self.head is not None:
             raise InputError("a recipe with [[iteration]] tables has a prediction head; leave [head] out")
         check_seed(self.seed)
@@ -167,8 +169,8 @@ def train_all(recipe: Recipe, out: Path, *, device: str = "auto", until: Until =
 
 
 def _open_teacher(recipe: Recipe) -> Artifact:
-    if recipe.teacher_sha256 and is_main():
-        found = weights_digest(load_encoder(recipe.teacher, device="cpu"))
+    if recipe.teacher_sha256:
+        found = on_main(lambda: weights_digest(load_encoder(recipe.teacher, device="cpu")))
         if found != recipe.teacher_sha256:
             raise InputError(
                 f"teacher {recipe.teacher}: its weights have SHA-256 {found}, the recipe wants "

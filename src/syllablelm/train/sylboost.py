@@ -22,7 +22,7 @@ from syllablelm.quantize import pool_segments
 from syllablelm.train.augment import AugmentConfig, augment
 from syllablelm.train.bootstrap import read_boundaries
 from syllablelm.train.data import CropPlan, WaveformStore
-from syllablelm.train.features import iterate_features
+from syllablelm.train.features import check_lengths, iterate_features
 from syllablelm.train.loop import Batch, LoopConfig
 from syllablelm.train.stage import StageRun, manifest_digest, run_stage
 
@@ -205,12 +205,20 @@ def train_sylboost(
             raise InputError(
                 f"frozen_blocks {config.frozen_blocks}: that leaves nothing below layer {config.layer} to train"
             )
+        if start is not teacher and not config.normalize and getattr(student, "normalize", False):
+            raise InputError(
+                "sylboost.normalize is false, but the student before standardises waveforms; set it in this round too"
+            )
+        check_lengths(student, manifest, config.crop_seconds)
         student.freeze(extractor=not config.train_cnn, blocks=config.frozen_blocks)
         model = load_encoder(teacher.path, config.layer, device=device, normalize=normalize)
         targets = GroupTargets.compute(store, model, read_boundaries(boundaries), config.whiten)
         if start is teacher and targets.mean is not None and targets.scale is not None:
             # The student starts at the teacher's standardised features, where its last norm can say so.
-            student.rescale(torch.from_numpy(targets.mean), torch.from_numpy(targets.scale))
+            mean, scale = torch.from_numpy(targets.mean), torch.from_numpy(targets.scale)
+            run.metrics["starts_standardized"] = student.rescale(mean, scale)
+        # The teacher's weights are needed no more.
+        del model
         task = SylBoostTask(student, store, targets, config, seed)
         run.train(task, config.loop, "sylboost")
         student.save(run.folder)

@@ -31,8 +31,9 @@ def test_round_trip_is_exact(tmp_path: Path, encoder: Data2Vec2Encoder) -> None:
     wave = np.random.default_rng(0).standard_normal(8_000).astype(np.float32)
     assert np.array_equal(encoder.encode([wave])[0], opened.encode([wave])[0])
     assert load_data2vec2_folder(tmp_path, 3, device="cpu").layer == 3
-    with pytest.raises(InputError, match="has layers 0 to 12"):
-        load_data2vec2_folder(tmp_path, 13, device="cpu")
+    # Above its layer a student's blocks are the teacher's.
+    with pytest.raises(InputError, match=r"layer 10: .* was saved for layer 9; take that one or one below it"):
+        load_data2vec2_folder(tmp_path, 10, device="cpu")
 
 
 def test_half_precision_comes_as_float32(tmp_path: Path, encoder: Data2Vec2Encoder) -> None:

@@ -175,7 +175,7 @@ class TestFile:
     @pytest.mark.parametrize("content", [{"weights": {}}, {"state_dict": {"a": torch.zeros(1)}}])
     def test_something_else(self, tmp_path, content):
         torch.save(content, tmp_path / "other.pt")
-        with pytest.raises(FormatError, match="neither a HuBERT or Data2Vec 2\.0 of fairseq nor a released") as caught:
+        with pytest.raises(FormatError, match=r"neither a HuBERT or Data2Vec 2\.0 of fairseq nor a released") as caught:
             load_encoder(tmp_path / "other.pt", device="cpu")
         assert "\n" not in str(caught.value)
 

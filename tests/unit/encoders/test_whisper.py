@@ -184,6 +184,18 @@ class TestFolders:
         # What was saved from stays as it was.
         assert next(iter(encoder.parameters())).dtype == torch.float32
 
+    @pytest.mark.parametrize("layer", [0, 2, LAYERS])
+    def test_a_cut_encoder_has_no_final_norm(self, layer, tmp_path):
+        WhisperEncoder(make_model("whisper"), layer).save(tmp_path)
+        top = max(layer, 1)
+        with pytest.raises(InputError, match=f"layer {top + 1}: this encoder has layers 0 to {top}"):
+            load_encoder(tmp_path, top + 1, device="cpu")
+
+    def test_layers_that_were_cut_off_are_named(self):
+        encoder = WhisperEncoder(make_model("whisper"), 2)
+        with pytest.raises(InputError, match=r"layers \[1, 9\]: this encoder was cut to layers 0 to 2"):
+            encoder.encode([noise(9_000)], layers=[1, 9])
+
     def test_rescaled_features(self):
         encoder, clip = WhisperEncoder(make_model("whisper")), noise(9_000, 1)
         before = encoder.encode([clip])[0]
@@ -229,10 +241,15 @@ class TestBadFolders:
     def test_other_mel_bands(self, folder, tmp_path):
         weights = self.change(folder, tmp_path, num_mel_bins=128)
         save_file(weights, tmp_path / "model.safetensors", metadata={"format": "pt"})
-        with pytest.raises(FormatError, match="cannot be read"):
+        with pytest.raises(FormatError, match="of other shapes than config"):
             load_encoder(tmp_path, device="cpu")
         with pytest.raises(FormatError, match="a Whisper of 40 mel bands; those of 80 and of 128"):
             WhisperEncoder(WhisperModel(WhisperConfig(**WHISPER, num_mel_bins=40)))
+
+    def test_a_damaged_configuration(self, folder, tmp_path):
+        save_file(self.change(folder, tmp_path, encoder_layers="six"), tmp_path / "model.safetensors")
+        with pytest.raises(FormatError, match="not a folder or hub id"):
+            load_encoder(tmp_path, device="cpu")
 
     def test_a_layer_that_is_not_there(self, folder):
         with pytest.raises(InputError, match=f"layer {FINAL + 1}: this encoder has layers 0 to {FINAL}"):

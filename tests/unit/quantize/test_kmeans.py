@@ -222,3 +222,10 @@ def test_missing_faiss_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "faiss", None)
     with pytest.raises(MissingDependencyError, match="pip install faiss-cpu"):
         fit_kmeans(np.random.default_rng(0).standard_normal((9, 2)), 2, method="faiss")
+
+
+def test_minibatch_of_more_clusters_than_a_batch_holds(monkeypatch) -> None:
+    monkeypatch.setattr(kmeans, "BATCH", 100)
+    vectors = np.random.default_rng(0).standard_normal((1_000, 4)).astype(np.float32)
+    centres = fit_kmeans(vectors, 150, method="minibatch")
+    assert centres.shape == (150, 4) and len(np.unique(nearest_centre(vectors, centres)[0])) == 150

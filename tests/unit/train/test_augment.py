@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from small import noise
+from syllablelm.errors import InputError
 from syllablelm.train.augment import AugmentConfig, augment
 
 ALWAYS = AugmentConfig(prob=1.0)
@@ -70,3 +71,17 @@ def test_noise_stays_below_the_speech():
 def test_silence_and_shortest(num_samples):
     wave = np.zeros(num_samples, dtype=np.float32)
     np.testing.assert_array_equal(augment(wave, ALWAYS, np.random.default_rng(0)), wave)
+
+
+@pytest.mark.parametrize("options", [{"prob": 2.0}, {"telephone_prob": -0.1}, {"reverb_seconds": -1.0}])
+def test_settings_out_of_range(options):
+    with pytest.raises(InputError, match=next(iter(options))):
+        AugmentConfig(**options)
+
+
+@pytest.mark.parametrize("options", [{"reverb_seconds": 0.4}, {"telephone_prob": 1.0}])
+def test_reverberation_and_telephone(options):
+    wave = noise(8_000)
+    found = augment(wave, AugmentConfig(prob=1.0, **options), np.random.default_rng(0))
+    plain = augment(wave, AugmentConfig(prob=1.0), np.random.default_rng(0))
+    assert found.shape == wave.shape and np.abs(found - plain).max() > 1e-3

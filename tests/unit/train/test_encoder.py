@@ -231,7 +231,7 @@ class TestStartFromAnEncoder:
     def test_the_head_begins_with_the_nearest_centre(self, store, whisper, tmp_path):
         labels = self.labels(store, whisper, tmp_path, 4)
         model = _start(self.config(whisper, head="centres"), 5, None)
-        _start_at_centres(model, labels)
+        _start_at_centres(model, labels, digest_path(whisper))
         centres, mean, scale = read_centres(labels)
         feats = (load_encoder(whisper, device="cpu").encode([store[0]])[0] - mean) / scale
         cosine = feats @ centres.T / np.linalg.norm(feats, axis=1)[:, None] / np.linalg.norm(centres, axis=1)
@@ -255,10 +255,25 @@ class TestStartFromAnEncoder:
         matrix = losspred_matrix(predictor, store[1], span=6, gap=6)
         assert matrix.shape == (count_frames(LENGTHS[1]),) * 2 and matrix.max() > 0
 
-    def test_centres_of_another_space(self, store, whisper, tmp_path):
+    @pytest.mark.parametrize("case", ["layer", "encoder", "random"])
+    def test_centres_of_another_space(self, store, whisper, tmp_path, case):
+        labels = self.labels(store, whisper, tmp_path, 3 if case == "layer" else 4)
+        config = self.config(whisper, head="centres")
+        if case == "encoder":
+            (tmp_path / "other").mkdir()
+            make_encoder("whisper-128").save(tmp_path / "other")
+            config = replace(config, start=str(tmp_path / "other"))
+        if case == "random":
+            config = replace(CONFIG, head="centres")
+        with pytest.raises(
+            InputError, match=r"the labels are not of layer \d of the encoder that this iteration starts"
+        ):
+            train_encoder(config, store.manifest, labels, tmp_path / "out", device="cpu", store=store)
+
+    def test_crops_longer_than_the_encoder_takes(self, store, whisper, tmp_path):
         labels = self.labels(store, whisper, tmp_path, 4)
-        config = replace(CONFIG, head="centres", shape=replace(SHAPE, dim=64))
-        with pytest.raises(InputError, match="the labels are 5 clusters of 32 dims, the head reads 64"):
+        config = replace(self.config(whisper), crop_seconds=31.0)
+        with pytest.raises(InputError, match="crop_seconds 31: this encoder takes at most 30 s at once"):
             train_encoder(config, store.manifest, labels, tmp_path / "out", device="cpu", store=store)
 
 

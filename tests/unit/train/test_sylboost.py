@@ -12,12 +12,12 @@ from small import SHAPE, small_corpus, small_predictor
 from syllablelm.artifact import Artifact, digest_files, new_artifact, open_artifact
 from syllablelm.encoders import load_encoder
 from syllablelm.encoders.hub import HubEncoder
-from syllablelm.errors import FormatError
+from syllablelm.errors import FormatError, InputError
 from syllablelm.segment import even_boundaries
 from syllablelm.segment.mel import frame_count as count_frames
 from syllablelm.train.augment import AugmentConfig
 from syllablelm.train.data import WaveformStore
-from syllablelm.train.features import save_arrays
+from syllablelm.train.features import check_lengths, save_arrays
 from syllablelm.train.loop import LoopConfig, run_loop
 from syllablelm.train.runlog import read_log
 from syllablelm.train.sylboost import GroupTargets, SylBoostConfig, SylBoostTask, train_sylboost
@@ -205,6 +205,33 @@ class TestStage:
             train_sylboost(
                 replace(CONFIG, layer=9), store.manifest, teacher, boundaries, tmp_path / "a", device="cpu", store=store
             )
+
+
+def test_a_round_that_forgets_to_standardise(store, tmp_path):
+    with new_artifact(tmp_path / "teacher", "encoder", config={}, seed=0, parents={}, metrics={}) as payload:
+        small_predictor().save(payload)
+    with new_artifact(tmp_path / "cuts", "boundaries", config={}, seed=0, parents={}, metrics={}) as payload:
+        save_arrays(payload / "boundaries.safetensors", cuts(store))
+    inputs = (store.manifest, open_artifact(tmp_path / "teacher"), open_artifact(tmp_path / "cuts"))
+    common: dict[str, Any] = {"device": "cpu", "store": store}
+    first = train_sylboost(replace(CONFIG, normalize=True), *inputs, tmp_path / "a", **common)
+    with pytest.raises(InputError, match="the student before standardises waveforms"):
+        train_sylboost(replace(CONFIG, student="previous"), *inputs, tmp_path / "b", previous=first, **common)
+
+
+def test_nothing_left_to_train(store, tmp_path):
+    with new_artifact(tmp_path / "teacher", "encoder", config={}, seed=0, parents={}, metrics={}) as payload:
+        small_predictor().save(payload)
+    teacher = open_artifact(tmp_path / "teacher")
+    with pytest.raises(InputError, match="frozen_blocks 1: that leaves nothing below layer 1"):
+        train_sylboost(replace(CONFIG, frozen_blocks=1), store.manifest, teacher, teacher, tmp_path / "a", store=store)
+
+
+def test_recordings_longer_than_the_encoder_takes(tmp_path):
+    manifest = small_corpus(tmp_path / "audio", [16_000, 31 * 16_000])
+    with pytest.raises(InputError, match=r"'r1' is 31\.0 s long, this encoder takes at most 30 s.*max_seconds = 30"):
+        check_lengths(make_encoder("whisper"), manifest)
+    check_lengths(make_encoder("hubert-group"), manifest)
 
 
 def test_published_models_with_dropped_layers_can_be_students(store):

@@ -56,7 +56,7 @@ def write_teacher(folder: Path, layout: str) -> Path:
         torch.save({"model_seg": WEIGHTS}, folder / "SylBoost_833Hz.pth")
         return folder / "SylBoost_833Hz.pth"
     (folder / "ours").mkdir()
-    Data2Vec2Encoder(from_state(WEIGHTS, "here"), 9, normalize=True).save(folder / "ours")
+    Data2Vec2Encoder(from_state(WEIGHTS, "here"), 12, normalize=True).save(folder / "ours")
     return folder / "ours"
 
 
