@@ -114,8 +114,8 @@ def main() -> None:
     lines = args.out.read_text().splitlines() if args.out.exists() else []
     done = {json.loads(line)["name"] for line in lines}
     vectors: dict[tuple[str, float], Any] = {}
-    sizes, rates = (map(kind, text.split(",")) for kind, text in ((int, args.units), (float, args.rates)))
-    for rule_name, units, rate in itertools.product(args.rules.split(","), sizes, list(rates)):
+    sizes, rates = [int(text) for text in args.units.split(",")], [float(text) for text in args.rates.split(",")]
+    for rule_name, units, rate in itertools.product(args.rules.split(","), sizes, rates):
         name = f"{rule_name} {rate:g} Hz, {units}"
         if name in done:
             continue

@@ -162,8 +162,8 @@ class HubEncoder(nn.Module):
             norm.weight.div_(scale.to(norm.weight))
         return True
 
-    def _last_norm(self) -> nn.Module | None:
-        """The layer norm that ends the chosen layer."""
+    def _last_norm(self) -> Any:
+        """The layer norm that ends the chosen layer; None where there is none."""
         if self.layer == 0 or getattr(self.model.config, "do_stable_layer_norm", False):
             return None
         return getattr(self.model.encoder.layers[self.layer - 1], "final_layer_norm", None)

@@ -97,7 +97,7 @@ class WhisperEncoder(HubEncoder):
     def _entry(self) -> list[nn.Module]:
         return []
 
-    def _last_norm(self) -> nn.Module | None:
+    def _last_norm(self) -> Any:
         encoder = self.model.encoder
         return encoder.layer_norm if self.layer > len(encoder.layers) else None
 
@@ -161,15 +161,16 @@ class WhisperEncoder(HubEncoder):
         return functional.dropout(hidden_BTD, p=encoder.dropout, training=self.training), {}
 
     def _check_length(self, num_frames: int) -> None:
-        if num_frames > self.max_frames:
+        most = int(self.model.config.max_source_positions)
+        if num_frames > most:
             raise InputError(
                 f"a clip of {num_frames} frames ({num_frames * self.hop / self.sample_rate:.1f} s) is longer than "
-                f"Whisper's {self.max_frames} positions; cut it, or encode it by a tokenizer, which uses windows"
+                f"Whisper's {most} positions; cut it, or encode it by a tokenizer, which uses windows"
             )
 
     def preprocessor(self) -> dict[str, Any]:
         return {
-            "chunk_length": self.max_frames * self.hop // self.sample_rate,
+            "chunk_length": int(self.model.config.max_source_positions) * self.hop // self.sample_rate,
             "feature_extractor_type": "WhisperFeatureExtractor",
             "feature_size": self.mel_BF.shape[0],
             "hop_length": STEP,
