@@ -18,7 +18,7 @@ from syllablelm.errors import InputError
 from syllablelm.progress import ProgressBar
 from syllablelm.segmenters import Segmenter, make_segmenter, speech_only
 from syllablelm.train.data import WaveformStore
-from syllablelm.train.features import check_lengths, load_arrays, save_arrays
+from syllablelm.train.features import check_max_frames, load_arrays, save_arrays
 from syllablelm.train.stage import StageRun, manifest_digest, run_stage
 
 Boundaries = npt.NDArray[np.int32]
@@ -106,7 +106,7 @@ def _segmenter(config: BoundariesConfig, encoder: Artifact | None, device: str, 
         predictor = MaskedPredictor.load(encoder.path, device=device)
     for model in (features, predictor and predictor.encoder):
         if model is not None:
-            check_lengths(model, manifest)
+            check_max_frames(model, manifest)
     segmenter = make_segmenter(
         config.source,
         encoder=features,

@@ -23,7 +23,7 @@ from syllablelm.encoders.padding import pad_waveforms
 from syllablelm.errors import InputError
 from syllablelm.train.augment import AugmentConfig, augment
 from syllablelm.train.data import Crop, CropPlan, WaveformStore
-from syllablelm.train.features import check_lengths
+from syllablelm.train.features import check_max_frames
 from syllablelm.train.labels import read_centres, read_labels
 from syllablelm.train.loop import Batch, LoopConfig
 from syllablelm.train.stage import StageRun, external_encoder, manifest_digest, run_stage
@@ -189,7 +189,7 @@ def train_encoder(
         torch.manual_seed(seed)
         num_labels = int(max(int(row.max()) for row in by_id.values())) + 1
         model = _start(config, num_labels, previous)
-        check_lengths(model.encoder, manifest, config.crop_seconds)
+        check_max_frames(model.encoder, manifest, config.crop_seconds)
         if config.head == "centres":
             _start_at_centres(model, labels, parents.get("start", parents.get("previous", "")))
         model.encoder.freeze(extractor=not config.train_cnn)

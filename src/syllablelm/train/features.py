@@ -27,7 +27,7 @@ def iterate_features(
     Raises:
         InputError: a recording longer than the encoder takes, before anything is encoded.
     """
-    check_lengths(encoder, store.manifest)
+    check_max_frames(encoder, store.manifest)
     seconds = [recording.seconds for recording in store.manifest]
     with ProgressBar(label, len(store), quiet=not is_main()) as bar:
         for batch in batches_by_seconds(seconds, batch_seconds):
@@ -35,7 +35,7 @@ def iterate_features(
             bar.advance(len(batch))
 
 
-def check_lengths(encoder: FrameEncoder, manifest: Manifest, crop_seconds: float = 0.0) -> None:
+def check_max_frames(encoder: FrameEncoder, manifest: Manifest, crop_seconds: float = 0.0) -> None:
     """Make sure that an encoder without windows takes every recording, and crops of the given length, whole.
 
     Raises:

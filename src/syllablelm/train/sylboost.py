@@ -22,7 +22,7 @@ from syllablelm.quantize import pool_segments
 from syllablelm.train.augment import AugmentConfig, augment
 from syllablelm.train.bootstrap import read_boundaries
 from syllablelm.train.data import CropPlan, WaveformStore
-from syllablelm.train.features import check_lengths, iterate_features
+from syllablelm.train.features import check_max_frames, iterate_features
 from syllablelm.train.loop import Batch, LoopConfig
 from syllablelm.train.stage import StageRun, manifest_digest, run_stage
 
@@ -82,10 +82,17 @@ class GroupTargets:
         Raises:
             FormatError: boundaries of other recordings, or of another frame rate than the teacher's.
         """
-        kept = {index: _boundaries_of(boundaries, store, index, teacher) for index in range(len(store))}
+        missing = [recording.id for recording in store.manifest if recording.id not in boundaries]
+        if missing:
+            raise FormatError(
+                f"there are no boundaries of {missing[0]!r}, but of {len(boundaries)} other recordings: make them of "
+                "this corpus"
+            )
+        kept: dict[int, npt.NDArray[np.int32]] = {}
         means: dict[int, npt.NDArray[np.float32]] = {}
         total, total_sq, count = 0.0, 0.0, 0
         for index, feats in iterate_features(store, teacher, label="teacher"):
+            kept[index] = _spanning(boundaries, store.manifest[index].id, len(feats))
             means[index] = pool_segments(feats, kept[index][:-1], kept[index][1:], drop_edges=False)
             total, total_sq = (
                 total + feats.sum(0, dtype=np.float64),
@@ -105,18 +112,12 @@ class GroupTargets:
         return self.means[index][np.minimum(groups, len(self.means[index]) - 1)]
 
 
-def _boundaries_of(
-    boundaries: Mapping[str, npt.NDArray[np.int32]], store: WaveformStore, index: int, teacher: FrameEncoder
-) -> npt.NDArray[np.int32]:
-    name, frames = store.manifest[index].id, teacher.num_frames(len(store[index]))
-    if name not in boundaries:
+def _spanning(boundaries: Mapping[str, npt.NDArray[np.int32]], name: str, num_frames: int) -> npt.NDArray[np.int32]:
+    """The boundaries of a recording, if they span its frames."""
+    if boundaries[name][-1] != num_frames:
         raise FormatError(
-            f"there are no boundaries of {name!r}, but of {len(boundaries)} other recordings: make them of this corpus"
-        )
-    if boundaries[name][-1] != frames:
-        raise FormatError(
-            f"the boundaries of {name!r} span {boundaries[name][-1]} frames, the teacher gives {frames}: they are of "
-            "another frame rate or recording; make them of this corpus with an encoder of the same frame rate"
+            f"the boundaries of {name!r} span {boundaries[name][-1]} frames, the teacher gives {num_frames}: they are "
+            "of another frame rate or recording; make them of this corpus with an encoder of the same frame rate"
         )
     return boundaries[name]
 
@@ -209,7 +210,7 @@ def train_sylboost(
             raise InputError(
                 "sylboost.normalize is false, but the student before standardises waveforms; set it in this round too"
             )
-        check_lengths(student, manifest, config.crop_seconds)
+        check_max_frames(student, manifest, config.crop_seconds)
         student.freeze(extractor=not config.train_cnn, blocks=config.frozen_blocks)
         model = load_encoder(teacher.path, config.layer, device=device, normalize=normalize)
         targets = GroupTargets.compute(store, model, read_boundaries(boundaries), config.whiten)

@@ -17,7 +17,7 @@ from syllablelm.segment import even_boundaries
 from syllablelm.segment.mel import frame_count as count_frames
 from syllablelm.train.augment import AugmentConfig
 from syllablelm.train.data import WaveformStore
-from syllablelm.train.features import check_lengths, save_arrays
+from syllablelm.train.features import check_max_frames, save_arrays
 from syllablelm.train.loop import LoopConfig, run_loop
 from syllablelm.train.runlog import read_log
 from syllablelm.train.sylboost import GroupTargets, SylBoostConfig, SylBoostTask, train_sylboost
@@ -230,8 +230,8 @@ def test_nothing_left_to_train(store, tmp_path):
 def test_recordings_longer_than_the_encoder_takes(tmp_path):
     manifest = small_corpus(tmp_path / "audio", [16_000, 31 * 16_000])
     with pytest.raises(InputError, match=r"'r1' is 31\.0 s long, this encoder takes at most 30 s.*max_seconds = 30"):
-        check_lengths(make_encoder("whisper"), manifest)
-    check_lengths(make_encoder("hubert-group"), manifest)
+        check_max_frames(make_encoder("whisper"), manifest)
+    check_max_frames(make_encoder("hubert-group"), manifest)
 
 
 def test_published_models_with_dropped_layers_can_be_students(store):
