@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from syllablelm.bundles import BUNDLED
+from syllablelm.core.models import BUNDLED
 from syllablelm.encoders.device import pick_device
 from syllablelm.encoders.hub import HubEncoder
 from syllablelm.encoders.hub_files import load_model

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from syllablelm import Tokenizer
+from syllablelm.core.table import format_table
 from syllablelm.engine import encode_corpus, read_units
-from syllablelm.evaluate import format_table
 from syllablelm.evaluate.speed import make_clips
 
 

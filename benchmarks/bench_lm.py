@@ -20,12 +20,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from syllablelm.core.table import format_table
 from syllablelm.encoders.device import pick_device
 from syllablelm.encoders.quiet import quiet_transformers
-from syllablelm.evaluate import format_table
 from syllablelm.evaluate.speed import describe_machine
 from syllablelm.lm.decode import CachedDecoder, FusedOPT, Sampler, Sampling
-from syllablelm.train.lm import LMShape
+from syllablelm.train.lm_stage import LMShape
 
 Clock = Callable[[], float]
 # (shape, units): the shape of the bundled language model on fewer units, and the paper's base model.

@@ -24,7 +24,7 @@ from syllablelm.segment import losspred_matrix
 from syllablelm.segment.losspred import span_starts
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
-from model_oracles import losspred_matrix_slow
+from helpers.model_oracles import losspred_matrix_slow
 
 TINY = EncoderShape(
     layers=6,

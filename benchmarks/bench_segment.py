@@ -26,7 +26,7 @@ import torch
 from syllablelm.segment import mincut, minsum, minsum_dynamic, similarity_matrix
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
-from released_minsum import released_minsum
+from helpers.released_minsum import released_minsum
 
 FRAME_RATE = 50
 

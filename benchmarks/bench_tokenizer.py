@@ -18,12 +18,12 @@ import numpy as np
 import torch
 
 from syllablelm import Tokenizer
+from syllablelm.core.table import format_table
 from syllablelm.encoders.device import Precision, check_precision, pick_device
 from syllablelm.encoders.hub import HubEncoder
-from syllablelm.evaluate import format_table
 from syllablelm.evaluate.speed import describe_machine, make_clips, measure_speed
 from syllablelm.quantize import Codebook
-from syllablelm.rule import SegmentRule
+from syllablelm.tokenizer.segment_rule import SegmentRule
 
 
 def open_tokenizer(size: str, device: torch.device, precision: Precision) -> Tokenizer:

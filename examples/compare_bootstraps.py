@@ -20,20 +20,20 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from syllablelm.alignment import Alignment, read_alignments
-from syllablelm.artifact import Artifact
-from syllablelm.corpus import Manifest, scan
+from syllablelm.core.artifact import Artifact
+from syllablelm.core.errors import InputError, SyllableLMError
+from syllablelm.core.segmentation import Segmentation
+from syllablelm.core.table import format_table
+from syllablelm.data.alignment import Alignment, read_alignments
+from syllablelm.data.corpus import Manifest, scan
 from syllablelm.encoders import MaskedPredictor, load_encoder
-from syllablelm.errors import InputError, SyllableLMError
-from syllablelm.evaluate import format_table
-from syllablelm.evaluate.compare import compare_segmentations, reference_count, segment_corpus
-from syllablelm.segmenters import make_segmenter
-from syllablelm.train.bootstrap import BoundariesConfig, find_boundaries, read_boundaries
-from syllablelm.train.data import WaveformStore
+from syllablelm.evaluate.boundaries.comparison import compare_segmentations, reference_count, segment_corpus
+from syllablelm.segment.registry import make_segmenter
+from syllablelm.train.batches import WaveformStore
+from syllablelm.train.boundary_stage import BoundariesConfig, find_boundaries, read_boundaries
 from syllablelm.train.loop import LoopConfig
 from syllablelm.train.stage import external_encoder
 from syllablelm.train.sylboost import SylBoostConfig, train_sylboost
-from syllablelm.types import Segmentation
 
 SOURCES = ("similarity", "envelope", "strength", "losspred", "combined")
 HELD_OUT = slice(4, None, 9)

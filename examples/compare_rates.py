@@ -22,19 +22,19 @@ from typing import Any
 
 import numpy as np
 
-from syllablelm.alignment import read_alignments
-from syllablelm.corpus import Manifest, scan
+from syllablelm.core.errors import SyllableLMError
+from syllablelm.data.alignment import read_alignments
+from syllablelm.data.corpus import Manifest, scan
 from syllablelm.encoders import FrameEncoder, load_encoder
-from syllablelm.errors import SyllableLMError
-from syllablelm.evaluate.bitrate import RateCounts, rate_counts
-from syllablelm.evaluate.boundaries import score_boundaries
-from syllablelm.evaluate.phone_probe import phone_probe
-from syllablelm.evaluate.purity import PurityCounts, score_purity
-from syllablelm.evaluate.stability import MEAN, measure_stability
-from syllablelm.evaluate.word_identity import word_identity
+from syllablelm.evaluate.boundaries.scores import score_boundaries
+from syllablelm.evaluate.units.bitrate import RateCounts, rate_counts
+from syllablelm.evaluate.units.phone_probe import phone_probe
+from syllablelm.evaluate.units.purity import PurityCounts, score_purity
+from syllablelm.evaluate.units.stability import MEAN, measure_stability
+from syllablelm.evaluate.units.word_identity import word_identity
 from syllablelm.quantize import fit_codebook
-from syllablelm.rule import SegmentRule
-from syllablelm.tokenizer import Tokenizer
+from syllablelm.tokenizer.segment_rule import SegmentRule
+from syllablelm.tokenizer.tokenizer import Tokenizer
 
 HELD_OUT = slice(4, None, 9)
 

@@ -14,12 +14,12 @@ import json
 import sys
 from pathlib import Path
 
-from syllablelm.alignment import read_alignments
-from syllablelm.corpus import Manifest, scan
+from syllablelm.core.errors import SyllableLMError
+from syllablelm.data.alignment import read_alignments
+from syllablelm.data.corpus import Manifest, scan
 from syllablelm.encoders import MaskedPredictor, load_encoder
-from syllablelm.errors import SyllableLMError
-from syllablelm.evaluate.compare import compare_segmentations, reference_count, segment_corpus
-from syllablelm.segmenters import Segmenter, make_segmenter
+from syllablelm.evaluate.boundaries.comparison import compare_segmentations, reference_count, segment_corpus
+from syllablelm.segment.registry import Segmenter, make_segmenter
 
 
 def segmenters(run: Path, teacher: str, layer: int, gap: int) -> dict[str, Segmenter]:

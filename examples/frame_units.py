@@ -13,8 +13,8 @@ import numpy as np
 
 import syllablelm as sl
 from syllablelm.quantize import fit_kmeans
-from syllablelm.tokenizer import FRAME_UNITS, Tokenizer
-from syllablelm.train.data import WaveformStore
+from syllablelm.tokenizer.tokenizer import FRAME_UNITS, Tokenizer
+from syllablelm.train.batches import WaveformStore
 from syllablelm.train.features import iterate_features
 from syllablelm.train.pipeline import DataConfig, read_corpus
 

@@ -19,15 +19,15 @@ from pathlib import Path
 
 import numpy as np
 
-from syllablelm.corpus import Manifest, scan
+from syllablelm.core.errors import InputError, SyllableLMError
+from syllablelm.core.progress import ProgressBar
+from syllablelm.core.segmentation import Segmentation
+from syllablelm.data.corpus import Manifest, scan
 from syllablelm.encoders import load_encoder
 from syllablelm.encoders.base import FrameEncoder
-from syllablelm.errors import InputError, SyllableLMError
 from syllablelm.formats import open_writer
-from syllablelm.progress import ProgressBar
 from syllablelm.quantize import fit_codebook, pool_segments
-from syllablelm.segmenters import RIVALS, Segmenter, make_segmenter
-from syllablelm.types import Segmentation
+from syllablelm.segment.registry import RIVALS, Segmenter, make_segmenter
 
 Vectors = np.ndarray
 

@@ -11,13 +11,13 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
-from syllablelm.evaluate.cloze import read_cloze
-from syllablelm.evaluate.pairs import Pair, PairCounts, score_pairs
-from syllablelm.evaluate.syntactic import read_syntactic, syntactic_rows
+from syllablelm.core.progress import ProgressBar
+from syllablelm.core.segmentation import Segmentation
+from syllablelm.evaluate.lm.cloze import read_cloze
+from syllablelm.evaluate.lm.pairs import Pair, PairCounts, score_pairs
+from syllablelm.evaluate.lm.syntactic import read_syntactic, syntactic_rows
 from syllablelm.formats import read_segmentations
 from syllablelm.lm.speech_lm import SpeechLM
-from syllablelm.progress import ProgressBar
-from syllablelm.types import Segmentation
 
 SETS = {"minimal_pairs": read_syntactic, "topic_cloze": read_cloze}
 

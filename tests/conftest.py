@@ -26,11 +26,11 @@ SYLLABLE_SECONDS = 0.2
 @pytest.fixture(scope="session")
 def tokenizer_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tokenizer artifact with random weights: 2 layers of 32, 12 units, 5 per second."""
-    from small import small_predictor
-    from syllablelm.artifact import new_artifact
+    from helpers.random_models import small_predictor
+    from syllablelm.core.artifact import new_artifact
     from syllablelm.quantize import Codebook
-    from syllablelm.rule import RULE_FILE, SegmentRule
-    from syllablelm.tokenizer import CODEBOOK_FILE
+    from syllablelm.tokenizer.segment_rule import RULE_FILE, SegmentRule
+    from syllablelm.tokenizer.tokenizer import CODEBOOK_FILE
 
     rule = SegmentRule(rate=5.0)
     centres = np.random.default_rng(0).standard_normal((24, 32)).astype(np.float32)
@@ -45,7 +45,7 @@ def tokenizer_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def recordings(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with three recordings of noise, r0.wav to r2.wav: 2, 1.5 and 3 seconds."""
-    from small import small_corpus
+    from helpers.random_models import small_corpus
 
     folder = tmp_path_factory.mktemp("recordings")
     small_corpus(folder, [32_000, 24_000, 48_000])
@@ -55,8 +55,8 @@ def recordings(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def alignments(recordings: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Made-up references of the recordings: a syllable every fifth of a second."""
-    from syllablelm.alignment import Alignment, Interval, Word, write_alignments
-    from syllablelm.corpus import scan
+    from syllablelm.data.alignment import Alignment, Interval, Word, write_alignments
+    from syllablelm.data.corpus import scan
 
     found = []
     for recording in scan(recordings)[0]:

@@ -2,21 +2,12 @@
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from syllablelm.core.lazy import lazy_names
 
 __version__ = "0.1.0"
 
-# Public name -> module that defines it; resolved on first use, so that the import stays light.
-_PUBLIC = {
-    "Segmentation": "syllablelm.types",
-    "load_audio": "syllablelm.audio",
-    "Tokenizer": "syllablelm.tokenizer",
-    "load_encoder": "syllablelm.encoders",
-    "SpeechLM": "syllablelm.lm",
-    "Resynthesizer": "syllablelm.vocoder",
-    "continue_speech": "syllablelm.speech",
-}
 __all__ = [
     "Resynthesizer",
     "Segmentation",
@@ -29,22 +20,23 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
-    from syllablelm.audio import load_audio
+    from syllablelm.core.segmentation import Segmentation
+    from syllablelm.data.audio import load_audio
     from syllablelm.encoders import load_encoder
     from syllablelm.lm import SpeechLM
-    from syllablelm.speech import continue_speech
-    from syllablelm.tokenizer import Tokenizer
-    from syllablelm.types import Segmentation
+    from syllablelm.tokenizer.tokenizer import Tokenizer
     from syllablelm.vocoder import Resynthesizer
+    from syllablelm.vocoder.speech_model import continue_speech
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _PUBLIC:
-        raise AttributeError(f"module 'syllablelm' has no attribute {name!r}")
-    value = getattr(importlib.import_module(_PUBLIC[name]), name)
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted([*globals(), *_PUBLIC])
+__getattr__, __dir__ = lazy_names(
+    __name__,
+    {
+        "core.segmentation": ["Segmentation"],
+        "data.audio": ["load_audio"],
+        "encoders.load": ["load_encoder"],
+        "lm.speech_lm": ["SpeechLM"],
+        "tokenizer.tokenizer": ["Tokenizer"],
+        "vocoder.resynthesizer": ["Resynthesizer"],
+        "vocoder.speech_model": ["continue_speech"],
+    },
+)

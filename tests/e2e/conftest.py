@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from command_line import Ended, Run
-from micro_recipe import write_recipe
-from micro_speech import bundle_options, train_parts
-from syllablelm.audio import save_audio
+from helpers.command_line import Ended, Run
+from helpers.micro_recipe import write_recipe
+from helpers.micro_speech_recipes import bundle_options, train_parts
 from syllablelm.cli.app import main
+from syllablelm.data.audio import save_audio
 
 
 @pytest.fixture

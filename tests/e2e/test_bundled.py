@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 import syllablelm as sl
-from syllablelm.alignment import read_alignments
-from syllablelm.artifact import digest_files, open_artifact
-from syllablelm.bundles import bundled_names
-from syllablelm.distortions import gain
+from syllablelm.core.artifact import digest_files, open_artifact
+from syllablelm.core.models import bundled_names
+from syllablelm.data.alignment import read_alignments
+from syllablelm.data.distortions import gain
 from syllablelm.evaluate import boundary_counts
 
 BUNDLED = Path(str(files("syllablelm"))) / "bundled"

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import syllablelm as sl
-from syllablelm.bundles import BUNDLED
+from syllablelm.core.models import BUNDLED
 
 SAMPLE = BUNDLED / "sample.flac"
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from command_line import Run
+from helpers.command_line import Run
 
 SOURCE = Path(__file__).resolve().parents[2] / "src"
 

@@ -9,11 +9,11 @@ from types import ModuleType
 
 import pytest
 
-from small import small_corpus, small_predictor
-from syllablelm.alignment import Alignment, Interval, Word, write_alignments
-from syllablelm.corpus import Manifest
-from syllablelm.errors import InputError
-from syllablelm.manifest import Recording
+from helpers.random_models import small_corpus, small_predictor
+from syllablelm.core.errors import InputError
+from syllablelm.data.alignment import Alignment, Interval, Word, write_alignments
+from syllablelm.data.corpus import Manifest
+from syllablelm.data.manifest import Recording
 
 SCRIPT = Path(__file__).resolve().parents[2] / "examples" / "compare_bootstraps.py"
 

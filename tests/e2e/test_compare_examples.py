@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from small import small_corpus
-from syllablelm.alignment import Alignment, Interval, Word, write_alignments
-from syllablelm.corpus import scan
+from helpers.random_models import small_corpus
+from syllablelm.data.alignment import Alignment, Interval, Word, write_alignments
+from syllablelm.data.corpus import scan
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 

@@ -10,7 +10,7 @@ from typing import get_args
 
 import pytest
 
-from segmentations import SOME, files_below, write_all
+from helpers.random_segmentations import SOME, files_below, write_all
 from syllablelm.cli.app import main
 from syllablelm.cli.convert import TOKENIZERS, Format
 from syllablelm.formats import FORMATS, read_segmentations

@@ -17,7 +17,7 @@ from urllib.request import urlopen
 
 import pytest
 
-from command_line import Run
+from helpers.command_line import Run
 
 pytest.importorskip("gradio")
 pytestmark = pytest.mark.slow

@@ -15,9 +15,9 @@ import pytest
 import typer
 
 import syllablelm as sl
-from small import small_predictor
-from syllablelm.audio import save_audio
+from helpers.random_models import small_predictor
 from syllablelm.cli.app import app
+from syllablelm.data.audio import save_audio
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCUMENTS = sorted([ROOT / "README.md", *ROOT.glob("docs/*.md")], key=lambda path: path.name)

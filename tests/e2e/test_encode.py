@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from command_line import Run
-from small import small_corpus
-from syllablelm.audio import save_audio
+from helpers.command_line import Run
+from helpers.random_models import small_corpus
+from syllablelm.data.audio import save_audio
 from syllablelm.engine import read_units
 
 SOURCE = Path(__file__).resolve().parents[2] / "src"
@@ -27,7 +27,7 @@ import faulthandler, signal, sys, time
 # A shell that starts tests in the background has them ignore Ctrl-C.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 faulthandler.dump_traceback_later(500)
-from syllablelm.tokenizer import Tokenizer
+from syllablelm.tokenizer.tokenizer import Tokenizer
 features = Tokenizer.features
 Tokenizer.features = lambda self, audio: (time.sleep({}), features(self, audio))[1]
 from syllablelm.cli.app import main
@@ -102,7 +102,7 @@ def test_other_settings_are_refused(
     run: Run, manifest: Path, tokenizer_folder: Path, tmp_path: Path, more: list[str], words: str
 ) -> None:
     from syllablelm.engine import encode_corpus
-    from syllablelm.tokenizer import Tokenizer
+    from syllablelm.tokenizer.tokenizer import Tokenizer
 
     encode_corpus(Tokenizer.load(tokenizer_folder, device="cpu"), manifest, tmp_path / "out", shard_seconds=1.6)
     ended = run(*command(manifest, tokenizer_folder, tmp_path / "out", *more))

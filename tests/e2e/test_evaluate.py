@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from command_line import Run
-from small import SLOW_SHAPE, small_predictor
+from helpers.command_line import Run
+from helpers.random_models import SLOW_SHAPE, small_predictor
 from syllablelm import Tokenizer
 from syllablelm.quantize import Codebook
-from syllablelm.rule import SegmentRule
+from syllablelm.tokenizer.segment_rule import SegmentRule
 
 
 def test_evaluate_boundaries_compares_everything(

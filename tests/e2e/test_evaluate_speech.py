@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from command_line import Ended, Run
-from syllablelm.audio import load_audio
-from syllablelm.evaluate import recognize
+from helpers.command_line import Ended, Run
+from syllablelm.data.audio import load_audio
+from syllablelm.evaluate.speech import recognizers as recognize
 
 pytestmark = pytest.mark.slow
 

@@ -14,12 +14,12 @@ import numpy as np
 import pytest
 
 import syllablelm as sl
-from small import noise
-from syllablelm.audio import save_audio
+from helpers.random_models import noise
 from syllablelm.cli.app import main
+from syllablelm.data.audio import save_audio
+from syllablelm.data.manifest import Recording
 from syllablelm.evaluate import BoundaryCounts, boundary_counts
 from syllablelm.formats import from_record
-from syllablelm.manifest import Recording
 
 ROOT = Path(__file__).resolve().parents[2]
 SAMPLE = Path(str(files("syllablelm"))) / "bundled" / "sample.flac"
@@ -90,10 +90,10 @@ def test_windows_agree_with_one_piece_on_real_speech() -> None:
 def test_an_hour_needs_little_more_memory_than_minutes(tmp_path: Path) -> None:
     script = """
 import resource, sys
-from small import noise, small_predictor
+from helpers.random_models import noise, small_predictor
 from syllablelm import Tokenizer
 from syllablelm.quantize import Codebook
-from syllablelm.rule import SegmentRule
+from syllablelm.tokenizer.segment_rule import SegmentRule
 import numpy as np
 
 centres = np.random.default_rng(0).standard_normal((24, 32)).astype(np.float32)

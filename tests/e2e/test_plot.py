@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from command_line import Run
+from helpers.command_line import Run
 
 
 def test_plot_writes_a_picture(

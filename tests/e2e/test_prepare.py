@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from command_line import Run
-from syllablelm.manifest import Manifest
+from helpers.command_line import Run
+from syllablelm.data.manifest import Manifest
 
 
 @pytest.mark.parametrize("verb", [["prepare"], ["prepare", "corpus"]])

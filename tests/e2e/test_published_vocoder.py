@@ -9,13 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from command_line import Run
-from micro_speech import LM_TABLE
-from published_hifigan import TINY, random_weights, write
-from small import SLOW_SHAPE, small_predictor
-from syllablelm.audio import load_audio
+from helpers.command_line import Run
+from helpers.micro_speech_recipes import LM_TABLE
+from helpers.published_hifigan import TINY, random_weights, write
+from helpers.random_models import SLOW_SHAPE, small_predictor
+from syllablelm.data.audio import load_audio
 from syllablelm.encoders import load_encoder
-from syllablelm.tokenizer import Tokenizer
+from syllablelm.tokenizer.tokenizer import Tokenizer
 from syllablelm.vocoder.resynthesizer import Resynthesizer
 
 pytestmark = pytest.mark.slow

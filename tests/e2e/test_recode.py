@@ -12,21 +12,21 @@ from typing import Any
 import numpy as np
 import pytest
 
-from command_line import Run
-from small import noise
-from syllablelm.alignment import Alignment, Interval, Word, write_alignments
-from syllablelm.artifact import open_artifact
-from syllablelm.audio import load_audio, save_audio
+from helpers.command_line import Run
+from helpers.random_models import noise
 from syllablelm.cli.app import main
-from syllablelm.corpus import scan
+from syllablelm.core.artifact import open_artifact
+from syllablelm.core.errors import FormatError
+from syllablelm.core.segmentation import Segmentation
+from syllablelm.data.alignment import Alignment, Interval, Word, write_alignments
+from syllablelm.data.audio import load_audio, save_audio
+from syllablelm.data.corpus import scan
 from syllablelm.engine import open_corpus, read_units
-from syllablelm.errors import FormatError
 from syllablelm.formats import open_writer, read_segmentations
 from syllablelm.lm.store import TokenStore
-from syllablelm.quantize.recode import Codec
-from syllablelm.recoded import RecodedTokenizer, open_tokenizer
-from syllablelm.tokenizer import Tokenizer
-from syllablelm.types import Segmentation
+from syllablelm.quantize.codec import Codec
+from syllablelm.tokenizer.bpe_tokenizer import RecodedTokenizer, open_tokenizer
+from syllablelm.tokenizer.tokenizer import Tokenizer
 
 LM = """
 name = "micro_lm"

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from command_line import Run
+from helpers.command_line import Run
 from syllablelm.scaling import PUBLISHED, RepetitionLaw, plan_ratios
 
 LAW = PUBLISHED["speech"]

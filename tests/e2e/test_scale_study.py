@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from command_line import Run
-from several import run_two
+from helpers.command_line import Run
+from helpers.two_processes import run_two
+from syllablelm.core.segmentation import Segmentation
 from syllablelm.formats import open_writer
-from syllablelm.types import Segmentation
 
 UNITS = 30
 RECIPE = """
@@ -67,7 +67,7 @@ def plan(run: Run, path: Path, *options: object) -> list[dict[str, Any]]:
 def test_a_study_from_plan_to_report(run: Run, micro: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nine runs on a grid and two on repeated data; stopped after the third and taken up again."""
     pytest.importorskip("matplotlib")
-    from syllablelm.train import study
+    from syllablelm.train import study_runs as study
 
     rows = plan(run, tmp_path / "plan.jsonl", "--shapes", "1x16,1x32,2x64", "--tokens", "4e3,1.6e4,6.4e4")
     rows += plan(run, tmp_path / "more.jsonl", "--shapes", "1x32,2x64", "--tokens", "1.6e4", "--passes", 4)

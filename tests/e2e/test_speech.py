@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from command_line import Run
-from micro_speech import bundle_options
-from syllablelm.audio import load_audio, save_audio
+from helpers.command_line import Run
+from helpers.micro_speech_recipes import bundle_options
+from syllablelm.data.audio import load_audio, save_audio
 from syllablelm.lm.speech_lm import SpeechLM
 
 pytestmark = pytest.mark.slow

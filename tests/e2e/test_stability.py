@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 import syllablelm as sl
-from command_line import Run
-from syllablelm.audio import save_audio
-from syllablelm.evaluate.stability import CONDITIONS
+from helpers.command_line import Run
+from syllablelm.data.audio import save_audio
+from syllablelm.evaluate.units.stability import CONDITIONS
 
 SAMPLE = Path(sl.__file__).parent / "bundled" / "sample.flac"
 

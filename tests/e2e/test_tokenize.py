@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 import soundfile
 
-from command_line import Run
-from syllablelm.audio import load_audio, save_audio
-from syllablelm.cli import common
+from helpers.command_line import Run
+from syllablelm.data.audio import load_audio, save_audio
 from syllablelm.formats import from_record, read_segmentations
-from syllablelm.tokenizer import Tokenizer
+from syllablelm.tokenizer import recordings as grouping
+from syllablelm.tokenizer.tokenizer import Tokenizer
 
 KEYS = {"id", "path", "sample_rate", "hop", "num_frames", "unit", "start", "end"}
 
@@ -58,7 +58,7 @@ def test_tokenize_in_small_groups_changes_nothing(
         held.append(sum(len(wave) for wave in audio) / 16_000)
         return encode(self, audio)
 
-    monkeypatch.setattr(common, "GROUP_SECONDS", 3.5)
+    monkeypatch.setattr(grouping, "GROUP_SECONDS", 3.5)
     monkeypatch.setattr(Tokenizer, "encode", spy)
     pieces = run("tokenize", recordings, "--model", tokenizer_folder)
     assert held == [3.5, 3.0]

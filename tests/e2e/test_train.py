@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from command_line import Run
+from helpers.command_line import Run
 
 
 def test_train_all_makes_a_tokenizer_and_is_not_done_twice(
@@ -57,7 +57,7 @@ def test_train_stops_at_the_stage_it_is_asked_for(
 def test_train_resumes_where_it_was_stopped(
     run: Run, recipe: Path, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from syllablelm.train.encoder import MaskedPredictionTask
+    from syllablelm.train.pretrain import MaskedPredictionTask
 
     batch = MaskedPredictionTask.batch
 

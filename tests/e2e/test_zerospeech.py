@@ -10,15 +10,15 @@ import numpy as np
 import pytest
 import torch
 
-from command_line import Run
-from small import noise
-from syllablelm.artifact import new_artifact, open_artifact
-from syllablelm.audio import load_audio, save_audio
-from syllablelm.evaluate.zerospeech import read_submission, score_stems, write_submission
+from helpers.command_line import Run
+from helpers.random_models import noise
+from syllablelm.core.artifact import new_artifact, open_artifact
+from syllablelm.data.audio import load_audio, save_audio
+from syllablelm.evaluate.lm.zerospeech import read_submission, score_stems, write_submission
 from syllablelm.lm.speech_lm import SpeechLM
 from syllablelm.lm.store import TokenInfo
-from syllablelm.tokenizer import Tokenizer
-from syllablelm.train.lm import LMShape, save_lm
+from syllablelm.tokenizer.tokenizer import Tokenizer
+from syllablelm.train.lm_stage import LMShape, save_lm
 
 SHAPE = LMShape(layers=1, dim=16, heads=2, feed_forward=32, positions=24, dropout=0.0)
 

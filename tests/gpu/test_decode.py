@@ -13,7 +13,7 @@ pytestmark = [
 
 @pytest.fixture(scope="module")
 def model():
-    from syllablelm.train.lm import LMShape
+    from syllablelm.train.lm_stage import LMShape
 
     torch.manual_seed(0)
     model = LMShape(4, 256, 4, 1024, 512, 0.0).build(1024).eval()

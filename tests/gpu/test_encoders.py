@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from encoder_zoo import FAMILIES, LAYERS, make_encoder
-from small import noise
+from helpers.random_encoders import FAMILIES, LAYERS, make_encoder
+from helpers.random_models import noise
 from syllablelm.encoders import attention, extractor
 from syllablelm.encoders.hub import HubEncoder
 

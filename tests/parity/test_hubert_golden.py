@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from oracles import squared_error
+from helpers.segment_oracles import squared_error
 from syllablelm.quantize import Codebook, fit_kmeans
 from syllablelm.segment import even_boundaries, mincut, minsum, minsum_dynamic, similarity_matrix
 

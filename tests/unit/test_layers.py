@@ -13,34 +13,17 @@ PACKAGE = Path(__file__).resolve().parents[2] / "src" / "syllablelm"
 
 # From the bottom up; "" is the package itself. A room is a module, or a folder of modules, right below the package.
 LAYERS: tuple[frozenset[str], ...] = (
-    frozenset({"", "bundles", "errors", "types", "config", "artifact", "formats", "progress", "webpage"}),
-    # Beside the others: it sees nothing but what is above this line; training takes its table of GPUs only.
-    frozenset({"scaling"}),
-    frozenset(
-        {
-            "alignment",
-            "audio",
-            "corpus",
-            "distortions",
-            "itemsets",
-            "manifest",
-            "pieces",
-            "reference_units",
-            "speech_engines",
-            "syllables",
-            "synthesis",
-            "texts",
-            "vad",
-        }
-    ),
-    frozenset({"encoders", "quantize", "segment"}),
-    frozenset({"plot", "segmenters"}),
-    frozenset({"rule", "windows"}),
-    frozenset({"released"}),
-    frozenset({"lm", "tokenizer"}),
-    frozenset({"recoded", "vocoder"}),
-    frozenset({"speech"}),
-    frozenset({"convert", "engine", "evaluate", "train"}),
+    frozenset({"", "core"}),
+    # Scaling sees nothing but core; what trains and reports takes its counting and its laws.
+    frozenset({"formats", "scaling"}),
+    frozenset({"data"}),
+    frozenset({"encoders", "quantize", "tts"}),
+    frozenset({"itemsets", "segment"}),
+    frozenset({"tokenizer"}),
+    frozenset({"lm"}),
+    frozenset({"vocoder"}),
+    frozenset({"engine", "evaluate", "train"}),
+    frozenset({"report"}),
     frozenset({"demo"}),
     frozenset({"cli"}),
     frozenset({"__main__"}),
@@ -48,41 +31,44 @@ LAYERS: tuple[frozenset[str], ...] = (
 # Rooms of one layer that must not know each other.
 APART: tuple[frozenset[str], ...] = (
     frozenset({"engine", "evaluate", "train"}),
-    frozenset({"encoders", "quantize", "segment"}),
+    frozenset({"encoders", "quantize", "tts"}),
+    frozenset({"itemsets", "segment"}),
+    frozenset({"formats", "scaling"}),
 )
 # Packages that take seconds to load: never at the top of a module in these rooms.
 HEAVY = frozenset({"torch", "transformers", "accelerate", "numba", "sklearn", "matplotlib", "lhotse", "silero_vad"})
-LIGHT_ROOMS = LAYERS[0] | LAYERS[1] | LAYERS[2] | {"cli", "plot", "__main__"}
+LIGHT_ROOMS = LAYERS[0] | LAYERS[1] | LAYERS[2] | {"itemsets", "tts", "cli", "__main__"}
 
 
 @dataclass(frozen=True)
 class Import:
-    """One import statement's target, as far as the layers care."""
+    """An import: its target and line, whether it is at the top, whether it runs or is read by type checkers alone."""
 
     target: str
     line: int
     at_top: bool
+    runs: bool = True
 
 
 def read_imports(source: str, module: str, is_package: bool) -> Iterator[Import]:
-    """Every import of a module, those inside functions too; what only a type checker sees is left out."""
+    """Return the imports of a module, those inside functions and for type checkers included."""
 
-    def visit(node: ast.AST, at_top: bool) -> Iterator[Import]:
+    def visit(node: ast.AST, at_top: bool, runs: bool = True) -> Iterator[Import]:
         for child in ast.iter_child_nodes(node):
             if isinstance(child, ast.If) and ast.unparse(child.test) in ("TYPE_CHECKING", "typing.TYPE_CHECKING"):
-                for other in child.orelse:
-                    yield from visit(ast.Module([other], []), at_top)
+                yield from visit(ast.Module(child.body, []), False, False)
+                yield from visit(ast.Module(child.orelse, []), at_top, runs)
             elif isinstance(child, ast.Import):
-                yield from (Import(alias.name, child.lineno, at_top) for alias in child.names)
+                yield from (Import(alias.name, child.lineno, at_top, runs) for alias in child.names)
             elif isinstance(child, ast.ImportFrom):
                 parents = module.split(".") if is_package else module.split(".")[:-1]
                 base = parents[: len(parents) - child.level + 1] if child.level else []
                 source_module = ".".join([*base, *([child.module] if child.module else [])])
-                yield Import(source_module, child.lineno, at_top)
-                yield from (Import(f"{source_module}.{alias.name}", child.lineno, at_top) for alias in child.names)
+                targets = [source_module, *(f"{source_module}.{alias.name}" for alias in child.names)]
+                yield from (Import(target, child.lineno, at_top, runs) for target in targets)
             else:
                 inside = isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
-                yield from visit(child, at_top and not inside)
+                yield from visit(child, at_top and not inside, runs)
 
     return visit(ast.parse(source), True)
 
@@ -109,10 +95,12 @@ def find_violations(
     level = {room: number for number, rooms in enumerate(layers) for room in rooms}
     faults: list[str] = []
     graph: dict[str, set[str]] = {}
+    # The face of the package hands names of every floor on; it is named by all and names nothing before it is asked.
     for module, path in modules.items():
         room = room_of(module)
         if room not in level:
-            faults.append(f"{module}: the room {room!r} is in no layer")
+            place = "loose at the top of the package" if path.parent == package else f"the room {room!r} is on no floor"
+            faults.append(f"{module}: {place}")
             continue
         edges = graph.setdefault(module, set())
         for item in read_imports(path.read_text(encoding="utf-8"), module, path.name == "__init__.py"):
@@ -120,7 +108,7 @@ def find_violations(
             root = item.target.split(".")[0]
             if item.at_top and room in LIGHT_ROOMS and root in HEAVY:
                 faults.append(f"{where}: {root} at the top of a module that must load quickly")
-            if root != package.name:
+            if root != package.name or module == package.name:
                 continue
             # `from package.module import name` also gives "package.module.name", which is a module or nothing.
             if item.target not in modules:
@@ -132,8 +120,21 @@ def find_violations(
                 faults.append(f"{where}: {room!r} imports {other!r}, which lies above it")
             if other != room and any({room, other} <= rooms for rooms in apart):
                 faults.append(f"{where}: {room!r} and {other!r} must not import each other")
-            edges.add(item.target)
-    return faults + [f"import cycle: {' -> '.join(cycle)}" for cycle in find_cycles(graph)]
+            # What a type checker alone reads ties no knot, but for a package's face, which re-exports.
+            if item.runs:
+                edges.add(item.target)
+    faults += [f"import cycle: {' -> '.join(cycle)}" for cycle in find_cycles(graph)]
+    return faults + [f"two modules are called {name!r}: {', '.join(both)}" for name, both in find_namesakes(modules)]
+
+
+def find_namesakes(modules: Mapping[str, Path]) -> list[tuple[str, list[str]]]:
+    """Return names that several modules bear; a verb of the command line may be named like what it calls."""
+    homes: dict[str, list[str]] = {}
+    for module, path in modules.items():
+        name = module.rpartition(".")[2]
+        if path.name != "__init__.py" and room_of(module) not in ("cli", "__main__", ""):
+            homes.setdefault(name, []).append(module)
+    return [(name, both) for name, both in homes.items() if len(both) > 1]
 
 
 def find_cycles(graph: Mapping[str, set[str]]) -> list[list[str]]:
@@ -165,7 +166,14 @@ def test_every_room_of_the_table_exists() -> None:
 
 # The checker must see what it is there to see.
 
-GOOD = {"__init__.py": "", "errors.py": "", "tokenizer.py": "from syllablelm.errors import X", "train/__init__.py": ""}
+GOOD = {
+    "__init__.py": "",
+    "core/errors.py": "",
+    "data/audio.py": "",
+    "tokenizer/tokenizer.py": "from syllablelm.core.errors import X",
+    "train/__init__.py": "",
+}
+UPWARD = "'core' imports 'tokenizer'"
 
 
 def make_package(folder: Path, files: dict[str, str]) -> Path:
@@ -180,14 +188,19 @@ def make_package(folder: Path, files: dict[str, str]) -> Path:
 @pytest.mark.parametrize(
     ("files", "fault"),
     [
-        pytest.param({"errors.py": "from syllablelm.tokenizer import T"}, "'errors' imports 'tokenizer'", id="upward"),
-        pytest.param({"errors.py": "import syllablelm.tokenizer"}, "'errors' imports 'tokenizer'", id="plain import"),
-        pytest.param({"errors.py": "from syllablelm import tokenizer"}, "'errors' imports 'tokenizer'", id="from root"),
-        pytest.param({"errors.py": "from . import tokenizer"}, "'errors' imports 'tokenizer'", id="relative"),
+        pytest.param({"core/errors.py": "from syllablelm.tokenizer.tokenizer import T"}, UPWARD, id="upward"),
+        pytest.param({"core/errors.py": "import syllablelm.tokenizer.tokenizer"}, UPWARD, id="plain import"),
+        pytest.param({"core/errors.py": "from syllablelm.tokenizer import tokenizer"}, UPWARD, id="module"),
+        pytest.param({"core/errors.py": "from ..tokenizer import tokenizer"}, UPWARD, id="relative"),
         pytest.param(
-            {"errors.py": "def f():\n    from syllablelm.tokenizer import T"},
-            "syllablelm.errors:2: 'errors' imports 'tokenizer'",
+            {"core/errors.py": "def f():\n    from syllablelm.tokenizer.tokenizer import T"},
+            "syllablelm.core.errors:2: 'core' imports 'tokenizer'",
             id="inside a function",
+        ),
+        pytest.param(
+            {"core/errors.py": "import typing\nif typing.TYPE_CHECKING:\n    import syllablelm.tokenizer.tokenizer"},
+            "syllablelm.core.errors:3: 'core' imports 'tokenizer'",
+            id="for the type checker",
         ),
         pytest.param(
             {"train/loop.py": "from syllablelm.evaluate.purity import P", "evaluate/purity.py": ""},
@@ -199,10 +212,12 @@ def make_package(folder: Path, files: dict[str, str]) -> Path:
             "import cycle: syllablelm.train.a -> syllablelm.train.b -> syllablelm.train.a",
             id="cycle",
         ),
-        pytest.param({"surprise.py": ""}, "the room 'surprise' is in no layer", id="unknown room"),
+        pytest.param({"surprise/a.py": ""}, "the room 'surprise' is on no floor", id="unknown room"),
+        pytest.param({"surprise.py": ""}, "syllablelm.surprise: loose at the top", id="loose"),
+        pytest.param({"train/audio.py": ""}, "two modules are called 'audio'", id="name taken"),
         pytest.param({"train/a.py": "from syllablelm.gone.b import x"}, "no module syllablelm.gone.b", id="missing"),
-        pytest.param({"audio.py": "import torch.nn"}, "torch at the top", id="heavy"),
-        pytest.param({"audio.py": "class A:\n    import torch"}, "torch at the top", id="heavy in a class"),
+        pytest.param({"data/audio.py": "import torch.nn"}, "torch at the top", id="heavy"),
+        pytest.param({"data/audio.py": "class A:\n    import torch"}, "torch at the top", id="heavy in a class"),
     ],
 )
 def test_checker_finds_the_fault(tmp_path: Path, files: dict[str, str], fault: str) -> None:
@@ -215,11 +230,11 @@ def test_checker_finds_the_fault(tmp_path: Path, files: dict[str, str], fault: s
     [
         pytest.param({}, id="downward"),
         pytest.param(
-            {"errors.py": "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import syllablelm.tokenizer"},
-            id="for the type checker",
+            {"data/audio.py": "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import torch"}, id="heavy type"
         ),
-        pytest.param({"audio.py": "def f():\n    import torch"}, id="heavy inside a function"),
+        pytest.param({"data/audio.py": "def f():\n    import torch"}, id="heavy inside a function"),
         pytest.param({"train/a.py": "from .b import x", "train/b.py": "import torch"}, id="relative, heavy room"),
+        pytest.param({"cli/audio.py": ""}, id="a verb named like a module"),
     ],
 )
 def test_checker_allows(tmp_path: Path, files: dict[str, str]) -> None:

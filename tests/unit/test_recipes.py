@@ -9,20 +9,20 @@ import numpy as np
 import pytest
 import torch
 
-from data2vec2_files import write_data2vec2
-from fairseq_models import Shape
-from fairseq_models import random_weights as hubert_weights
-from small import noise, small_corpus
-from syllablelm.artifact import open_artifact
-from syllablelm.config import apply_overrides, build, read_toml
+from helpers.data2vec2_checkpoints import write_data2vec2
+from helpers.fairseq_checkpoints import Shape
+from helpers.fairseq_checkpoints import random_weights as hubert_weights
+from helpers.random_models import noise, small_corpus
+from syllablelm.core.artifact import open_artifact
+from syllablelm.core.config import apply_overrides, build, read_toml
+from syllablelm.core.errors import InputError
 from syllablelm.encoders.data2vec2 import Data2Vec2Encoder
-from syllablelm.errors import InputError
-from syllablelm.tokenizer import Tokenizer
+from syllablelm.tokenizer.tokenizer import Tokenizer
+from syllablelm.train.bundle import LMRecipe
 from syllablelm.train.pipeline import Recipe, train_all
-from syllablelm.train.speech import LMRecipe
-from syllablelm.train.vocoder import VocoderRecipe
+from syllablelm.train.vocoder_recipe import VocoderRecipe
 
-RECIPES = Path(__file__).resolve().parents[2] / "recipes"
+RECIPES = Path(__file__).resolve().parents[2] / "src" / "syllablelm" / "recipes"
 COMPARED = sorted(RECIPES.glob("compare_*.toml"))
 
 

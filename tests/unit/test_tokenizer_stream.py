@@ -13,12 +13,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from small import SHAPE, noise, small_predictor
+from helpers.random_models import SHAPE, noise, small_predictor
 from syllablelm import Segmentation, Tokenizer
+from syllablelm.core.errors import AudioError, InputError
 from syllablelm.encoders.hub import HubEncoder
-from syllablelm.errors import AudioError, InputError
 from syllablelm.quantize import Codebook
-from syllablelm.rule import SegmentRule
+from syllablelm.tokenizer.segment_rule import SegmentRule
 
 SAMPLE_RATE = 16_000
 LONG = noise(7 * SAMPLE_RATE + 123, seed=3)

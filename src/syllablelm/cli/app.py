@@ -10,8 +10,8 @@ import typer
 
 from syllablelm import __version__
 from syllablelm.cli import convert, demo, encode, evaluate, prepare, recode, scale, speech, tokenize, train
-from syllablelm.cli.common import note
-from syllablelm.errors import SyllableLMError
+from syllablelm.core.errors import SyllableLMError
+from syllablelm.core.progress import note
 
 BAD_INPUT, STOPPED = 2, 130
 # typer raises click's errors, from click itself or, in newer versions, from a copy inside typer. Their common base

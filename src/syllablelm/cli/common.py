@@ -4,25 +4,21 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from syllablelm.config import MAX_SEED
-from syllablelm.errors import AudioError, InputError
+from syllablelm.core.config import MAX_SEED
+from syllablelm.core.errors import InputError
 
 if TYPE_CHECKING:
-    from syllablelm.corpus import Manifest, Recording, SkippedFile
-    from syllablelm.tokenizer import Tokenizer
-    from syllablelm.types import Segmentation
+    from syllablelm.core.segmentation import Segmentation
+    from syllablelm.data.corpus import Manifest, Recording, SkippedFile
+    from syllablelm.tokenizer.tokenizer import Tokenizer
 
 DEFAULT_MODEL = "small"
-MANIFEST_SUFFIXES = (".csv", ".jsonl", ".jsonl.gz")
-# Decoded recordings held at once; the tokenizer sorts them by length into its own, smaller batches.
-GROUP_SECONDS = 600.0
 
 Audio = Annotated[
     list[str], typer.Argument(metavar="AUDIO", help="Files, folders, patterns, or one manifest (.csv, .jsonl).")
@@ -39,7 +35,7 @@ SpeakingModel = Annotated[
 Rate = Annotated[
     float | None, typer.Option("--rate", metavar="HZ", help="Units per second instead of the tokenizer's own.")
 ]
-# As in `syllablelm.rule` and `syllablelm.tokenizer`, which are not imported here because they load torch.
+# As in `syllablelm.tokenizer.segment_rule`, which is not imported here because it loads torch.
 Rule = Annotated[
     Literal["rate", "peaks", "released", "frames"] | None,
     typer.Option("--rule", help="How to cut, instead of the tokenizer's own way."),
@@ -73,65 +69,9 @@ Changes = Annotated[
 ]
 
 
-def note(text: str) -> None:
-    """Say something to the person: one line on standard error."""
-    print(text, file=sys.stderr, flush=True)
-
-
 def print_json(value: Any) -> None:
     """Print a result: one JSON object on standard output."""
     print(json.dumps(value, ensure_ascii=False), flush=True)
-
-
-def read_recordings(paths: Sequence[str]) -> tuple[Manifest, list[SkippedFile]]:
-    """The recordings that the arguments of a verb name, in their order, and those that cannot be used.
-
-    Args:
-        paths: one manifest, or files, folders and patterns.
-
-    Raises:
-        InputError: a manifest among other arguments.
-        AudioError, FormatError: the only argument is missing, or a manifest that cannot be understood.
-    """
-    from syllablelm.audio import find_audio
-    from syllablelm.corpus import Manifest, SkippedFile, scan
-
-    if len(paths) == 1:
-        return scan(paths[0])
-    manifests = [path for path in paths if path.lower().endswith(MANIFEST_SUFFIXES)]
-    if manifests:
-        raise InputError(f"{manifests[0]}: a manifest must be the only argument; run once for each")
-    files: list[Path] = []
-    skipped: list[SkippedFile] = []
-    for path in paths:
-        try:
-            files.extend(find_audio(path))
-        except AudioError as error:
-            skipped.append(SkippedFile(Path(path), str(error).removeprefix(f"{path}: ")))
-    if not files:
-        return Manifest(), skipped
-    # `scan` orders by path; a file that is named twice keeps its first place.
-    place = {file: number for number, file in reversed(list(enumerate(files)))}
-    manifest, unusable = scan(files)
-    return Manifest(sorted(manifest, key=lambda recording: place[recording.path])), skipped + unusable
-
-
-def split_units(paths: Sequence[str]) -> tuple[list[str], list[Path]]:
-    """Tell arguments that are recordings or manifests from those that are files of units."""
-    units = [Path(path) for path in paths if _holds_units(Path(path))]
-    return [path for path in paths if Path(path) not in units], units
-
-
-def _holds_units(path: Path) -> bool:
-    """Whether a file is Parquet, or a jsonl whose first line has segments; what cannot be read is reported later."""
-    if path.suffix != ".jsonl":
-        return path.suffix == ".parquet"
-    try:
-        with path.open(encoding="utf-8") as file:
-            first = json.loads(next(iter(file), "{}"))
-    except (OSError, ValueError):
-        return False
-    return isinstance(first, dict) and {"unit", "start", "end"} <= set(first)
 
 
 def read_numbers(text: str, option: str) -> list[float]:
@@ -146,91 +86,44 @@ def read_numbers(text: str, option: str) -> list[float]:
         raise InputError(f"{option} {text!r}: must be numbers with commas between them") from None
 
 
-def read_recipe(path: Path, changes: Sequence[str] | None) -> dict[str, Any]:
-    """The table of a recipe with the changes of ``--set``; it loads no torch."""
-    from syllablelm.config import apply_overrides, read_toml
-
-    return apply_overrides(read_toml(path), changes or [])
-
-
-def no_usable(skipped: Sequence[SkippedFile]) -> InputError:
-    """The error of a run in which no recording could be used: the first reasons in one line."""
-    shown = "; ".join(f"{item.path}: {item.reason}" for item in skipped[:3])
-    more = f"; and {len(skipped) - 3} more" if len(skipped) > 3 else ""
-    return InputError(f"no usable recording: {shown or 'the manifest is empty'}{more}")
+def errors_file(out: str | os.PathLike[str]) -> Path:
+    """Where the unusable files of an output are listed: beside it."""
+    out = Path(out)
+    return out.with_name(out.name + ".errors.jsonl")
 
 
-def load_tokenizer(
-    name: str,
-    *,
-    device: str = "auto",
-    rate: float | None = None,
-    rule: Rule = None,
-    delta: float | None = None,
-    precision: Precision = "float32",
-) -> Tokenizer:
+def load_tokenizer(name: str, **options: Any) -> Tokenizer:
     """Open a tokenizer, or a codec together with its tokenizer."""
-    from syllablelm.recoded import open_tokenizer
+    from syllablelm.tokenizer.bpe_tokenizer import open_tokenizer
 
-    return open_tokenizer(name, device=device, rate=rate, rule=rule, delta=delta, precision=precision)
+    return open_tokenizer(name, **options)
 
 
 def encode_recordings(
     tokenizer: Tokenizer, manifest: Manifest, skipped: list[SkippedFile]
 ) -> Iterator[tuple[Recording, Segmentation]]:
-    """Encode a corpus in bounded memory and in its order; recordings that fail to load are added to ``skipped``.
+    """Encode a corpus in bounded memory and in its order; recordings that fail to load are added to ``skipped``."""
+    from syllablelm.tokenizer.recordings import encode_recordings
 
-    Recordings that may be longer than the tokenizer's window are read block by block, the others in groups.
-    """
-    from syllablelm.corpus import SkippedFile
-    from syllablelm.progress import ProgressBar
-
-    with ProgressBar("tokenize", len(manifest), closing_line=False) as bar:
-        for group in group_recordings(manifest, tokenizer.window_seconds):
-            usable, waves = [], []
-            for recording in group:
-                try:
-                    if recording.seconds > tokenizer.window_seconds:
-                        yield recording, _encode_long(tokenizer, recording)
-                        continue
-                    waves.append(recording.load())
-                    usable.append(recording)
-                except AudioError as error:
-                    reason = str(error).removeprefix(f"{recording.path}: ")
-                    skipped.append(SkippedFile(recording.path, reason))
-            yield from zip(usable, tokenizer.encode(waves), strict=True)
-            bar.advance(len(group))
-
-
-def _encode_long(tokenizer: Tokenizer, recording: Recording) -> Segmentation:
-    from syllablelm.audio import read_blocks
-    from syllablelm.types import Segmentation
-
-    stop = recording.start + recording.num_samples
-    # A block of many windows lets them be encoded together.
-    blocks = read_blocks(recording.path, max(tokenizer.batch_seconds, 1.0), start=recording.start, stop=stop)
-    return Segmentation.join(tokenizer.stream(blocks))
+    return encode_recordings(tokenizer, manifest, skipped)
 
 
 def group_recordings(manifest: Manifest, longest: float) -> Iterator[list[Recording]]:
-    """Neighbours of at most `GROUP_SECONDS` together; a recording of more than ``longest`` seconds is alone."""
-    group: list[Recording] = []
-    seconds = 0.0
-    for recording in manifest:
-        alone = recording.seconds > longest
-        if group and (alone or seconds + recording.seconds > GROUP_SECONDS):
-            yield group
-            group, seconds = [], 0.0
-        group.append(recording)
-        seconds += recording.seconds
-        if alone:
-            yield group
-            group, seconds = [], 0.0
-    if group:
-        yield group
+    """Neighbours together; a recording of more than ``longest`` seconds is alone."""
+    from syllablelm.tokenizer.recordings import group_recordings
+
+    return group_recordings(manifest, longest)
 
 
-def errors_file(out: str | os.PathLike[str]) -> Path:
-    """Where the unusable files of an output are listed: beside it."""
-    out = Path(out)
-    return out.with_name(out.name + ".errors.jsonl")
+def read_recordings(paths: Sequence[str]) -> tuple[Manifest, list[SkippedFile]]:
+    """Return the recordings that the arguments of a verb name, and those that cannot be used."""
+    from syllablelm.data.corpus import read_recordings
+
+    return read_recordings(paths)
+
+
+def no_usable(skipped: Sequence[SkippedFile]) -> InputError:
+    """Return the error of a run in which no recording could be used."""
+    from syllablelm.data.corpus import no_usable
+
+    return no_usable(skipped)

@@ -17,18 +17,18 @@ from syllablelm.cli.common import (
     Seed,
     load_tokenizer,
     no_usable,
-    note,
     print_json,
     read_numbers,
     read_recordings,
 )
-from syllablelm.errors import InputError
+from syllablelm.core.errors import InputError
+from syllablelm.core.progress import note
 
 if TYPE_CHECKING:
-    from syllablelm.evaluate.spoken import HeardContinuations
-    from syllablelm.evaluate.text_lm import TextLM
-    from syllablelm.manifest import Manifest
-    from syllablelm.tokenizer import Tokenizer
+    from syllablelm.data.manifest import Manifest
+    from syllablelm.evaluate.speech.spoken_continuations import HeardContinuations
+    from syllablelm.evaluate.speech.text_lm import TextLM
+    from syllablelm.tokenizer.tokenizer import Tokenizer
 
 TEMPERATURES = "0.3,0.6,0.9,1.2,1.5"
 
@@ -80,9 +80,9 @@ def continuation(
     manifest, skipped = read_recordings(audio)
     if not manifest:
         raise no_usable(skipped)
-    from syllablelm.evaluate.repetition import repetition_row
-    from syllablelm.evaluate.spoken import Continuations, HeardContinuations, draw_recordings
-    from syllablelm.evaluate.transcripts import Listener
+    from syllablelm.evaluate.speech.repetition import repetition_row
+    from syllablelm.evaluate.speech.spoken_continuations import Continuations, HeardContinuations, draw_recordings
+    from syllablelm.evaluate.speech.transcripts import Listener
     from syllablelm.lm.speech_lm import SpeechLM
 
     chosen = draw_recordings(manifest, prompts, prompt_seconds, seed)
@@ -132,7 +132,7 @@ def _scores(
     seed: int,
 ) -> dict[str, Any]:
     """Both searches, and what was measured at every temperature on the way."""
-    from syllablelm.evaluate.continuation import TemperatureSweep, TextStats, resample_weights
+    from syllablelm.evaluate.speech.continuation import TemperatureSweep, TextStats, resample_weights
 
     texts, source = heard.real_texts()
     oracle = TextStats.of(texts, text_model)
@@ -152,7 +152,7 @@ def _scores(
 
 def _real_units(tokenizer: Tokenizer, manifest: Manifest, prompts: int, seconds: float, seed: int) -> list[list[int]]:
     """Units of real speech as long as a continuation, of as many recordings as there are."""
-    from syllablelm.evaluate.spoken import draw_recordings, first_units
+    from syllablelm.evaluate.speech.spoken_continuations import draw_recordings, first_units
 
     long = manifest.filter(lambda recording: recording.seconds >= seconds)
     if not long:
@@ -183,8 +183,8 @@ def _temperatures(text: str) -> list[float]:
 
 
 def _open_text_lm(name: str | None, files: list[Path], manifest: Manifest, device: str) -> TextLM:
-    from syllablelm.evaluate.resynthesis import normalize_text
-    from syllablelm.evaluate.text_lm import CausalTextLM, train_ngram
+    from syllablelm.evaluate.speech.resynthesis import normalize_text
+    from syllablelm.evaluate.speech.text_lm import CausalTextLM, train_ngram
 
     if name is not None:
         return CausalTextLM(name, device=device)

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from syllablelm.cli.common import note, print_json
-from syllablelm.errors import InputError, plural
+from syllablelm.cli.common import print_json
+from syllablelm.core.errors import InputError, plural
+from syllablelm.core.progress import note
 
 if TYPE_CHECKING:
     from syllablelm.formats import Unsaid
@@ -95,14 +96,14 @@ def convert(
     if to in TOKENIZERS or source_format in TOKENIZERS:
         if merge_repeats or {hop, gap_unit, unit_frames} != {None}:
             raise InputError("--hop, --gap-unit, --unit-frames and --merge-repeats are for units, not for tokenizers")
-        from syllablelm.convert.checkpoints import convert_tokenizer
+        from syllablelm.tokenizer.convert_checkpoint import convert_tokenizer
 
         result = convert_tokenizer(source, out, to=to, format=source_format, delta=delta)
         _report(result, out, plural(result["units"], "unit"))
         return
     if delta is not None:
         raise InputError("--delta is for released tokenizers, not for units")
-    from syllablelm.convert import convert_units
+    from syllablelm.formats.convert import convert_units
 
     unsaid = Unsaid(hop=hop, sample_rate=sample_rate, gap_unit=gap_unit, unit_frames=unit_frames)
     result = convert_units(source, out, to=to, format=source_format, unsaid=unsaid, merge_repeats=merge_repeats)
@@ -116,7 +117,7 @@ def _convert_alignments(
         raise InputError(f"alignments cannot become {to}: --to is a format of units, such as jsonl")
     if tier is None or vocab is None:
         raise InputError("alignments need --tier phone|syllable|word|text and --vocab FOLDER")
-    from syllablelm.convert.alignments import convert_alignments
+    from syllablelm.tokenizer.alignment_units import convert_alignments
 
     result = convert_alignments(source, out, to=to, tier=tier, vocabulary=vocab, fit=fit, unsaid=unsaid)
     _report(result, out, f"{plural(result['recordings'], 'recording')}, {plural(result['segments'], 'segment')}")

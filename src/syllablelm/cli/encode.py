@@ -8,19 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from syllablelm.cli.common import (
-    DEFAULT_MODEL,
-    BatchSeconds,
-    Delta,
-    Device,
-    Model,
-    Precision,
-    Rate,
-    Rule,
-    note,
-    print_json,
-)
-from syllablelm.errors import InputError, plural
+from syllablelm.cli.common import DEFAULT_MODEL, BatchSeconds, Delta, Device, Model, Precision, Rate, Rule, print_json
+from syllablelm.core.errors import InputError, plural
+from syllablelm.core.progress import note
 
 if TYPE_CHECKING:
     from syllablelm.engine import Corpus

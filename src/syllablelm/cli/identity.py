@@ -36,9 +36,9 @@ def identity(
 
     By dynamic time warping over segment vectors and by edit distance of units.
     """
-    from syllablelm.evaluate.word_identity import read_words, word_identity, word_stems
-    from syllablelm.evaluate.zerospeech import find_split, open_set_name
-    from syllablelm.progress import ProgressBar
+    from syllablelm.core.progress import ProgressBar
+    from syllablelm.evaluate.lm.zerospeech import find_split, open_set_name
+    from syllablelm.evaluate.units.word_identity import read_words, word_identity, word_stems
 
     place = find_split(folder, "lexical", split)
     total = len(word_stems(read_words(place)))
@@ -50,7 +50,7 @@ def identity(
     if output_format == "json":
         print_json({"evaluation": "identity", "model": model, "data": data, **scores})
         return
-    from syllablelm.evaluate import format_table
+    from syllablelm.core.table import format_table
 
     print(f"{folder}: {result.words} words in {', '.join(result.voices)}\n")
     print(format_table(scores["rows"], style=output_format), flush=True)

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from syllablelm.cli.common import Seed, print_json
-from syllablelm.errors import InputError
+from syllablelm.core.errors import InputError
 
 if TYPE_CHECKING:
     from syllablelm.itemsets import ItemSet
-    from syllablelm.speech_engines import Engine
+    from syllablelm.tts.engines import Engine
 
 Out = Annotated[Path, typer.Option("--out", metavar="FOLDER", help="Folder of the set; one begun before is finished.")]
 Voices = Annotated[
@@ -58,11 +58,11 @@ def wordlist(
 
     For `evaluate lexical FOLDER`. A set of its own, not sWUGGY.
     """
+    from syllablelm.core.progress import ProgressBar
     from syllablelm.itemsets import Source, make_wordlist
     from syllablelm.itemsets.phone_voice import PhoneFlite
     from syllablelm.itemsets.pronunciations import count_words, default_dictionary, read_dictionary
     from syllablelm.itemsets.pronunciations import read_spoken_dictionary as read_spoken
-    from syllablelm.progress import ProgressBar
 
     if dictionary is not None and alignments is not None:
         raise InputError("--dictionary and --alignments: give one of them")
@@ -109,7 +109,7 @@ def minimal_pairs(
     For `evaluate syntactic FOLDER`. A set of its own, not sBLIMP.
     """
     from syllablelm.itemsets.sentences import LICENCE, make_minimal_pairs
-    from syllablelm.speech_engines import ENGINES
+    from syllablelm.tts.engines import ENGINES
 
     speaker = ENGINES[engine]()
     items = make_minimal_pairs(
@@ -146,7 +146,7 @@ def topic_cloze(
     For `evaluate cloze FOLDER/cloze`. A set of its own, not StoryCloze.
     """
     from syllablelm.itemsets import make_topic_cloze
-    from syllablelm.speech_engines import ENGINES
+    from syllablelm.tts.engines import ENGINES
 
     speaker = ENGINES[engine]()
     items = make_topic_cloze(
@@ -169,8 +169,8 @@ def _voices(engine: Engine, names: str | None) -> tuple[str, ...]:
 
 
 def _speak(items: ItemSet, out: Path, engine: Engine, workers: int, audio_format: str) -> None:
+    from syllablelm.core.progress import ProgressBar
     from syllablelm.itemsets import speak_set
-    from syllablelm.progress import ProgressBar
 
     with ProgressBar(items.name, len(items.clips), closing_line=False) as bar:
         record = speak_set(items, out, engine, workers=workers, audio_format=audio_format, progress=bar.advance)

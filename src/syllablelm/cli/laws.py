@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from syllablelm.cli.common import Seed, note, print_json, read_numbers
-from syllablelm.errors import InputError
+from syllablelm.cli.common import Seed, print_json, read_numbers
+from syllablelm.core.errors import InputError
+from syllablelm.core.progress import note
 
 if TYPE_CHECKING:
     from syllablelm.scaling.laws import LossLaw
@@ -134,7 +135,7 @@ def plot(
     seed: Seed = 0,
 ) -> None:
     """Draw runs with their laws and 95 % bands; dashed lines are extrapolated."""
-    from syllablelm.scaling.plot import plot_runs
+    from syllablelm.scaling.law_plots import plot_runs
     from syllablelm.scaling.runs import by_tokenizer
 
     groups = _read_groups(runs)
@@ -156,7 +157,7 @@ def report(
     title: Annotated[str, typer.Option("--title", metavar="TEXT", help="Of the report.")] = "Scaling study",
 ) -> None:
     """Fit every group of runs and report: tables, figures, and what the data can and cannot say."""
-    from syllablelm.scaling.report import REPORT_MARKDOWN, REPORT_PAGE, write_report
+    from syllablelm.scaling.study_report import REPORT_MARKDOWN, REPORT_PAGE, write_report
 
     options: dict[str, Any] = {"per": per, "huber_delta": huber_delta, "saturation": saturation}
     status = write_report(_read_groups(runs), out, bootstrap=bootstrap, seed=seed, title=title, **options)

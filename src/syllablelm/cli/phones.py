@@ -8,8 +8,8 @@ from typing import Annotated
 import typer
 
 from syllablelm.cli.common import DEFAULT_MODEL, Device, Model, Rate, Resamples, Seed, print_json
-from syllablelm.cli.lists import describe_data, read_references, read_unit_list
-from syllablelm.errors import InputError
+from syllablelm.core.errors import InputError
+from syllablelm.evaluate.lists import describe_data, read_references, read_unit_list
 
 
 def phones(
@@ -42,9 +42,9 @@ def phones(
 
     The probe sees the units and the lengths of segments. Test recordings must not be in the training list.
     """
+    from syllablelm.core.progress import ProgressBar
     from syllablelm.evaluate.checks import check_lengths
-    from syllablelm.evaluate.phone_probe import ProbeSettings, phone_probe
-    from syllablelm.progress import ProgressBar
+    from syllablelm.evaluate.units.phone_probe import ProbeSettings, phone_probe
 
     settings = ProbeSettings() if steps is None else ProbeSettings(steps=steps)
     references, train_references = read_references(alignments), read_references(train_alignments)

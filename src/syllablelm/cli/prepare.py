@@ -10,8 +10,9 @@ import typer
 from typer.core import TyperGroup
 
 from syllablelm.cli import itemsets
-from syllablelm.cli.common import Seed, errors_file, no_usable, note, print_json
-from syllablelm.errors import InputError
+from syllablelm.cli.common import Seed, errors_file, no_usable, print_json
+from syllablelm.core.errors import InputError
+from syllablelm.core.progress import note
 
 
 class _CorpusByDefault(TyperGroup):
@@ -49,7 +50,7 @@ def corpus(
 
     Unusable files are left out and listed in OUT.errors.jsonl.
     """
-    from syllablelm.corpus import scan, write_errors
+    from syllablelm.data.corpus import scan, write_errors
 
     if out.suffix != ".jsonl":
         raise InputError(f"--out {out}: a manifest's name ends in .jsonl")
@@ -93,9 +94,9 @@ def synthetic(
 
     Writes audio, a manifest, and the engine's own phone times as reference.
     """
-    from syllablelm.progress import ProgressBar
-    from syllablelm.synthesis import synthesize
-    from syllablelm.texts import read_texts
+    from syllablelm.core.progress import ProgressBar
+    from syllablelm.data.texts import read_texts
+    from syllablelm.tts.synthesize import synthesize
 
     if hours is not None and hours <= 0:
         raise InputError(f"--hours {hours}: must be above 0")

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from syllablelm.cli.common import note, print_json
-from syllablelm.errors import FormatError, InputError, plural
+from syllablelm.cli.common import print_json
+from syllablelm.core.errors import FormatError, InputError, plural
+from syllablelm.core.progress import note
 
 if TYPE_CHECKING:
-    from syllablelm.evaluate.bitrate import RateCounts
+    from syllablelm.evaluate.units.bitrate import RateCounts
 
 Units = Annotated[Path, typer.Argument(metavar="UNITS", help="A .jsonl, .parquet or .TextGrid file, or a folder.")]
 # What can be read without being told anything.
@@ -46,8 +47,8 @@ def train_recode(
     """
     if kind == "runs" and (vocab or keep_repeats):
         raise InputError("--kind runs joins repeats and has no size: leave --vocab and --keep-repeats out")
-    from syllablelm.quantize.recode import Codec
-    from syllablelm.train.recode import RecodeConfig, train_codec
+    from syllablelm.quantize.codec import Codec
+    from syllablelm.train.codec_stage import RecodeConfig, train_codec
 
     config = RecodeConfig(kind, vocab, num_units, not keep_repeats)
     artifact = train_codec(units, config, out, tokenizer=tokenizer)
@@ -64,10 +65,10 @@ def recode(
     decode: Annotated[bool, typer.Option("--decode", help="From codes back to units.")] = False,
 ) -> None:
     """Recode units by a codec; rates and bits per second before and after are printed."""
-    from syllablelm.evaluate.bitrate import RateCounts, rate_counts
+    from syllablelm.core.artifact import check_tokenizer
+    from syllablelm.evaluate.units.bitrate import RateCounts, rate_counts
     from syllablelm.formats import Unsaid, detect_format, open_writer, read_entries, units_tokenizer
-    from syllablelm.lm.store import check_tokenizer
-    from syllablelm.quantize.recode import Codec
+    from syllablelm.quantize.codec import Codec
 
     opened = Codec.load(codec)
     form = detect_format(units)
@@ -109,7 +110,7 @@ def recode(
 
 def _rates(counts: Iterable[RateCounts], size: int) -> dict[str, Any]:
     """Rates of units as the language model sees them: equal codes that touch are not joined."""
-    from syllablelm.evaluate.bitrate import RateCounts
+    from syllablelm.evaluate.units.bitrate import RateCounts
 
     total = RateCounts.merge(counts)
     return {

@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from syllablelm.cli.common import DEFAULT_MODEL, Device, Model, load_tokenizer, note, print_json
-from syllablelm.errors import InputError
+from syllablelm.cli.common import DEFAULT_MODEL, Device, Model, load_tokenizer, print_json
+from syllablelm.core.errors import InputError
+from syllablelm.core.progress import note
 
 if TYPE_CHECKING:
-    from syllablelm.evaluate.report.figures import Sample
+    from syllablelm.report.figures import Sample
 
 
 def report(
@@ -29,8 +30,8 @@ def report(
     device: Device = "auto",
 ) -> None:
     """Put results beside the paper's tables: index.html and report.md."""
-    from syllablelm.evaluate.report.build import make_report, write_report
-    from syllablelm.evaluate.report.figures import has_matplotlib
+    from syllablelm.report.build import make_report, write_report
+    from syllablelm.report.figures import has_matplotlib
 
     sample = _sample(audio, model, device) if audio is not None and has_matplotlib() else None
     made = make_report(results, sample)
@@ -50,8 +51,8 @@ def report(
 
 
 def _sample(audio: str, model: str, device: str) -> Sample:
-    from syllablelm.audio import load_audio
-    from syllablelm.evaluate.report.figures import Sample
+    from syllablelm.data.audio import load_audio
+    from syllablelm.report.figures import Sample
 
     waveform = load_audio(audio)
     tokenizer = load_tokenizer(model, device=device)

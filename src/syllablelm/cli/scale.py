@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from syllablelm.cli import laws
-from syllablelm.cli.common import Changes, Device, note, print_json, read_numbers, read_recipe
+from syllablelm.cli.common import Changes, Device, print_json, read_numbers
 from syllablelm.cli.laws import Flops, Gpu, Hours, Tflops, Unique, Use, read_budget, read_law
-from syllablelm.errors import FormatError, InputError, plural
+from syllablelm.core.errors import FormatError, InputError, plural
+from syllablelm.core.progress import note
+from syllablelm.core.recipes import read_recipe
 
 if TYPE_CHECKING:
     from syllablelm.scaling.design import PlannedRun
@@ -138,7 +140,7 @@ def _print_plan(
 def run(
     plan: Annotated[Path, typer.Argument(metavar="PLAN", help="jsonl, as `scale plan --out` writes.")],
     recipe: Annotated[
-        Path, typer.Argument(metavar="RECIPE", help="Of `train lm` (.toml): units, and what the plan leaves open.")
+        str, typer.Argument(metavar="RECIPE", help="Of `train lm` (.toml): units, and what the plan leaves open.")
     ],
     out: Annotated[Path, typer.Option("--out", metavar="FOLDER", help="Of the study.")],
     changes: Changes = None,
@@ -148,12 +150,12 @@ def run(
 
     For several processes: torchrun --nproc-per-node N -m syllablelm scale run ...
     """
-    from syllablelm.config import build
+    from syllablelm.core.config import build
 
-    table = read_recipe(recipe, changes)
+    table = read_recipe(recipe, changes or ())
+    from syllablelm.train.bundle import LMRecipe
     from syllablelm.train.processes import on_main
-    from syllablelm.train.speech import LMRecipe
-    from syllablelm.train.study import read_plan, train_study
+    from syllablelm.train.study_runs import read_plan, train_study
 
     resolved = build(LMRecipe, table, str(recipe))
     done, failed = train_study(read_plan(plan), resolved, out, device=device)
@@ -206,7 +208,7 @@ app.command("report")(laws.report)
 
 
 def _write_rows(out: Path, rows: list[dict[str, Any]]) -> None:
-    from syllablelm.formats.files import write_json_lines
+    from syllablelm.core.files import write_json_lines
 
     write_json_lines(out, rows)
     note(f"wrote {plural(len(rows), 'run')} to {out}")

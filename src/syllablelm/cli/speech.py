@@ -24,21 +24,21 @@ from syllablelm.cli.common import (
     SpeakingModel,
     group_recordings,
     no_usable,
-    note,
     print_json,
     read_recordings,
 )
-from syllablelm.errors import AudioError, InputError, SyllableLMError, and_more
+from syllablelm.core.errors import AudioError, InputError, SyllableLMError, and_more
+from syllablelm.core.progress import note
 
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-    from syllablelm.evaluate.bitrate import RateCounts
-    from syllablelm.evaluate.resynthesis import Speak
-    from syllablelm.manifest import Manifest, Recording
-    from syllablelm.speech import SpeechModel
-    from syllablelm.types import Segmentation
+    from syllablelm.core.segmentation import Segmentation
+    from syllablelm.data.manifest import Manifest, Recording
+    from syllablelm.evaluate.speech.resynthesis import Speak
+    from syllablelm.evaluate.units.bitrate import RateCounts
+    from syllablelm.vocoder.speech_model import SpeechModel
 
     Waves = list[npt.NDArray[np.float32]]
     # A recording's id, sound and units; what is spoken, and what to say of it.
@@ -150,8 +150,8 @@ def _write_all(
     if not manifest:
         raise no_usable(skipped)
     targets = _wave_files(manifest, out, overwrite)
-    from syllablelm.audio import save_audio
-    from syllablelm.speech import SpeechModel
+    from syllablelm.data.audio import save_audio
+    from syllablelm.vocoder.speech_model import SpeechModel
 
     speech = SpeechModel.load(model, device=device, context=context)
     rate = speech.resynthesizer.sample_rate
@@ -181,7 +181,7 @@ def _wave_files(manifest: Manifest, out: Path, overwrite: bool) -> dict[str, Pat
     Raises:
         InputError: ids that cannot name files of their own, or files that must not be replaced.
     """
-    from syllablelm.formats.files import file_below
+    from syllablelm.core.files import file_below
 
     files = {recording.id: file_below(out, recording.id, ".wav") for recording in manifest}
     twice = [file for file, count in Counter(files.values()).items() if count > 1]
@@ -203,7 +203,7 @@ def _hear(
     speech: SpeechModel, batch: Sequence[Recording], most_seconds: float | None, failures: list[str]
 ) -> list[Heard]:
     """Waveform and units of recordings; those that have none are added to ``failures``."""
-    from syllablelm.audio import SAMPLE_RATE, check_waveform
+    from syllablelm.data.audio import SAMPLE_RATE, check_waveform
 
     most = None if most_seconds is None else round(most_seconds * SAMPLE_RATE)
     waves: dict[str, npt.NDArray[np.float32]] = {}
@@ -260,11 +260,11 @@ def evaluate_resynthesis(
     manifest, skipped = read_recordings(audio)
     if not manifest:
         raise no_usable(skipped)
-    from syllablelm.evaluate.bitrate import RateCounts
-    from syllablelm.evaluate.resynthesis import NORMALIZATION, compare_speech, rate_row
-    from syllablelm.evaluate.transcripts import Listener
-    from syllablelm.progress import ProgressBar
-    from syllablelm.speech import SpeechModel
+    from syllablelm.core.progress import ProgressBar
+    from syllablelm.evaluate.speech.resynthesis import NORMALIZATION, compare_speech, rate_row
+    from syllablelm.evaluate.speech.transcripts import Listener
+    from syllablelm.evaluate.units.bitrate import RateCounts
+    from syllablelm.vocoder.speech_model import SpeechModel
 
     picked = _with_words(manifest, min_seconds, max_seconds)[:limit]
     rows: list[dict[str, Any]] = []
@@ -302,14 +302,14 @@ def evaluate_resynthesis(
 
 
 def _write_heard(path: Path, rows: list[dict[str, Any]]) -> None:
-    from syllablelm.formats.files import write_json_lines
+    from syllablelm.core.files import write_json_lines
 
     write_json_lines(path, ({k: v["heard"] if isinstance(v, dict) else v for k, v in row.items()} for row in rows))
 
 
 def _with_words(manifest: Manifest, min_seconds: float, max_seconds: float) -> Manifest:
     """The recordings of the wanted lengths that have a text; one without any word in it is an error."""
-    from syllablelm.evaluate.resynthesis import normalize_text
+    from syllablelm.evaluate.speech.resynthesis import normalize_text
 
     texted = manifest.filter(lambda r: bool(r.text))
     chosen = texted.filter(lambda r: min_seconds <= r.seconds <= max_seconds)
@@ -333,8 +333,8 @@ def _texted(manifest: Manifest) -> Iterator[tuple[str, Any, str]]:
 
 def _voices(speech: SpeechModel, seed: int, rates: list[RateCounts]) -> dict[str, Speak]:
     """What a recogniser is given in place of recordings, at its own rate of 16 kHz; counts the units on the way."""
-    from syllablelm.audio import SAMPLE_RATE, resample
-    from syllablelm.evaluate.bitrate import rate_counts
+    from syllablelm.data.audio import SAMPLE_RATE, resample
+    from syllablelm.evaluate.units.bitrate import rate_counts
 
     voice = speech.resynthesizer
 

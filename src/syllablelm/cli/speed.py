@@ -19,11 +19,11 @@ from syllablelm.cli.common import (
     Rate,
     Rule,
     no_usable,
-    note,
     print_json,
     read_recordings,
 )
-from syllablelm.errors import InputError
+from syllablelm.core.errors import InputError
+from syllablelm.core.progress import note
 
 if TYPE_CHECKING:
     from syllablelm.evaluate.speed import Speed
@@ -58,7 +58,7 @@ def speed(
     if not 0 < batch_seconds < float("inf"):
         raise InputError(f"--batch-seconds {batch_seconds}: must be above 0 and finite")
     from syllablelm.evaluate.speed import Agreement, compare_units, describe_machine, make_clips, measure_speed
-    from syllablelm.tokenizer import Tokenizer
+    from syllablelm.tokenizer.tokenizer import Tokenizer
 
     with tempfile.TemporaryDirectory() as folder:
         manifest, skipped = read_recordings(audio) if audio else (make_clips(Path(folder), clips), [])
@@ -96,7 +96,7 @@ def speed(
     if out is not None:
         import json
 
-        from syllablelm.formats import atomic_path
+        from syllablelm.core.files import atomic_path
 
         with atomic_path(out) as part:
             part.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
@@ -104,7 +104,7 @@ def speed(
 
 
 def _show(model: str, machine: dict[str, Any], runs: Sequence[Speed], agreement: dict[str, Any] | None) -> None:
-    from syllablelm.evaluate import format_table
+    from syllablelm.core.table import format_table
 
     place = machine["gpu"] or f"{machine['processor']}, {machine['threads']} threads of {machine['cores']} cores"
     headings = {"stage": "stage", "seconds": "seconds", "share": "share", "audio_per_second": "audio s/s"}

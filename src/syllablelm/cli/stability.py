@@ -15,11 +15,11 @@ from syllablelm.cli.common import (
     TableFormat,
     load_tokenizer,
     no_usable,
-    note,
     print_json,
     read_recordings,
 )
-from syllablelm.errors import plural
+from syllablelm.core.errors import plural
+from syllablelm.core.progress import note
 
 _COLUMNS = {
     "model": "model",
@@ -58,7 +58,7 @@ def stability(
 
     Unit edit distance, boundary agreement at 20 and 50 ms, share of frames with the same unit.
     """
-    from syllablelm.evaluate.stability import get_conditions, measure_stability
+    from syllablelm.evaluate.units.stability import get_conditions, measure_stability
 
     chosen = [condition.name for condition in get_conditions(conditions)]
     manifest, skipped = read_recordings(audio)
@@ -86,7 +86,7 @@ def stability(
     if output_format == "json":
         print_json(result)
         return
-    from syllablelm.evaluate import format_table
+    from syllablelm.core.table import format_table
 
     print(f"{result['data']['name']}, {plural(data['recordings'], 'recording')}, seed {seed}\n")
     print(format_table(rows, _COLUMNS, style=output_format), flush=True)

@@ -22,15 +22,15 @@ from syllablelm.cli.common import (
     errors_file,
     load_tokenizer,
     no_usable,
-    note,
     print_json,
     read_recordings,
 )
-from syllablelm.errors import InputError, plural
+from syllablelm.core.errors import InputError, plural
+from syllablelm.core.progress import note
 
 if TYPE_CHECKING:
-    from syllablelm.alignment import Interval
-    from syllablelm.corpus import SkippedFile
+    from syllablelm.data.alignment import Interval
+    from syllablelm.data.corpus import SkippedFile
 
 # As in `syllablelm.formats`, which is not imported here because it loads numpy.
 Format = Literal["jsonl", "parquet", "textgrid", "slamkit"]
@@ -97,13 +97,13 @@ def tokenize(
 
 
 def _too_short(path: Path) -> SkippedFile:
-    from syllablelm.corpus import SkippedFile
+    from syllablelm.data.corpus import SkippedFile
 
     return SkippedFile(path, "is shorter than one frame, which a TextGrid cannot hold")
 
 
 def _write_errors(skipped: list[SkippedFile], path: Path) -> None:
-    from syllablelm.corpus import write_errors
+    from syllablelm.data.corpus import write_errors
 
     write_errors(skipped, path)
 
@@ -130,8 +130,8 @@ def plot(
 
     Spectrogram, boundaries, units, self-similarity of the features, and a reference if given.
     """
-    from syllablelm.audio import load_audio
-    from syllablelm.plot import plot_segmentation
+    from syllablelm.data.audio import load_audio
+    from syllablelm.report.segmentation_figure import plot_segmentation
 
     waveform = load_audio(audio)
     reference = None if alignment is None else _reference(alignment, Path(audio).stem)
@@ -153,7 +153,7 @@ def plot(
 
 def _reference(path: Path, name: str) -> tuple[Interval, ...]:
     """Syllables of the recording of this name, or of the only one that the file holds."""
-    from syllablelm.alignment import read_alignments
+    from syllablelm.data.alignment import read_alignments
 
     found = read_alignments(path)
     if name in found:

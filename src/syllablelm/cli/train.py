@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from syllablelm.cli.common import Changes, Device, print_json, read_recipe
+from syllablelm.cli.common import Changes, Device, print_json
+from syllablelm.core.recipes import read_recipe
 
 if TYPE_CHECKING:
-    from syllablelm.artifact import Artifact
+    from syllablelm.core.artifact import Artifact
 
 # As in `syllablelm.train.pipeline`, which is not imported here because it loads torch.
 Until = Literal["encoder", "losspred", "sylboost", "codebook"]
@@ -31,15 +32,13 @@ _VERBS: dict[str, tuple[Until, str]] = {
 }
 
 
-RecipePath = Annotated[
-    Path, typer.Argument(metavar="RECIPE", help="A .toml file; folders in it are relative to the current one.")
-]
+RecipePath = Annotated[str, typer.Argument(metavar="RECIPE", help="Name of a shipped recipe, or a .toml file.")]
 Out = Annotated[Path | None, typer.Option("--out", metavar="FOLDER", help="Of the run; default runs/NAME.")]
 Seed = Annotated[int | None, typer.Option("--seed", metavar="N", help="Instead of the recipe's.")]
 
 
-def _read(recipe: Path, changes: list[str] | None, seed: int | None) -> dict[str, Any]:
-    table = read_recipe(recipe, changes)
+def _read(recipe: str, changes: list[str] | None, seed: int | None) -> dict[str, Any]:
+    table = read_recipe(recipe, changes or ())
     return table if seed is None else {**table, "seed": seed}
 
 
@@ -55,7 +54,7 @@ def _command(until: Until) -> Callable[..., None]:
     def train(
         recipe: RecipePath, out: Out = None, changes: Changes = None, seed: Seed = None, device: Device = "auto"
     ) -> None:
-        from syllablelm.config import build
+        from syllablelm.core.config import build
 
         table = _read(recipe, changes, seed)
         from syllablelm.train.pipeline import Recipe, train_all
@@ -75,10 +74,10 @@ def lm(
     recipe: RecipePath, out: Out = None, changes: Changes = None, seed: Seed = None, device: Device = "auto"
 ) -> None:
     """A speech language model of units that ``tokenize`` or ``encode`` wrote."""
-    from syllablelm.config import build
+    from syllablelm.core.config import build
 
     table = _read(recipe, changes, seed)
-    from syllablelm.train.speech import LMRecipe, train_lm_recipe
+    from syllablelm.train.bundle import LMRecipe, train_lm_recipe
 
     resolved = build(LMRecipe, table, str(recipe))
     _print_artifact(train_lm_recipe(resolved, out or RUNS / resolved.name, device=device))
@@ -89,10 +88,10 @@ def vocoder(
     recipe: RecipePath, out: Out = None, changes: Changes = None, seed: Seed = None, device: Device = "auto"
 ) -> None:
     """Acoustic units, the unit vocoder of one voice, and the interleaved vocoder LM."""
-    from syllablelm.config import build
+    from syllablelm.core.config import build
 
     table = _read(recipe, changes, seed)
-    from syllablelm.train.vocoder import VocoderRecipe, train_vocoder_recipe
+    from syllablelm.train.vocoder_recipe import VocoderRecipe, train_vocoder_recipe
 
     resolved = build(VocoderRecipe, table, str(recipe))
     _print_artifact(train_vocoder_recipe(resolved, out or RUNS / resolved.name, device=device))
@@ -109,7 +108,7 @@ def bundle(
     ] = False,
 ) -> None:
     """Tokenizer, language model and vocoder in one folder, for --model of every verb."""
-    from syllablelm.train.speech import assemble_model
+    from syllablelm.train.bundle import assemble_model
 
     path = assemble_model(tokenizer, lm, vocoder, out, half=half)
     size = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())

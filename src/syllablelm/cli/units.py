@@ -8,18 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from syllablelm.cli.common import (
-    DEFAULT_MODEL,
-    Device,
-    Model,
-    Rate,
-    Resamples,
-    Seed,
-    TableFormat,
-    Units,
-    print_json,
-)
-from syllablelm.cli.lists import (
+from syllablelm.cli.common import DEFAULT_MODEL, Device, Model, Rate, Resamples, Seed, TableFormat, Units, print_json
+from syllablelm.core.errors import plural
+from syllablelm.evaluate.boundaries.systems import RowChoice, make_rows, parse_levels, split_names
+from syllablelm.evaluate.lists import (
     choose_protocols,
     note_omitted,
     read_list,
@@ -27,13 +19,11 @@ from syllablelm.cli.lists import (
     read_tuning_list,
     read_unit_list,
 )
-from syllablelm.cli.rows import RowChoice, make_rows, parse_levels, split_names
-from syllablelm.errors import plural
 
 if TYPE_CHECKING:
-    from syllablelm.alignment import Alignment
-    from syllablelm.evaluate.bitrate import RateCounts
-    from syllablelm.types import Segmentation
+    from syllablelm.core.segmentation import Segmentation
+    from syllablelm.data.alignment import Alignment
+    from syllablelm.evaluate.units.bitrate import RateCounts
 
 Audio = Annotated[
     list[str] | None,
@@ -187,7 +177,7 @@ def boundaries(
 
     Tokenizers, baselines, encoder layers and files of units in one table.
     """
-    from syllablelm.evaluate.compare import Tuning, compare_segmentations
+    from syllablelm.evaluate.boundaries.comparison import Tuning, compare_segmentations
 
     protocols = choose_protocols(protocol, shift, tuned=bool(tune))
     levels = parse_levels(reference)
@@ -225,7 +215,7 @@ def boundaries(
 
 
 def _print_boundaries(result: dict[str, Any], output_format: str) -> None:
-    from syllablelm.evaluate import format_table
+    from syllablelm.core.table import format_table
 
     if output_format == "json":
         print_json(result)
@@ -286,7 +276,7 @@ def purity(
     if output_format == "json":
         print_json(result)
         return
-    from syllablelm.evaluate import format_table
+    from syllablelm.core.table import format_table
 
     print(f"{result['data']['name']}, {plural(len(shared), 'recording')}, matching {matching}\n")
     print(format_table(rows, _PURITY_COLUMNS, style=output_format), flush=True)
@@ -302,7 +292,7 @@ def _purity_row(
 ) -> dict[str, Any]:
     """Scores against one kind of reference, with intervals."""
     from syllablelm.evaluate import PurityCounts, bootstrap_interval, score_purity
-    from syllablelm.evaluate.tokens import TokenCounts, score_tokens
+    from syllablelm.evaluate.boundaries.segment_scores import TokenCounts, score_tokens
 
     items = list(score_purity(predictions, references, matching=matching, level=level).values())
     total = PurityCounts.merge(items)
@@ -356,7 +346,7 @@ def bitrate(
     if output_format == "json":
         print_json(result)
         return
-    from syllablelm.evaluate import format_table
+    from syllablelm.core.table import format_table
 
     print(f"{result['data']['name']}, {plural(len(items), 'recording')}\n")
     rows = total.rows(size)

@@ -21,18 +21,18 @@ from syllablelm.cli.common import (
     Units,
     load_tokenizer,
     no_usable,
-    note,
     print_json,
 )
-from syllablelm.errors import AudioError, FormatError, InputError
+from syllablelm.core.errors import AudioError, FormatError, InputError
+from syllablelm.core.progress import note
 
 if TYPE_CHECKING:
-    from syllablelm.corpus import Manifest
-    from syllablelm.evaluate.pairs import Pair, PairCounts
-    from syllablelm.evaluate.zerospeech import Encode
+    from syllablelm.core.segmentation import Segmentation
+    from syllablelm.data.corpus import Manifest
+    from syllablelm.evaluate.lm.pairs import Pair, PairCounts
+    from syllablelm.evaluate.lm.zerospeech import Encode
     from syllablelm.lm.speech_lm import SpeechLM
-    from syllablelm.tokenizer import Tokenizer
-    from syllablelm.types import Segmentation
+    from syllablelm.tokenizer.tokenizer import Tokenizer
 
 Folder = Annotated[Path, typer.Argument(metavar="FOLDER", help="The benchmark's folder.")]
 Out = Annotated[
@@ -56,7 +56,7 @@ class _Models:
 
     def head(self, suite: str, folder: Path, recordings: int, lm_info: Mapping[str, int | None]) -> dict[str, Any]:
         """The first keys of a result: what was measured, of which models, on what."""
-        from syllablelm.evaluate.zerospeech import open_set_name
+        from syllablelm.evaluate.lm.zerospeech import open_set_name
 
         return {
             "evaluation": suite,
@@ -84,7 +84,7 @@ def lexical(
 
     FOLDER is that of ZeroSpeech 2021; DIR/lexical/SPLIT.txt is the submission file.
     """
-    from syllablelm.evaluate.lexical import lexical_rows, read_lexical
+    from syllablelm.evaluate.lm.lexical import lexical_rows, read_lexical
 
     _zerospeech(
         folder,
@@ -114,7 +114,7 @@ def syntactic(
 
     FOLDER is that of ZeroSpeech 2021; DIR/syntactic/SPLIT.txt is the submission file.
     """
-    from syllablelm.evaluate.syntactic import read_syntactic, syntactic_rows
+    from syllablelm.evaluate.lm.syntactic import read_syntactic, syntactic_rows
 
     _zerospeech(
         folder,
@@ -146,8 +146,8 @@ def cloze(
 
     FOLDER holds ..._STORY_correct.wav and ..._STORY_incorrect.wav; DIR/cloze/FOLDER.txt gets the scores.
     """
-    from syllablelm.evaluate.cloze import TIES, cloze_rows, read_cloze
-    from syllablelm.evaluate.pairs import score_pairs
+    from syllablelm.evaluate.lm.cloze import TIES, cloze_rows, read_cloze
+    from syllablelm.evaluate.lm.pairs import score_pairs
 
     pairs = read_cloze(folder)
     stems = sorted(stem for pair in pairs for couple in pair.stems for stem in couple)
@@ -170,8 +170,8 @@ def _zerospeech(
     output_format: str,
 ) -> None:
     """Score a suite of the ZeroSpeech benchmark."""
-    from syllablelm.evaluate.pairs import score_pairs
-    from syllablelm.evaluate.zerospeech import GOLD_FILE, check_stems, find_split, list_stems
+    from syllablelm.evaluate.lm.pairs import score_pairs
+    from syllablelm.evaluate.lm.zerospeech import GOLD_FILE, check_stems, find_split, list_stems
 
     if not split or Path(split).name != split:
         raise InputError(f"--split {split!r}: the name of a folder is needed, such as dev")
@@ -198,7 +198,7 @@ def _describe_lm(lm: SpeechLM, name: str) -> dict[str, int | None]:
     import json
 
     from syllablelm.lm.speech_lm import find_lm
-    from syllablelm.train.lm import RUN_FILE, count_parameters
+    from syllablelm.train.lm_stage import RUN_FILE, count_parameters
 
     path = find_lm(name) / RUN_FILE
     try:
@@ -219,7 +219,7 @@ def _print(
     if output_format == "json":
         print_json({**facts, "protocol": protocol, "rows": rows})
         return
-    from syllablelm.evaluate import format_table
+    from syllablelm.core.table import format_table
 
     data, sizes = facts["data"], facts["lm_info"]
     shown = {**facts, "data": data["name"], "set": data["set"], "recordings": data["recordings"], **protocol}
@@ -232,10 +232,10 @@ def _score(
     suite: str, path: Path, folder: Path, stems: Sequence[str], models: _Models
 ) -> tuple[dict[str, float], dict[str, int | None]]:
     """Scores of all recordings, those of an earlier run where models and recordings are the same; what scored them."""
-    from syllablelm.artifact import digest_json
-    from syllablelm.evaluate.zerospeech import ScoreStore, score_stems
+    from syllablelm.core.artifact import digest_json
+    from syllablelm.core.progress import ProgressBar
+    from syllablelm.evaluate.lm.zerospeech import ScoreStore, score_stems
     from syllablelm.lm.speech_lm import SpeechLM
-    from syllablelm.progress import ProgressBar
 
     lm = SpeechLM.load(models.lm or models.model, device=models.device)
     lm_info = _describe_lm(lm, models.lm or models.model)
@@ -252,10 +252,10 @@ def _score(
 def _encoder(folder: Path, stems: Sequence[str], models: _Models, lm: SpeechLM) -> tuple[Encode, list[Any]]:
     """What gives the units of recordings by name, and its identity."""
     if models.units is not None:
-        from syllablelm.artifact import digest_path
+        from syllablelm.core.artifact import digest_path
 
         return partial(_select, _pick_units(models.units, stems)), [digest_path(models.units)]
-    from syllablelm.lm.store import check_tokenizer
+    from syllablelm.core.artifact import check_tokenizer
 
     manifest = _read_recordings(folder)
     tokenizer = load_tokenizer(models.model, device=models.device)
@@ -265,8 +265,8 @@ def _encoder(folder: Path, stems: Sequence[str], models: _Models, lm: SpeechLM) 
 
 def _read_recordings(folder: Path) -> Manifest:
     """The folder's recordings by stem, all readable and of one sample rate."""
-    from syllablelm.corpus import Manifest, scan
-    from syllablelm.evaluate.zerospeech import list_stems
+    from syllablelm.data.corpus import Manifest, scan
+    from syllablelm.evaluate.lm.zerospeech import list_stems
 
     files = list_stems(folder)
     manifest, skipped = scan(list(files.values()))

@@ -10,16 +10,16 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from syllablelm.audio import SAMPLE_RATE, audio_info, load_audio, resample, save_audio
-from syllablelm.bundles import BUNDLED, model_folder
-from syllablelm.config import check_seed
-from syllablelm.errors import InputError, SyllableLMError
+from syllablelm.core.config import check_seed
+from syllablelm.core.errors import InputError, SyllableLMError
+from syllablelm.core.models import BUNDLED, model_folder
+from syllablelm.core.segmentation import Segmentation
+from syllablelm.data.audio import SAMPLE_RATE, audio_info, load_audio, resample, save_audio
 from syllablelm.formats import open_writer, to_record
-from syllablelm.plot import plot_segmentation
-from syllablelm.recoded import open_tokenizer
-from syllablelm.speech import SpeechModel
-from syllablelm.tokenizer import Tokenizer
-from syllablelm.types import Segmentation
+from syllablelm.report.segmentation_figure import plot_segmentation
+from syllablelm.tokenizer.bpe_tokenizer import open_tokenizer
+from syllablelm.tokenizer.tokenizer import Tokenizer
+from syllablelm.vocoder.speech_model import SpeechModel
 
 SAMPLE = BUNDLED / "sample.flac"
 # Somebody waits in front of the page; longer recordings are for the command line.

@@ -12,7 +12,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from syllablelm.config import MAX_SEED
+from syllablelm.core.config import MAX_SEED
+from syllablelm.core.errors import InputError, MissingDependencyError, SyllableLMError
 from syllablelm.demo.actions import (
     SAMPLE,
     DemoModel,
@@ -23,7 +24,6 @@ from syllablelm.demo.actions import (
     resynthesize,
     show_units,
 )
-from syllablelm.errors import InputError, MissingDependencyError, SyllableLMError
 
 # Names that every system knows: a web font would be asked of an outside host.
 FONT = ("system-ui", "sans-serif")

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from syllablelm.core.lazy import lazy_names
 
 if TYPE_CHECKING:
     from syllablelm.encoders.base import FrameEncoder
@@ -11,16 +12,14 @@ if TYPE_CHECKING:
     from syllablelm.encoders.load import load_encoder
     from syllablelm.encoders.masked_prediction import MaskedPredictor
 
-_PUBLIC = {
-    "FrameEncoder": "syllablelm.encoders.base",
-    "HubEncoder": "syllablelm.encoders.hub",
-    "load_encoder": "syllablelm.encoders.load",
-    "MaskedPredictor": "syllablelm.encoders.masked_prediction",
-}
 __all__ = ["FrameEncoder", "HubEncoder", "MaskedPredictor", "load_encoder"]
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _PUBLIC:
-        raise AttributeError(f"module 'syllablelm.encoders' has no attribute {name!r}")
-    return getattr(importlib.import_module(_PUBLIC[name]), name)
+__getattr__, __dir__ = lazy_names(
+    __name__,
+    {
+        "base": ["FrameEncoder"],
+        "hub": ["HubEncoder"],
+        "load": ["load_encoder"],
+        "masked_prediction": ["MaskedPredictor"],
+    },
+)

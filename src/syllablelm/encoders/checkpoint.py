@@ -23,7 +23,7 @@ from typing import Any, BinaryIO
 
 import torch
 
-from syllablelm.errors import FormatError
+from syllablelm.core.errors import FormatError
 
 # Families of names whose objects describe a model or a run: configurations, dictionaries, enumerations, counters.
 _HARMLESS = re.compile(

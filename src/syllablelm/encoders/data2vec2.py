@@ -14,6 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from syllablelm.core.errors import FormatError, InputError
+from syllablelm.core.files import atomic_path
 from syllablelm.encoders.base import Waveform
 from syllablelm.encoders.checkpoint import read_checkpoint
 from syllablelm.encoders.data2vec2_model import (
@@ -29,8 +31,6 @@ from syllablelm.encoders.data2vec2_model import (
 from syllablelm.encoders.device import Precision, autocast, check_precision, pick_device
 from syllablelm.encoders.extractor import convolve_tiles
 from syllablelm.encoders.padding import frame_mask, pad_waveforms, standardize
-from syllablelm.errors import FormatError, InputError
-from syllablelm.formats import atomic_path
 
 # Where the released files keep the model.
 STATE_KEY, PREFIX = "model_seg", "model."

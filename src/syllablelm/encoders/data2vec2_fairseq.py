@@ -15,10 +15,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from syllablelm.core.errors import FormatError
 from syllablelm.encoders.data2vec2 import AUDIO, UNUSED, Data2Vec2Encoder, from_state
 from syllablelm.encoders.device import pick_device
 from syllablelm.encoders.fairseq import read_settings
-from syllablelm.errors import FormatError
 
 WEIGHTS_KEY = "model"
 # Where a model that was fine-tuned to transcribe keeps the encoder, and what lies beside it.

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import torch
 
+from syllablelm.core.errors import FormatError, InputError
 from syllablelm.encoders.data2vec2 import CONFIG_FILE, MODEL_TYPE, WEIGHTS_FILE, Data2Vec2Encoder, from_state
 from syllablelm.encoders.device import pick_device
-from syllablelm.errors import FormatError, InputError
 
 
 def is_data2vec2_folder(path: str | Path) -> bool:

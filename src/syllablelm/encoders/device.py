@@ -6,7 +6,7 @@ from typing import Literal, get_args
 
 import torch
 
-from syllablelm.errors import InputError
+from syllablelm.core.errors import InputError
 
 Precision = Literal["float32", "bfloat16", "float16"]
 

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from syllablelm.errors import InputError
+from syllablelm.core.errors import InputError
 
 # Frames of one tile (of one clip on a CPU, of all clips together on a GPU): measured on a CPU; on a GPU the first
 # layer's output of a tile is about 1.3 GB at HuBERT-base size.

@@ -21,9 +21,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from syllablelm.core.errors import FormatError
 from syllablelm.encoders.checkpoint import Inert, read_checkpoint
 from syllablelm.encoders.heads import PredictionHead
-from syllablelm.errors import FormatError
 
 _STRIDES = {
     (10, 3, 3, 3, 3, 2, 2): (5, 2, 2, 2, 2, 2, 2),

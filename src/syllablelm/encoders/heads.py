@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from syllablelm.errors import FormatError
+from syllablelm.core.errors import FormatError
 
 HEAD_FILE = "head.safetensors"
 

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from syllablelm.core.errors import InputError
 from syllablelm.encoders.attention import GatedRelativeAttention
 from syllablelm.encoders.base import Waveform
 from syllablelm.encoders.device import Precision, autocast
@@ -29,7 +30,6 @@ from syllablelm.encoders.padding import (
     start_download,
 )
 from syllablelm.encoders.quiet import quiet_transformers
-from syllablelm.errors import InputError
 
 PREPROCESSOR = "preprocessor_config.json"
 

@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from torch import nn
 
+from syllablelm.core.errors import FormatError
 from syllablelm.encoders.hub import PREPROCESSOR
 from syllablelm.encoders.quiet import quiet_transformers
-from syllablelm.errors import FormatError
 
 
 def load_model(source: str) -> nn.Module:

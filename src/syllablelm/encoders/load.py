@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from syllablelm.core.errors import FormatError, InputError
 from syllablelm.encoders.checkpoint import read_checkpoint
 from syllablelm.encoders.data2vec2 import Data2Vec2Encoder, load_data2vec2
 from syllablelm.encoders.data2vec2_fairseq import is_fairseq_data2vec2, load_fairseq_data2vec2
@@ -19,7 +20,6 @@ from syllablelm.encoders.fairseq import FairseqHubert
 from syllablelm.encoders.hub import HubEncoder
 from syllablelm.encoders.hub_files import load_model, read_preprocessor
 from syllablelm.encoders.w2vbert import W2vBertEncoder
-from syllablelm.errors import FormatError, InputError
 
 
 def load_encoder(

@@ -14,11 +14,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from syllablelm.core.errors import FormatError
 from syllablelm.encoders.fairseq import FairseqHubert
 from syllablelm.encoders.heads import PredictionHead
 from syllablelm.encoders.hub import HubEncoder
 from syllablelm.encoders.load import load_encoder
-from syllablelm.errors import FormatError
 
 
 @dataclass(frozen=True)

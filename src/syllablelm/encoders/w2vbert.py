@@ -11,10 +11,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from syllablelm.core.errors import FormatError
 from syllablelm.encoders.attention import ClippedRelativeAttention
 from syllablelm.encoders.hub import HubEncoder
 from syllablelm.encoders.padding import frame_mask
-from syllablelm.errors import FormatError
 
 BANDS, STRIDE = 80, 2
 WINDOW, STEP, FFT = 400, 160, 512

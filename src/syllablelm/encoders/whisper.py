@@ -14,9 +14,9 @@ from torch.nn import functional
 from transformers.models.whisper.modeling_whisper import WhisperEncoder as HubWhisperEncoder
 from transformers.models.whisper.modeling_whisper import WhisperPreTrainedModel
 
+from syllablelm.core.errors import FormatError, InputError
 from syllablelm.encoders.hub import HubEncoder
 from syllablelm.encoders.padding import frame_mask, standardize
-from syllablelm.errors import FormatError, InputError
 
 STEP, STRIDE, FFT = 160, 2, 400
 MEL_BANDS = (80, 128)

@@ -14,30 +14,20 @@ The names below are loaded on first use.
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from syllablelm.core.lazy import lazy_names
 
 if TYPE_CHECKING:
     from syllablelm.engine.local import encode_corpus
     from syllablelm.engine.shards import Corpus, Shard, open_corpus, plan_shards, read_units
 
-_HOME = {
-    "Corpus": "shards",
-    "Shard": "shards",
-    "encode_corpus": "local",
-    "open_corpus": "shards",
-    "plan_shards": "shards",
-    "read_units": "shards",
-}
-
 __all__ = ["Corpus", "Shard", "encode_corpus", "open_corpus", "plan_shards", "read_units"]
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOME:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)
-
-
-def __dir__() -> list[str]:
-    return sorted([*globals(), *__all__])
+__getattr__, __dir__ = lazy_names(
+    __name__,
+    {
+        "local": ["encode_corpus"],
+        "shards": ["Corpus", "Shard", "open_corpus", "plan_shards", "read_units"],
+    },
+)

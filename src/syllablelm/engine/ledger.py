@@ -19,10 +19,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from syllablelm.artifact import digest_bytes
+from syllablelm.core.artifact import digest_bytes
+from syllablelm.core.files import atomic_path
+from syllablelm.core.segmentation import Segmentation
 from syllablelm.engine.shards import CLAIMS, Corpus, Shard
-from syllablelm.formats import atomic_path, open_writer
-from syllablelm.types import Segmentation
+from syllablelm.formats import open_writer
 
 STALE_SECONDS = 120.0
 _BEATS = 8

@@ -19,18 +19,18 @@ from typing import Any
 
 import numpy as np
 
-from syllablelm.artifact import RECORD
-from syllablelm.audio import read_blocks
-from syllablelm.config import to_table
-from syllablelm.corpus import batches_by_seconds
+from syllablelm.core.artifact import RECORD
+from syllablelm.core.config import to_table
+from syllablelm.core.errors import AudioError, InputError
+from syllablelm.core.progress import ProgressBar
+from syllablelm.core.segmentation import Segmentation
+from syllablelm.data.audio import read_blocks
+from syllablelm.data.corpus import batches_by_seconds
+from syllablelm.data.manifest import Recording
 from syllablelm.engine.ledger import STALE_SECONDS, Claims, enter_shard
 from syllablelm.engine.shards import Corpus, Shard, begin_corpus
-from syllablelm.errors import AudioError, InputError
-from syllablelm.manifest import Recording
-from syllablelm.progress import ProgressBar
-from syllablelm.recoded import open_tokenizer
-from syllablelm.tokenizer import Tokenizer
-from syllablelm.types import Segmentation
+from syllablelm.tokenizer.bpe_tokenizer import open_tokenizer
+from syllablelm.tokenizer.tokenizer import Tokenizer
 
 SHARD_SECONDS = 3600.0
 # Decoded audio that waits for the encoder, in batches; one more may be on its way.

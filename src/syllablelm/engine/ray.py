@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from syllablelm.core.errors import MissingDependencyError, SyllableLMError
 from syllablelm.engine.shards import Corpus, open_corpus
-from syllablelm.errors import MissingDependencyError, SyllableLMError
 
 
 def encode_on_cluster(manifest: str, out: str, *, model: Mapping[str, Any], **settings: Any) -> Corpus:

@@ -11,7 +11,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from syllablelm.artifact import (
+from syllablelm.core.artifact import (
     FORMAT_VERSION,
     RECORD,
     code_commit,
@@ -19,11 +19,12 @@ from syllablelm.artifact import (
     digest_json,
     fingerprint,
 )
-from syllablelm.corpus import SkippedFile, write_errors
-from syllablelm.errors import AudioError, FormatError, InputError
-from syllablelm.formats import atomic_path, read_segmentations
-from syllablelm.manifest import Manifest, Recording, read_drafts
-from syllablelm.types import Segmentation
+from syllablelm.core.errors import AudioError, FormatError, InputError
+from syllablelm.core.files import atomic_path
+from syllablelm.core.segmentation import Segmentation
+from syllablelm.data.corpus import SkippedFile, write_errors
+from syllablelm.data.manifest import Manifest, Recording, read_drafts
+from syllablelm.formats import read_segmentations
 
 KIND = "units"
 PLAN, SHARDS, LEDGER, CLAIMS = "plan", "shards", "ledger", "claims"

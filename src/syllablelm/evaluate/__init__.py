@@ -6,44 +6,17 @@ ratio of sums, never a mean of ratios. The names below are loaded on first use.
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from syllablelm.core.lazy import lazy_names
 
 if TYPE_CHECKING:
-    from syllablelm.evaluate.bitrate import RateCounts, rate_counts
     from syllablelm.evaluate.bootstrap import bootstrap_difference, bootstrap_interval
-    from syllablelm.evaluate.boundaries import (
-        PROTOCOLS,
-        BoundaryCounts,
-        BoundaryScores,
-        Protocol,
-        boundary_counts,
-        get_protocol,
-        score_boundaries,
-        search_shift,
-    )
-    from syllablelm.evaluate.purity import PurityCounts, match_segments, purity_counts, score_purity
-    from syllablelm.evaluate.table import format_table
-
-_HOME = {
-    "BoundaryCounts": "boundaries",
-    "BoundaryScores": "boundaries",
-    "PROTOCOLS": "boundaries",
-    "Protocol": "boundaries",
-    "PurityCounts": "purity",
-    "RateCounts": "bitrate",
-    "bootstrap_difference": "bootstrap",
-    "bootstrap_interval": "bootstrap",
-    "boundary_counts": "boundaries",
-    "format_table": "table",
-    "get_protocol": "boundaries",
-    "match_segments": "purity",
-    "purity_counts": "purity",
-    "rate_counts": "bitrate",
-    "score_boundaries": "boundaries",
-    "score_purity": "purity",
-    "search_shift": "boundaries",
-}
+    from syllablelm.evaluate.boundaries.matching import BoundaryCounts, boundary_counts
+    from syllablelm.evaluate.boundaries.protocols import PROTOCOLS, Protocol, get_protocol
+    from syllablelm.evaluate.boundaries.scores import BoundaryScores, score_boundaries, search_shift
+    from syllablelm.evaluate.units.bitrate import RateCounts, rate_counts
+    from syllablelm.evaluate.units.purity import PurityCounts, match_segments, purity_counts, score_purity
 
 __all__ = [
     "PROTOCOLS",
@@ -55,7 +28,6 @@ __all__ = [
     "bootstrap_difference",
     "bootstrap_interval",
     "boundary_counts",
-    "format_table",
     "get_protocol",
     "match_segments",
     "purity_counts",
@@ -65,12 +37,14 @@ __all__ = [
     "search_shift",
 ]
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOME:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)
-
-
-def __dir__() -> list[str]:
-    return sorted([*globals(), *__all__])
+__getattr__, __dir__ = lazy_names(
+    __name__,
+    {
+        "bootstrap": ["bootstrap_difference", "bootstrap_interval"],
+        "boundaries.protocols": ["PROTOCOLS", "Protocol", "get_protocol"],
+        "boundaries.matching": ["BoundaryCounts", "boundary_counts"],
+        "boundaries.scores": ["BoundaryScores", "score_boundaries", "search_shift"],
+        "units.bitrate": ["RateCounts", "rate_counts"],
+        "units.purity": ["PurityCounts", "match_segments", "purity_counts", "score_purity"],
+    },
+)

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import sparse
 
-from syllablelm.errors import InputError
+from syllablelm.core.errors import InputError
 
 CountsT = TypeVar("CountsT")
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
-from syllablelm.errors import InputError, plural
-from syllablelm.evaluate.compared import AlignmentLike
-from syllablelm.types import Segmentation
+from syllablelm.core.errors import InputError, plural
+from syllablelm.core.segmentation import Segmentation
+from syllablelm.evaluate.boundaries.selection import AlignmentLike
 
 # Seconds by which a recording may be shorter than its alignment: encoders drop part of a frame, aligners round up.
 _SHORTER = 0.1

@@ -15,13 +15,13 @@ from typing import Any
 import numpy as np
 import torch
 
-from syllablelm.audio import SAMPLE_RATE, load_audio, save_audio
-from syllablelm.bundles import BUNDLED
-from syllablelm.errors import InputError
-from syllablelm.evaluate.boundaries import BoundaryCounts, boundary_counts
-from syllablelm.manifest import Manifest, Recording
-from syllablelm.tokenizer import Tokenizer
-from syllablelm.types import Segmentation
+from syllablelm.core.errors import InputError
+from syllablelm.core.models import BUNDLED
+from syllablelm.core.segmentation import Segmentation
+from syllablelm.data.audio import SAMPLE_RATE, load_audio, save_audio
+from syllablelm.data.manifest import Manifest, Recording
+from syllablelm.evaluate.boundaries.scores import BoundaryCounts, boundary_counts
+from syllablelm.tokenizer.tokenizer import Tokenizer
 
 TOLERANCE = 0.02
 """Seconds by which a boundary may differ between precisions and still count as the same: one frame at 50 Hz."""

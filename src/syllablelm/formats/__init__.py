@@ -8,12 +8,13 @@ would change in any other way (gaps, several frame grids).
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any
 
-from syllablelm.errors import FormatError, InputError, and_more
-from syllablelm.formats.files import atomic_path, find_files
+from syllablelm.core.errors import FormatError, InputError, and_more
+from syllablelm.core.files import find_files
+from syllablelm.core.segmentation import Segmentation
 from syllablelm.formats.form import Entry, Format, Unsaid
 from syllablelm.formats.gslm import GSLM
 from syllablelm.formats.parquet import PARQUET, read_tokenizer
@@ -23,7 +24,6 @@ from syllablelm.formats.slamkit import SLAMKIT, SLAMKIT_TOKENS
 from syllablelm.formats.textgrid import TEXTGRID
 from syllablelm.formats.textless import TEXTLESS, TEXTLESS_LINES
 from syllablelm.formats.writer import RecordWriter
-from syllablelm.types import Segmentation
 
 __all__ = [
     "FORMATS",
@@ -32,12 +32,12 @@ __all__ = [
     "Format",
     "RecordWriter",
     "Unsaid",
-    "atomic_path",
     "detect_format",
     "from_record",
     "open_writer",
     "read_entries",
     "read_segmentations",
+    "split_units",
     "to_record",
     "units_tokenizer",
 ]
@@ -160,6 +160,24 @@ def read_entries(path: str | Path, format: str, unsaid: Unsaid | None = None) ->
         yield entry
     if twice:
         raise FormatError(twice[0] + and_more(len(twice)))
+
+
+def split_units(paths: Sequence[str]) -> tuple[list[str], list[Path]]:
+    """Tell arguments that are recordings or manifests from those that are files of units."""
+    units = [Path(path) for path in paths if _holds_units(Path(path))]
+    return [path for path in paths if Path(path) not in units], units
+
+
+def _holds_units(path: Path) -> bool:
+    """Whether a file is Parquet, or a jsonl whose first line has segments; what cannot be read is reported later."""
+    if path.suffix != ".jsonl":
+        return path.suffix == ".parquet"
+    try:
+        with path.open(encoding="utf-8") as file:
+            first = json.loads(next(iter(file), "{}"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(first, dict) and {"unit", "start", "end"} <= set(first)
 
 
 def read_segmentations(path: str | Path, *, hop: int = 320, sample_rate: int = 16_000) -> dict[str, Segmentation]:

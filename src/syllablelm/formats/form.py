@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from syllablelm.errors import InputError
-from syllablelm.types import Segmentation
+from syllablelm.core.errors import InputError
+from syllablelm.core.segmentation import Segmentation
 
 if TYPE_CHECKING:
     from syllablelm.formats.writer import RecordWriter

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import numpy as np
 
-from syllablelm.errors import FormatError, InputError
-from syllablelm.formats.files import find_files, text_lines
+from syllablelm.core.errors import FormatError, InputError
+from syllablelm.core.files import find_files, text_lines
+from syllablelm.core.segmentation import Segmentation
 from syllablelm.formats.form import Entry, Format, Unsaid
 from syllablelm.formats.times import from_durations, parse_ints, to_durations
 from syllablelm.formats.writer import RecordWriter
-from syllablelm.types import Segmentation
 
 
 class _Writer(RecordWriter):

@@ -7,16 +7,16 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from syllablelm.errors import FormatError, MissingDependencyError
-from syllablelm.formats.files import find_files
+from syllablelm.core.errors import FormatError, MissingDependencyError
+from syllablelm.core.files import find_files
+from syllablelm.core.segmentation import Segmentation
 from syllablelm.formats.form import Entry, Format, Unsaid
 from syllablelm.formats.record import KEYS, entry_of, to_record
 from syllablelm.formats.writer import RecordWriter
-from syllablelm.types import Segmentation
 
 ROWS_PER_GROUP = 1024
 # Of the file's metadata: digest of the tokenizer that made the units.
-TOKENIZER_KEY = "syllablelm.tokenizer"
+TOKENIZER_KEY = "syllablelm.tokenizer.tokenizer"
 
 
 class _Writer(RecordWriter):

@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from syllablelm.errors import FormatError, InputError
-from syllablelm.formats.files import find_files, json_lines
+from syllablelm.core.errors import FormatError, InputError
+from syllablelm.core.files import find_files, json_lines
+from syllablelm.core.segmentation import Segmentation
 from syllablelm.formats.form import Entry, Format, Unsaid
 from syllablelm.formats.writer import JsonlWriter
-from syllablelm.types import Segmentation
 
 KEYS = ("id", "path", "sample_rate", "hop", "num_frames", "unit", "start", "end")
 

@@ -19,12 +19,12 @@ from zipfile import BadZipFile
 
 import numpy as np
 
-from syllablelm.errors import FormatError, InputError
-from syllablelm.formats.files import find_files, id_below
+from syllablelm.core.errors import FormatError, InputError
+from syllablelm.core.files import find_files, id_below
+from syllablelm.core.segmentation import Segmentation
 from syllablelm.formats.form import Entry, Format, Unsaid
 from syllablelm.formats.times import whole_frames
 from syllablelm.formats.writer import FolderWriter
-from syllablelm.types import Segmentation
 
 FRAMES_PER_SECOND = 50
 _HOP = 320

@@ -11,12 +11,12 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from syllablelm.errors import FormatError
-from syllablelm.formats.files import find_files, json_lines
+from syllablelm.core.errors import FormatError
+from syllablelm.core.files import find_files, json_lines
+from syllablelm.core.segmentation import Segmentation
 from syllablelm.formats.form import Entry, Format, Unsaid
 from syllablelm.formats.times import from_durations, int_list, to_durations
 from syllablelm.formats.writer import JsonlWriter
-from syllablelm.types import Segmentation
 
 _TOKENS = re.compile(r"(?:<Un[0-9]{1,10}>)*")
 

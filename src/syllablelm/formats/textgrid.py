@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from syllablelm.errors import FormatError, InputError, MissingDependencyError
-from syllablelm.formats.files import find_files, id_below
+from syllablelm.core.errors import FormatError, InputError, MissingDependencyError
+from syllablelm.core.files import find_files, id_below
+from syllablelm.core.segmentation import Segmentation
 from syllablelm.formats.form import Entry, Format, Unsaid
 from syllablelm.formats.times import whole_frames
 from syllablelm.formats.writer import FolderWriter
-from syllablelm.types import Segmentation
 
 TIER = "units"
 # Label of a segment without a unit: an empty label would be a gap.

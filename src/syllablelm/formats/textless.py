@@ -13,12 +13,12 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
-from syllablelm.errors import FormatError, InputError
-from syllablelm.formats.files import find_files, json_lines, text_lines
+from syllablelm.core.errors import FormatError, InputError
+from syllablelm.core.files import find_files, json_lines, text_lines
+from syllablelm.core.segmentation import Segmentation
 from syllablelm.formats.form import Entry, Format, Unsaid
 from syllablelm.formats.times import from_durations, int_list, parse_ints, to_durations
 from syllablelm.formats.writer import JsonlWriter, RecordWriter, open_new
-from syllablelm.types import Segmentation
 
 _LOSES = ("path", "hop and sample rate", "gaps (need a gap unit)")
 _UNITS, _DURATIONS = ".units", ".durations"

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from syllablelm.errors import FormatError, InputError
+from syllablelm.core.errors import FormatError, InputError
+from syllablelm.core.segmentation import IntArray, Segmentation
 from syllablelm.formats.form import Unsaid
-from syllablelm.types import IntArray, Segmentation
 
 # Of a frame: other programs round seconds to a few digits.
 ROUNDING = 0.1

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from syllablelm.errors import FormatError
-from syllablelm.formats.files import text_lines
+from syllablelm.core.errors import FormatError
+from syllablelm.core.files import text_lines
 
 SUFFIX = ".trans.txt"
 

@@ -9,10 +9,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
 
-from syllablelm.errors import InputError
-from syllablelm.formats.files import atomic_path, file_below
+from syllablelm.core.errors import InputError
+from syllablelm.core.files import atomic_path, file_below
+from syllablelm.core.segmentation import Segmentation
 from syllablelm.formats.form import Unsaid
-from syllablelm.types import Segmentation
 
 
 class RecordWriter(ABC):

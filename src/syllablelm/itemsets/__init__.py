@@ -8,7 +8,7 @@ They are sets of their own: scores on them are no scores on sWUGGY, sBLIMP or St
 """
 
 from syllablelm.itemsets.sentences import make_minimal_pairs
-from syllablelm.itemsets.spoken import Clip, ItemSet, Source, speak_set
+from syllablelm.itemsets.speak import Clip, ItemSet, Source, speak_set
 from syllablelm.itemsets.stories import make_topic_cloze
 from syllablelm.itemsets.wordlist import make_wordlist
 

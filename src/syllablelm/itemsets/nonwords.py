@@ -16,8 +16,8 @@ from itertools import pairwise
 
 import numpy as np
 
+from syllablelm.data.syllables import CONSONANTS, NUCLEI, syllabify
 from syllablelm.itemsets.pronunciations import Lexicon, Phones, plain, to_ear
-from syllablelm.syllables import CONSONANTS, NUCLEI, syllabify
 
 _EDGE = "#"
 # An onset or coda of fewer words is an oddity of loans and names.

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from syllablelm.alignment import Word
-from syllablelm.errors import AudioError
+from syllablelm.core.errors import AudioError
+from syllablelm.data.alignment import Word
+from syllablelm.data.syllables import NUCLEI, Interval, split_stress
 from syllablelm.itemsets.pronunciations import Phones, plain
-from syllablelm.speech_engines import Flite, Spoken
-from syllablelm.syllables import NUCLEI, Interval, split_stress
+from syllablelm.tts.engines import Flite, Spoken
 
 # Any word that flite's own dictionary lacks and that it does not spell out letter by letter.
 _WORD = "wug"

@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from syllablelm.alignment import is_silence, read_alignments
-from syllablelm.errors import FormatError, InputError, MissingDependencyError
-from syllablelm.formats.files import find_files, text_lines
+from syllablelm.core.errors import FormatError, InputError, MissingDependencyError
+from syllablelm.core.files import find_files, text_lines
+from syllablelm.data.alignment import is_silence, read_alignments
+from syllablelm.data.syllables import CONSONANTS, NUCLEI, split_stress
 from syllablelm.formats.transcript import is_transcript, read_transcript
-from syllablelm.syllables import CONSONANTS, NUCLEI, split_stress
 
 Phones = tuple[str, ...]
 _VARIANT = re.compile(r"\(\d+\)$")

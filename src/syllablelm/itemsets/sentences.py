@@ -17,9 +17,9 @@ from typing import Any
 
 import numpy as np
 
-from syllablelm.errors import FormatError, InputError
-from syllablelm.formats.files import find_files, json_lines
-from syllablelm.itemsets.spoken import Clip, ItemSet, Source
+from syllablelm.core.errors import FormatError, InputError
+from syllablelm.core.files import find_files, json_lines
+from syllablelm.itemsets.speak import Clip, ItemSet, Source
 
 NAME = "open-minimal-pairs"
 COLUMNS = ("type", "subtype", "transcription")

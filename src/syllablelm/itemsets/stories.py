@@ -14,11 +14,11 @@ from pathlib import Path
 
 import numpy as np
 
-from syllablelm.errors import FormatError, InputError
-from syllablelm.formats.files import find_files, text_lines
+from syllablelm.core.errors import FormatError, InputError
+from syllablelm.core.files import find_files, text_lines
+from syllablelm.data.texts import split_sentences, strip_gutenberg
 from syllablelm.formats.transcript import is_transcript, transcript_lines
-from syllablelm.itemsets.spoken import Clip, ItemSet, Source
-from syllablelm.texts import split_sentences, strip_gutenberg
+from syllablelm.itemsets.speak import Clip, ItemSet, Source
 
 NAME = "open-topic-cloze"
 _MIN_WORDS = 4

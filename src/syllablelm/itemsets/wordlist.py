@@ -10,11 +10,11 @@ from itertools import pairwise
 
 import numpy as np
 
-from syllablelm.errors import InputError
+from syllablelm.core.errors import InputError
+from syllablelm.data.syllables import NUCLEI
 from syllablelm.itemsets.nonwords import NonWord, Phonotactics, make_nonword
 from syllablelm.itemsets.pronunciations import Lexicon, Phones, plain, to_ear
-from syllablelm.itemsets.spoken import Clip, ItemSet, Source
-from syllablelm.syllables import NUCLEI
+from syllablelm.itemsets.speak import Clip, ItemSet, Source
 
 NAME = "open-wordlist"
 COLUMNS = ("frequency", "word", "phones", "length")

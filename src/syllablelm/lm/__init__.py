@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from syllablelm.core.lazy import lazy_names
 
 if TYPE_CHECKING:
     from syllablelm.lm.speech_lm import SpeechLM
     from syllablelm.lm.store import TokenStore
 
-_PUBLIC = {"SpeechLM": "syllablelm.lm.speech_lm", "TokenStore": "syllablelm.lm.store"}
 __all__ = ["SpeechLM", "TokenStore"]
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _PUBLIC:
-        raise AttributeError(f"module 'syllablelm.lm' has no attribute {name!r}")
-    return getattr(importlib.import_module(_PUBLIC[name]), name)
+__getattr__, __dir__ = lazy_names(
+    __name__,
+    {
+        "speech_lm": ["SpeechLM"],
+        "store": ["TokenStore"],
+    },
+)

@@ -15,8 +15,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from syllablelm.config import check_seed
-from syllablelm.errors import InputError
+from syllablelm.core.config import check_seed
+from syllablelm.core.errors import InputError
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from itertools import chain
 import numpy as np
 import numpy.typing as npt
 
-from syllablelm.errors import InputError
+from syllablelm.core.errors import InputError
 from syllablelm.lm.store import TokenStore
 
 IntArray = npt.NDArray[np.int64]

@@ -12,15 +12,15 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from syllablelm.artifact import open_artifact
-from syllablelm.bundles import BUNDLED
+from syllablelm.core.artifact import open_artifact
+from syllablelm.core.errors import FormatError, InputError
+from syllablelm.core.models import BUNDLED
+from syllablelm.core.segmentation import Segmentation
 from syllablelm.encoders.device import pick_device
 from syllablelm.encoders.quiet import quiet_transformers
-from syllablelm.errors import FormatError, InputError
 from syllablelm.lm.decode import CachedDecoder, FusedOPT, Sampler, Sampling
 from syllablelm.lm.ngram import Likelihood
 from syllablelm.lm.store import INFO_FILE, TokenInfo, TokenStore, check_units, read_info
-from syllablelm.types import Segmentation
 
 FOLDER = "lm"
 DURATIONS_FILE = "durations.npy"

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from syllablelm.config import build
-from syllablelm.errors import FormatError, InputError
-from syllablelm.types import Segmentation
+from syllablelm.core.config import build
+from syllablelm.core.errors import FormatError, InputError
+from syllablelm.core.segmentation import Segmentation
 
 IntArray = npt.NDArray[np.int32]
 
@@ -64,19 +64,6 @@ class TokenInfo:
     def frame_seconds(self) -> float:
         """Seconds of one frame."""
         return self.hop / self.sample_rate
-
-
-def check_tokenizer(what: str, made_for: str, given: str) -> None:
-    """Refuse a model whose units are another tokenizer's; an unknown digest (empty) fits all.
-
-    Raises:
-        FormatError: the digests differ; ``what`` names the model.
-    """
-    if made_for and given and made_for != given:
-        raise FormatError(
-            f"the {what} was trained on units of tokenizer {made_for}, not {given}; "
-            "use the tokenizer it was trained with, or train a new one"
-        )
 
 
 def token_frames(segmentation: Segmentation) -> IntArray:

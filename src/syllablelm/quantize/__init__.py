@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from syllablelm.quantize.agglomerative import ward_merge
 from syllablelm.quantize.codebook import Codebook, fit_codebook, pool_segments, standardize_vectors
 from syllablelm.quantize.kmeans import fit_kmeans, nearest_centre
+from syllablelm.quantize.ward import ward_merge
 
 __all__ = [
     "Codebook",

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from syllablelm.errors import FormatError, InputError
+from syllablelm.core.errors import FormatError, InputError
 from syllablelm.quantize.codebook import FORMAT, Codebook
 
 

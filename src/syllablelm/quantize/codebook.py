@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from syllablelm.errors import FormatError, InputError
-from syllablelm.formats import atomic_path
-from syllablelm.quantize.agglomerative import ward_merge
+from syllablelm.core.errors import FormatError, InputError
+from syllablelm.core.files import atomic_path
+from syllablelm.core.segmentation import IntArray
 from syllablelm.quantize.kmeans import FloatArray, Method, Progress, as_vectors, fit_kmeans, nearest_centre
-from syllablelm.types import IntArray
+from syllablelm.quantize.ward import ward_merge
 
 FORMAT = "syllablelm.codebook"
 FORMAT_VERSION = 1

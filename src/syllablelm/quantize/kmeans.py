@@ -10,7 +10,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 import numpy.typing as npt
 
-from syllablelm.errors import InputError, MissingDependencyError
+from syllablelm.core.errors import InputError, MissingDependencyError
 
 FloatArray = npt.NDArray[np.float32]
 Method = Literal["auto", "minibatch", "lloyd", "faiss"]

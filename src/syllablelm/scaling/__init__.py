@@ -17,7 +17,7 @@ from syllablelm.scaling.flops import PEAK_TFLOPS, SPEECH_SHAPES, Shape, flops_of
 from syllablelm.scaling.isoflop import IsoFlop, IsoFlopFit, fit_isoflops
 from syllablelm.scaling.laws import PUBLISHED, REPEATED, LossLaw, Optimum, RepetitionLaw
 from syllablelm.scaling.power import PowerLaw, fit_power_law, frontier
-from syllablelm.scaling.repetition import FittedRepetition, fit_repetition
+from syllablelm.scaling.repeated_data import FittedRepetition, fit_repetition
 from syllablelm.scaling.runs import Run, collect_run, losses, read_runs
 from syllablelm.scaling.study import Study, fit_study, load_study, save_study
 

@@ -11,7 +11,7 @@ import numpy as np
 from syllablelm.scaling.downstream import ScoreLaw, ScoreLine
 from syllablelm.scaling.fit import FittedLaw
 from syllablelm.scaling.laws import LossLaw, RepetitionLaw
-from syllablelm.scaling.repetition import FittedRepetition
+from syllablelm.scaling.repeated_data import FittedRepetition
 from syllablelm.scaling.resample import USABLE, FloatArray, Interval, interval, open_interval
 from syllablelm.scaling.study import Study
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from syllablelm.errors import InputError
+from syllablelm.core.errors import InputError
 from syllablelm.scaling.flops import Shape, opt_shape
 from syllablelm.scaling.laws import FLOPS_PER_PARAM_TOKEN, LossLaw
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from syllablelm.errors import InputError
+from syllablelm.core.errors import InputError
 from syllablelm.scaling.power import PowerLaw, fit_power_law, frontier, resample_rows
 from syllablelm.scaling.resample import LEVEL, FloatArray, Interval, interval, open_interval, student_level
 

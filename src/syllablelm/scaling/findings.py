@@ -10,8 +10,8 @@ import numpy as np
 from syllablelm.scaling.answers import outside
 from syllablelm.scaling.downstream import ScoreLaw, ScoreLine
 from syllablelm.scaling.fit import FittedLaw
-from syllablelm.scaling.plot import short_number
-from syllablelm.scaling.repetition import MOST, FittedRepetition
+from syllablelm.scaling.law_plots import short_number
+from syllablelm.scaling.repeated_data import MOST, FittedRepetition
 from syllablelm.scaling.resample import Interval
 from syllablelm.scaling.runs import Run, column
 from syllablelm.scaling.study import Study

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from syllablelm.errors import InputError
+from syllablelm.core.errors import InputError
 from syllablelm.scaling.laws import FLOPS_PER_PARAM_TOKEN, LossLaw
 from syllablelm.scaling.minimise import Objective, minimise
 from syllablelm.scaling.resample import USABLE, FloatArray, Interval, draw_weights, interval, student_level

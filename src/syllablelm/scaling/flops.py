@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-from syllablelm.errors import InputError
+from syllablelm.core.errors import InputError
 from syllablelm.scaling.laws import FLOPS_PER_PARAM_TOKEN
 
 Kind = Literal["llama", "opt"]

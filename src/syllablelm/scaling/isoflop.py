@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from syllablelm.errors import InputError
+from syllablelm.core.errors import InputError
 from syllablelm.scaling.laws import FLOPS_PER_PARAM_TOKEN
 from syllablelm.scaling.power import PowerLaw, fit_power_law
 from syllablelm.scaling.resample import USABLE, FloatArray, interval, student_level

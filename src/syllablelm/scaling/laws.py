@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from syllablelm.errors import InputError
+from syllablelm.core.errors import InputError
 
 FloatArray = npt.NDArray[np.float64]
 # Training FLOPs of a parameter and a token: two forward, four backward.

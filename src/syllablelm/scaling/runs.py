@@ -12,8 +12,8 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from syllablelm.errors import FormatError, InputError
-from syllablelm.formats.files import json_objects
+from syllablelm.core.errors import FormatError, InputError
+from syllablelm.core.files import json_objects
 from syllablelm.scaling.laws import FLOPS_PER_PARAM_TOKEN
 
 RUN_FILE, SCORES_FILE = "run.json", "scores.json"

@@ -11,15 +11,15 @@ from typing import Any
 
 import numpy as np
 
-from syllablelm.errors import FormatError, InputError
-from syllablelm.formats import atomic_path
+from syllablelm.core.errors import FormatError, InputError
+from syllablelm.core.files import atomic_path
 from syllablelm.scaling.downstream import ScoreLaw, ScoreLine, fit_score_law, fit_score_line
 from syllablelm.scaling.envelope import fit_envelope
 from syllablelm.scaling.fit import NAMES, Diagnostics, FittedLaw, fit_loss_law
 from syllablelm.scaling.isoflop import IsoFlop, IsoFlopFit, fit_isoflops, has_budgets
 from syllablelm.scaling.laws import LossLaw
 from syllablelm.scaling.power import PowerLaw
-from syllablelm.scaling.repetition import FittedRepetition, fit_repetition
+from syllablelm.scaling.repeated_data import FittedRepetition, fit_repetition
 from syllablelm.scaling.resample import Interval
 from syllablelm.scaling.runs import Per, Run, column, curve_points, losses, score_names
 

@@ -6,8 +6,9 @@ Importing this package loads neither torch nor numba; they come with the first c
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from syllablelm.core.lazy import lazy_names
 
 # Bound here and now, not on demand: these functions share their names with the modules that hold them, and the
 # import system would put the module in the function's place whenever the module happened to be imported first.
@@ -25,21 +26,6 @@ if TYPE_CHECKING:
         relative_threshold,
         similarity_merge,
     )
-
-_ON_DEMAND = {
-    "boundary_strength": "baselines",
-    "envelope": "baselines",
-    "envelope_valleys": "baselines",
-    "even_boundaries": "baselines",
-    "greedy_cosine_merge": "rivals",
-    "log_mel": "mel",
-    "losspred_matrix": "losspred",
-    "mfcc": "mel",
-    "norm_peaks": "rivals",
-    "norm_threshold_mincut": "rivals",
-    "relative_threshold": "rivals",
-    "similarity_merge": "rivals",
-}
 
 __all__ = [
     "boundary_strength",
@@ -63,14 +49,18 @@ __all__ = [
     "similarity_merge",
 ]
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _ON_DEMAND:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(importlib.import_module(f"{__name__}.{_ON_DEMAND[name]}"), name)
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+__getattr__, __dir__ = lazy_names(
+    __name__,
+    {
+        "baselines": ["boundary_strength", "envelope", "envelope_valleys", "even_boundaries"],
+        "losspred": ["losspred_matrix"],
+        "mel": ["log_mel", "mfcc"],
+        "rivals": [
+            "greedy_cosine_merge",
+            "norm_peaks",
+            "norm_threshold_mincut",
+            "relative_threshold",
+            "similarity_merge",
+        ],
+    },
+)

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage, signal
 
-from syllablelm.errors import InputError
+from syllablelm.core.errors import InputError
 from syllablelm.segment.arrays import FloatArray, IntArray, check_finite, to_float64
 from syllablelm.segment.mel import SAMPLE_RATE, frame_count, mel_centres, mel_power, to_waveform
 

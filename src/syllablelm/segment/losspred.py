@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from syllablelm.errors import InputError
+from syllablelm.core.errors import InputError
 
 if TYPE_CHECKING:
     from torch import Tensor

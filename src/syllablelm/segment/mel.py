@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.fft import dct
 
-from syllablelm.errors import InputError
+from syllablelm.core.errors import InputError
 from syllablelm.segment.arrays import FloatArray, check_finite, to_float64
 
 SAMPLE_RATE = 16_000

@@ -8,7 +8,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from syllablelm.errors import InputError
+from syllablelm.core.errors import InputError
 from syllablelm.segment.arrays import (
     FloatArray,
     IntArray,

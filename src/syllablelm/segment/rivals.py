@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from syllablelm.errors import InputError
+from syllablelm.core.errors import InputError
 from syllablelm.segment.arrays import FloatArray, IntArray, check_finite, to_float64
 from syllablelm.segment.mincut import merge_pairs, merge_similar, mincut, similarity_matrix
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from syllablelm.distortions import add_noise, equalize, gain, reverberate, telephone
-from syllablelm.errors import InputError
+from syllablelm.core.errors import InputError
+from syllablelm.data.distortions import add_noise, equalize, gain, reverberate, telephone
 
 Waveform = npt.NDArray[np.float32]
 

@@ -11,11 +11,11 @@ import numpy.typing as npt
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
-from syllablelm.corpus import Manifest, batches_by_seconds
+from syllablelm.core.errors import FormatError, InputError
+from syllablelm.core.progress import ProgressBar
+from syllablelm.data.corpus import Manifest, batches_by_seconds
 from syllablelm.encoders.base import FrameEncoder
-from syllablelm.errors import FormatError, InputError
-from syllablelm.progress import ProgressBar
-from syllablelm.train.data import WaveformStore
+from syllablelm.train.batches import WaveformStore
 from syllablelm.train.processes import is_main
 
 

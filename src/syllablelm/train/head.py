@@ -9,16 +9,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from syllablelm.artifact import Artifact
-from syllablelm.config import read_toml
-from syllablelm.corpus import Manifest
+from syllablelm.core.artifact import Artifact
+from syllablelm.core.config import read_toml
+from syllablelm.data.corpus import Manifest
 from syllablelm.encoders.heads import PredictionHead
 from syllablelm.encoders.hub import HubEncoder
 from syllablelm.encoders.masked_prediction import MaskedPredictor, load_maskable
-from syllablelm.train.data import WaveformStore
-from syllablelm.train.encoder import EncoderConfig, MaskedPredictionTask
+from syllablelm.train.batches import WaveformStore
 from syllablelm.train.labels import read_labels
 from syllablelm.train.loop import LoopConfig
+from syllablelm.train.pretrain import EncoderConfig, MaskedPredictionTask
 from syllablelm.train.stage import StageRun, manifest_digest, run_stage
 
 

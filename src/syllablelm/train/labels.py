@@ -9,14 +9,14 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from syllablelm.artifact import Artifact
-from syllablelm.corpus import Manifest
+from syllablelm.core.artifact import Artifact
+from syllablelm.core.errors import FormatError, InputError
+from syllablelm.core.progress import ProgressBar
+from syllablelm.data.corpus import Manifest
 from syllablelm.encoders.load import load_encoder
-from syllablelm.errors import FormatError, InputError
-from syllablelm.progress import ProgressBar
 from syllablelm.quantize import Codebook, fit_kmeans
 from syllablelm.segment.mel import mfcc
-from syllablelm.train.data import WaveformStore
+from syllablelm.train.batches import WaveformStore
 from syllablelm.train.features import iterate_features, load_arrays, save_arrays
 from syllablelm.train.stage import StageRun, external_encoder, manifest_digest, run_stage
 

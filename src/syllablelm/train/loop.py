@@ -20,11 +20,11 @@ from typing import Any, Literal, Protocol
 import torch
 from torch import Tensor, nn
 
-from syllablelm.errors import InputError
-from syllablelm.progress import ProgressBar
-from syllablelm.train.checkpoints import Checkpoints, is_finite
+from syllablelm.core.errors import InputError
+from syllablelm.core.progress import ProgressBar
 from syllablelm.train.processes import is_main, is_several, join, total
 from syllablelm.train.runlog import Meter, RunLog, read_log
+from syllablelm.train.state import Checkpoints, is_finite
 
 Batch = Mapping[str, Any]
 # Among a checkpoint's sums: the seconds of the loop until then.

@@ -7,17 +7,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from syllablelm.artifact import Artifact, open_artifact
-from syllablelm.config import check_seed
-from syllablelm.corpus import Manifest, scan
+from syllablelm.core.artifact import Artifact, open_artifact
+from syllablelm.core.config import check_seed
+from syllablelm.core.errors import InputError
+from syllablelm.data.corpus import Manifest, scan
 from syllablelm.encoders.load import load_encoder, weights_digest
-from syllablelm.errors import InputError
-from syllablelm.train.bootstrap import FROM_STUDENT, WITH_HEAD, WITHOUT_ENCODER, BoundariesConfig, find_boundaries
-from syllablelm.train.codebook import CodebookConfig, train_codebook
-from syllablelm.train.data import WaveformStore
-from syllablelm.train.encoder import EncoderConfig, train_encoder
+from syllablelm.train.batches import WaveformStore
+from syllablelm.train.boundary_stage import FROM_STUDENT, WITH_HEAD, WITHOUT_ENCODER, BoundariesConfig, find_boundaries
+from syllablelm.train.codebook_stage import CodebookConfig, train_codebook
 from syllablelm.train.head import HeadConfig, fit_head
 from syllablelm.train.labels import LabelsConfig, make_labels
+from syllablelm.train.pretrain import EncoderConfig, train_encoder
 from syllablelm.train.processes import is_main, join, on_main
 from syllablelm.train.stage import external_encoder
 from syllablelm.train.sylboost import SylBoostConfig, train_sylboost

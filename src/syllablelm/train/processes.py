@@ -15,8 +15,8 @@ from typing import Any, TypeVar
 import torch
 from torch import distributed
 
+from syllablelm.core.errors import InputError, SyllableLMError
 from syllablelm.encoders.device import pick_device
-from syllablelm.errors import InputError, SyllableLMError
 
 T = TypeVar("T")
 

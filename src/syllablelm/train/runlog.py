@@ -10,9 +10,9 @@ from pathlib import Path
 
 from torch import Tensor
 
-from syllablelm.artifact import LOG
-from syllablelm.errors import FormatError
-from syllablelm.formats.files import text_lines, write_json_lines
+from syllablelm.core.artifact import LOG
+from syllablelm.core.errors import FormatError
+from syllablelm.core.files import text_lines, write_json_lines
 from syllablelm.train.processes import is_main, total
 
 # Names of the meter's own sums beside those of the module; a ratio over ELAPSED is a number per second.

@@ -14,7 +14,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from syllablelm.artifact import (
+from syllablelm.core.artifact import (
     LOG,
     Artifact,
     digest_json,
@@ -24,9 +24,9 @@ from syllablelm.artifact import (
     new_artifact,
     open_artifact,
 )
-from syllablelm.corpus import Manifest
-from syllablelm.errors import InputError
-from syllablelm.formats.files import lock_file, remove_leftovers
+from syllablelm.core.errors import InputError
+from syllablelm.core.files import lock_file, remove_leftovers
+from syllablelm.data.corpus import Manifest
 from syllablelm.train.loop import LoopConfig, Task, run_loop
 from syllablelm.train.processes import is_main, join, on_main
 

@@ -12,16 +12,16 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from syllablelm.artifact import Artifact
-from syllablelm.corpus import Manifest
+from syllablelm.core.artifact import Artifact
+from syllablelm.core.errors import FormatError, InputError
+from syllablelm.data.corpus import Manifest
 from syllablelm.encoders.base import FrameEncoder, TrainableEncoder
 from syllablelm.encoders.load import load_encoder
 from syllablelm.encoders.padding import frame_mask, pad_waveforms
-from syllablelm.errors import FormatError, InputError
 from syllablelm.quantize import pool_segments
 from syllablelm.train.augment import AugmentConfig, augment
-from syllablelm.train.bootstrap import read_boundaries
-from syllablelm.train.data import CropPlan, WaveformStore
+from syllablelm.train.batches import CropPlan, WaveformStore
+from syllablelm.train.boundary_stage import read_boundaries
 from syllablelm.train.features import check_max_frames, iterate_features
 from syllablelm.train.loop import Batch, LoopConfig
 from syllablelm.train.stage import StageRun, manifest_digest, run_stage

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from syllablelm.core.lazy import lazy_names
 
 if TYPE_CHECKING:
     from syllablelm.vocoder.resynthesizer import Resynthesizer
     from syllablelm.vocoder.vocoder_lm import VocoderLM
 
-_PUBLIC = {
-    "Resynthesizer": "syllablelm.vocoder.resynthesizer",
-    "VocoderLM": "syllablelm.vocoder.vocoder_lm",
-}
 __all__ = ["Resynthesizer", "VocoderLM"]
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _PUBLIC:
-        raise AttributeError(f"module 'syllablelm.vocoder' has no attribute {name!r}")
-    return getattr(importlib.import_module(_PUBLIC[name]), name)
+__getattr__, __dir__ = lazy_names(
+    __name__,
+    {
+        "resynthesizer": ["Resynthesizer"],
+        "vocoder_lm": ["VocoderLM"],
+    },
+)

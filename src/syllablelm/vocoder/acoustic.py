@@ -10,13 +10,13 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from syllablelm.artifact import digest_path, open_artifact
-from syllablelm.audio import SAMPLE_RATE
+from syllablelm.core.artifact import digest_path, open_artifact
+from syllablelm.core.errors import FormatError, InputError
+from syllablelm.data.audio import SAMPLE_RATE
 from syllablelm.encoders.base import FrameEncoder
 from syllablelm.encoders.load import load_encoder
-from syllablelm.errors import FormatError, InputError
 from syllablelm.segment.mel import frame_count, mfcc
-from syllablelm.tokenizer import CODEBOOK_FILE, FRAME_UNITS, Tokenizer
+from syllablelm.tokenizer.tokenizer import CODEBOOK_FILE, FRAME_UNITS, Tokenizer
 
 Source = Literal["encoder", "mfcc"]
 # In a model's folder: centres of features that the model's own encoder or nobody makes, or an encoder with a codebook.

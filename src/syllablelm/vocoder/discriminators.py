@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.parametrizations import spectral_norm, weight_norm
 
-from syllablelm.errors import InputError
+from syllablelm.core.errors import InputError
 from syllablelm.vocoder.hifigan import SLOPE
 
 # Channels in and out, kernel, stride, groups of each layer.

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from syllablelm.errors import FormatError, InputError
+from syllablelm.core.errors import FormatError, InputError
+from syllablelm.core.segmentation import Segmentation
 from syllablelm.lm.store import TokenInfo, TokenStore, token_frames
-from syllablelm.types import Segmentation
 
 IntArray = npt.NDArray[np.int32]
 

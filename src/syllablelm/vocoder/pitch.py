@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.signal import medfilt
 
-from syllablelm.errors import InputError
+from syllablelm.core.errors import InputError
 
 FloatArray = npt.NDArray[np.float32]
 # A frame is voiced where the autocorrelation at its period is above this, and it is not this much below the loudest.

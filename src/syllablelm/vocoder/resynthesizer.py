@@ -9,11 +9,11 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from syllablelm.bundles import model_folder
-from syllablelm.errors import FormatError
+from syllablelm.core.errors import FormatError
+from syllablelm.core.models import model_folder
+from syllablelm.core.segmentation import Segmentation
 from syllablelm.lm.decode import Sampling
-from syllablelm.tokenizer import Tokenizer
-from syllablelm.types import Segmentation
+from syllablelm.tokenizer.tokenizer import Tokenizer
 from syllablelm.vocoder.acoustic import find_acoustic
 from syllablelm.vocoder.hifigan import HiFiGanVocoder
 from syllablelm.vocoder.saved import SHAPE_FILE, read_kind

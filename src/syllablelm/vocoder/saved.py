@@ -11,7 +11,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from syllablelm.errors import FormatError
+from syllablelm.core.errors import FormatError
 
 WEIGHTS_FILE, SHAPE_FILE = "vocoder.safetensors", "vocoder.json"
 

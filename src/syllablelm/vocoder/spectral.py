@@ -15,10 +15,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from syllablelm.config import build
+from syllablelm.core.config import build
+from syllablelm.core.errors import FormatError, InputError
+from syllablelm.core.segmentation import Segmentation
 from syllablelm.encoders.device import pick_device
-from syllablelm.errors import FormatError, InputError
-from syllablelm.types import Segmentation
 from syllablelm.vocoder.saved import SHAPE_FILE, WEIGHTS_FILE, read_acoustic, read_shape, read_weights, save_net
 from syllablelm.vocoder.source import synthesize_voice
 from syllablelm.vocoder.spectrum import SpectrumSpec

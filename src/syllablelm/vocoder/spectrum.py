@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from syllablelm.errors import InputError
+from syllablelm.core.errors import InputError
 
 FLOOR = 1e-5
 

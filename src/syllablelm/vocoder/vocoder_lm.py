@@ -9,10 +9,10 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from syllablelm.errors import InputError
+from syllablelm.core.errors import InputError
+from syllablelm.core.segmentation import Segmentation
 from syllablelm.lm.decode import Sampler, Sampling
 from syllablelm.lm.speech_lm import SpeechLM
-from syllablelm.types import Segmentation
 from syllablelm.vocoder.interleave import StreamInfo, due_times, interleave
 
 

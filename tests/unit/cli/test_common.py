@@ -5,8 +5,9 @@ from pathlib import Path
 import pytest
 
 from syllablelm.cli.app import main
-from syllablelm.cli.common import read_numbers, read_recipe
-from syllablelm.errors import InputError
+from syllablelm.cli.common import read_numbers
+from syllablelm.core.errors import InputError
+from syllablelm.core.recipes import read_recipe
 
 
 def test_numbers_of_an_option() -> None:
@@ -19,7 +20,7 @@ def test_numbers_of_an_option() -> None:
 def test_changes_of_a_recipe(tmp_path: Path) -> None:
     path = tmp_path / "recipe.toml"
     path.write_text('name = "a"\n[lm.loop]\nsteps = 3\n', encoding="utf-8")
-    assert read_recipe(path, None) == {"name": "a", "lm": {"loop": {"steps": 3}}}
+    assert read_recipe(path) == {"name": "a", "lm": {"loop": {"steps": 3}}}
     assert read_recipe(path, ["lm.loop.steps=5", "seed=1"]) == {"name": "a", "seed": 1, "lm": {"loop": {"steps": 5}}}
 
 

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from syllablelm.cli.app import main
-from syllablelm.evaluate.cloze import read_cloze
-from syllablelm.evaluate.lexical import read_lexical
-from syllablelm.evaluate.syntactic import read_syntactic
+from syllablelm.evaluate.lm.cloze import read_cloze
+from syllablelm.evaluate.lm.lexical import read_lexical
+from syllablelm.evaluate.lm.syntactic import read_syntactic
 
 pytestmark = pytest.mark.skipif(shutil.which("flite") is None, reason="needs flite on PATH")
 

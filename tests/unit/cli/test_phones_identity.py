@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from syllablelm.alignment import read_alignments, write_alignments
-from syllablelm.audio import save_audio
 from syllablelm.cli.app import main
+from syllablelm.data.alignment import read_alignments, write_alignments
+from syllablelm.data.audio import save_audio
 
 
 def run(capsys: pytest.CaptureFixture[str], *arguments: object) -> dict[str, Any]:

@@ -11,13 +11,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from small import noise
-from syllablelm.audio import load_audio, save_audio
+from helpers.random_models import noise
 from syllablelm.cli import speech
 from syllablelm.cli.app import main
-from syllablelm.errors import InputError
-from syllablelm.speech import SpeechModel
-from syllablelm.types import Segmentation
+from syllablelm.core.errors import InputError
+from syllablelm.core.segmentation import Segmentation
+from syllablelm.data.audio import load_audio, save_audio
+from syllablelm.vocoder.speech_model import SpeechModel
 
 RATE = 8000
 

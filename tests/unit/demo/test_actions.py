@@ -9,15 +9,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from syllablelm.audio import SAMPLE_RATE, load_audio, save_audio
+from syllablelm.core.errors import AudioError, FormatError, InputError, SyllableLMError
+from syllablelm.core.segmentation import Segmentation
+from syllablelm.data.audio import SAMPLE_RATE, load_audio, save_audio
 from syllablelm.demo import actions
 from syllablelm.demo.actions import DemoModel, continue_recording, explain, resynthesize, show_units, unit_rows
 from syllablelm.encoders.hub import HubEncoder
-from syllablelm.errors import AudioError, FormatError, InputError, SyllableLMError
 from syllablelm.formats import from_record, read_segmentations
-from syllablelm.speech import Continuation
-from syllablelm.tokenizer import Tokenizer
-from syllablelm.types import Segmentation
+from syllablelm.tokenizer.tokenizer import Tokenizer
+from syllablelm.vocoder.speech_model import Continuation
 
 RATE = 8000
 

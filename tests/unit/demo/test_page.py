@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from syllablelm.cli.app import main
+from syllablelm.core.errors import InputError, MissingDependencyError
 from syllablelm.demo import page
-from syllablelm.errors import InputError, MissingDependencyError
 
 
 @pytest.fixture(autouse=True)

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.nn import functional as F
 
-from encoder_zoo import DIM, FAMILIES, LAYERS, make_encoder, make_model
-from small import noise
+from helpers.random_encoders import DIM, FAMILIES, LAYERS, make_encoder, make_model
+from helpers.random_models import noise
 from syllablelm.encoders import attention, extractor
 from syllablelm.encoders.extractor import clip_affine
 from syllablelm.encoders.hub import HubEncoder

@@ -16,8 +16,8 @@ import numpy as np
 import pytest
 import torch
 
+from syllablelm.core.errors import FormatError
 from syllablelm.encoders.checkpoint import Inert, read_checkpoint
-from syllablelm.errors import FormatError
 
 WEIGHTS = {"a.weight": torch.arange(6.0).reshape(2, 3), "b": torch.ones(2, dtype=torch.float16)}
 FORMATS = pytest.mark.parametrize("zipped", [True, False], ids=["zip", "legacy"])

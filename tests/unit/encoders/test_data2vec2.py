@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from released_files import SLOPES, Oracle, block_name, random_weights, tones
+from helpers.released_checkpoints import SLOPES, Oracle, block_name, random_weights, tones
+from syllablelm.core.errors import FormatError, InputError
 from syllablelm.encoders import data2vec2_model
 from syllablelm.encoders.base import FrameEncoder, TrainableEncoder
 from syllablelm.encoders.data2vec2 import (
@@ -23,7 +24,6 @@ from syllablelm.encoders.data2vec2 import (
 )
 from syllablelm.encoders.data2vec2_model import alibi_slopes
 from syllablelm.encoders.padding import pad_waveforms
-from syllablelm.errors import FormatError, InputError
 
 WEIGHTS = random_weights()
 SHORT, LONG, OTHER = tones(9_000, 1), tones(41_111, 2), tones(12_345, 3)

@@ -12,14 +12,14 @@ import numpy as np
 import pytest
 import torch
 
-from data2vec2_files import MODEL, TASK, fairseq_weights, write_data2vec2
-from fairseq_models import Shape
-from fairseq_models import random_weights as hubert_weights
-from released_files import Oracle, random_weights, tones
+from helpers.data2vec2_checkpoints import MODEL, TASK, fairseq_weights, write_data2vec2
+from helpers.fairseq_checkpoints import Shape
+from helpers.fairseq_checkpoints import random_weights as hubert_weights
+from helpers.released_checkpoints import Oracle, random_weights, tones
+from syllablelm.core.errors import FormatError, InputError
 from syllablelm.encoders.checkpoint import read_checkpoint
 from syllablelm.encoders.data2vec2 import AUDIO, Data2Vec2Encoder, from_state
 from syllablelm.encoders.data2vec2_fairseq import is_fairseq_data2vec2, load_fairseq_data2vec2
-from syllablelm.errors import FormatError, InputError
 
 RELEASED = random_weights()
 WEIGHTS = fairseq_weights(RELEASED)

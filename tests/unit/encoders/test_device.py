@@ -3,8 +3,8 @@ from __future__ import annotations
 import pytest
 import torch
 
+from syllablelm.core.errors import InputError
 from syllablelm.encoders.device import check_precision, pick_device
-from syllablelm.errors import InputError
 
 
 class TestPickDevice:

@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 import torch
 
-from fairseq_models import BASE, Shape, forward, logits, random_weights
-from model_oracles import losspred_matrix_slow
-from small import noise
+from helpers.fairseq_checkpoints import BASE, Shape, forward, logits, random_weights
+from helpers.model_oracles import losspred_matrix_slow
+from helpers.random_models import noise
 from syllablelm import encoders
+from syllablelm.core.errors import FormatError
 from syllablelm.encoders import MaskedPredictor
 from syllablelm.encoders.fairseq import FairseqHubert
-from syllablelm.errors import FormatError
 from syllablelm.segment import losspred_matrix
 
 GROUP = Shape()

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
+from syllablelm.core.errors import FormatError
 from syllablelm.encoders.heads import HEAD_FILE, PredictionHead
-from syllablelm.errors import FormatError
 
 
 class TestHead:

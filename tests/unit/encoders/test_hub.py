@@ -7,12 +7,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.nn import functional as F
 
-from encoder_zoo import FAMILIES, make_encoder, make_model
-from small import SHAPE, noise
+from helpers.random_encoders import FAMILIES, make_encoder, make_model
+from helpers.random_models import SHAPE, noise
+from syllablelm.core.errors import InputError
 from syllablelm.encoders.hub import HubEncoder
 from syllablelm.encoders.load import load_encoder
 from syllablelm.encoders.padding import frame_mask, pad_waveforms
-from syllablelm.errors import InputError
 
 CLIP, LONG, OTHER = noise(9_000, 1), noise(41_111, 2), noise(12_345, 3)
 

@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 import torch
 
-import fairseq_models
-import released_files
-from encoder_zoo import make_encoder, make_model
-from small import SHAPE, noise
+from helpers import fairseq_checkpoints as fairseq_models
+from helpers import released_checkpoints as released_files
+from helpers.random_encoders import make_encoder, make_model
+from helpers.random_models import SHAPE, noise
+from syllablelm.core.errors import FormatError, InputError
 from syllablelm.encoders.base import FrameEncoder
 from syllablelm.encoders.data2vec2 import Data2Vec2Encoder
 from syllablelm.encoders.fairseq import FairseqHubert
@@ -18,7 +19,6 @@ from syllablelm.encoders.hub import HubEncoder
 from syllablelm.encoders.hub_files import load_model
 from syllablelm.encoders.load import load_encoder
 from syllablelm.encoders.w2vbert import W2vBertEncoder
-from syllablelm.errors import FormatError, InputError
 
 CLIP = noise(9_000, 1)
 

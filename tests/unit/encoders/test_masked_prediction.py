@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 import torch
 
-from small import SHAPE, noise, small_predictor
+from helpers.random_models import SHAPE, noise, small_predictor
+from syllablelm.core.errors import FormatError
 from syllablelm.encoders import MaskedPredictor, load_encoder
 from syllablelm.encoders.heads import HEAD_FILE, PredictionHead
 from syllablelm.encoders.hub import HubEncoder
 from syllablelm.encoders.padding import pad_waveforms
-from syllablelm.errors import FormatError
 
 CLIPS = [noise(9_000, 1), noise(14_321, 2)]
 

@@ -11,13 +11,13 @@ from transformers.models.seamless_m4t.feature_extraction_seamless_m4t import Sea
 from transformers.models.wav2vec2_bert.configuration_wav2vec2_bert import Wav2Vec2BertConfig
 from transformers.models.wav2vec2_bert.modeling_wav2vec2_bert import Wav2Vec2BertModel
 
-from encoder_zoo import SIZE, make_encoder, make_model
-from small import noise
+from helpers.random_encoders import SIZE, make_encoder, make_model
+from helpers.random_models import noise
+from syllablelm.core.errors import FormatError, InputError
 from syllablelm.encoders import attention
 from syllablelm.encoders.load import load_encoder
 from syllablelm.encoders.padding import pad_waveforms
 from syllablelm.encoders.w2vbert import W2vBertEncoder
-from syllablelm.errors import FormatError, InputError
 
 FLAVOURS = pytest.mark.parametrize("family", ["w2v-bert", "w2v-bert-relative", "w2v-bert-rotary"])
 # Of 10 ms spectra these have 2, 3, an even and an odd number.

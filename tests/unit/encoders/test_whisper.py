@@ -13,18 +13,18 @@ from transformers.models.whisper.configuration_whisper import WhisperConfig
 from transformers.models.whisper.feature_extraction_whisper import WhisperFeatureExtractor
 from transformers.models.whisper.modeling_whisper import WhisperForConditionalGeneration
 
-from encoder_zoo import LAYERS, WHISPER, make_encoder, make_model
-from small import noise
-from syllablelm.distortions import gain
+from helpers.random_encoders import LAYERS, WHISPER, make_encoder, make_model
+from helpers.random_models import noise
+from syllablelm.core.errors import FormatError, InputError
+from syllablelm.data.distortions import gain
 from syllablelm.encoders.base import TrainableEncoder
 from syllablelm.encoders.load import load_encoder, weights_digest
 from syllablelm.encoders.masked_prediction import load_maskable
 from syllablelm.encoders.padding import pad_waveforms
 from syllablelm.encoders.whisper import WhisperEncoder, WhisperModel
-from syllablelm.errors import FormatError, InputError
 from syllablelm.quantize import Codebook
-from syllablelm.rule import SegmentRule
-from syllablelm.tokenizer import Tokenizer
+from syllablelm.tokenizer.segment_rule import SegmentRule
+from syllablelm.tokenizer.tokenizer import Tokenizer
 
 FINAL = LAYERS + 1
 ENCODER: Any = make_encoder("whisper")

@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 
 import syllablelm.engine.ledger as ledger
-from small import small_corpus
+from helpers.random_models import small_corpus
+from syllablelm.core.segmentation import Segmentation
 from syllablelm.engine.ledger import Claims, enter_shard
 from syllablelm.engine.shards import begin_corpus
-from syllablelm.types import Segmentation
 
 
 def claim_of(folder: Path, name: str, **owner: object) -> Path:

@@ -8,16 +8,16 @@ import numpy as np
 import pytest
 
 import syllablelm.engine.local as local
-from small import small_corpus
-from syllablelm.audio import load_audio, save_audio
+from helpers.random_models import small_corpus
+from syllablelm.core.errors import FormatError, InputError
+from syllablelm.data.audio import load_audio, save_audio
+from syllablelm.data.manifest import Manifest, Recording
 from syllablelm.engine import encode_corpus, read_units
 from syllablelm.engine.local import model_digest
-from syllablelm.errors import FormatError, InputError
 from syllablelm.formats import read_segmentations, units_tokenizer
-from syllablelm.manifest import Manifest, Recording
 from syllablelm.quantize import Codebook
-from syllablelm.rule import SegmentRule
-from syllablelm.tokenizer import Tokenizer
+from syllablelm.tokenizer.segment_rule import SegmentRule
+from syllablelm.tokenizer.tokenizer import Tokenizer
 
 # Seconds: .5, 1, .75, .02 (shorter than a frame), 2, .5, 1.25, 1.5.
 LENGTHS = [8_000, 16_000, 12_000, 320, 32_000, 8_000, 20_000, 24_000]

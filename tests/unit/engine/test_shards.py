@@ -10,12 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import syllablelm.engine as engine
-from small import small_corpus
+from helpers.random_models import small_corpus
+from syllablelm.core.errors import FormatError, InputError
+from syllablelm.core.segmentation import Segmentation
 from syllablelm.engine import shards
 from syllablelm.engine.ledger import enter_shard
 from syllablelm.engine.shards import begin_corpus, open_corpus, plan_shards, read_units
-from syllablelm.errors import FormatError, InputError
-from syllablelm.types import Segmentation
 
 CONFIG = {"rule": {"rate": 5.0}, "precision": "float32", "shard_seconds": 3.0}
 PARENTS = {"model": "a" * 16}

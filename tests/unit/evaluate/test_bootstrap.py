@@ -5,12 +5,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from syllablelm.errors import InputError
+from syllablelm.core.errors import InputError
 from syllablelm.evaluate import bootstrap
-from syllablelm.evaluate.bitrate import RateCounts
 from syllablelm.evaluate.bootstrap import bootstrap_difference, bootstrap_interval
-from syllablelm.evaluate.boundaries import BoundaryCounts
-from syllablelm.evaluate.purity import PurityCounts
+from syllablelm.evaluate.boundaries.scores import BoundaryCounts
+from syllablelm.evaluate.units.bitrate import RateCounts
+from syllablelm.evaluate.units.purity import PurityCounts
 
 
 def random_items(num: int, share: float, seed: int) -> list[BoundaryCounts]:

@@ -2,10 +2,10 @@ from __future__ import annotations
 
 import pytest
 
-from syllablelm.alignment import Alignment, Interval, Word
-from syllablelm.errors import InputError
+from syllablelm.core.errors import InputError
+from syllablelm.core.segmentation import Segmentation
+from syllablelm.data.alignment import Alignment, Interval, Word
 from syllablelm.evaluate.checks import check_disjoint, check_grids, check_lengths, check_references
-from syllablelm.types import Segmentation
 
 
 def align(seconds: float, spoken: float | None = None) -> Alignment:

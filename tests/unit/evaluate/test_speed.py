@@ -8,10 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from syllablelm.audio import audio_info
 from syllablelm.cli.app import main
-from syllablelm.corpus import Recording, scan
-from syllablelm.errors import AudioError, InputError
+from syllablelm.core.errors import AudioError, InputError
+from syllablelm.core.segmentation import Segmentation
+from syllablelm.data.audio import audio_info
+from syllablelm.data.corpus import Recording, scan
 from syllablelm.evaluate.speed import (
     STAGES,
     Agreement,
@@ -21,8 +22,7 @@ from syllablelm.evaluate.speed import (
     make_clips,
     measure_speed,
 )
-from syllablelm.tokenizer import Tokenizer
-from syllablelm.types import Segmentation
+from syllablelm.tokenizer.tokenizer import Tokenizer
 
 
 @dataclass(frozen=True)

@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from segmentations import SOME, segmentations, write_all
-from syllablelm.errors import FormatError, InputError
+from helpers.random_segmentations import SOME, segmentations, write_all
+from syllablelm.core.errors import FormatError, InputError
+from syllablelm.core.segmentation import Segmentation
 from syllablelm.formats import Unsaid, read_entries
-from syllablelm.types import Segmentation
 
 HOP = Unsaid(hop=320)
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from segmentations import SOME, files_below, write_all
-from syllablelm.errors import FormatError, InputError, MissingDependencyError
+from helpers.random_segmentations import SOME, files_below, write_all
+from syllablelm.core.errors import FormatError, InputError, MissingDependencyError
 from syllablelm.formats import (
     FORMATS,
     Unsaid,

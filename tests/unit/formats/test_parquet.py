@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from segmentations import SOME, write_all
-from syllablelm.errors import FormatError
+from helpers.random_segmentations import SOME, write_all
+from syllablelm.core.errors import FormatError
 from syllablelm.formats import open_writer, read_segmentations, to_record, units_tokenizer
 
 pyarrow = pytest.importorskip("pyarrow")

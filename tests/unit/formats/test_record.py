@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 
-from segmentations import SOME, segmentations
-from syllablelm.errors import FormatError
+from helpers.random_segmentations import SOME, segmentations
+from syllablelm.core.errors import FormatError
+from syllablelm.core.segmentation import Segmentation
 from syllablelm.formats import from_record, open_writer, read_segmentations, to_record
-from syllablelm.types import Segmentation
 
 
 @settings(deadline=None, max_examples=50)

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 
-from segmentations import SOME, files_below, segmentations, write_all
-from syllablelm.errors import FormatError, InputError
+from helpers.random_segmentations import SOME, files_below, segmentations, write_all
+from syllablelm.core.errors import FormatError, InputError
+from syllablelm.core.segmentation import Segmentation
 from syllablelm.formats import Unsaid, read_entries
-from syllablelm.types import Segmentation
 
 THREE = np.array([[4, 9], [9, 15], [20, 33]])
 

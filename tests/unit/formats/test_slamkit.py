@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from segmentations import SOME, files_below, segmentations, write_all
-from syllablelm.errors import FormatError, InputError
+from helpers.random_segmentations import SOME, files_below, segmentations, write_all
+from syllablelm.core.errors import FormatError, InputError
+from syllablelm.core.segmentation import Segmentation
 from syllablelm.formats import Unsaid, open_writer, read_entries
-from syllablelm.types import Segmentation
 
 # The beginning of the two lines of one recording in github.com/slp-rl/slamkit/tree/main/example_data.
 FEATURES = {"units": [3, 49, 7, 254, 30], "duration": [1, 1, 1, 1, 2], "file_name": "../example_data/audio/audio2.flac"}

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from segmentations import SOME, files_below, segmentations, write_all
-from syllablelm.errors import FormatError, InputError
+from helpers.random_segmentations import SOME, files_below, segmentations, write_all
+from syllablelm.core.errors import FormatError, InputError
+from syllablelm.core.segmentation import Segmentation
 from syllablelm.formats import Unsaid, read_entries, read_segmentations
-from syllablelm.types import Segmentation
 
 textgrid = pytest.importorskip("praatio.textgrid")
 

@@ -5,11 +5,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from segmentations import SOME, segmentations
-from syllablelm.errors import FormatError, InputError
+from helpers.random_segmentations import SOME, segmentations
+from syllablelm.core.errors import FormatError, InputError
+from syllablelm.core.segmentation import Segmentation
 from syllablelm.formats import Unsaid
 from syllablelm.formats.times import from_durations, parse_ints, to_durations, whole_frames
-from syllablelm.types import Segmentation
 
 
 def frame_by_frame(segmentation: Segmentation, gap_unit: int) -> list[int]:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from syllablelm.errors import FormatError
+from syllablelm.core.errors import FormatError
 from syllablelm.formats.transcript import is_transcript, read_transcript, transcript_lines
 
 

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from syllablelm.errors import FormatError, InputError
+from syllablelm.core.errors import FormatError, InputError
 from syllablelm.itemsets.sentences import make_minimal_pairs
 from syllablelm.itemsets.stories import Passage, make_topic_cloze, read_passages, swap_endings
 

@@ -13,7 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from syllablelm.errors import FormatError, InputError
+from syllablelm.core.errors import FormatError, InputError
+from syllablelm.data.syllables import NUCLEI, syllabify
 from syllablelm.itemsets.nonwords import MAX_DIFFERENCE, Phonotactics, changeable, make_nonword
 from syllablelm.itemsets.phone_voice import PhoneFlite
 from syllablelm.itemsets.pronunciations import (
@@ -26,8 +27,7 @@ from syllablelm.itemsets.pronunciations import (
     to_ear,
 )
 from syllablelm.itemsets.wordlist import _by_band, draw_pairs, make_wordlist
-from syllablelm.speech_engines import Flite
-from syllablelm.syllables import NUCLEI, syllabify
+from syllablelm.tts.engines import Flite
 
 flite = pytest.mark.skipif(shutil.which("flite") is None, reason="needs flite on PATH")
 ONSETS = [*"BDFGKLMNPRSTVZ"]

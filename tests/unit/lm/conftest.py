@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 
+from syllablelm.core.segmentation import Segmentation
 from syllablelm.lm.speech_lm import SpeechLM, typical_durations
 from syllablelm.lm.store import TokenInfo, TokenStore
-from syllablelm.train.lm import LMShape
-from syllablelm.types import Segmentation
+from syllablelm.train.lm_stage import LMShape
 
 UNITS = 30
 INFO = TokenInfo(UNITS, tokenizer="abc")

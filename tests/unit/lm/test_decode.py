@@ -8,7 +8,7 @@ import torch
 from transformers.models.opt.configuration_opt import OPTConfig
 from transformers.models.opt.modeling_opt import OPTForCausalLM
 
-from syllablelm.errors import InputError
+from syllablelm.core.errors import InputError
 from syllablelm.lm.decode import CachedDecoder, FusedOPT, Sampler, Sampling
 
 V = 17

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from syllablelm.errors import InputError
+from syllablelm.core.errors import InputError
 from syllablelm.lm import packing
 from syllablelm.lm.packing import IGNORED, PackPlan, crop_pieces, fill_rows, longest_crop, pack_rows
 from syllablelm.lm.store import TokenInfo, TokenStore

@@ -11,13 +11,13 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from syllablelm.artifact import new_artifact
-from syllablelm.errors import FormatError, InputError
+from syllablelm.core.artifact import new_artifact
+from syllablelm.core.errors import FormatError, InputError
+from syllablelm.core.segmentation import Segmentation
 from syllablelm.lm.decode import FusedOPT, Sampler, Sampling
 from syllablelm.lm.speech_lm import SpeechLM, score_windows, typical_durations
 from syllablelm.lm.store import TokenInfo, TokenStore
-from syllablelm.train.lm import save_lm
-from syllablelm.types import Segmentation
+from syllablelm.train.lm_stage import save_lm
 
 
 @pytest.fixture(scope="module")

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from syllablelm.errors import FormatError, InputError
+from syllablelm.core.errors import FormatError, InputError
+from syllablelm.core.segmentation import Segmentation
 from syllablelm.lm.store import INFO_FILE, OFFSETS_FILE, TOKENS_FILE, TokenInfo, TokenStore, token_frames
-from syllablelm.types import Segmentation
 
 
 def test_saved_and_mapped_store_holds_the_same(tmp_path, store):

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from syllablelm.errors import FormatError
+from syllablelm.core.errors import FormatError
 from syllablelm.quantize import Codebook
 from syllablelm.quantize.centres import read_codebook
 

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.numpy import save_file
 
-from syllablelm.errors import FormatError, InputError
+from syllablelm.core.errors import FormatError, InputError
 from syllablelm.quantize import Codebook, fit_codebook, pool_segments, standardize_vectors, ward_merge
 
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from syllablelm.errors import InputError, MissingDependencyError
+from syllablelm.core.errors import InputError, MissingDependencyError
 from syllablelm.quantize import kmeans
 from syllablelm.quantize.kmeans import choose_method, fit_kmeans, nearest_centre
 

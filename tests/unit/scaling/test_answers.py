@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from syllablelm.errors import InputError
+from syllablelm.core.errors import InputError
 from syllablelm.scaling import REPEATED, LossLaw, Run, Study, fit_study
 from syllablelm.scaling.answers import (
     beyond,

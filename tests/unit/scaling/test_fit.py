@@ -12,7 +12,7 @@ from scipy.optimize import minimize
 from scipy.stats import norm
 from scipy.stats import t as student
 
-from syllablelm.errors import InputError
+from syllablelm.core.errors import InputError
 from syllablelm.scaling import LossLaw, fit_loss_law
 from syllablelm.scaling.fit import NAMES, _intervals, huber, law_objective
 from syllablelm.scaling.minimise import minimise

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from syllablelm.errors import InputError
+from syllablelm.core.errors import InputError
 from syllablelm.scaling import (
     PUBLISHED,
     REPEATED,
@@ -117,7 +117,7 @@ def test_params_against_a_count_of_tensors() -> None:
 
 @pytest.mark.slow
 def test_opt_params_are_those_of_the_trained_model() -> None:
-    from syllablelm.train.lm import LMShape, count_parameters
+    from syllablelm.train.lm_stage import LMShape, count_parameters
 
     shape = Shape("opt", 2, 128, 2, 512, vocab=31, context=64)
     model = LMShape(layers=2, dim=128, heads=2, feed_forward=512, positions=64).build(30)

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import permutation_test, spearmanr
 
-from syllablelm.errors import InputError
+from syllablelm.core.errors import InputError
 from syllablelm.scaling import (
     LossLaw,
     compute_for_same_gain,

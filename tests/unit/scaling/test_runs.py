@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from syllablelm.errors import FormatError, InputError
+from syllablelm.core.errors import FormatError, InputError
 from syllablelm.scaling import Run, collect_run, fit_study, read_runs
 from syllablelm.scaling.runs import ONCE, Per, curve, curve_points, run_from_row
 

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from syllablelm.errors import InputError
+from syllablelm.core.errors import InputError
 from syllablelm.segment import boundary_strength, envelope, envelope_valleys, even_boundaries
 
 RATE = 16_000

@@ -3,9 +3,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from model_oracles import losspred_matrix_slow, probabilities_under_mask
-from small import noise, small_predictor
-from syllablelm.errors import InputError
+from helpers.model_oracles import losspred_matrix_slow, probabilities_under_mask
+from helpers.random_models import noise, small_predictor
+from syllablelm.core.errors import InputError
 from syllablelm.segment import losspred_matrix
 from syllablelm.segment.losspred import span_starts
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from syllablelm.errors import InputError
+from syllablelm.core.errors import InputError
 from syllablelm.segment import log_mel, mfcc
 from syllablelm.segment.mel import frame_count, mel_centres, mel_filters
 

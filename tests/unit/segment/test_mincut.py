@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from oracles import all_cuts, cut_value, textbook_mincut
-from syllablelm.errors import InputError
+from helpers.segment_oracles import all_cuts, cut_value, textbook_mincut
+from syllablelm.core.errors import InputError
 from syllablelm.segment import merge_similar, mincut, similarity_matrix
 from syllablelm.segment.kernels import normalized_cut_costs
 

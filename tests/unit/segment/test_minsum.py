@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from oracles import all_cuts, released_rule, squared_error
-from syllablelm.errors import InputError
+from helpers.segment_oracles import all_cuts, released_rule, squared_error
+from syllablelm.core.errors import InputError
 from syllablelm.segment import feasible_count, kernels, minsum, minsum_dynamic, segment_costs
 from syllablelm.segment.arrays import to_frames
 
@@ -326,7 +326,7 @@ class TestReleasedRule:
     def test_equals_the_released_arithmetic(self, seed, lengths, delta):
         """The same boundaries as the program in float32 on stacked arrays, which the benchmark times."""
         torch = pytest.importorskip("torch")
-        from released_minsum import released_minsum
+        from helpers.released_minsum import released_minsum
 
         batch = np.stack([stepwise(seed + 7 * item, lengths, num_dims=24, noise=0.1) for item in range(2)])
         expected = released_minsum(torch.from_numpy(batch.astype(np.float32)), delta)
@@ -335,7 +335,7 @@ class TestReleasedRule:
     @pytest.mark.parametrize("case", GOLDEN, ids=lambda case: f"{len(case['lens'])}-segments-delta-{case['delta']}")
     def test_released_arithmetic_on_golden_cases(self, case):
         torch = pytest.importorskip("torch")
-        from released_minsum import released_minsum
+        from helpers.released_minsum import released_minsum
 
         features = torch.from_numpy(golden_features(case))[None]
         assert released_minsum(features, case["delta"]) == [case["boundaries"]]

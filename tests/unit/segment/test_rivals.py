@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from oracles import all_cuts, cut_value
-from syllablelm.errors import InputError
+from helpers.segment_oracles import all_cuts, cut_value
+from syllablelm.core.errors import InputError
 from syllablelm.segment import (
     greedy_cosine_merge,
     merge_similar,

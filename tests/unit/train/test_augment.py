@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from small import noise
-from syllablelm.errors import InputError
+from helpers.random_models import noise
+from syllablelm.core.errors import InputError
 from syllablelm.train.augment import AugmentConfig, augment
 
 ALWAYS = AugmentConfig(prob=1.0)

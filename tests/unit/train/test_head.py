@@ -6,15 +6,15 @@ import numpy as np
 import pytest
 import torch
 
-from model_oracles import losspred_matrix_slow
-from small import SHAPE, small_corpus, small_predictor
-from syllablelm.artifact import Artifact
+from helpers.model_oracles import losspred_matrix_slow
+from helpers.random_models import SHAPE, small_corpus, small_predictor
+from syllablelm.core.artifact import Artifact
+from syllablelm.core.errors import FormatError
 from syllablelm.encoders import MaskedPredictor
 from syllablelm.encoders.hub import HubEncoder
-from syllablelm.errors import FormatError
 from syllablelm.segment import losspred_matrix
-from syllablelm.train.bootstrap import BoundariesConfig, read_boundaries
-from syllablelm.train.data import WaveformStore
+from syllablelm.train.batches import WaveformStore
+from syllablelm.train.boundary_stage import BoundariesConfig, read_boundaries
 from syllablelm.train.head import FrozenEncoder, HeadConfig, fit_head
 from syllablelm.train.labels import LabelsConfig, make_labels, read_labels
 from syllablelm.train.loop import LoopConfig, read_log

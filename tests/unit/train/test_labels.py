@@ -3,13 +3,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from small import small_corpus, small_predictor
-from syllablelm.artifact import Artifact, digest_path, new_artifact, open_artifact
+from helpers.random_models import small_corpus, small_predictor
+from syllablelm.core.artifact import Artifact, digest_path, new_artifact, open_artifact
+from syllablelm.core.errors import InputError
 from syllablelm.encoders import load_encoder
-from syllablelm.errors import InputError
 from syllablelm.segment import mfcc
 from syllablelm.segment.mel import frame_count as count_frames
-from syllablelm.train.data import WaveformStore
+from syllablelm.train.batches import WaveformStore
 from syllablelm.train.labels import LabelsConfig, make_labels, read_centres, read_labels
 
 LENGTHS = [40_000, 9_000, 64_000, 18_000]

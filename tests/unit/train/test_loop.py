@@ -12,15 +12,15 @@ import pytest
 import torch
 from torch import nn
 
-import toy_task
-from several import run_two
-from small import SHAPE, small_corpus, small_predictor
-from syllablelm.errors import FormatError, InputError
-from syllablelm.train.data import WaveformStore
-from syllablelm.train.encoder import EncoderConfig, MaskedPredictionTask
+from helpers import toy_task
+from helpers.random_models import SHAPE, small_corpus, small_predictor
+from helpers.toy_task import ToyTask, interrupt_at
+from helpers.two_processes import run_two
+from syllablelm.core.errors import FormatError, InputError
+from syllablelm.train.batches import WaveformStore
 from syllablelm.train.loop import LoopConfig, lr_factor, parameter_groups, run_loop
+from syllablelm.train.pretrain import EncoderConfig, MaskedPredictionTask
 from syllablelm.train.runlog import read_log
-from toy_task import ToyTask, interrupt_at
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "masked_prediction_losses.json"
 

@@ -5,13 +5,13 @@ import json
 import pytest
 import torch
 
-from micro_recipe import RECIPE as MICRO
-from several import run_two
-from small import small_corpus
-from syllablelm.artifact import open_artifact
+from helpers.micro_recipe import RECIPE as MICRO
+from helpers.random_models import small_corpus
+from helpers.two_processes import run_two
 from syllablelm.cli.app import main
+from syllablelm.core.artifact import open_artifact
+from syllablelm.core.errors import InputError
 from syllablelm.encoders import MaskedPredictor
-from syllablelm.errors import InputError
 from syllablelm.train.processes import is_main, join, on_main, total
 
 STAGES = ("iteration1/labels", "iteration1/encoder", "round1/boundaries", "round1/encoder", "tokenizer")
@@ -23,7 +23,7 @@ assert "similarity" in RECIPE and "dropout" in RECIPE
 
 ON_MAIN = """
 import sys
-from syllablelm.errors import InputError, SyllableLMError
+from syllablelm.core.errors import InputError, SyllableLMError
 from syllablelm.train.processes import is_main, join, on_main, total
 
 join("cpu")

@@ -7,7 +7,7 @@ import json
 import pytest
 import torch
 
-from syllablelm.errors import FormatError
+from syllablelm.core.errors import FormatError
 from syllablelm.train.runlog import ELAPSED, Meter, RunLog, read_log
 
 RATIOS = {"accuracy": ("right", "all")}

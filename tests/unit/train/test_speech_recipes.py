@@ -8,13 +8,13 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from syllablelm.artifact import new_artifact, open_artifact
-from syllablelm.config import build, read_toml
-from syllablelm.errors import InputError
-from syllablelm.speech import SpeechModel
-from syllablelm.train.speech import LMRecipe, assemble_model
+from syllablelm.core.artifact import new_artifact, open_artifact
+from syllablelm.core.config import build, read_toml
+from syllablelm.core.errors import InputError
+from syllablelm.train.bundle import LMRecipe, assemble_model
+from syllablelm.vocoder.speech_model import SpeechModel
 
-RECIPES = Path(__file__).parents[3] / "recipes"
+RECIPES = Path(__file__).parents[3] / "src" / "syllablelm" / "recipes"
 # layers, dimensions, feed-forward, updates of warm-up, GPUs.
 TABLE_8 = {"base": (12, 768, 3072, 8000, 2), "large": (24, 1024, 4096, 16_000, 4)}
 

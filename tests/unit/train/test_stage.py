@@ -6,13 +6,13 @@ from dataclasses import dataclass
 
 import pytest
 
-from small import SHAPE, small_corpus
-from syllablelm.artifact import fingerprint, open_artifact
-from syllablelm.corpus import Manifest
+from helpers.random_models import SHAPE, small_corpus
+from syllablelm.core.artifact import fingerprint, open_artifact
+from syllablelm.core.errors import InputError
+from syllablelm.core.files import atomic_path
+from syllablelm.data.corpus import Manifest
+from syllablelm.data.manifest import Recording
 from syllablelm.encoders.hub import HubEncoder
-from syllablelm.errors import InputError
-from syllablelm.formats import atomic_path
-from syllablelm.manifest import Recording
 from syllablelm.train.stage import StageRun, external_encoder, manifest_digest, run_stage
 
 

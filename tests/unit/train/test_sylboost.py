@@ -7,16 +7,16 @@ import numpy as np
 import pytest
 import torch
 
-from encoder_zoo import make_encoder
-from small import SHAPE, small_corpus, small_predictor
-from syllablelm.artifact import Artifact, digest_files, new_artifact, open_artifact
+from helpers.random_encoders import make_encoder
+from helpers.random_models import SHAPE, small_corpus, small_predictor
+from syllablelm.core.artifact import Artifact, digest_files, new_artifact, open_artifact
+from syllablelm.core.errors import FormatError, InputError
 from syllablelm.encoders import load_encoder
 from syllablelm.encoders.hub import HubEncoder
-from syllablelm.errors import FormatError, InputError
 from syllablelm.segment import even_boundaries
 from syllablelm.segment.mel import frame_count as count_frames
 from syllablelm.train.augment import AugmentConfig
-from syllablelm.train.data import WaveformStore
+from syllablelm.train.batches import WaveformStore
 from syllablelm.train.features import check_max_frames, save_arrays
 from syllablelm.train.loop import LoopConfig, run_loop
 from syllablelm.train.runlog import read_log

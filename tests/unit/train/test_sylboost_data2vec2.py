@@ -11,15 +11,15 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from data2vec2_files import write_data2vec2
-from released_files import random_weights
-from small import small_corpus, small_predictor
-from syllablelm.artifact import Artifact, digest_path
+from helpers.data2vec2_checkpoints import write_data2vec2
+from helpers.random_models import small_corpus, small_predictor
+from helpers.released_checkpoints import random_weights
+from syllablelm.core.artifact import Artifact, digest_path
+from syllablelm.core.errors import InputError
 from syllablelm.encoders import load_encoder
 from syllablelm.encoders.data2vec2 import AUDIO, PREFIX, Data2Vec2Encoder, from_state
-from syllablelm.errors import InputError
-from syllablelm.train.bootstrap import BoundariesConfig, find_boundaries
-from syllablelm.train.data import WaveformStore
+from syllablelm.train.batches import WaveformStore
+from syllablelm.train.boundary_stage import BoundariesConfig, find_boundaries
 from syllablelm.train.loop import LoopConfig
 from syllablelm.train.runlog import read_log
 from syllablelm.train.stage import external_encoder

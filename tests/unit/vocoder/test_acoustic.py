@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
+from syllablelm.core.errors import FormatError, InputError
 from syllablelm.encoders.base import FrameEncoder
-from syllablelm.errors import FormatError, InputError
 from syllablelm.segment.mel import mfcc
 from syllablelm.vocoder.acoustic import ACOUSTIC_FILE, NUM_CEPSTRA, MfccEncoder, load_acoustic
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from syllablelm.errors import InputError
+from syllablelm.core.errors import InputError
 from syllablelm.vocoder.discriminators import (
     Discriminators,
     DiscriminatorShape,

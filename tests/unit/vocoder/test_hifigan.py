@@ -14,9 +14,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from published_hifigan import LJ_25HZ, PUBLISHED, TINY, published_shapes, random_weights, write
-from syllablelm.errors import FormatError, InputError
-from syllablelm.types import Segmentation
+from helpers.published_hifigan import LJ_25HZ, PUBLISHED, TINY, published_shapes, random_weights, write
+from syllablelm.core.errors import FormatError, InputError
+from syllablelm.core.segmentation import Segmentation
 from syllablelm.vocoder.hifigan import DurationShape, HiFiGan, HiFiGanShape, HiFiGanVocoder
 from syllablelm.vocoder.resynthesizer import load_vocoder
 from syllablelm.vocoder.saved import SHAPE_FILE, WEIGHTS_FILE

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from syllablelm.errors import InputError
-from syllablelm.types import Segmentation
+from syllablelm.core.errors import InputError
+from syllablelm.core.segmentation import Segmentation
 from syllablelm.vocoder.interleave import StreamInfo, interleave, interleaved_store
 
 INFO = StreamInfo(syllables=10, acoustic=5)

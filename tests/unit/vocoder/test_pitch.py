@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.signal import lfilter
 
-from syllablelm.errors import InputError
+from syllablelm.core.errors import InputError
 from syllablelm.vocoder.pitch import track_pitch
 
 RATE, FRAMES = 16_000, 100

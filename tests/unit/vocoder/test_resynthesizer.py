@@ -7,11 +7,11 @@ import pytest
 import torch
 from safetensors.numpy import save_file
 
-from syllablelm.artifact import new_artifact
-from syllablelm.errors import FormatError
+from syllablelm.core.artifact import new_artifact
+from syllablelm.core.errors import FormatError
+from syllablelm.core.segmentation import Segmentation
 from syllablelm.lm.speech_lm import SpeechLM
-from syllablelm.train.lm import LMShape, save_lm
-from syllablelm.types import Segmentation
+from syllablelm.train.lm_stage import LMShape, save_lm
 from syllablelm.vocoder.acoustic import ACOUSTIC_FILE, load_acoustic
 from syllablelm.vocoder.interleave import StreamInfo
 from syllablelm.vocoder.resynthesizer import LM_FOLDER, VOCODER_FOLDER, Resynthesizer

@@ -7,12 +7,12 @@ import pytest
 import torch
 from scipy.signal import lfilter
 
-from syllablelm.audio import save_audio
-from syllablelm.corpus import scan
-from syllablelm.errors import FormatError, InputError
+from syllablelm.core.errors import FormatError, InputError
+from syllablelm.core.segmentation import Segmentation
+from syllablelm.data.audio import save_audio
+from syllablelm.data.corpus import scan
 from syllablelm.train.loop import LoopConfig, read_log
-from syllablelm.train.spectral import SpectralConfig, train_spectral, voice_targets
-from syllablelm.types import Segmentation
+from syllablelm.train.spectral_stage import SpectralConfig, train_spectral, voice_targets
 from syllablelm.vocoder.pitch import track_pitch
 from syllablelm.vocoder.saved import SHAPE_FILE
 from syllablelm.vocoder.spectral import SpectralNet, SpectralShape, SpectralVocoder, unit_frames

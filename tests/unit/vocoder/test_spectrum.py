@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from syllablelm.errors import InputError
+from syllablelm.core.errors import InputError
 from syllablelm.vocoder.spectrum import SpectrumSpec
 
 SPEC = SpectrumSpec()

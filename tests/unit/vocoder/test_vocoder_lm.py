@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 import torch
 
-from syllablelm.errors import FormatError, InputError
+from syllablelm.core.errors import FormatError, InputError
+from syllablelm.core.segmentation import Segmentation
 from syllablelm.lm.decode import CachedDecoder, Sampling
 from syllablelm.lm.speech_lm import SpeechLM
 from syllablelm.lm.store import TokenInfo
-from syllablelm.train.lm import LMShape
-from syllablelm.types import Segmentation
+from syllablelm.train.lm_stage import LMShape
 from syllablelm.vocoder.interleave import StreamInfo, interleave
 from syllablelm.vocoder.vocoder_lm import VocoderLM
 

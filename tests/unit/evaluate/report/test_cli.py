@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from made_up_results import RESULTS, write, write_all
+from helpers.evaluation_results import RESULTS, write, write_all
 from syllablelm.cli.app import main
 
 
 @pytest.fixture(autouse=True)
 def no_figures(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("syllablelm.evaluate.report.build.has_matplotlib", lambda: False)
-    monkeypatch.setattr("syllablelm.evaluate.report.figures.has_matplotlib", lambda: False)
+    monkeypatch.setattr("syllablelm.report.build.has_matplotlib", lambda: False)
+    monkeypatch.setattr("syllablelm.report.figures.has_matplotlib", lambda: False)
 
 
 def test_the_command_prints_one_object_and_writes_the_folder(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from syllablelm.evaluate.report.tables import Table, read_published
+from syllablelm.report.paper_tables import Table, read_published
 
 # One line a row as the paper prints it, columns in its order, "-" where it has none.
 PAPER = {

@@ -12,15 +12,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from made_up_results import RESULTS, RUN, boundary_row, write, write_all
-from syllablelm.errors import FormatError, InputError
-from syllablelm.evaluate.report.build import NO_FIGURES, Report, make_report, write_report
-from syllablelm.evaluate.report.figures import Sample
-from syllablelm.evaluate.report.html import render_html
-from syllablelm.evaluate.report.markdown import WARNING, render_markdown
-from syllablelm.evaluate.report.tables import Column, Row, Table, Value, same_model, short_count, short_name
-from syllablelm.evaluate.stability import CONDITIONS
-from syllablelm.types import Segmentation
+from helpers.evaluation_results import RESULTS, RUN, boundary_row, write, write_all
+from syllablelm.core.errors import FormatError, InputError
+from syllablelm.core.segmentation import Segmentation
+from syllablelm.evaluate.units.stability import CONDITIONS
+from syllablelm.report.build import NO_FIGURES, Report, make_report, write_report
+from syllablelm.report.figures import Sample
+from syllablelm.report.html import render_html
+from syllablelm.report.markdown import WARNING, render_markdown
+from syllablelm.report.paper_tables import Column, Row, Table, Value, same_model, short_count, short_name
 
 GIVEN = "number of groups: the reference's"
 VOID = {"meta", "br", "img", "source", "hr", "link", "input"}
@@ -60,7 +60,7 @@ class Page(HTMLParser):
 def quick(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Drawing takes a second; only the tests of figures draw."""
     if "drawn" not in request.fixturenames:
-        monkeypatch.setattr("syllablelm.evaluate.report.build.has_matplotlib", lambda: False)
+        monkeypatch.setattr("syllablelm.report.build.has_matplotlib", lambda: False)
 
 
 @pytest.fixture
@@ -439,7 +439,7 @@ def test_continuations_of_units_alone_have_no_cell_and_the_report_says_so(tmp_pa
 def test_figures_are_drawn_only_where_there_is_data(
     tmp_path: Path, drawn: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("syllablelm.evaluate.report.figures._picture", lambda draw, theme, height: b"")
+    monkeypatch.setattr("syllablelm.report.figures._picture", lambda draw, theme, height: b"")
 
     def names(*results: str) -> list[str]:
         folder = tmp_path / "_".join(results)
@@ -509,7 +509,7 @@ def test_a_failure_leaves_the_earlier_report(tmp_path: Path, monkeypatch: pytest
     def fail(*arguments: object) -> str:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("syllablelm.evaluate.report.build.render_markdown", fail)
+    monkeypatch.setattr("syllablelm.report.build.render_markdown", fail)
     with pytest.raises(OSError, match="No space"):
         write_report(report, out)
     assert (out / "index.html").read_bytes() == before

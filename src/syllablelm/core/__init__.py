@@ -1,0 +1,1 @@
+"""Ground floor: errors, segmentations, configuration, artifacts, files, models, progress, documents."""

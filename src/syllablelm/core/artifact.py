@@ -1,0 +1,223 @@
+"""Artifacts: the folders by which stages meet, written under a temporary name and then renamed.
+
+A folder holds ``artifact.json`` (kind, format version, code commit, seed, digests of its parents and of its files,
+metrics), ``config.toml`` (resolved) and its payload. A finished stage is recognised by its fingerprint (kind, config,
+seed, parents) and skipped.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import subprocess
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from syllablelm.core.config import to_table, to_toml
+from syllablelm.core.errors import FormatError, InputError
+from syllablelm.core.files import atomic_path
+
+FORMAT_VERSION = 1
+RECORD = "artifact.json"
+# Losses and speeds on the way, and the record of a run: no two runs take the same seconds, so they are no part of what
+# the result is.
+LOG, RUN = "log.jsonl", "run.json"
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """A finished stage's folder.
+
+    Args:
+        path: the folder.
+        kind: what it holds ("encoder", "labels", "boundaries", "codebook", "tokenizer", ...).
+        fingerprint: digest of kind, config, seed and parents: what the result is a function of.
+        digest: digest of the payload's bytes: what the result is.
+        metrics: numbers measured by the stage.
+    """
+
+    path: Path
+    kind: str
+    fingerprint: str
+    digest: str
+    metrics: Mapping[str, Any] = field(default_factory=dict)
+    record: Mapping[str, Any] = field(default_factory=dict)
+
+    def file(self, name: str) -> Path:
+        """Path of a payload file.
+
+        Raises:
+            FormatError: the artifact has no such file.
+        """
+        path = self.path / name
+        if not path.exists():
+            raise FormatError(f"{self.path}: this {self.kind} artifact has no {name}")
+        return path
+
+
+def digest_bytes(data: bytes) -> str:
+    """Short hexadecimal SHA-256 of some bytes."""
+    return hashlib.sha256(data).hexdigest()[:16]
+
+
+def digest_json(value: Any) -> str:
+    """Digest of a JSON-able value, independent of key order."""
+    return digest_bytes(json.dumps(value, sort_keys=True, default=str).encode())
+
+
+def digest_files(folder: Path) -> dict[str, str]:
+    """Digest of every payload file below a folder, by its relative name; records and the log are none."""
+    names = {path: path.relative_to(folder).as_posix() for path in sorted(folder.rglob("*")) if path.is_file()}
+    return {name: _digest_file(path) for path, name in names.items() if name not in (RECORD, LOG, RUN)}
+
+
+def digest_path(path: str | Path) -> str:
+    """Identity of a file's or a folder's contents.
+
+    Raises:
+        FormatError: there is nothing.
+    """
+    path = Path(path)
+    if path.is_dir():
+        return digest_json(digest_files(path))
+    if not path.is_file():
+        raise FormatError(f"{path}: no such file or folder")
+    return _digest_file(path)
+
+
+def _digest_file(path: Path) -> str:
+    hasher = hashlib.sha256()
+    with open(path, "rb") as file:
+        if path.suffix == ".safetensors":
+            # Its writer puts the entries of the header in an order that changes from run to run.
+            length = int.from_bytes(file.read(8), "little")
+            hasher.update(json.dumps(json.loads(file.read(length)), sort_keys=True).encode())
+        while block := file.read(1 << 20):
+            hasher.update(block)
+    return hasher.hexdigest()[:16]
+
+
+def code_commit() -> str:
+    """The commit of the running source tree, with "+" when it has changes; "unknown" where it is in no repository."""
+    root = Path(__file__).resolve().parents[1]
+
+    def git(*arguments: str) -> str:
+        done = subprocess.run(["git", *arguments], cwd=root, capture_output=True, text=True, timeout=10, check=True)
+        return done.stdout.strip()
+
+    try:
+        # The package may be installed inside a checkout of something else, whose commit says nothing of it.
+        git("ls-files", "--error-unmatch", "--", str(Path(__file__).resolve()))
+        return git("rev-parse", "--short=12", "HEAD") + ("+" if git("status", "--porcelain", "--", str(root)) else "")
+    except (OSError, subprocess.SubprocessError):
+        return "unknown"
+
+
+def fingerprint(kind: str, config: Any, seed: int, parents: Mapping[str, str]) -> str:
+    """Digest of everything a stage's result depends on."""
+    return digest_json([FORMAT_VERSION, kind, to_table(config), seed, dict(parents)])
+
+
+def open_artifact(path: str | Path, kind: str | None = None) -> Artifact:
+    """Open an artifact folder.
+
+    Raises:
+        FormatError: not an artifact, of another kind, or of a newer format.
+    """
+    path = Path(path)
+    try:
+        record = json.loads((path / RECORD).read_text(encoding="utf-8"))
+        artifact = Artifact(
+            path, record["kind"], record["fingerprint"], record["digest"], record.get("metrics", {}), record
+        )
+        version = int(record["format"])
+    except (FileNotFoundError, NotADirectoryError):
+        raise FormatError(f"{path}: not an artifact folder (no {RECORD})") from None
+    except (json.JSONDecodeError, KeyError, TypeError, ValueError) as error:
+        raise FormatError(f"{path / RECORD}: damaged ({error})") from None
+    if version > FORMAT_VERSION:
+        raise FormatError(f"{path}: artifact format {version} is newer than this package's {FORMAT_VERSION}; upgrade")
+    if kind is not None and artifact.kind != kind:
+        raise FormatError(f"{path}: a {artifact.kind} artifact where a {kind} artifact is needed")
+    return artifact
+
+
+def find_finished(path: str | Path, kind: str, config: Any, seed: int, parents: Mapping[str, str]) -> Artifact | None:
+    """The artifact at ``path`` if the same stage with the same inputs, config and seed made it, else None.
+
+    Raises:
+        InputError: the folder exists and holds something else, which must not be overwritten silently.
+    """
+    path = Path(path)
+    if not path.exists():
+        return None
+    try:
+        artifact = open_artifact(path)
+    except FormatError:
+        raise InputError(f"{path} exists and is not an artifact; choose another --out or remove it") from None
+    if artifact.fingerprint != fingerprint(kind, config, seed, parents):
+        raise InputError(
+            f"{path} holds a {artifact.kind} made with another recipe, seed or inputs; "
+            "choose another --out or remove it"
+        )
+    return artifact
+
+
+@contextmanager
+def new_artifact(
+    path: str | Path,
+    kind: str,
+    *,
+    config: Any,
+    seed: int,
+    parents: Mapping[str, str],
+    metrics: dict[str, Any],
+    extra: Mapping[str, Any] | None = None,
+) -> Iterator[Path]:
+    """Write an artifact: yields a temporary folder for the payload, then completes and renames it.
+
+    ``metrics`` may be filled inside the block. After an exception nothing is left behind.
+
+    Raises:
+        InputError: ``path`` is there at the end, whoever made it; it stays as it is.
+    """
+    path = Path(path)
+    try:
+        with atomic_path(path) as temporary:
+            temporary.mkdir()
+            yield temporary
+            (temporary / "config.toml").write_text(to_toml(to_table(config)), encoding="utf-8")
+            files = digest_files(temporary)
+            record = {
+                "kind": kind,
+                "format": FORMAT_VERSION,
+                "fingerprint": fingerprint(kind, config, seed, parents),
+                "digest": digest_json(files),
+                "commit": code_commit(),
+                "seed": seed,
+                "parents": dict(parents),
+                "files": files,
+                "metrics": metrics,
+                **(extra or {}),
+            }
+            (temporary / RECORD).write_text(json.dumps(record, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+    except OSError as error:
+        if error.filename == str(path) and path.exists():
+            raise InputError(f"{path} exists; choose another --out or remove it") from None
+        raise
+
+
+def check_tokenizer(what: str, made_for: str, given: str) -> None:
+    """Refuse a model whose units are another tokenizer's; an unknown digest (empty) fits all.
+
+    Raises:
+        FormatError: the digests differ; ``what`` names the model.
+    """
+    if made_for and given and made_for != given:
+        raise FormatError(
+            f"the {what} was trained on units of tokenizer {made_for}, not {given}; "
+            "use the tokenizer it was trained with, or train a new one"
+        )

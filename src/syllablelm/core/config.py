@@ -1,0 +1,174 @@
+"""Recipes: TOML files read into frozen dataclasses; unknown keys are errors that name the nearest key."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import json
+import sys
+import types
+import typing
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+from syllablelm.core.errors import FormatError, InputError
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib  # pyright: ignore[reportMissingImports]
+
+T = TypeVar("T")
+MAX_SEED = 2**32 - 1
+"""Largest seed that numpy, torch and scikit-learn all take."""
+
+
+def check_seed(seed: int) -> None:
+    """Refuse a seed that some generator of random numbers would not take.
+
+    Raises:
+        InputError: below 0, or above `MAX_SEED`.
+    """
+    if not 0 <= seed <= MAX_SEED:
+        raise InputError(f"seed {seed}: must be a whole number from 0 to {MAX_SEED}")
+
+
+def read_toml(path: str | Path) -> dict[str, Any]:
+    """Read a TOML file.
+
+    Raises:
+        FormatError: the file is missing or is not TOML; the message names file and line.
+    """
+    try:
+        with open(path, "rb") as file:
+            return tomllib.load(file)
+    except FileNotFoundError:
+        raise FormatError(f"{path}: no such recipe; give the path of a TOML file") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, IsADirectoryError) as error:
+        raise FormatError(f"{path}: not a TOML file ({error})") from None
+
+
+def parse_override(text: str) -> tuple[list[str], Any]:
+    """Split ``a.b=value`` into the key path and a TOML value; a bare word counts as a string."""
+    key, separator, value = text.partition("=")
+    if not separator or not key.strip():
+        raise InputError(f"--set {text!r}: write key=value, for example --set codebook.units=500")
+    try:
+        parsed = tomllib.loads(f"v = {value}")["v"]
+    except tomllib.TOMLDecodeError:
+        parsed = value
+    return key.strip().split("."), parsed
+
+
+def apply_overrides(table: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
+    """Return a copy of a nested table with every ``a.b=value`` applied.
+
+    A member of an array of tables is named by its number from 1: ``round.2.boundaries.rate=5``.
+    """
+    result: dict[str, Any] = json.loads(json.dumps(table))
+    for text in overrides:
+        keys, value = parse_override(text)
+        node: Any = result
+        for depth, key in enumerate(keys):
+            place: Any = key
+            if isinstance(node, list):
+                if not (key.isdecimal() and 1 <= int(key) <= len(node)):
+                    raise InputError(f"--set {text!r}: {keys[depth - 1]!r} has members 1 to {len(node)}, not {key!r}")
+                place = int(key) - 1
+            elif not isinstance(node, dict):
+                raise InputError(f"--set {text!r}: {keys[depth - 1]!r} is a value, not a table")
+            if depth == len(keys) - 1:
+                node[place] = value
+            else:
+                node = node[place] if isinstance(node, list) else node.setdefault(key, {})
+    return result
+
+
+def build(cls: type[T], table: Mapping[str, Any], where: str = "recipe") -> T:
+    """Build a frozen dataclass from a table, checking names and types; nested dataclasses are built too.
+
+    Raises:
+        FormatError: an unknown or missing key, or a value of the wrong type; names the key and the nearest known one.
+    """
+    hints = typing.get_type_hints(cls)
+    fields = {f.name: f for f in dataclasses.fields(cls) if f.init}  # type: ignore[arg-type]
+    for key in table:
+        if key not in fields:
+            nearest = difflib.get_close_matches(key, fields, n=1, cutoff=0.0)
+            raise FormatError(f"{where}: unknown key {key!r}; did you mean {nearest[0]!r}? Known: {', '.join(fields)}")
+    values = {key: convert(hints[key], value, f"{where}.{key}") for key, value in table.items()}
+    missing = [
+        name
+        for name, field in fields.items()
+        if name not in values and field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
+    ]
+    if missing:
+        raise FormatError(f"{where}: missing key {missing[0]!r}")
+    return cls(**values)
+
+
+def convert(hint: Any, value: Any, where: str) -> Any:
+    """Check a value against a type hint and return it, with nested dataclasses built.
+
+    Raises:
+        FormatError: a value of the wrong type; the message begins with ``where``.
+    """
+    origin = typing.get_origin(hint)
+    if origin in (typing.Union, types.UnionType):
+        options = [option for option in typing.get_args(hint) if option is not type(None)]
+        if value is None:
+            return None
+        return convert(options[0], value, where) if len(options) == 1 else value
+    if origin is typing.Literal:
+        if value not in typing.get_args(hint):
+            raise FormatError(f"{where}: {value!r} is not one of {', '.join(map(repr, typing.get_args(hint)))}")
+        return value
+    if origin is tuple:
+        if not isinstance(value, list | tuple):
+            raise FormatError(f"{where}: expected a list, got {value!r}")
+        return tuple(convert(typing.get_args(hint)[0], item, f"{where}[]") for item in value)
+    if dataclasses.is_dataclass(hint):
+        if not isinstance(value, Mapping):
+            raise FormatError(f"{where}: expected a table, got {value!r}")
+        return build(typing.cast(type, hint), value, where)
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if hint in (int, float, str, bool) and (not isinstance(value, hint) or (hint is int and isinstance(value, bool))):
+        raise FormatError(f"{where}: expected {hint.__name__}, got {value!r}")
+    return value
+
+
+def to_table(config: Any) -> dict[str, Any]:
+    """Turn a config dataclass into a plain table: tuples become lists, None is left out (TOML has no null)."""
+
+    def clean(value: Any) -> Any:
+        if isinstance(value, Mapping):
+            return {key: clean(item) for key, item in value.items() if item is not None}
+        if isinstance(value, list | tuple):
+            return [clean(item) for item in value]
+        return str(value) if isinstance(value, Path) else value
+
+    return clean(dataclasses.asdict(config) if dataclasses.is_dataclass(config) else config)  # type: ignore[arg-type]
+
+
+def to_toml(table: Mapping[str, Any]) -> str:
+    """Write a nested table of plain values (lists of tables too) as TOML text."""
+    lines: list[str] = []
+
+    def emit(node: Mapping[str, Any], prefix: str) -> None:
+        nested: list[tuple[str, Mapping[str, Any]]] = []
+        for key, value in node.items():
+            if isinstance(value, Mapping):
+                nested.append((f"[{prefix}{key}]", value))
+            elif isinstance(value, list) and value and all(isinstance(item, Mapping) for item in value):
+                nested.extend((f"[[{prefix}{key}]]", item) for item in value)
+            else:
+                # JSON strings, numbers, booleans and flat lists are valid TOML values, but for one control character.
+                lines.append(f"{key} = {json.dumps(value, ensure_ascii=False)}".replace("\x7f", "\\u007f"))
+        for heading, table in nested:
+            lines.extend(["", heading])
+            emit(table, f"{heading.strip('[]')}.")
+
+    emit(table, "")
+    return "\n".join(lines).strip() + "\n"

@@ -1,0 +1,202 @@
+"""Results: frozen dataclasses, saved as JSON and read back by the same class."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import types
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, TypeVar
+
+from syllablelm.core.config import convert
+from syllablelm.core.errors import FormatError
+from syllablelm.core.files import atomic_path
+
+R = TypeVar("R", bound="Record")
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A number with the ends of its 95 % bootstrap interval, which may be unknown.
+
+    As a field ``x`` of a record it is written flat: ``x``, ``x_low``, ``x_high``.
+    """
+
+    value: float
+    low: float | None = None
+    high: float | None = None
+
+
+def json_key(name: str = "", *, omit_none: bool = False, **options: Any) -> Any:
+    """Declare a field of a record whose JSON key is no Python name, or that is left out where it is None.
+
+    Args:
+        name: key in JSON; by default the field's name.
+        omit_none: leave the key out where the value is None instead of writing null; the default is then None.
+        options: of ``dataclasses.field``.
+    """
+    if omit_none:
+        options.setdefault("default", None)
+    return dataclasses.field(metadata={"key": name, "omit_none": omit_none}, **options)
+
+
+@dataclass(frozen=True)
+class Record:
+    """Base of results and of their rows: JSON by the fields, in their order.
+
+    Args:
+        derived: names of properties that are written too, after the fields, and passed over when read.
+    """
+
+    derived: ClassVar[tuple[str, ...]] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain JSON values: nested records as objects, tuples as lists, NaN and infinity as null."""
+        table: dict[str, Any] = {}
+        for item in dataclasses.fields(self):
+            value = getattr(self, item.name)
+            if value is None and item.metadata.get("omit_none"):
+                continue
+            key = item.metadata.get("key") or item.name
+            if isinstance(value, Estimate):
+                ends = {f"{key}_low": value.low, f"{key}_high": value.high}
+                table |= {key: _plain(value.value)} | {k: _plain(v) for k, v in ends.items() if v is not None}
+            else:
+                table[key] = _plain(value)
+        return table | {name: _plain(getattr(self, name)) for name in self.derived}
+
+    @classmethod
+    def from_dict(cls: type[R], table: Mapping[str, Any], where: str = "result") -> R:
+        """Build a record from what ``to_dict`` gave.
+
+        Args:
+            table: the object.
+            where: what error messages name.
+
+        Raises:
+            FormatError: an unknown or missing key, or a value of the wrong type.
+        """
+        hints = typing.get_type_hints(cls)
+        left = {key: value for key, value in table.items() if key not in cls.derived}
+        values: dict[str, Any] = {}
+        for item in dataclasses.fields(cls):
+            key = item.metadata.get("key") or item.name
+            if key not in left:
+                if item.default is dataclasses.MISSING and item.default_factory is dataclasses.MISSING:
+                    raise FormatError(f"{where}: lacks {key!r}")
+                continue
+            value, hint = left.pop(key), hints[item.name]
+            if Estimate in _options(hint):
+                ends = [left.pop(f"{key}_{end}", None) for end in ("low", "high")]
+                values[item.name] = None if value is None and _optional(hint) else Estimate(_number(value), *ends)
+            else:
+                values[item.name] = _restore(hint, value, f"{where}.{key}")
+        if left:
+            raise FormatError(f"{where}: unknown key {next(iter(left))!r}; another version wrote it?")
+        return cls(**values)
+
+
+@dataclass(frozen=True)
+class Result(Record):
+    """Base of every evaluation's result.
+
+    Args:
+        evaluation: what was measured; the first key of the JSON object, by which the class is found again.
+    """
+
+    evaluation: ClassVar[str] = ""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain JSON values, the evaluation's name first."""
+        return {"evaluation": self.evaluation, **super().to_dict()}
+
+    @classmethod
+    def from_dict(cls: type[R], table: Mapping[str, Any], where: str = "result") -> R:
+        """Build a result from what ``to_dict`` gave.
+
+        Raises:
+            FormatError: a result of another evaluation, an unknown or missing key, or a value of the wrong type.
+        """
+        expected = getattr(cls, "evaluation", "")
+        if table.get("evaluation") != expected:
+            raise FormatError(f"{where}: a result of {table.get('evaluation')!r}, not of {expected!r}")
+        return super().from_dict({k: v for k, v in table.items() if k != "evaluation"}, where)  # type: ignore[misc]
+
+    def save(self, path: str | Path) -> None:
+        """Write the result as one JSON object; the file appears complete or not at all."""
+        with atomic_path(Path(path)) as temporary:
+            temporary.write_text(json.dumps(self.to_dict(), ensure_ascii=False) + "\n", encoding="utf-8")
+
+    @classmethod
+    def load(cls: type[R], path: str | Path) -> R:
+        """Read a result that ``save`` or the command line wrote.
+
+        Raises:
+            FormatError: no such file, not JSON, or not this result.
+        """
+        return cls.from_dict(read_json(path), str(path))
+
+
+def read_json(path: str | Path) -> dict[str, Any]:
+    """Read a file that holds one JSON object.
+
+    Raises:
+        FormatError: no such file, or something else in it.
+    """
+    try:
+        table = json.loads(Path(path).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise FormatError(f"{path}: no such file") from None
+    except (ValueError, RecursionError) as error:
+        raise FormatError(f"{path}: not JSON ({error})") from None
+    if not isinstance(table, dict):
+        raise FormatError(f"{path}: holds a {type(table).__name__}, not a JSON object")
+    return table
+
+
+def _options(hint: Any) -> tuple[Any, ...]:
+    return typing.get_args(hint) if typing.get_origin(hint) in (typing.Union, types.UnionType) else (hint,)
+
+
+def _optional(hint: Any) -> bool:
+    return type(None) in _options(hint)
+
+
+def _number(value: Any) -> float:
+    return math.nan if value is None else float(value)
+
+
+def _restore(hint: Any, value: Any, where: str) -> Any:
+    """Return the value of a field: records by their own ``from_dict``, everything else as in a recipe."""
+    options = [option for option in _options(hint) if option is not type(None)]
+    origin, arguments = typing.get_origin(options[0]), typing.get_args(options[0])
+    if value is None:
+        return math.nan if options == [float] and not _optional(hint) else None
+    if isinstance(options[0], type) and issubclass(options[0], Record):
+        if not isinstance(value, Mapping):
+            raise FormatError(f"{where}: expected an object, got {value!r}")
+        return options[0].from_dict(value, where)
+    if origin is tuple and isinstance(value, list):
+        hints = arguments[:1] * len(value) if arguments[-1:] == (Ellipsis,) else arguments
+        if len(hints) != len(value):
+            raise FormatError(f"{where}: expected {len(hints)} values, got {len(value)}")
+        return tuple(_restore(one, item, f"{where}[]") for one, item in zip(hints, value, strict=True))
+    if isinstance(origin, type) and issubclass(origin, Mapping) and isinstance(value, Mapping):
+        return {key: _restore(arguments[1], item, f"{where}.{key}") for key, item in value.items()}
+    return convert(hint, value, where)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Record):
+        return value.to_dict()
+    if isinstance(value, Mapping):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return str(value) if isinstance(value, Path) else value

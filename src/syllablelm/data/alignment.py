@@ -1,0 +1,395 @@
+"""Reference annotation (words, phones, syllables in seconds): reading TextGrid, ctm and jsonl, writing jsonl.
+
+The jsonl has one row per recording, `{"id", "duration", "missing", "words": [{"word", "start", "end", "conf",
+"phones": [[label, start, end], ...]}, ...]}`; only id, duration and words are needed. Silences are not kept in memory:
+they are what no word covers.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from os import PathLike
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from syllablelm.core.errors import FormatError, InputError, MissingDependencyError, and_more
+from syllablelm.core.files import atomic_path, text_lines
+from syllablelm.data.syllables import Interval, syllable_intervals
+
+__all__ = ["Alignment", "Interval", "Level", "Word", "is_silence", "read_alignments", "write_alignments"]
+
+Level = Literal["syllable", "phone", "word"]
+
+SILENCES = frozenset({"", "sil", "sp", "spn", "pau", "<eps>"})
+# Aligners write times rounded to 1-10 ms: smaller overlaps are rounding, larger ones are faults.
+TOLERANCE = 1e-3
+# The last interval may be rounded up to the aligner's frame, past the end of the recording.
+END_TOLERANCE = 0.025
+
+
+def is_silence(label: str) -> bool:
+    """Whether a label stands for silence or noise: SIL, sil, sp, spn, pau, <eps> or empty."""
+    return label.strip().lower() in SILENCES
+
+
+@dataclass(frozen=True)
+class Word:
+    """A word with its phones, in seconds.
+
+    Args:
+        label: orthographic word.
+        start: seconds.
+        end: seconds.
+        phones: its phones in order; empty where they are unknown (an out-of-vocabulary word).
+    """
+
+    label: str
+    start: float
+    end: float
+    phones: tuple[Interval, ...] = ()
+
+
+@dataclass(frozen=True)
+class Alignment:
+    """Words and phones of one recording.
+
+    Args:
+        id: the recording's id, as in its manifest.
+        duration: seconds of the whole recording.
+        words: its words in order, silences left out.
+
+    Raises:
+        FormatError: intervals are unsorted, overlap or leave their word by more than 1 ms, end before they start, or
+            leave the recording by more than 25 ms.
+    """
+
+    id: str
+    duration: float
+    words: tuple[Word, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.duration) and self.duration >= 0):
+            raise FormatError(f"alignment of {self.id}: duration is {self.duration}")
+        _check("word", self.id, self.words, 0.0, self.duration + END_TOLERANCE)
+        for word in self.words:
+            _check(f"phone of {word.label!r}", self.id, word.phones, word.start, word.end)
+
+    @cached_property
+    def phones(self) -> tuple[Interval, ...]:
+        """The phones in order, without silences."""
+        return tuple(phone for word in self.words for phone in word.phones if not is_silence(phone.label))
+
+    @cached_property
+    def syllables(self) -> tuple[Interval, ...]:
+        """The syllables in order (maximal onset within each word, see `syllablelm.data.syllables`).
+
+        Raises:
+            FormatError: a phone is not ARPAbet.
+        """
+        syllables: list[Interval] = []
+        for word in self.words:
+            try:
+                syllables += syllable_intervals([phone for phone in word.phones if not is_silence(phone.label)])
+            except InputError as error:
+                raise FormatError(f"alignment of {self.id}, word {word.label!r}: {error}") from error
+        return tuple(syllables)
+
+    def intervals(self, level: Level = "syllable") -> tuple[Interval, ...]:
+        """The intervals of one level: "syllable", "phone" or "word"."""
+        if level == "word":
+            return tuple(
+                Interval(word.label, word.start, word.end) for word in self.words if not is_silence(word.label)
+            )
+        if level == "phone":
+            return self.phones
+        if level == "syllable":
+            return self.syllables
+        raise InputError(f"unknown alignment level {level!r}; choose syllable, phone or word")
+
+    def boundaries(self, level: Level = "syllable") -> npt.NDArray[np.float64]:
+        """Sorted unique starts and ends of one level in seconds; those within 1 ms of each other count once."""
+        intervals = self.intervals(level)
+        return _distinct([time for interval in intervals for time in (interval.start, interval.end)])
+
+    def starts(self, level: Level = "syllable") -> npt.NDArray[np.float64]:
+        """Sorted starts of one level in seconds; those within 1 ms of each other count once."""
+        return _distinct([interval.start for interval in self.intervals(level)])
+
+
+def _distinct(times: Iterable[float]) -> npt.NDArray[np.float64]:
+    distinct: list[float] = []
+    for time in sorted(times):
+        if not distinct or time - distinct[-1] >= TOLERANCE:
+            distinct.append(time)
+    return np.array(distinct, dtype=np.float64)
+
+
+def _check(kind: str, name: str, intervals: Sequence[Interval | Word], low: float, high: float) -> None:
+    """Raise FormatError, naming the interval, unless the intervals are sorted, disjoint and within [low, high]."""
+    previous = Interval("", low, low)
+    for interval in intervals:
+        where = f"alignment of {name}: {kind} {_show(interval)}"
+        if not (math.isfinite(interval.start) and math.isfinite(interval.end)):
+            raise FormatError(f"{where} has a time that is not a number")
+        if interval.end < interval.start:
+            raise FormatError(f"{where} ends before it starts")
+        if interval.start < low - TOLERANCE or interval.end > high + TOLERANCE:
+            raise FormatError(f"{where} lies outside of {low:.3f}-{high:.3f} s")
+        if interval.start < previous.end - TOLERANCE:
+            raise FormatError(f"{where} overlaps {_show(previous)}; intervals must be sorted and disjoint")
+        previous = interval
+
+
+def _show(interval: Interval | Word) -> str:
+    return f"{interval.label!r} {interval.start:.3f}-{interval.end:.3f}"
+
+
+def read_alignments(
+    path: str | PathLike[str] | tuple[str | PathLike[str], str | PathLike[str]],
+) -> dict[str, Alignment]:
+    """Read the alignments of a corpus, keyed by recording id.
+
+    Args:
+        path: one of
+            - a `.jsonl` file (see the module's docstring);
+            - a `.TextGrid` file, or a folder searched for them at any depth (Montreal Forced Aligner and
+              LibriSpeech-alignments layouts): tiers "words" and "phones", the id is the file's stem;
+            - a phone `.ctm` (`id channel start duration label`), or a pair (words.ctm, phones.ctm), or a folder
+              with files of those two names.
+            Without words (phone ctm alone, TextGrid without a "words" tier) each run of phones between silences
+            stands in for a word, so syllables may run across true word boundaries.
+
+    Raises:
+        FormatError: naming file and line (or interval) of the fault.
+        InputError: the path does not exist or holds none of these.
+        MissingDependencyError: TextGrid without the praatio package.
+    """
+    if isinstance(path, tuple):
+        return _read_ctm(Path(path[1]), Path(path[0]))
+    path = Path(path)
+    if path.is_dir():
+        grids = sorted(file for file in path.rglob("*") if file.suffix.lower() == ".textgrid")
+        if grids:
+            return _by_id((_read_textgrid(grid), str(grid)) for grid in grids)
+        if (path / "phones.ctm").is_file():
+            words = path / "words.ctm"
+            return _read_ctm(path / "phones.ctm", words if words.is_file() else None)
+        raise InputError(f"{path} holds no TextGrid files and no phones.ctm")
+    if not path.is_file():
+        raise InputError(f"alignments {path} do not exist")
+    suffix = path.suffix.lower()
+    if suffix == ".jsonl":
+        return _by_id(_read_jsonl(path))
+    if suffix == ".textgrid":
+        return _by_id([(_read_textgrid(path), str(path))])
+    if suffix == ".ctm":
+        return _read_ctm(path, None)
+    raise InputError(f"cannot tell the format of {path}; alignments are .jsonl, .ctm, .TextGrid or a folder of those")
+
+
+def _by_id(found: Iterable[tuple[Alignment, str]]) -> dict[str, Alignment]:
+    alignments: dict[str, Alignment] = {}
+    twice: list[str] = []
+    for alignment, where in found:
+        if alignment.id in alignments:
+            twice.append(f"{where}: id {alignment.id!r} appears twice")
+        alignments[alignment.id] = alignment
+    if twice:
+        raise FormatError(twice[0] + and_more(len(twice)))
+    return alignments
+
+
+def _lines(path: Path) -> Iterator[tuple[str, str]]:
+    """Places and lines that are not empty."""
+    try:
+        yield from ((place, line) for place, line in text_lines(path) if line.strip())
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror or error}") from error
+
+
+# jsonl
+
+
+def _read_jsonl(path: Path) -> Iterator[tuple[Alignment, str]]:
+    for where, line in _lines(path):
+        try:
+            yield _from_row(json.loads(line)), where
+        except FormatError as error:
+            raise FormatError(f"{where}: {error}") from error
+        except KeyError as error:
+            raise FormatError(f"{where}: {error} is missing") from error
+        except (ValueError, TypeError) as error:
+            raise FormatError(f"{where}: not a row of an alignment jsonl: {error}") from error
+
+
+def _from_row(row: Mapping[str, Any]) -> Alignment:
+    words = []
+    for item in row["words"]:
+        phones = [Interval(str(label), float(start), float(end)) for label, start, end in item["phones"]]
+        words.append(Word(str(item["word"]), float(item["start"]), float(item["end"]), tuple(phones)))
+    return _build(str(row["id"]), float(row["duration"]), words)
+
+
+def _build(name: str, duration: float, words: Sequence[Word]) -> Alignment:
+    """Make an alignment without its silences; a word stays if it has a name or at least one phone that is spoken."""
+    # Checked before the silences go, so that a fault in a silence is found as well.
+    _check("word", name, words, 0.0, duration + END_TOLERANCE)
+    kept = []
+    for word in words:
+        _check(f"phone of {word.label!r}", name, word.phones, word.start, word.end)
+        phones = tuple(phone for phone in word.phones if not is_silence(phone.label))
+        if phones or not is_silence(word.label):
+            kept.append(replace(word, phones=phones))
+    return Alignment(name, duration, tuple(kept))
+
+
+def write_alignments(alignments: Iterable[Alignment] | Mapping[str, Alignment], path: str | PathLike[str]) -> None:
+    """Write alignments as jsonl; the time that no word covers is written as a word "" with the phone SIL.
+
+    Args:
+        alignments: the alignments, or the dictionary that `read_alignments` returns.
+        path: file to write, whole or not at all; it replaces one that is there.
+    """
+    values = alignments.values() if isinstance(alignments, Mapping) else alignments
+    with atomic_path(Path(path)) as part, part.open("w", encoding="utf-8") as file:
+        for alignment in values:
+            file.write(json.dumps(alignment_row(alignment), ensure_ascii=False) + "\n")
+
+
+def alignment_row(alignment: Alignment) -> dict[str, Any]:
+    """The jsonl row of an alignment, times in seconds rounded to 0.1 ms."""
+    words: list[Word] = []
+    time = 0.0
+    for word in [*alignment.words, Word("", alignment.duration, alignment.duration)]:
+        if word.start - time >= TOLERANCE:
+            words.append(Word("", time, word.start, (Interval("SIL", time, word.start),)))
+        if word.label or word.phones:
+            words.append(word)
+        time = word.end
+    return {
+        "id": alignment.id,
+        "duration": round(alignment.duration, 4),
+        "missing": [],
+        "words": [
+            {
+                "word": word.label,
+                "start": round(word.start, 4),
+                "end": round(word.end, 4),
+                "phones": [[phone.label, round(phone.start, 4), round(phone.end, 4)] for phone in word.phones],
+            }
+            for word in words
+        ],
+    }
+
+
+# ctm
+
+
+def _read_ctm(phones: Path, words: Path | None) -> dict[str, Alignment]:
+    phone_tiers = _ctm_tiers(phones)
+    word_tiers = {} if words is None else _ctm_tiers(words)
+    missing = sorted(phone_tiers.keys() ^ word_tiers.keys()) if words is not None else []
+    if missing:
+        raise FormatError(f"{phones} and {words} do not list the same recordings: {missing[0]!r} is in one only")
+    return {name: _assemble(name, tier, word_tiers.get(name), None, phones) for name, tier in phone_tiers.items()}
+
+
+def _ctm_tiers(path: Path) -> dict[str, list[Interval]]:
+    tiers: dict[str, list[Interval]] = {}
+    for where, line in _lines(path):
+        if line.startswith(";;"):
+            continue
+        fields = line.split()
+        try:
+            name, start, seconds = fields[0], float(fields[2]), float(fields[3])
+            # Kaldi marks the position in the word: AH0_B, AH0_I, AH0_E, AH0_S.
+            label = re.sub(r"_[BIES]$", "", fields[4])
+        except (IndexError, ValueError) as error:
+            raise FormatError(f"{where}: not a ctm line 'id channel start duration label'") from error
+        interval = Interval(label, start, round(start + seconds, 6))
+        tier = tiers.setdefault(name, [])
+        try:
+            _check("interval", name, [*tier[-1:], interval], 0.0, math.inf)
+        except FormatError as error:
+            raise FormatError(f"{where}: {error}") from error
+        tier.append(interval)
+    return tiers
+
+
+# TextGrid
+
+
+def _read_textgrid(path: Path) -> Alignment:
+    try:
+        from praatio import textgrid
+        from praatio.utilities.errors import PraatioException
+    except ImportError as error:
+        raise MissingDependencyError("reading TextGrid needs praatio: pip install praatio") from error
+    try:
+        grid = textgrid.openTextgrid(str(path), includeEmptyIntervals=True, reportingMode="silence")
+    except (PraatioException, ValueError, IndexError, KeyError, TypeError, OSError) as error:
+        raise FormatError(f"{path} is not a readable TextGrid: {error}") from error
+    tiers: dict[str, list[Interval]] = {}
+    for name in grid.tierNames:
+        # The aligner prefixes the speaker: "speaker - words".
+        kind = name.split(" - ")[-1].strip().lower()
+        kind = {"word": "words", "phone": "phones"}.get(kind, kind)
+        if kind in tiers:
+            raise FormatError(f"{path} has more than one tier of {kind}; one speaker per recording is supported")
+        tier = grid.getTier(name)
+        if kind in ("words", "phones"):
+            if not isinstance(tier, textgrid.IntervalTier):
+                raise FormatError(f"{path}: tier {name!r} holds points, not intervals")
+            entries: list[Any] = list(tier.entries)
+            tiers[kind] = [Interval(str(label), float(start), float(end)) for start, end, label in entries]
+    if "phones" not in tiers:
+        raise FormatError(f"{path} has no tier 'phones'; its tiers are {', '.join(grid.tierNames)}")
+    return _assemble(path.stem, tiers["phones"], tiers.get("words"), float(grid.maxTimestamp), path)
+
+
+def _assemble(
+    name: str, phones: Sequence[Interval], words: Sequence[Interval] | None, duration: float | None, path: Path
+) -> Alignment:
+    """Put each phone into the word that holds its middle; without words, into its run between silences."""
+    try:
+        _check("phone", name, phones, 0.0, math.inf)
+        if duration is None:
+            duration = max((interval.end for interval in [*phones, *(words or [])]), default=0.0)
+        spoken = [phone for phone in phones if not is_silence(phone.label)]
+        if words is None:
+            return Alignment(name, duration, tuple(_runs(phones)))
+        _check("word", name, words, 0.0, math.inf)
+        built, used = [], 0
+        for word in words:
+            if is_silence(word.label):
+                continue
+            first = used
+            while used < len(spoken) and (spoken[used].start + spoken[used].end) / 2 < word.end:
+                if (spoken[used].start + spoken[used].end) / 2 < word.start:
+                    raise FormatError(f"alignment of {name}: phone {_show(spoken[used])} lies in no word")
+                used += 1
+            built.append(Word(word.label, word.start, word.end, tuple(spoken[first:used])))
+        if used < len(spoken):
+            raise FormatError(f"alignment of {name}: phone {_show(spoken[used])} lies in no word")
+        return Alignment(name, duration, tuple(built))
+    except FormatError as error:
+        raise FormatError(f"{path}: {error}") from error
+
+
+def _runs(phones: Sequence[Interval]) -> Iterator[Word]:
+    run: list[Interval] = []
+    for phone in [*phones, Interval("", math.inf, math.inf)]:
+        silent = is_silence(phone.label)
+        if run and (silent or phone.start - run[-1].end > TOLERANCE):
+            yield Word("-".join(one.label for one in run), run[0].start, run[-1].end, tuple(run))
+            run = []
+        if not silent:
+            run.append(phone)

@@ -1,0 +1,369 @@
+"""What a corpus is: an ordered list of recordings with unique ids, kept in one jsonl (or read from a csv) file."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+import os
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, overload
+
+import numpy as np
+
+from syllablelm.core.artifact import digest_path
+from syllablelm.core.errors import AudioError, FormatError, InputError, and_more
+from syllablelm.core.files import atomic_path
+from syllablelm.data.audio import FloatArray, audio_info, check_audio, load_audio
+
+# Seconds by which a header may disagree with a stated duration (rounded, or padded by a codec).
+_DURATION_SLACK = 0.1
+
+
+@dataclass(frozen=True)
+class Recording:
+    """One recording, or an excerpt of a file.
+
+    Args:
+        id: unique within a manifest.
+        path: the audio file.
+        num_samples: length in samples at the file's own rate.
+        sample_rate: the file's own rate.
+        start: first sample of the excerpt, at the file's own rate.
+        speaker, text, sex: what the corpus says about it, or None.
+
+    Raises:
+        InputError: an empty id, or numbers out of range.
+    """
+
+    id: str
+    path: Path
+    num_samples: int
+    sample_rate: int
+    start: int = 0
+    speaker: str | None = None
+    text: str | None = None
+    sex: str | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "path", Path(self.path))
+        if not self.id:
+            raise InputError(f"{self.path}: a recording needs an id that is not empty")
+        if self.num_samples < 1 or self.sample_rate < 1 or self.start < 0:
+            raise InputError(f"recording {self.id}: num_samples and sample_rate must be positive, start not negative")
+
+    @property
+    def seconds(self) -> float:
+        """Length in seconds."""
+        return self.num_samples / self.sample_rate
+
+    def load(self) -> FloatArray:
+        """(num_samples,) float32 at 16 kHz, mono; raises AudioError as `load_audio` does."""
+        return load_audio(self.path, start=self.start, stop=self.start + self.num_samples)
+
+
+class Manifest(Sequence[Recording]):
+    """An immutable sequence of recordings with unique ids; a slice of it is a Manifest.
+
+    Raises:
+        InputError: two recordings share an id.
+    """
+
+    def __init__(self, recordings: Iterable[Recording] = ()) -> None:
+        self._recordings = tuple(recordings)
+        twice = [id for id, count in Counter(recording.id for recording in self._recordings).items() if count > 1]
+        if twice:
+            raise InputError(f"two recordings have the id '{twice[0]}'{and_more(len(twice))}; ids must be unique")
+
+    def __len__(self) -> int:
+        return len(self._recordings)
+
+    @overload
+    def __getitem__(self, index: int) -> Recording: ...
+    @overload
+    def __getitem__(self, index: slice) -> Manifest: ...
+    def __getitem__(self, index: int | slice) -> Recording | Manifest:
+        chosen = self._recordings[index]
+        return chosen if isinstance(chosen, Recording) else Manifest(chosen)
+
+    def __iter__(self) -> Iterator[Recording]:
+        return iter(self._recordings)
+
+    def __eq__(self, other: object) -> bool:
+        return self._recordings == other._recordings if isinstance(other, Manifest) else NotImplemented
+
+    def __hash__(self) -> int:
+        return hash(self._recordings)
+
+    def __repr__(self) -> str:
+        return f"Manifest({len(self)} recordings, {self.total_seconds:.1f} s)"
+
+    @property
+    def total_seconds(self) -> float:
+        """Length of all recordings together, in seconds."""
+        return math.fsum(recording.seconds for recording in self)
+
+    def filter(self, keep: Callable[[Recording], bool]) -> Manifest:
+        """The recordings for which `keep` is true, in order."""
+        return Manifest(recording for recording in self if keep(recording))
+
+    def subset(self, ids: Iterable[str]) -> Manifest:
+        """The recordings with these ids, in the order of `ids`; an unknown or repeated id is an InputError."""
+        by_id = {recording.id: recording for recording in self}
+        wanted = list(ids)
+        unknown = [id for id in wanted if id not in by_id]
+        if unknown:
+            raise InputError(
+                f"no recording has the id '{unknown[0]}' ({len(unknown)} of {len(wanted)} ids are unknown)"
+            )
+        return Manifest(by_id[id] for id in wanted)
+
+    def contents(self) -> dict[str, tuple[str, int, int]]:
+        """What is heard in each recording, by id: digest of its file's bytes, first sample, number of samples.
+
+        Results that are kept are found again by it. Every file is read once.
+
+        Raises:
+            FormatError: a file is missing.
+        """
+        digests = {path: digest_path(path) for path in {recording.path for recording in self}}
+        return {r.id: (digests[r.path], r.start, r.num_samples) for r in self}
+
+    def split(
+        self, held_out: int, *, by: Literal["speaker", "recording"] = "speaker", seed: int = 0
+    ) -> tuple[Manifest, Manifest]:
+        """Set a random part aside.
+
+        Args:
+            held_out: how many speakers (with everything they say) or recordings to set aside.
+            by: what is drawn; "speaker" leaves no speaker on both sides.
+            seed: of the draw, which does not depend on the order of the recordings.
+
+        Returns:
+            The rest and the part set aside, both in the manifest's order.
+
+        Raises:
+            InputError: too few to choose from, or a recording without a speaker.
+        """
+        if by not in ("speaker", "recording"):
+            raise InputError(f"by must be 'speaker' or 'recording', not '{by}'")
+        if by == "speaker" and (nameless := [recording.id for recording in self if recording.speaker is None]):
+            raise InputError(f"recording '{nameless[0]}' has no speaker; split by='recording' instead")
+        keys = [recording.speaker if by == "speaker" else recording.id for recording in self]
+        names = sorted({str(key) for key in keys})
+        if not 0 <= held_out <= len(names):
+            raise InputError(f"cannot set aside {held_out} of {len(names)} {by}s")
+        chosen = {names[index] for index in np.random.default_rng(seed).permutation(len(names))[:held_out]}
+        pairs = list(zip(self, keys, strict=True))
+        return Manifest(rec for rec, key in pairs if key not in chosen), Manifest(
+            r for r, key in pairs if key in chosen
+        )
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write one JSON object a line; audio paths below the file's folder are stored relative to it."""
+        path = Path(path)
+        folder = os.path.abspath(path.parent)
+        with atomic_path(path) as part, part.open("w", encoding="utf-8", newline="\n") as file:
+            for recording in self:
+                file.write(json.dumps(_to_row(recording, folder), ensure_ascii=False) + "\n")
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Manifest:
+        """Open a manifest: jsonl as `save` writes it, or csv.
+
+        Columns: `path` (relative to the manifest's folder); optional `id` (default: the file's name without suffix),
+        `num_samples`, `sample_rate`, `start`, `duration` (seconds), `speaker`, `text`, `sex`; others are ignored. Where
+        `num_samples` or `sample_rate` is missing the file's header is read.
+
+        Raises:
+            FormatError: a line that cannot be understood; the message names line and column.
+            AudioError: a file whose header had to be read cannot be used.
+        """
+        return cls(draft.recording() for draft in read_drafts(path))
+
+
+@dataclass(frozen=True)
+class Draft:
+    """A recording as a corpus describes it, before its header was read; numbers may be missing.
+
+    `seconds` is the length of the excerpt if `start` or `offset_seconds` is given, otherwise that of the file.
+    """
+
+    id: str
+    path: Path
+    num_samples: int | None = None
+    sample_rate: int | None = None
+    start: int | None = None
+    offset_seconds: float | None = None
+    seconds: float | None = None
+    speaker: str | None = None
+    text: str | None = None
+    sex: str | None = None
+
+    def recording(self) -> Recording:
+        """The Recording, from the header only where numbers are missing; raises AudioError as `measure` does."""
+        if self.num_samples is None or self.sample_rate is None or self.offset_seconds is not None:
+            return self.measure()
+        return self._build(self.num_samples, self.sample_rate, self.start or 0)
+
+    def _build(self, num_samples: int, sample_rate: int, start: int) -> Recording:
+        return Recording(self.id, self.path, num_samples, sample_rate, start, self.speaker, self.text, self.sex)
+
+    def measure(self, *, check: bool = False) -> Recording:
+        """Read the header (and decode everything, if `check`) and fill in what is missing.
+
+        Raises:
+            AudioError: the file cannot be used, or is not the one described.
+        """
+        info = audio_info(self.path)
+        rate = info.sample_rate
+        if self.sample_rate not in (None, rate):
+            raise AudioError(
+                f"{self.path}: has {rate} Hz, the manifest says {self.sample_rate}; make the manifest anew"
+            )
+        is_excerpt = self.start is not None or self.offset_seconds is not None
+        start = self.start or round((self.offset_seconds or 0.0) * rate)
+        available = info.num_samples - start
+        wanted = self.num_samples
+        if wanted is None:
+            wanted = available if self.seconds is None else round(self.seconds * rate)
+            slack = _DURATION_SLACK * rate
+            if wanted > available + slack or (not is_excerpt and wanted < available - slack):
+                raise AudioError(
+                    f"{self.path}: lasts {info.seconds:.2f} s, which does not agree with the {wanted / rate:.2f} s "
+                    f"from {start / rate:.2f} s that the manifest gives; it is cut short or another version"
+                )
+            # The rounded duration only told whether this is the right file.
+            wanted = min(wanted, available) if is_excerpt else available
+        if wanted > available or wanted < 1:
+            raise AudioError(
+                f"{self.path}: has {info.num_samples} samples where {start} to {start + wanted} are wanted; "
+                "it is cut short or another version of the recording"
+            )
+        if check:
+            check_audio(self.path, start=start, stop=start + wanted)
+        return self._build(wanted, rate, start)
+
+
+def read_drafts(path: str | os.PathLike[str]) -> Iterator[Draft]:
+    """The rows of a csv or jsonl manifest, checked for form and for unique ids; no audio file is touched.
+
+    Raises:
+        FormatError: a row that cannot be understood, or, after the last one, ids that were there before; the message
+            names line and column, of ids the first and the count.
+    """
+    path = Path(path)
+    rows = {".csv": _csv_rows, ".jsonl": _jsonl_rows}.get(path.suffix.lower())
+    if rows is None:
+        raise FormatError(f"{path}: not a manifest; expected a .jsonl or .csv file")
+    seen: dict[str, int] = {}
+    twice: list[str] = []
+    try:
+        for line, row in rows(path):
+            where = f"{path}, line {line}"
+            draft = _to_draft(row, where, path.parent)
+            if draft.id in seen:
+                twice.append(f"{where}, column id: '{draft.id}' was already used in line {seen[draft.id]}")
+                continue
+            seen[draft.id] = line
+            yield draft
+    except OSError as error:
+        raise FormatError(f"{path}: cannot be read ({error.strerror}); check the name") from error
+    except UnicodeDecodeError as error:
+        raise FormatError(f"{path}: is not UTF-8 text (byte {error.start}); save it as UTF-8") from error
+    if twice:
+        raise FormatError(twice[0] + and_more(len(twice)))
+
+
+def _csv_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        reader = csv.DictReader(file, strict=True)
+        try:
+            columns = reader.fieldnames or []
+            if "path" not in columns:
+                raise FormatError(f"{path}, line 1: no column 'path' (found: {', '.join(columns) or 'nothing'})")
+            for row in reader:
+                if None in row or None in row.values():
+                    number = len(columns)
+                    raise FormatError(f"{path}, line {reader.line_num}: does not have {number} fields as line 1 does")
+                yield reader.line_num, {key: value for key, value in row.items() if value != ""}
+        except csv.Error as error:
+            raise FormatError(f"{path}, line {reader.line_num}: not valid csv ({error})") from error
+
+
+def _jsonl_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    with path.open(encoding="utf-8-sig") as file:
+        for line, content in enumerate(file, 1):
+            if not content.strip():
+                continue
+            try:
+                row = json.loads(content)
+            except json.JSONDecodeError as error:
+                raise FormatError(f"{path}, line {line}: not valid JSON ({error.msg} at {error.colno})") from error
+            if not isinstance(row, dict):
+                raise FormatError(f"{path}, line {line}: expected a JSON object with at least a 'path'")
+            yield line, {key: value for key, value in row.items() if value is not None}
+
+
+def _to_draft(row: Mapping[str, Any], where: str, folder: Path) -> Draft:
+    path = _text(row, "path", where)
+    if path is None:
+        raise FormatError(f"{where}, column path: missing")
+    duration = _number(row, "duration", where)
+    if duration is not None and duration <= 0:
+        raise FormatError(f"{where}, column duration: must be positive, not {duration}")
+    return Draft(
+        id=_text(row, "id", where) or Path(path).stem,
+        path=folder / path,
+        num_samples=_integer(row, "num_samples", where, 1),
+        sample_rate=_integer(row, "sample_rate", where, 1),
+        start=_integer(row, "start", where, 0),
+        seconds=duration,
+        speaker=_text(row, "speaker", where),
+        text=_text(row, "text", where),
+        sex=_text(row, "sex", where),
+    )
+
+
+def _text(row: Mapping[str, Any], column: str, where: str) -> str | None:
+    value = row.get(column)
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(value)  # speakers are often numbers
+    if value is not None and not isinstance(value, str):
+        raise FormatError(f"{where}, column {column}: expected text, not {value!r}")
+    return value
+
+
+def _number(row: Mapping[str, Any], column: str, where: str) -> float | None:
+    value = row.get(column)
+    if value is None:
+        return None
+    try:
+        number = float(value) if isinstance(value, (str, int, float)) and not isinstance(value, bool) else math.nan
+    except ValueError:
+        number = math.nan
+    if not math.isfinite(number):
+        raise FormatError(f"{where}, column {column}: expected a number, not {value!r}")
+    return number
+
+
+def _integer(row: Mapping[str, Any], column: str, where: str, least: int) -> int | None:
+    number = _number(row, column, where)
+    if number is not None and (number != int(number) or number < least):
+        raise FormatError(f"{where}, column {column}: expected a whole number from {least}, not {row[column]!r}")
+    return None if number is None else int(number)
+
+
+def _to_row(recording: Recording, folder: str) -> dict[str, Any]:
+    path = os.path.abspath(recording.path)
+    inside = os.path.commonpath([path, folder]) == folder
+    row: dict[str, Any] = {"id": recording.id, "path": os.path.relpath(path, folder) if inside else path}
+    row |= {"num_samples": recording.num_samples, "sample_rate": recording.sample_rate, "start": recording.start}
+    for name in ("speaker", "text", "sex"):
+        value = getattr(recording, name)
+        if value is not None:
+            row[name] = value
+    return row

@@ -1,0 +1,147 @@
+"""ARPAbet phones to syllables, by the maximal onset principle.
+
+Rules, from the phonology of General American English:
+
+* every vowel (and syllabic consonant) is the nucleus of one syllable;
+* consonants before the first nucleus are its onset and those after the last one its coda, whatever they are;
+* of the consonants between two nuclei the longest legal onset goes to the right, the rest to the left
+  (maximal onset principle: D. Kahn, "Syllable-based generalizations in English phonology", PhD thesis, MIT, 1976;
+  E. Selkirk, "The syllable", 1982).
+
+The inventory of legal onsets follows the same two works and J. Harris, "English sound structure", 1994. It is the
+native inventory, and takes these sides where the literature leaves room:
+
+* /v l/, /v r/, /sh w/, /sh m/ and other clusters of loans and names are not onsets; /s f/ (sphere) and /s k l/
+  (sclerosis) are.
+* A consonant plus /y/ is an onset only before /uw/, /uh/ and their reduced forms (AH and ER: "regular", "figure"),
+  because there the glide belongs to a diphthong /yu/ rather than to the cluster (Harris 1994), and only after labials,
+  velars and HH: "onion" is AHN.YAHN and "volume" is VAAL.YUWM, as American English has no /n y/ or /l y/ onset.
+* /ng/ is never an onset ("singer" is SIHNG.ER).
+
+No phone is ambisyllabic: a boundary has to be one instant. Under the pure principle a single consonant always goes to
+the right, also after a lax vowel ("butter" is BAH.TER). `lax_closing=True` instead closes an open syllable with
+a lax (checked) vowel before an s-cluster: "asking" is then AES.KIHNG and not AE.SKIHNG. It is off by default: it needs
+stress marks to tell the full vowel AH from schwa, and most aligners write none.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+from syllablelm.core.errors import InputError
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A labelled stretch of a reference annotation, in seconds.
+
+    Args:
+        label: phone, syllable or word.
+        start: seconds from the beginning of the recording.
+        end: seconds, not before start.
+    """
+
+    label: str
+    start: float
+    end: float
+
+
+def _symbols(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
+def _clusters(text: str) -> frozenset[tuple[str, ...]]:
+    return frozenset(tuple(cluster.split()) for cluster in text.split(","))
+
+
+VOWELS = _symbols("AA AE AH AO AW AX AXR AY EH ER EY IH IX IY OW OY UH UW UX")
+SYLLABIC_CONSONANTS = _symbols("EL EM EN")
+NUCLEI = VOWELS | SYLLABIC_CONSONANTS
+CONSONANTS = _symbols("B CH D DH DX F G HH JH K L M N NG NX P Q R S SH T TH V W WH Y Z ZH")
+LAX_VOWELS = _symbols("AE AH EH IH UH")
+
+ONSETS = (
+    frozenset((consonant,) for consonant in CONSONANTS - {"NG"})
+    | _clusters("P L,P R,B L,B R,T R,D R,K L,K R,G L,G R,F L,F R,TH R,SH R,S L")  # obstruent + liquid
+    | _clusters("T W,D W,K W,G W,TH W,S W,HH W")  # obstruent + /w/
+    | _clusters("S P,S T,S K,S M,S N,S F")  # /s/ + consonant
+    | _clusters("S P L,S P R,S T R,S K L,S K R,S K W")
+)
+# Onsets that need the diphthong /yu/, or what is left of it when unstressed, after them.
+ONSETS_BEFORE_U = _clusters("P Y,B Y,F Y,V Y,M Y,K Y,G Y,HH Y,S P Y,S K Y")
+YU_VOWELS = _symbols("UW UH UX AH ER AX AXR")
+
+_PHONE = re.compile(r"([A-Z]+)([0-2]?)")
+
+
+def split_stress(phone: str) -> tuple[str, str]:
+    """Split an ARPAbet phone into its upper-case symbol and its stress digit ("" where there is none).
+
+    Raises:
+        InputError: the phone is not ARPAbet.
+    """
+    match = _PHONE.fullmatch(phone.upper())
+    if match is None or match[1] not in NUCLEI | CONSONANTS:
+        raise InputError(f"phone {phone!r} is not ARPAbet; syllables are only defined for ARPAbet phones")
+    return match[1], match[2]
+
+
+def syllabify(phones: Sequence[str], *, lax_closing: bool = False) -> list[tuple[int, int]]:
+    """Cut one word into syllables by the maximal onset principle.
+
+    Args:
+        phones: ARPAbet phones of the word, with or without stress digits, no silences.
+        lax_closing: give the S of an s-cluster to an open lax vowel before it ("as.king"); an AH marked
+            unstressed is schwa and is left open.
+
+    Returns:
+        Half-open index pairs (start, end) that cover the phones in order. A word with vowels has one syllable per
+        vowel; a word without ("hm") is one syllable; no phones, no syllables.
+
+    Raises:
+        InputError: a phone is not ARPAbet.
+    """
+    parts = [split_stress(phone) for phone in phones]
+    symbols = [symbol for symbol, _ in parts]
+    if not symbols:
+        return []
+    nuclei = [i for i, symbol in enumerate(symbols) if symbol in NUCLEI]
+    starts = [0]
+    for left, right in pairwise(nuclei):
+        first = left + 1
+        while first < right and not _is_onset(symbols[first:right], symbols[right]):
+            first += 1
+        lax = symbols[left] in LAX_VOWELS and parts[left] != ("AH", "0")
+        if lax_closing and lax and first == left + 1 and right - first >= 2 and symbols[first] == "S":
+            first += 1
+        starts.append(first)
+    return list(zip(starts, [*starts[1:], len(symbols)], strict=True))
+
+
+def syllable_intervals(phones: Sequence[Interval], *, lax_closing: bool = False) -> list[Interval]:
+    """Join the phones of one word into syllables; labels are the phones without stress, joined by "-".
+
+    Args:
+        phones: the word's phones in order, no silences.
+        lax_closing: see `syllabify`.
+
+    Raises:
+        InputError: a phone is not ARPAbet.
+    """
+    spans = syllabify([phone.label for phone in phones], lax_closing=lax_closing)
+    return [
+        Interval(
+            "-".join(split_stress(phone.label)[0] for phone in phones[start:end]),
+            phones[start].start,
+            phones[end - 1].end,
+        )
+        for start, end in spans
+    ]
+
+
+def _is_onset(consonants: Sequence[str], vowel: str) -> bool:
+    cluster = tuple(consonants)
+    return cluster in ONSETS or (cluster in ONSETS_BEFORE_U and vowel in YU_VOWELS)

@@ -1,0 +1,1 @@
+"""Boundary detection: protocols, matching, scores, comparisons."""

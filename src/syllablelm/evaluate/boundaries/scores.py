@@ -1,0 +1,174 @@
+"""Boundary detection: how well predicted boundaries agree with those of an alignment, by a named protocol."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+
+from syllablelm.core.errors import InputError
+from syllablelm.core.segmentation import Segmentation
+from syllablelm.evaluate.boundaries.matching import (
+    BoundaryCounts,
+    boundary_counts,
+    count_hits,
+    to_microseconds,
+)
+from syllablelm.evaluate.boundaries.protocols import PROTOCOLS, Protocol, get_protocol
+from syllablelm.evaluate.boundaries.segment_scores import TokenCounts, count_token_hits
+from syllablelm.evaluate.boundaries.selection import AlignmentLike, Compared, select_times, shared_ids
+
+__all__ = [
+    "PROTOCOLS",
+    "AlignmentLike",
+    "BoundaryCounts",
+    "BoundaryScores",
+    "Protocol",
+    "boundary_counts",
+    "get_protocol",
+    "score_boundaries",
+    "search_shift",
+    "shared_ids",
+    "to_microseconds",
+]
+
+
+@dataclass(frozen=True)
+class BoundaryScores:
+    """Boundary scores of a list of recordings, with the counts of each for bootstrap intervals.
+
+    Args:
+        protocol: how the boundaries were compared.
+        level: what the reference intervals are, such as "syllable".
+        ids: recordings, sorted.
+        counts: for each tolerance in seconds, the counts of each recording in the order of `ids`.
+        tokens: likewise of whole segments, of which both edges must be right.
+    """
+
+    protocol: Protocol
+    level: str
+    ids: tuple[str, ...]
+    counts: Mapping[float, tuple[BoundaryCounts, ...]]
+    tokens: Mapping[float, tuple[TokenCounts, ...]] = field(default_factory=dict)
+
+    def items(self, tolerance: float | None = None) -> tuple[BoundaryCounts, ...]:
+        """Counts of each recording at a tolerance in seconds, by default the protocol's.
+
+        Raises:
+            InputError: the scores were not made at this tolerance.
+        """
+        return self.counts[self._key(tolerance)]
+
+    def token_items(self, tolerance: float | None = None) -> tuple[TokenCounts, ...]:
+        """As `items`, of whole segments."""
+        return self.tokens[self._key(tolerance)]
+
+    def _key(self, tolerance: float | None) -> float:
+        key = self.protocol.tolerance if tolerance is None else tolerance
+        if key not in self.counts:
+            raise InputError(f"No boundary scores at tolerance {key} s; there are {', '.join(map(str, self.counts))}")
+        return key
+
+    def total(self, tolerance: float | None = None) -> BoundaryCounts:
+        """Corpus counts at a tolerance in seconds, by default the protocol's."""
+        return sum(self.items(tolerance), BoundaryCounts())
+
+    def token_total(self, tolerance: float | None = None) -> TokenCounts:
+        """Corpus counts of whole segments at a tolerance in seconds, by default the protocol's."""
+        return sum(self.token_items(tolerance), TokenCounts())
+
+    @cached_property
+    def totals(self) -> dict[float, BoundaryCounts]:
+        """Corpus counts for each tolerance in seconds."""
+        return {tolerance: self.total(tolerance) for tolerance in self.counts}
+
+    def to_dict(self) -> dict[str, object]:
+        """Protocol, level, number of recordings, and counts and ratios by tolerance in seconds (as text)."""
+        return {
+            "protocol": self.protocol.to_dict(),
+            "level": self.level,
+            "recordings": len(self.ids),
+            "tolerances": {str(tolerance): counts.to_dict() for tolerance, counts in self.totals.items()},
+            "tokens": {str(tolerance): self.token_total(tolerance).to_dict() for tolerance in self.tokens},
+        }
+
+
+def score_boundaries(
+    predictions: Mapping[str, Segmentation],
+    references: Mapping[str, AlignmentLike],
+    protocol: Protocol | str = "paper",
+    level: str = "syllable",
+    tolerances: Sequence[float] = (0.02, 0.05),
+) -> BoundaryScores:
+    """Score the boundaries of a list of recordings by a named protocol (section 5.4).
+
+    Args:
+        predictions: segmentation of each recording, by id.
+        references: alignment of each recording, by the same ids. A recording without reference boundaries still
+            counts: what was predicted there is wrong.
+        protocol: a Protocol or the name of one.
+        level: which reference intervals count: "syllable", "word" or "phone" (Table 5).
+        tolerances: seconds; the protocol's own is added if it is not among them.
+
+    Returns:
+        BoundaryScores with the counts of each recording.
+
+    Raises:
+        InputError: ids missing on either side, an unknown protocol, or one whose shift was not searched yet.
+    """
+    protocol = get_protocol(protocol) if isinstance(protocol, str) else protocol
+    if protocol.shift is None:
+        raise InputError(
+            f"Protocol {protocol.name!r} needs a shift: find it on a development list with search_shift(...) "
+            "and pass protocol.with_shift(shift)"
+        )
+    ids = shared_ids(predictions, references)
+    selected = [select_times(predictions[i], references[i], protocol, level) for i in ids]
+    counts, tokens = {}, {}
+    for tolerance in sorted(dict.fromkeys([*tolerances, protocol.tolerance])):
+        parts = [selection.at(protocol.shift, tolerance) for selection in selected]
+        counts[tolerance] = tuple(_boundaries(one) for one in parts)
+        tokens[tolerance] = tuple(_tokens(one) for one in parts)
+    return BoundaryScores(protocol, level, ids, counts, tokens)
+
+
+def _boundaries(parts: Iterable[Compared]) -> BoundaryCounts:
+    return sum((count_hits(part.ours, part.theirs, part.tolerance) for part in parts), BoundaryCounts())
+
+
+def _tokens(parts: Iterable[Compared]) -> TokenCounts:
+    return sum((count_token_hits(part.our_tokens, part.their_tokens, part.tolerance) for part in parts), TokenCounts())
+
+
+def search_shift(
+    predictions: Mapping[str, Segmentation],
+    references: Mapping[str, AlignmentLike],
+    protocol: Protocol | str,
+    level: str = "syllable",
+    grid: Sequence[float] | None = None,
+) -> float:
+    """Find the constant shift with the best R-value on a development list.
+
+    Args:
+        predictions, references: as for `score_boundaries`; never the list that is reported.
+        protocol: gives the boundaries that count, the side that is shifted, the tolerance and the grid.
+        level: which reference intervals count.
+        grid: shifts in seconds to try instead of the protocol's.
+
+    Returns:
+        The shift in seconds; of equally good ones the nearest to zero.
+
+    Raises:
+        InputError: ids missing on either side, or no grid.
+    """
+    protocol = get_protocol(protocol) if isinstance(protocol, str) else protocol
+    shifts = protocol.shift_grid if grid is None else tuple(grid)
+    if not shifts:
+        raise InputError(f"Protocol {protocol.name!r} has no shifts to search: pass grid=[...] in seconds")
+    ids = shared_ids(predictions, references)
+    selected = [select_times(predictions[i], references[i], protocol, level) for i in ids]
+
+    def r_value(shift: float) -> float:
+        return _boundaries(part for one in selected for part in one.at(shift, protocol.tolerance)).r_value
+
+    return float(max(sorted(shifts, key=abs), key=r_value))

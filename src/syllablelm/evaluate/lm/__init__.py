@@ -1,0 +1,1 @@
+"""Language models on pairs of recordings: sWUGGY, sBLIMP, tStoryCloze and open sets."""

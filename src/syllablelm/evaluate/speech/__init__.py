@@ -1,0 +1,1 @@
+"""Speech that was made: intelligibility, continuations, diversity."""

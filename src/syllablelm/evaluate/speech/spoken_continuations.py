@@ -1,0 +1,195 @@
+"""Spoken continuations of recordings: drawn as units, spoken, heard by a recogniser; kept block by block."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from syllablelm.core.artifact import check_tokenizer, digest_bytes, digest_path
+from syllablelm.core.errors import InputError
+from syllablelm.core.models import model_folder
+from syllablelm.core.progress import ProgressBar
+from syllablelm.core.segmentation import Segmentation
+from syllablelm.data.audio import SAMPLE_RATE, resample
+from syllablelm.data.manifest import Manifest
+from syllablelm.evaluate.speech.resynthesis import normalize_text
+from syllablelm.evaluate.speech.transcripts import BlockStore, Listener, Row
+from syllablelm.lm.speech_lm import SpeechLM
+from syllablelm.tokenizer.tokenizer import Tokenizer
+from syllablelm.vocoder.speech_model import SpeechModel
+
+Waveform = npt.NDArray[np.float32]
+# Prompts continued as one batch and kept in one file; hearing is slow, so that less of it may be lost.
+DRAWN_TOGETHER, HEARD_TOGETHER = 32, 8
+
+
+def draw_recordings(manifest: Manifest, count: int, min_seconds: float, seed: int) -> Manifest:
+    """``count`` recordings of at least ``min_seconds``, drawn by seed whatever their order is.
+
+    Raises:
+        InputError: there are fewer.
+    """
+    usable = sorted(recording.id for recording in manifest if recording.seconds >= min_seconds)
+    if len(usable) < count:
+        raise InputError(
+            f"{count} prompts are wanted, but only {len(usable)} of {len(manifest)} recordings last "
+            f"{min_seconds:g} s or more; give --prompts {len(usable)} at most, or more recordings"
+        )
+    order = np.random.default_rng(seed).permutation(len(usable))[:count]
+    return manifest.subset(usable[index] for index in sorted(order.tolist()))
+
+
+def first_units(tokenizer: Tokenizer, manifest: Manifest, seconds: float) -> list[list[int]]:
+    """Units that begin in the first ``seconds`` of real speech, to be held against continuations of that length."""
+    found = tokenizer.encode(list(_beginnings(manifest, seconds)))
+    return [_units(part)[: int((part.start * part.hop < seconds * part.sample_rate).sum())] for part in found]
+
+
+def _beginnings(manifest: Manifest, seconds: float) -> Iterator[Waveform]:
+    for recording in manifest:
+        yield recording.load()[: round(seconds * SAMPLE_RATE)]
+
+
+class Continuations:
+    """Units that a language model goes on with after the beginnings of recordings, at any temperature.
+
+    Args:
+        recordings: their first ``prompt_seconds`` are the prompts.
+        seconds: length of the continuations.
+        folder: where they are kept, by everything that they depend on.
+
+    Raises:
+        FormatError: the model was trained on units of another tokenizer.
+        InputError: a prompt without any unit.
+    """
+
+    def __init__(
+        self,
+        tokenizer: Tokenizer,
+        lm: SpeechLM,
+        recordings: Manifest,
+        *,
+        prompt_seconds: float,
+        seconds: float,
+        seed: int,
+        folder: Path,
+    ) -> None:
+        check_tokenizer("language model", lm.info.tokenizer, tokenizer.digest)
+        self.tokenizer, self.lm, self.recordings = tokenizer, lm, recordings
+        self.seconds, self.seed, self.folder = seconds, seed, folder
+        self.ids = [recording.id for recording in recordings]
+        self.waves = list(_beginnings(recordings, prompt_seconds))
+        self.prompts = tokenizer.encode(self.waves)
+        empty = [id for id, prompt in zip(self.ids, self.prompts, strict=True) if len(prompt) == 0]
+        if empty:
+            raise InputError(f"{empty[0]}: the prompt has no unit ({len(empty)} of {len(self.ids)} prompts; no result)")
+        self.facts = {
+            "tokenizer": tokenizer.digest,
+            "rule": asdict(tokenizer.rule),
+            "lm": lm.digest,
+            "prompts": digest_bytes(b"".join(wave.tobytes() for wave in self.waves)),
+            "ids": self.ids,
+            "seconds": seconds,
+            "seed": seed,
+        }
+
+    def at(self, temperature: float) -> list[Segmentation]:
+        """The continuation of each prompt."""
+
+        def make(first: int, last: int) -> Iterator[Row]:
+            # Each block draws from random streams of its own.
+            seed = int(np.random.SeedSequence([self.seed, first // DRAWN_TOGETHER]).generate_state(1)[0])
+            prompts = self.prompts[first:last]
+            found = self.lm.generate(prompts, self.seconds, temperature=temperature, seed=seed)
+            for id, part in zip(self.ids[first:last], found, strict=True):
+                yield {"id": id, "unit": _units(part), "boundaries": part.boundaries.tolist()}
+
+        store = BlockStore(self.folder, "units", {**self.facts, "temperature": temperature}, DRAWN_TOGETHER)
+        info = self.lm.info
+        return [
+            Segmentation.from_boundaries(
+                row["boundaries"], unit=row["unit"], hop=info.hop, sample_rate=info.sample_rate
+            )
+            for row in _counted(f"units at {temperature:g}", store.rows(self.ids, make), len(self.ids))
+        ]
+
+    def units_at(self, temperature: float) -> list[list[int]]:
+        """The units alone."""
+        return [_units(part) for part in self.at(temperature)]
+
+
+class HeardContinuations:
+    """What a recogniser hears in spoken continuations, and in the recordings themselves.
+
+    Args:
+        continuations: of the model that speaks.
+        model: its folder, or a bundled name; the contents stand for it.
+
+    Raises:
+        FormatError: nothing there that can speak these units.
+    """
+
+    def __init__(
+        self, continuations: Continuations, model: str | Path, listener: Listener, *, device: str = "auto"
+    ) -> None:
+        from syllablelm.vocoder.resynthesizer import Resynthesizer
+
+        voice = Resynthesizer.load(model, device=device)
+        self._speech = SpeechModel(continuations.tokenizer, continuations.lm, voice)
+        self._source, self._listener = continuations, listener
+        self._recognizer = digest_path(listener.name) if Path(listener.name).is_dir() else listener.name
+        self._facts = {**continuations.facts, "model": digest_path(model_folder(model))}
+
+    def texts_at(self, temperature: float) -> list[str]:
+        """Normalised texts of what is heard in the continuations at a temperature."""
+        source, drawn = self._source, self._source.at(temperature)
+
+        def waves(first: int, last: int) -> Iterable[Waveform]:
+            block = (source.waves[first:last], source.prompts[first:last], drawn[first:last])
+            for spoken in self._speech.speak_continuations(*block, seed=source.seed):
+                yield resample(spoken.waveform, spoken.sample_rate, SAMPLE_RATE)
+
+        facts = {**self._facts, "temperature": temperature}
+        return self._heard(f"temperature {temperature:g}", "transcripts", facts, waves)
+
+    def real_texts(self) -> tuple[list[str], str]:
+        """Normalised texts of the whole recordings, and where they are from: never some of each."""
+        recordings = self._source.recordings
+        texts = [normalize_text(recording.text or "") for recording in recordings]
+        if all(texts):
+            return texts, "text of the recordings"
+
+        def waves(first: int, last: int) -> Iterable[Waveform]:
+            return (recording.load() for recording in recordings[first:last])
+
+        facts = {"recordings": recordings.contents()}
+        return self._heard("real speech", "real", facts, waves), "recognised from the recordings"
+
+    def _heard(
+        self, label: str, kind: str, facts: dict[str, Any], waves: Callable[[int, int], Iterable[Waveform]]
+    ) -> list[str]:
+        ids = self._source.ids
+
+        def make(first: int, last: int) -> Iterator[Row]:
+            heard = self._listener.hear(waves(first, last))
+            for id, text in zip(ids[first:last], heard, strict=True):
+                yield {"id": id, "text": normalize_text(text)}
+
+        store = BlockStore(self._source.folder, kind, {**facts, "recognizer": self._recognizer}, HEARD_TOGETHER)
+        return [row["text"] for row in _counted(label, store.rows(ids, make), len(ids))]
+
+
+def _units(part: Segmentation) -> list[int]:
+    return [] if part.unit is None else part.unit.tolist()
+
+
+def _counted(label: str, rows: Iterable[Row], total: int) -> Iterator[Row]:
+    with ProgressBar(label, total, closing_line=False) as bar:
+        for row in rows:
+            yield row
+            bar.advance()

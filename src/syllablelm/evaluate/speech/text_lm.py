@@ -1,0 +1,184 @@
+"""Language models of text, which say how likely what a recogniser heard is as language."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from syllablelm.core.errors import FormatError, InputError
+from syllablelm.core.files import text_lines
+from syllablelm.evaluate.speech.resynthesis import normalize_text
+from syllablelm.evaluate.speech.word_ngram import WordNgram
+from syllablelm.formats.transcript import is_transcript, read_transcript
+
+
+@dataclass(frozen=True)
+class TextScore:
+    """Likelihood of one text.
+
+    Args:
+        nats: negative log-probability of its tokens.
+        tokens: how many there are, in the model's own tokens; unknown: those outside its vocabulary.
+    """
+
+    nats: float
+    tokens: int
+    unknown: int = 0
+
+    @property
+    def perplexity(self) -> float:
+        """exp(nats per token); nan for a text without tokens."""
+        return math.exp(min(self.nats / self.tokens, 700.0)) if self.tokens else math.nan
+
+
+class TextLM(Protocol):
+    """Scores normalised texts."""
+
+    name: str
+
+    def score(self, texts: Sequence[str]) -> list[TextScore]:
+        """Likelihood of each text; an empty one has no tokens."""
+        ...
+
+    def describe(self) -> dict[str, Any]:
+        """What a result must say about the model."""
+        ...
+
+
+class NgramTextLM:
+    """A ``WordNgram`` behind the common interface; it scores words after the sentence's start, not the end."""
+
+    def __init__(self, model: WordNgram, name: str, left_out: int = 0) -> None:
+        self.model, self.name, self._left_out = model, name, left_out
+
+    def score(self, texts: Sequence[str]) -> list[TextScore]:
+        """Likelihood of each text, word by word."""
+        rows = [text.split() for text in texts]
+        return [
+            TextScore(-float(self.model.log_probs(row).sum()), len(row), sum(map(self.model.is_unknown, row)))
+            for row in rows
+        ]
+
+    def describe(self) -> dict[str, Any]:
+        """Kind, order, training data and how unknown words are scored."""
+        return {
+            "name": self.name,
+            "kind": f"interpolated Kneser-Ney {self.model.order}-gram of words",
+            "vocabulary": len(self.model.words),
+            "trained_on_words": self.model.trained_on,
+            "sentences_left_out": self._left_out,
+            "unknown_words": "probability of <unk> times that of the spelling",
+            "sentence_end": "not scored",
+        }
+
+
+class CausalTextLM:
+    """A Hugging Face causal language model; scores the model's own tokens after its BOS, not the end of the text.
+
+    Args:
+        source: hub id or folder, such as "openai-community/gpt2".
+        device: "auto", "cpu" or "cuda".
+        batch_tokens: positions scored at once; bounds memory, never changes a result.
+
+    Raises:
+        FormatError: not such a model, or one without a token that begins a text.
+    """
+
+    def __init__(self, source: str, *, device: str = "auto", batch_tokens: int = 4096) -> None:
+        from transformers.models.auto.modeling_auto import AutoModelForCausalLM
+        from transformers.models.auto.tokenization_auto import AutoTokenizer
+
+        from syllablelm.encoders.device import pick_device
+        from syllablelm.encoders.quiet import quiet_transformers
+
+        self.name, self._device, self._batch_tokens = source, pick_device(device), batch_tokens
+        try:
+            with quiet_transformers():
+                self._tokenizer: Any = AutoTokenizer.from_pretrained(source)
+                model: Any = AutoModelForCausalLM.from_pretrained(source)
+        except (OSError, ValueError, KeyError) as error:
+            reason = str(error).strip().splitlines()[0]
+            raise FormatError(f"{source}: not a causal language model that transformers can open ({reason})") from None
+        self._model: Any = model.float().to(self._device).eval()
+        begins = self._tokenizer.bos_token_id
+        # Models without a BOS (GPT-2's kin) begin a text after the end of the one before.
+        self._bos = begins if begins is not None else self._tokenizer.eos_token_id
+        if self._bos is None:
+            raise FormatError(f"{source}: its tokenizer has neither a BOS nor an EOS token to begin a text with")
+
+    def score(self, texts: Sequence[str]) -> list[TextScore]:
+        """Likelihood of each text, in batches of similar length.
+
+        Raises:
+            InputError: a text longer than the model's context.
+        """
+        import torch
+
+        rows = [self._tokenizer(text, add_special_tokens=False)["input_ids"] if text else [] for text in texts]
+        context = getattr(self._model.config, "max_position_embeddings", None)
+        longest = max((len(row) for row in rows), default=0) + 1
+        if context is not None and longest > context:
+            raise InputError(f"{self.name}: a text of {longest} tokens does not fit its context of {context}")
+        scores = [TextScore(0.0, 0)] * len(rows)
+        order = sorted((i for i in range(len(rows)) if rows[i]), key=lambda i: -len(rows[i]))
+        while order:
+            count = max(1, self._batch_tokens // (len(rows[order[0]]) + 1))
+            batch, order = order[:count], order[count:]
+            tokens_BT = torch.full((len(batch), len(rows[batch[0]]) + 1), self._bos)
+            mask_BT = torch.zeros_like(tokens_BT)
+            for place, i in enumerate(batch):
+                tokens_BT[place, 1 : 1 + len(rows[i])] = torch.tensor(rows[i])
+                mask_BT[place, : 1 + len(rows[i])] = 1
+            tokens_BT, mask_BT = tokens_BT.to(self._device), mask_BT.to(self._device)
+            with torch.inference_mode():
+                logits = self._model(input_ids=tokens_BT[:, :-1], attention_mask=mask_BT[:, :-1]).logits.float()
+            nats_BT = -logits.log_softmax(-1).gather(-1, tokens_BT[:, 1:, None])[..., 0].double()
+            sums = (nats_BT * mask_BT[:, 1:]).sum(1).tolist()
+            for i, nats in zip(batch, sums, strict=True):
+                scores[i] = TextScore(nats, len(rows[i]))
+        return scores
+
+    def describe(self) -> dict[str, Any]:
+        """Kind of the model and what it scores."""
+        return {"name": self.name, "kind": "causal language model", "tokens": "its own", "sentence_end": "not scored"}
+
+
+def train_ngram(
+    files: Sequence[Path], *, order: int = 3, skip_ids: Collection[str] = (), skip_texts: Collection[str] = ()
+) -> NgramTextLM:
+    """Learn an n-gram model of words from text files.
+
+    Args:
+        files: plain text, a sentence per line; in ``*.trans.txt``, as LibriSpeech has them, an id stands before each.
+        order: of the n-grams.
+        skip_ids, skip_texts: what must not be learned because it will be scored: ids, and texts after
+            ``normalize_text``.
+
+    Raises:
+        InputError: no word in them. FormatError: no such file, or not UTF-8.
+    """
+    sentences: list[list[str]] = []
+    left_out = 0
+    for id, text in (pair for file in files for pair in read_sentences(file)):
+        if id in skip_ids or text in skip_texts:
+            left_out += 1
+        else:
+            sentences.append(text.split())
+    name = ", ".join(str(file) for file in files)
+    try:
+        return NgramTextLM(WordNgram(sentences, order), name, left_out)
+    except InputError as error:
+        raise InputError(f"{name}: {error}") from None
+
+
+def read_sentences(file: Path) -> Iterator[tuple[str | None, str]]:
+    """The sentences of a text file after ``normalize_text``, with their ids where the file is ``*.trans.txt``."""
+    if not file.is_file():
+        raise FormatError(f"{file}: no such text file")
+    lines = read_transcript(file) if is_transcript(file) else ((None, line) for _, line in text_lines(file))
+    for id, line in lines:
+        if text := normalize_text(line):
+            yield id, text

@@ -1,0 +1,1 @@
+"""Properties of units: purity, bit rate, stability, phones and words they keep."""

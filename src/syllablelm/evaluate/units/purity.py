@@ -1,0 +1,346 @@
+"""Purity: how consistently units stand for syllables (or phones, or words), after segments are matched.
+
+Matching comes in three ways (`Matching`): one syllable for one segment by overlap, the released SD-HuBERT code's, which
+pairs as many as it can, and ZeroSyl's, which labels every segment with what it overlaps most.
+
+Two readings of the names are in use. The code that made the published numbers (SD-HuBERT's, which the paper follows)
+calls the best unit of each syllable "cluster purity" and the best syllable of each unit "syllable purity". The paper's
+sentences define the two words the other way round, but its numbers follow the code, and so do the properties
+`cluster_purity` and `syllable_purity` here. `syllable_to_unit` and `unit_to_syllable` say which is meant without
+either word.
+"""
+
+from __future__ import annotations
+
+import typing
+from bisect import bisect_left, bisect_right
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from syllablelm.core.errors import InputError
+from syllablelm.core.segmentation import Segmentation
+from syllablelm.evaluate.boundaries.matching import to_intervals
+from syllablelm.evaluate.boundaries.scores import shared_ids
+from syllablelm.evaluate.units.bitrate import entropy_bits
+
+IndexArray = npt.NDArray[np.int64]
+Matching = typing.Literal["overlap", "full", "majority"]
+# What a segment stands for that overlaps mostly with no syllable ("majority" only).
+SILENCE = ""
+
+_NO_STRESS = str.maketrans("", "", "0123")
+
+
+class IntervalLike(typing.Protocol):
+    """A labelled interval in seconds."""
+
+    @property
+    def label(self) -> str: ...
+    @property
+    def start(self) -> float: ...
+    @property
+    def end(self) -> float: ...
+
+
+class IntervalsLike(typing.Protocol):
+    """What a reference must offer: its intervals of a level, a sequence of labelled intervals."""
+
+    def intervals(self, level: Any, /) -> Any: ...
+
+
+@dataclass(frozen=True)
+class PurityCounts:
+    """How often each syllable was matched with each unit; add those of utterances to get those of a corpus.
+
+    Args:
+        table: (syllable label without stress, unit) -> matched pairs; pairs that never occur are absent.
+        syllables: reference syllables (or what else is the reference), matched or not.
+        segments: predicted segments, matched or not.
+
+    Only matched pairs enter the purities, so read them with `matched / syllables` in view: a segmentation with gaps
+    leaves the hard ones out. Purities are 0.0 where nothing was matched. They depend on the number of units and, being
+    maxima, come out higher on short lists; compare codebooks of one size on one list, and bootstrap with
+    `centered=True`.
+    """
+
+    table: Mapping[tuple[str, int], int] = field(default_factory=dict)
+    syllables: int = 0
+    segments: int = 0
+
+    @classmethod
+    def merge(cls, items: Iterable[PurityCounts]) -> PurityCounts:
+        """Sum of many counts, in one pass; `sum()` gives the same but copies the table at every step."""
+        table: Counter[tuple[str, int]] = Counter()
+        syllables = segments = 0
+        for item in items:
+            table.update(item.table)
+            syllables += item.syllables
+            segments += item.segments
+        return cls(dict(table), syllables, segments)
+
+    def __add__(self, other: PurityCounts) -> PurityCounts:
+        return PurityCounts.merge((self, other)) if isinstance(other, PurityCounts) else NotImplemented
+
+    def __radd__(self, other: object) -> PurityCounts:
+        # sum() starts from the integer 0.
+        return self if type(other) is int and other == 0 else NotImplemented
+
+    @property
+    def matched(self) -> int:
+        """Matched pairs of a syllable and a segment."""
+        return sum(self.table.values())
+
+    def _purity(self, axis: int) -> float:
+        best: dict[str | int, int] = {}
+        for key, count in self.table.items():
+            best[key[axis]] = max(best.get(key[axis], 0), count)
+        return sum(best.values()) / self.matched if self.matched else 0.0
+
+    @property
+    def syllable_to_unit(self) -> float:
+        """Share of pairs whose unit is the most frequent one of their syllable: sum_s max_u n(s, u) / N."""
+        return self._purity(0)
+
+    @property
+    def unit_to_syllable(self) -> float:
+        """Share of pairs whose syllable is the most frequent one of their unit: sum_u max_s n(s, u) / N."""
+        return self._purity(1)
+
+    @property
+    def cluster_purity(self) -> float:
+        """CPur of the published tables: `syllable_to_unit`."""
+        return self.syllable_to_unit
+
+    @property
+    def syllable_purity(self) -> float:
+        """SPur of the published tables: `unit_to_syllable`."""
+        return self.unit_to_syllable
+
+    @property
+    def worded_cluster_purity(self) -> float:
+        """Cluster purity as the paper's sentence defines it: `unit_to_syllable`."""
+        return self.unit_to_syllable
+
+    @property
+    def worded_syllable_purity(self) -> float:
+        """Syllable purity as the paper's sentence defines it: `syllable_to_unit`."""
+        return self.syllable_to_unit
+
+    def _entropies(self) -> tuple[float, float, float]:
+        """Entropies in bits of syllables, units and pairs."""
+        sides: tuple[Counter[str | int], Counter[str | int]] = (Counter(), Counter())
+        for key, count in self.table.items():
+            for side, name in zip(sides, key, strict=True):
+                side[name] += count
+        return entropy_bits(sides[0]), entropy_bits(sides[1]), entropy_bits(self.table)
+
+    @property
+    def mutual_information(self) -> float:
+        """Mutual information of syllable and unit over the matched pairs, in bits."""
+        syllable, unit, pair = self._entropies()
+        return max(0.0, syllable + unit - pair)
+
+    @property
+    def normalized_mutual_information(self) -> float:
+        """Mutual information / arithmetic mean of both entropies (V-measure); 0.0 where both are zero."""
+        syllable, unit, _ = self._entropies()
+        return 2 * self.mutual_information / (syllable + unit) if syllable + unit else 0.0
+
+    @property
+    def syllable_normalized_mutual_information(self) -> float:
+        """Mutual information / entropy of the syllables: the share of it that units tell; 0.0 where it is zero.
+
+        SNMI of ZeroSyl where the matching is "majority". Its code adds 1e-10 to every cell of the dense table, which
+        can move the third decimal of a large one; here the table is taken as it is.
+        """
+        syllable, _, _ = self._entropies()
+        return self.mutual_information / syllable if syllable else 0.0
+
+    def to_dict(self) -> dict[str, float]:
+        """Counts and ratios by name; the purities under the published names."""
+        names = (
+            "matched",
+            "syllables",
+            "segments",
+            "syllable_to_unit",
+            "unit_to_syllable",
+            "cluster_purity",
+            "syllable_purity",
+            "mutual_information",
+            "normalized_mutual_information",
+            "syllable_normalized_mutual_information",
+        )
+        return {name: getattr(self, name) for name in names}
+
+
+def strip_stress(label: str) -> str:
+    """Remove the stress digits of ARPAbet vowels: "AH0 B AW1 T" -> "AH B AW T"."""
+    return label.translate(_NO_STRESS)
+
+
+def match_segments(
+    reference: npt.ArrayLike, predicted: npt.ArrayLike, matching: typing.Literal["overlap", "full"] = "overlap"
+) -> tuple[IndexArray, IndexArray]:
+    """Match reference with predicted segments one to one so that the sum of their temporal IoU is greatest.
+
+    Args:
+        reference: (num_reference, 2) start and end in seconds, sorted, not overlapping.
+        predicted: (num_predicted, 2) likewise.
+        matching: "overlap" matches only segments that overlap, in linear time. "full" is what the released SD-HuBERT
+            evaluation does: as many pairs as the shorter side has, even where they do not overlap (their IoU is then
+            the negative distance over the hull), by the Hungarian algorithm on the dense matrix.
+
+    Returns:
+        Indices of the matched reference segments, ascending, and of their predicted partners.
+
+    Raises:
+        InputError: segments of another shape, unsorted or overlapping, or an unknown matching.
+    """
+    theirs, ours = to_intervals(reference, "reference segments"), to_intervals(predicted, "predicted segments")
+    if matching == "full":
+        return _match_full(theirs, ours)
+    if matching == "overlap":
+        return _match_overlap(theirs, ours)
+    raise InputError(f"matching must be 'overlap', 'full' or 'majority', not {matching!r}")
+
+
+def _match_full(theirs: IndexArray, ours: IndexArray) -> tuple[IndexArray, IndexArray]:
+    # Imported here: the optimiser is slow to load and only this rule needs it.
+    from scipy.optimize import linear_sum_assignment
+
+    hull = np.maximum.outer(theirs[:, 1], ours[:, 1]) - np.minimum.outer(theirs[:, 0], ours[:, 0])
+    shared = np.minimum.outer(theirs[:, 1], ours[:, 1]) - np.maximum.outer(theirs[:, 0], ours[:, 0])
+    # The released code adds 1e-4 s, which is 100 microseconds, to every union.
+    rows, columns = linear_sum_assignment(shared / (hull + 100), maximize=True)
+    return rows.astype(np.int64), columns.astype(np.int64)
+
+
+def _match_overlap(theirs: IndexArray, ours: IndexArray) -> tuple[IndexArray, IndexArray]:
+    """Exact assignment over overlapping pairs.
+
+    Both sides are sorted and disjoint, so the overlapping pairs, taken in time order, form a staircase: of two pairs
+    the later one has both indices equal or greater, and pairs that share a segment stand side by side. Choosing pairs
+    without a shared segment is then the scheduling of weighted intervals, one pass over the pairs.
+    """
+    pairs: list[tuple[int, int, float]] = []
+    first, r_list, p_list = 0, theirs.tolist(), ours.tolist()
+    for r, (start, end) in enumerate(r_list):
+        while first < len(p_list) and p_list[first][1] <= start:
+            first += 1
+        for p in range(first, len(p_list)):
+            low, high = p_list[p]
+            if low >= end:
+                break
+            shared = min(end, high) - max(start, low)
+            if shared > 0:
+                pairs.append((r, p, shared / (max(end, high) - min(start, low))))
+
+    best = [0.0]  # best[k]: greatest sum over the first k pairs
+    before: list[int] = []  # before[k]: number of pairs ahead of pair k that share no segment with it
+    free = 0
+    for k, (r, p, weight) in enumerate(pairs):
+        while free < k and pairs[free][0] < r and pairs[free][1] < p:
+            free += 1
+        before.append(free)
+        best.append(max(best[k], best[free] + weight))
+
+    chosen: list[tuple[int, int]] = []
+    k = len(pairs)
+    while k > 0:
+        if best[k] == best[k - 1]:
+            k -= 1
+        else:
+            chosen.append(pairs[k - 1][:2])
+            k = before[k - 1]
+    matched = np.asarray(chosen[::-1], dtype=np.int64).reshape(-1, 2)
+    return matched[:, 0], matched[:, 1]
+
+
+def majority_labels(reference: npt.ArrayLike, labels: Sequence[str], predicted: npt.ArrayLike) -> list[str]:
+    """Label each predicted segment with the reference interval that it overlaps most, as ZeroSyl does.
+
+    Args:
+        reference: (num_reference, 2) start and end in seconds, sorted, not overlapping.
+        labels: of the reference intervals.
+        predicted: (num_predicted, 2) likewise; segments that lie mostly in one gap of the reference are silence.
+
+    Returns:
+        One label for each predicted segment; of equally long overlaps the earliest.
+
+    Raises:
+        InputError: segments of another shape, unsorted or overlapping.
+    """
+    theirs, ours = to_intervals(reference, "reference segments"), to_intervals(predicted, "predicted segments")
+    # Interval k of the timeline is silence where k is even; a gap of no length overlaps nothing.
+    edges = theirs.ravel().tolist()
+    found = []
+    for start, end in ours.tolist():
+        first = bisect_right(edges, start)
+        last = max(first, bisect_left(edges, end))
+        cuts = [start, *edges[first:last], end]
+        lengths = [high - low for low, high in pairwise(cuts)]
+        best = first + lengths.index(max(lengths))
+        found.append(labels[best // 2] if best % 2 else SILENCE)
+    return found
+
+
+def purity_counts(
+    segmentation: Segmentation, syllables: Sequence[IntervalLike], *, matching: Matching = "overlap"
+) -> PurityCounts:
+    """Match the segments of one recording with its reference syllables and count (syllable, unit) pairs.
+
+    Args:
+        segmentation: segments with units.
+        syllables: reference intervals in seconds, sorted, not overlapping; stress digits are stripped from labels.
+        matching: "overlap" or "full" as for `match_segments`, or "majority" as `majority_labels`: every segment
+            counts, and silence is a label.
+
+    Raises:
+        InputError: the segmentation has no units, the syllables overlap, or an unknown matching.
+    """
+    if segmentation.unit is None:
+        raise InputError("Purity needs units; this Segmentation has none: apply a codebook first")
+    times = np.asarray([(syllable.start, syllable.end) for syllable in syllables], dtype=np.float64).reshape(-1, 2)
+    if matching == "majority":
+        names = [strip_stress(syllable.label) for syllable in syllables]
+        pairs = zip(majority_labels(times, names, segmentation.seconds), segmentation.unit.tolist(), strict=True)
+        return PurityCounts(dict(Counter(pairs)), len(syllables), len(segmentation))
+    rows, columns = match_segments(times, segmentation.seconds, matching)
+    labels = [strip_stress(syllables[row].label) for row in rows.tolist()]
+    table = Counter(zip(labels, segmentation.unit[columns].tolist(), strict=True))
+    return PurityCounts(dict(table), len(syllables), len(segmentation))
+
+
+def score_purity(
+    predictions: Mapping[str, Segmentation],
+    references: Mapping[str, IntervalsLike],
+    *,
+    matching: Matching = "overlap",
+    level: str = "syllable",
+) -> dict[str, PurityCounts]:
+    """Purity counts of each recording, by sorted id; `PurityCounts.merge` of the values gives the corpus.
+
+    Args:
+        predictions: segmentation with units of each recording, by id.
+        references: alignment of each recording, by the same ids.
+        matching: as for `purity_counts`.
+        level: what units should stand for: "syllable", "phone" or "word".
+
+    Raises:
+        InputError: ids missing on either side, or as for `purity_counts`; the message names the recording.
+    """
+    counts = {}
+    for recording in shared_ids(predictions, references):
+        try:
+            counts[recording] = purity_counts(
+                predictions[recording], references[recording].intervals(level), matching=matching
+            )
+        except InputError as error:
+            raise InputError(f"{recording}: {error}") from error
+    return counts

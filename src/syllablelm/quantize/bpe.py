@@ -1,0 +1,272 @@
+"""Pieces: frequent stretches of symbols with codes of their own, by byte-pair encoding or a unigram model.
+
+Symbols are integers (units, characters of a text); to the libraries they are characters of a private alphabet, so
+that nothing is normalised, split at blanks or left out. A code below the number of symbols is that symbol itself, hence
+everything can be coded and every code spelled out again.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Literal, get_args
+
+import numpy as np
+import numpy.typing as npt
+
+from syllablelm.core.errors import FormatError, InputError, MissingDependencyError
+
+IntArray = npt.NDArray[np.int32]
+Method = Literal["bpe", "unigram"]
+
+# Above the surrogates, so that symbols are consecutive code points.
+_FIRST = 0x20000
+MAX_SYMBOLS = 0x110000 - _FIRST
+# What a symbol that was never seen costs: as much as SentencePiece takes off for unknown characters.
+_UNSEEN_PENALTY = 10.0
+
+
+@dataclass(frozen=True)
+class PieceModel:
+    """How sequences of symbols are cut into pieces.
+
+    Args:
+        method: "bpe" (merges in the order in which they were learned) or "unigram" (the likeliest cut).
+        num_symbols: symbols are 0 to num_symbols - 1, and so are their codes.
+        pieces: spelling of the codes from num_symbols on, two symbols or more each.
+        merges: of "bpe": pairs of codes, most urgent first.
+        scores: of "unigram": log-probability of each code.
+
+    Raises:
+        FormatError: the parts contradict each other.
+    """
+
+    method: Method
+    num_symbols: int
+    pieces: tuple[tuple[int, ...], ...] = ()
+    merges: tuple[tuple[int, int], ...] = ()
+    scores: tuple[float, ...] = ()
+
+    def __post_init__(self) -> None:
+        _check_count(self.num_symbols)
+        spelled = [symbol for piece in self.pieces for symbol in piece]
+        if any(len(piece) < 2 for piece in self.pieces) or len(set(self.pieces)) != len(self.pieces):
+            raise FormatError("pieces must be distinct and of at least two symbols")
+        if spelled and not 0 <= min(spelled) <= max(spelled) < self.num_symbols:
+            raise FormatError(f"a piece is spelled with symbols outside 0 to {self.num_symbols - 1}")
+        if self.method == "unigram" and len(self.scores) != self.num_codes:
+            raise FormatError(f"{len(self.scores)} scores of {self.num_codes} pieces")
+        codes = {self._spell(code): code for code in range(self.num_codes)} if self.merges else {}
+        for left, right in self.merges:
+            inside = 0 <= left < self.num_codes and 0 <= right < self.num_codes
+            if not inside or self._spell(left) + self._spell(right) not in codes:
+                raise FormatError(f"the merge of {left} and {right} gives no piece")
+
+    @property
+    def num_codes(self) -> int:
+        """Size of the vocabulary: symbols and pieces."""
+        return self.num_symbols + len(self.pieces)
+
+    @cached_property
+    def lengths(self) -> IntArray:
+        """(num_codes,) symbols of each code."""
+        return np.array([1] * self.num_symbols + [len(piece) for piece in self.pieces], dtype=np.int32)
+
+    def encode(self, symbols: npt.ArrayLike) -> IntArray:
+        """Symbols (n,) to codes (m,), m <= n.
+
+        Raises:
+            InputError: a symbol outside 0 to num_symbols - 1.
+        """
+        array = np.asarray(symbols, dtype=np.int64)
+        if len(array) == 0:
+            return np.zeros(0, dtype=np.int32)
+        _check_inside(array, self.num_symbols, "symbol", "alphabet")
+        return np.array(self._coder.encode(_to_text(array)).ids, dtype=np.int32)
+
+    def expand(self, codes: npt.ArrayLike) -> IntArray:
+        """Codes (m,) back to the symbols (n,) that they were made of, exactly.
+
+        Raises:
+            InputError: a code outside the vocabulary.
+        """
+        array = np.asarray(codes, dtype=np.int64)
+        _check_inside(array, self.num_codes, "code", "vocabulary")
+        flat, offsets = self._spellings
+        count = self.lengths[array].astype(np.int64)
+        first = np.cumsum(count) - count
+        within = np.arange(int(count.sum())) - np.repeat(first, count)
+        return flat[np.repeat(offsets[array], count) + within]
+
+    def _spell(self, code: int) -> tuple[int, ...]:
+        return (code,) if code < self.num_symbols else self.pieces[code - self.num_symbols]
+
+    @cached_property
+    def _spellings(self) -> tuple[IntArray, npt.NDArray[np.int64]]:
+        flat = [symbol for piece in self.pieces for symbol in piece]
+        symbols = np.concatenate([np.arange(self.num_symbols), np.array(flat, dtype=np.int64)]).astype(np.int32)
+        lengths = self.lengths.astype(np.int64)
+        return symbols, np.cumsum(lengths) - lengths
+
+    @cached_property
+    def _coder(self) -> Any:
+        from tokenizers import Tokenizer, models
+
+        texts = [_to_text(self._spell(code)) for code in range(self.num_codes)]
+        if self.method == "bpe":
+            merges = [(texts[left], texts[right]) for left, right in self.merges]
+            return Tokenizer(models.BPE({text: code for code, text in enumerate(texts)}, merges))
+        # The library wants an entry for what is unknown; no sequence of ours holds any, so the last one serves.
+        unknown = len(texts)
+        entries = [*zip(texts, self.scores, strict=True), (chr(0), min(self.scores) - _UNSEEN_PENALTY)]
+        return Tokenizer(models.Unigram(entries, unknown, False))
+
+    def to_table(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        table: dict[str, Any] = {"method": self.method, "num_symbols": self.num_symbols}
+        table["pieces"] = [list(piece) for piece in self.pieces]
+        if self.method == "bpe":
+            return table | {"merges": [list(pair) for pair in self.merges]}
+        return table | {"scores": list(self.scores)}
+
+    @classmethod
+    def from_table(cls, table: Any, where: str) -> PieceModel:
+        """What ``to_table`` gave.
+
+        Raises:
+            FormatError: something else; ``where`` names the file.
+        """
+        try:
+            if table["method"] not in get_args(Method):
+                raise FormatError(f"unknown method {table['method']!r}")
+            pieces = tuple(tuple(int(symbol) for symbol in piece) for piece in table["pieces"])
+            merges = tuple((int(left), int(right)) for left, right in table.get("merges", ()))
+            scores = tuple(float(score) for score in table.get("scores", ()))
+            return cls(table["method"], int(table["num_symbols"]), pieces, merges, scores)
+        except (FormatError, InputError, KeyError, TypeError, ValueError, AttributeError) as error:
+            raise FormatError(f"{where}: damaged pieces ({error})") from None
+
+
+def fit_pieces(
+    sequences: Iterable[npt.ArrayLike], num_symbols: int, method: Method, num_codes: int, *, longest: int = 16
+) -> PieceModel:
+    """Learn pieces.
+
+    Args:
+        sequences: symbols (n,) of each recording or word; no piece runs over their ends.
+        num_symbols: all symbols there are, seen or not.
+        method: "bpe" or "unigram" (SentencePiece).
+        num_codes: size of the vocabulary, symbols included. Less comes out where the sequences do not hold as many.
+        longest: most symbols of a unigram piece; SentencePiece's own default.
+
+    Raises:
+        InputError: nothing to learn from, a vocabulary of fewer codes than symbols, or a symbol outside the alphabet.
+    """
+    _check_count(num_symbols)
+    if num_codes < num_symbols:
+        raise InputError(f"a vocabulary of {num_codes} does not hold the {num_symbols} single units; ask for more")
+    texts = [_to_text(row) for row in _checked(sequences, num_symbols)]
+    if not texts:
+        raise InputError("no units at all: nothing to learn pieces from")
+    if method == "bpe":
+        return _fit_bpe(texts, num_symbols, num_codes)
+    return _fit_unigram(texts, num_symbols, num_codes, longest)
+
+
+def _fit_bpe(texts: Sequence[str], num_symbols: int, num_codes: int) -> PieceModel:
+    import json
+
+    from tokenizers import Tokenizer, models, trainers
+
+    coder = Tokenizer(models.BPE())
+    trainer: Any = trainers.BpeTrainer
+    alphabet = [chr(_FIRST + symbol) for symbol in range(num_symbols)]
+    coder.train_from_iterator(
+        texts, trainer(vocab_size=num_codes, initial_alphabet=alphabet, special_tokens=[], show_progress=False)
+    )
+    learned = json.loads(coder.to_str())["model"]["merges"]
+    codes = {text: code for code, text in enumerate(alphabet)}
+    merges = []
+    for left, right in learned:
+        # Two merges may spell the same piece.
+        codes.setdefault(left + right, len(codes))
+        merges.append((codes[left], codes[right]))
+    pieces = tuple(_to_symbols(text) for text in list(codes)[num_symbols:])
+    return PieceModel("bpe", num_symbols, pieces, merges=tuple(merges))
+
+
+def _fit_unigram(texts: Sequence[str], num_symbols: int, num_codes: int, longest: int) -> PieceModel:
+    try:
+        import sentencepiece
+    except ImportError:
+        raise MissingDependencyError("unigram pieces need sentencepiece: pip install sentencepiece") from None
+    # One entry of its vocabulary is for what is unknown; symbols that do not occur it leaves out.
+    seen = set().union(*map(set, texts))
+    written, processor = io.BytesIO(), sentencepiece.SentencePieceProcessor
+    try:
+        sentencepiece.SentencePieceTrainer.train(  # pyright: ignore[reportAttributeAccessIssue]
+            sentence_iterator=iter(texts),
+            model_writer=written,
+            model_type="unigram",
+            vocab_size=num_codes - num_symbols + len(seen) + 1,
+            hard_vocab_limit=False,
+            character_coverage=1.0,
+            normalization_rule_name="identity",
+            add_dummy_prefix=False,
+            remove_extra_whitespaces=False,
+            split_by_unicode_script=False,
+            split_by_number=False,
+            split_by_whitespace=False,
+            max_sentence_length=1 << 30,
+            max_sentencepiece_length=longest,
+            unk_id=0,
+            bos_id=-1,
+            eos_id=-1,
+            pad_id=-1,
+            # Sums in several threads are rounded in another order.
+            num_threads=1,
+            minloglevel=2,
+        )
+    except (RuntimeError, OSError) as error:
+        raise InputError(f"SentencePiece cannot learn from these units: {str(error).splitlines()[0]}") from None
+    model: Any = processor(model_proto=written.getvalue())
+    found = {model.id_to_piece(entry): float(model.get_score(entry)) for entry in range(1, model.get_piece_size())}
+    pieces = [text for text in found if len(text) > 1]
+    least = min(found.values()) - _UNSEEN_PENALTY
+    scores = [found.get(chr(_FIRST + symbol), least) for symbol in range(num_symbols)]
+    scores += [found[text] for text in pieces]
+    return PieceModel("unigram", num_symbols, tuple(map(_to_symbols, pieces)), scores=tuple(scores))
+
+
+def _checked(sequences: Iterable[npt.ArrayLike], num_symbols: int) -> Iterator[npt.NDArray[np.int64]]:
+    for sequence in sequences:
+        row = np.asarray(sequence, dtype=np.int64)
+        _check_inside(row, num_symbols, "unit", "vocabulary")
+        if len(row):
+            yield row
+
+
+def _check_inside(values: npt.NDArray[np.int64], size: int, noun: str, whole: str) -> None:
+    wrong = values[(values < 0) | (values >= size)]
+    if len(wrong):
+        raise InputError(f"{noun} {int(wrong[0])} is outside the {whole} of {size}")
+
+
+def _check_count(num_symbols: int) -> None:
+    if not 1 <= num_symbols <= MAX_SYMBOLS:
+        raise InputError(f"{num_symbols} units: pieces are made of 1 to {MAX_SYMBOLS} different ones")
+
+
+def _to_text(symbols: npt.ArrayLike) -> str:
+    return (np.asarray(symbols) + _FIRST).astype("<u4").tobytes().decode("utf-32-le")
+
+
+def _to_symbols(text: str) -> tuple[int, ...]:
+    return tuple(ord(character) - _FIRST for character in text)
+
+
+def spelled(model: PieceModel, names: Mapping[int, str] | Sequence[str]) -> list[str]:
+    """Every code as text, given the names of the symbols."""
+    return ["".join(names[symbol] for symbol in model._spell(code)) for code in range(model.num_codes)]

@@ -1,0 +1,380 @@
+"""One picture of a recording: spectrogram, units, reference syllables and the self-similarity of its features."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from syllablelm.core.errors import InputError, MissingDependencyError
+from syllablelm.core.files import atomic_path
+from syllablelm.core.segmentation import Segmentation
+from syllablelm.segment.mel import SAMPLE_RATE, log_mel, mel_centres
+
+SUFFIXES = (".png", ".svg", ".pdf")
+LONGEST_SECONDS = 60.0
+LINE_SECONDS = 6.0
+
+# Inches; at 100 dots per inch the picture is 1,400 dots wide.
+WIDTH, LEFT, RIGHT, TOP, BOTTOM = 14.0, 0.9, 0.3, 0.6, 0.6
+MEL_HEIGHT, UNITS_HEIGHT, REFERENCE_HEIGHT, STRIP_GAP, LINE_GAP = 1.8, 0.4, 0.58, 0.04, 0.64
+MATRIX_SIZE = 6.2
+
+# Samples and Hz. 40 ms windows resolve enough for bands that narrow; shorter ones leave the lowest bands empty.
+MEL_HOP, MEL_WINDOW, MEL_BANDS, MEL_LOW, MEL_HIGH = 80, 640, 80, 40.0, 8000.0
+
+# Okabe and Ito's colours, safe for colour-blind readers.
+BLUE, SKY, VERMILLION, GREY = "#0072B2", "#56B4E9", "#D55E00", "#555555"
+# The same family lightened, so that dark text on it is readable; a unit keeps its colour through the picture.
+TINTS = ("#F8DFA8", "#BFE2F6", "#A9DFCB", "#FAF3B0", "#A9CDE5", "#F2C2A2", "#EBCBDD", "#D8D8D8")
+
+
+class LabelledInterval(Protocol):
+    """A stretch of a reference annotation, such as a syllable; times in seconds."""
+
+    @property
+    def label(self) -> str: ...
+    @property
+    def start(self) -> float: ...
+    @property
+    def end(self) -> float: ...
+
+
+@dataclass(frozen=True)
+class _Box:
+    """A rectangle of a strip."""
+
+    start: float
+    end: float
+    label: str
+    colour: str
+
+
+@dataclass(frozen=True)
+class _Strip:
+    """A row of rectangles below the spectrogram."""
+
+    name: str
+    height: float
+    boxes: list[_Box]
+
+
+def plot_segmentation(
+    waveform: npt.ArrayLike,
+    segmentation: Segmentation,
+    features: npt.ArrayLike,
+    *,
+    path: str | Path,
+    reference: Sequence[LabelledInterval] | None = None,
+    title: str | None = None,
+    start: float = 0.0,
+    seconds: float = 6.0,
+) -> None:
+    """Draw a recording's log-mel spectrogram, units, reference syllables and feature self-similarity into one file.
+
+    Long stretches are broken into lines of at most six seconds.
+
+    Args:
+        waveform: (num_samples,) at 16 kHz.
+        segmentation: segments of the whole recording, with units or without.
+        features: (num_frames, D) features of the whole recording.
+        path: picture to write; .png, .svg or .pdf. It appears under its name only once complete.
+        reference: syllables or other intervals of a reference alignment (label, start, end in seconds).
+        title: heading.
+        start: first second shown.
+        seconds: length of the stretch shown, at most 60.
+
+    Raises:
+        InputError: inputs that do not belong together, nothing to show, or an unknown suffix.
+        MissingDependencyError: matplotlib is not installed.
+    """
+    path = Path(path)
+    samples, features_TD = _check(waveform, segmentation, features, path, start, seconds)
+    matplotlib, figure_class = _import_matplotlib()
+    first = start
+    last = min(start + seconds, len(samples) / SAMPLE_RATE)
+    num_lines = max(1, int(np.ceil((last - first) / LINE_SECONDS - 1e-9)))
+    strips = [_Strip("units", UNITS_HEIGHT, _unit_boxes(segmentation))]
+    if reference is not None:
+        boxes = [_Box(float(i.start), float(i.end), str(i.label), "#DCEEF9") for i in reference]
+        strips.append(_Strip("reference", REFERENCE_HEIGHT, boxes))
+    line_height = MEL_HEIGHT + sum(strip.height + STRIP_GAP for strip in strips) + LINE_GAP
+    height = TOP + num_lines * line_height + MATRIX_SIZE + BOTTOM
+    # The salt keeps the names inside an SVG, and so the file, the same from run to run.
+    with matplotlib.rc_context({"svg.hashsalt": "syllablelm", "pdf.fonttype": 42, "font.size": 9}):
+        figure = figure_class(figsize=(WIDTH, height), dpi=100, facecolor="white")
+        _heading(figure, title, segmentation, first, last, len(samples) / SAMPLE_RATE)
+        mel = _MelPicture.of(samples, first, last)
+        edges = np.linspace(first, last, num_lines + 1)
+        for line in range(num_lines):
+            top = height - TOP - line * line_height
+            _draw_line(figure, top, mel, segmentation, strips, edges[line], edges[line + 1])
+        _draw_matrix(figure, features_TD, segmentation, first, last)
+        _draw_facts(figure, segmentation, reference, first, last)
+        # A date inside would make every file differ.
+        metadata = {".png": None, ".svg": {"Date": None}, ".pdf": {"CreationDate": None}}[path.suffix.lower()]
+        with atomic_path(path) as temporary:
+            figure.savefig(temporary, format=path.suffix.lower()[1:], metadata=metadata)
+
+
+def _check(
+    waveform: npt.ArrayLike,
+    segmentation: Segmentation,
+    features: npt.ArrayLike,
+    path: Path,
+    start: float,
+    seconds: float,
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    if path.suffix.lower() not in SUFFIXES:
+        raise InputError(f"{path}: a picture's name must end in one of {', '.join(SUFFIXES)}")
+    samples, features_TD = np.asarray(waveform, dtype=np.float64), np.asarray(features, dtype=np.float64)
+    if samples.ndim != 1 or len(samples) == 0 or not np.isfinite(samples).all():
+        raise InputError(f"waveform must be a non-empty row of finite samples, not of shape {samples.shape}")
+    if features_TD.ndim != 2 or len(features_TD) != segmentation.num_frames or not np.isfinite(features_TD).all():
+        raise InputError(
+            f"features must be finite and of shape ({segmentation.num_frames}, dims) as the segmentation has "
+            f"{segmentation.num_frames} frames, not {features_TD.shape}"
+        )
+    if segmentation.sample_rate != SAMPLE_RATE:
+        raise InputError(f"pictures are drawn of 16 kHz recordings, not of {segmentation.sample_rate} Hz")
+    duration = len(samples) / SAMPLE_RATE
+    if abs(duration - segmentation.duration) > 0.5:
+        raise InputError(
+            f"the waveform lasts {duration:.2f} s and the segmentation {segmentation.duration:.2f} s: "
+            "they are of different recordings"
+        )
+    if not (0 <= start < duration and 0 < seconds <= LONGEST_SECONDS):
+        raise InputError(
+            f"cannot show {seconds:g} s from {start:g} s of a recording of {duration:.2f} s: "
+            f"start must lie inside it, and at most {LONGEST_SECONDS:g} s fit on a picture"
+        )
+    return samples, features_TD
+
+
+def _import_matplotlib() -> tuple[Any, Any]:
+    try:
+        import matplotlib
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise MissingDependencyError("pictures need matplotlib: pip install 'syllablelm[plot]'") from error
+    return matplotlib, Figure
+
+
+def _unit_boxes(segmentation: Segmentation) -> list[_Box]:
+    seconds = segmentation.seconds.tolist()
+    if segmentation.unit is None:
+        return [_Box(start, end, "", TINTS[-1]) for start, end in seconds]
+    return [
+        _Box(start, end, str(unit), TINTS[unit % len(TINTS)])
+        for (start, end), unit in zip(seconds, segmentation.unit.tolist(), strict=True)
+    ]
+
+
+def _axes(figure: Any, left: float, bottom: float, width: float, height: float) -> Any:
+    """Axes at a place given in inches."""
+    full_width, full_height = figure.get_size_inches()
+    return figure.add_axes((left / full_width, bottom / full_height, width / full_width, height / full_height))
+
+
+def _heading(
+    figure: Any, title: str | None, segmentation: Segmentation, first: float, last: float, duration: float
+) -> None:
+    height = figure.get_size_inches()[1]
+    shown = "" if last - first >= duration - 1e-6 else f"{first:g} to {last:g} s of "
+    note = f"{shown}{duration:.2f} s · {1000 * segmentation.hop / segmentation.sample_rate:g} ms per frame"
+    y = 1 - 0.28 / height
+    figure.text(LEFT / WIDTH, y, title or "Segmentation", fontsize=13, fontweight="bold", va="center", ha="left")
+    figure.text(1 - RIGHT / WIDTH, y, note, fontsize=10, color=GREY, va="center", ha="right")
+
+
+@dataclass(frozen=True)
+class _MelPicture:
+    """Spectrogram at a finer step than the features, so that boundaries can be judged by eye."""
+
+    level_MT: npt.NDArray[np.float64]  # dB below the loudest
+    start: float  # seconds at its left and right edges
+    end: float
+
+    @classmethod
+    def of(cls, samples: npt.NDArray[np.float64], first: float, last: float) -> _MelPicture:
+        half = MEL_WINDOW // 2
+        begin, stop = round(first * SAMPLE_RATE), round(last * SAMPLE_RATE)
+        # With half a window before and behind, frame t is centred on sample begin + t * MEL_HOP.
+        piece = np.pad(samples, half)[begin : stop + 2 * half]
+        level_TM = log_mel(piece, num_mels=MEL_BANDS, hop=MEL_HOP, window=MEL_WINDOW, low=MEL_LOW, high=MEL_HIGH)
+        level_MT = level_TM.T.astype(np.float64) * 10 / np.log(10)
+        start = (begin - MEL_HOP / 2) / SAMPLE_RATE
+        return cls(level_MT - level_MT.max(), start, start + len(level_TM) * MEL_HOP / SAMPLE_RATE)
+
+
+def _mel_row(hertz: float) -> float:
+    """Height of a frequency in the spectrogram, in rows: band m spans rows m to m + 1."""
+    return float(np.interp(hertz, mel_centres(MEL_BANDS, MEL_LOW, MEL_HIGH), np.arange(MEL_BANDS) + 0.5))
+
+
+def _draw_line(
+    figure: Any,
+    top: float,
+    mel: _MelPicture,
+    segmentation: Segmentation,
+    strips: list[_Strip],
+    first: float,
+    last: float,
+) -> None:
+    """One line of the picture: spectrogram with boundaries, and the strips below it."""
+    width = WIDTH - LEFT - RIGHT
+    axes = _axes(figure, LEFT, top - MEL_HEIGHT, width, MEL_HEIGHT)
+    axes.imshow(
+        mel.level_MT,
+        origin="lower",
+        aspect="auto",
+        cmap="magma",
+        vmin=-65,
+        vmax=-3,
+        extent=(mel.start, mel.end, 0, MEL_BANDS),
+        interpolation="bilinear",
+    )
+    boundaries = segmentation.boundaries * (segmentation.hop / segmentation.sample_rate)
+    inside = boundaries[(boundaries > first) & (boundaries < last)]
+    axes.vlines(inside, 0, MEL_BANDS, colors="white", linewidth=0.9, alpha=0.9)
+    kilohertz = (0.25, 0.5, 1, 2, 4)
+    axes.set_yticks([_mel_row(1000 * k) for k in kilohertz], [f"{k:g}" for k in kilohertz])
+    axes.set_ylabel("kHz")
+    axes.set_xlim(first, last)
+    axes.set_ylim(0, MEL_BANDS)
+    axes.tick_params(labelbottom=False, bottom=False)
+    bottom = top - MEL_HEIGHT
+    for strip in strips:
+        bottom -= strip.height + STRIP_GAP
+        axes = _axes(figure, LEFT, bottom, width, strip.height)
+        _draw_strip(axes, strip, first, last, width)
+        axes.set_ylabel(strip.name, rotation=0, ha="right", va="center", labelpad=6)
+        axes.tick_params(labelbottom=False, bottom=False)
+    axes.tick_params(labelbottom=True, bottom=True)
+    axes.set_xlabel("time (s)", labelpad=2)
+
+
+def _draw_strip(axes: Any, strip: _Strip, first: float, last: float, width: float) -> None:
+    axes.set_xlim(first, last)
+    axes.set_ylim(0, 1)
+    axes.set_yticks([])
+    axes.set_facecolor("#F4F4F4")
+    for spine in axes.spines.values():
+        spine.set_visible(False)
+    inches_per_second = width / (last - first)
+    for box in strip.boxes:
+        left, right = max(box.start, first), min(box.end, last)
+        if right <= left:
+            continue
+        axes.axvspan(left, right, facecolor=box.colour, edgecolor="white", linewidth=1.2)
+        fit = fit_label(box.label, (right - left) * inches_per_second, strip.height)
+        # A segment broken by the end of a line is labelled where its larger part is.
+        if fit is not None and 2 * (right - left) >= box.end - box.start:
+            size, rotation = fit
+            axes.text((left + right) / 2, 0.47, box.label, ha="center", va="center", fontsize=size, rotation=rotation)
+
+
+def fit_label(label: str, width: float, height: float) -> tuple[float, int] | None:
+    """Find the largest font size (points) and the rotation at which a label fits a box of so many inches.
+
+    Level text is preferred down to 7 points, then upright text; None where nothing readable fits.
+    """
+    for sizes, rotation in (((9.5, 8.5, 7.5, 7.0), 0), ((9.0, 8.0, 7.0, 6.0), 90)):
+        for size in sizes:
+            # DejaVu Sans: digits and capitals are about 0.65 of the size wide, a line 1.1 of it high; 72 to an inch.
+            length, thickness = 0.65 * size * len(label) / 72 + 0.03, 1.1 * size / 72
+            along, across = (width, height) if rotation == 0 else (height, width)
+            if length <= along and thickness <= across:
+                return size, rotation
+    return None
+
+
+# Self-similarity
+
+
+def self_similarity(features_TD: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """(T, T) cosine similarity of frames after the mean frame is taken away, which otherwise drowns the contrast."""
+    centred_TD = features_TD - features_TD.mean(axis=0)
+    length_T1 = np.linalg.norm(centred_TD, axis=1, keepdims=True)
+    unit_TD = np.divide(centred_TD, length_T1, out=np.zeros_like(centred_TD), where=length_T1 > 0)
+    return unit_TD @ unit_TD.T
+
+
+def _draw_matrix(
+    figure: Any, features_TD: npt.NDArray[np.float64], segmentation: Segmentation, first: float, last: float
+) -> None:
+    step = segmentation.hop / segmentation.sample_rate
+    frames = slice(round(first / step), max(round(first / step) + 1, round(last / step)))
+    shown_TD = features_TD[frames]
+    axes = _axes(figure, LEFT, BOTTOM, MATRIX_SIZE, MATRIX_SIZE)
+    axes.set_title("Self-similarity of the features, segments as squares", fontsize=10, loc="left", pad=6)
+    if len(shown_TD):
+        low, high = frames.start * step, (frames.start + len(shown_TD)) * step
+        picture = axes.imshow(
+            self_similarity(shown_TD), cmap="Greys", vmin=-0.2, vmax=1.0, extent=(low, high, high, low), aspect="auto"
+        )
+        bar = figure.colorbar(picture, cax=_axes(figure, LEFT + MATRIX_SIZE + 0.12, BOTTOM, 0.16, MATRIX_SIZE))
+        bar.set_label("cosine similarity, mean frame removed")
+        bar.outline.set_visible(False)
+    line_width = 1.3 if last - first <= LINE_SECONDS else 0.8
+    for start, end in segmentation.seconds.tolist():
+        if end > first and start < last:
+            x = [start, end, end, start, start]
+            y = [start, start, end, end, start]
+            axes.plot(x, y, color=VERMILLION, linewidth=line_width, solid_joinstyle="miter")
+    axes.set_xlim(first, last)
+    axes.set_ylim(last, first)
+    axes.set_xlabel("time (s)", labelpad=2)
+    axes.set_ylabel("time (s)")
+
+
+# Facts
+
+
+def _draw_facts(
+    figure: Any,
+    segmentation: Segmentation,
+    reference: Sequence[LabelledInterval] | None,
+    first: float,
+    last: float,
+) -> None:
+    """Numbers and the distribution of lengths, of the segments whose middle is shown."""
+    seconds = segmentation.seconds
+    middle = seconds.mean(axis=1)
+    shown = (middle >= first) & (middle < last)
+    lengths = 1000 * (seconds[shown, 1] - seconds[shown, 0])
+    rows = [(f"{shown.sum()}", "segments"), (f"{shown.sum() / (last - first):.1f}", "segments per second")]
+    if segmentation.unit is not None:
+        rows.append((f"{len(np.unique(segmentation.unit[shown]))}", "different units"))
+    if len(lengths):
+        rows.append((f"{np.median(lengths):.0f}", "ms median length"))
+    reference_lengths = np.array([])
+    if reference is not None:
+        inside = [interval for interval in reference if first <= (interval.start + interval.end) / 2 < last]
+        reference_lengths = 1000 * np.array([interval.end - interval.start for interval in inside])
+        rows.append((f"{len(inside)}", "reference intervals"))
+    left, width = LEFT + MATRIX_SIZE + 1.75, WIDTH - RIGHT - (LEFT + MATRIX_SIZE + 1.75)
+    height = figure.get_size_inches()[1]
+    for number, (value, meaning) in enumerate(rows):
+        y = (BOTTOM + MATRIX_SIZE - 0.2 - 0.36 * number) / height
+        figure.text((left + 0.75) / WIDTH, y, value, fontsize=15, fontweight="bold", ha="right", va="baseline")
+        figure.text((left + 0.87) / WIDTH, y, meaning, fontsize=11, color=GREY, ha="left", va="baseline")
+    axes = _axes(figure, left, BOTTOM, width, 3.5)
+    longest = max([200.0, *lengths.tolist(), *reference_lengths.tolist()])
+    frame = 1000 * segmentation.hop / segmentation.sample_rate
+    # Edges between whole numbers of frames, where no length can fall.
+    bins = np.arange(0.5 * frame, longest + 2 * frame, 2 * frame)
+    axes.hist(lengths, bins=bins, color=VERMILLION, alpha=0.85, label="segments", edgecolor="white", linewidth=0.6)
+    if len(reference_lengths):
+        axes.hist(reference_lengths, bins=bins, histtype="step", color=BLUE, linewidth=1.8, label="reference")
+        axes.legend(frameon=False, fontsize=9)
+    axes.set_xlim(0, bins[-1])
+    axes.set_title("Lengths", fontsize=10, loc="left", pad=6)
+    axes.set_xlabel("length (ms)", labelpad=2)
+    axes.set_ylabel("count")
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.yaxis.get_major_locator().set_params(integer=True)

@@ -1,0 +1,237 @@
+"""Long recordings in bounded memory: overlapping windows, and the seams at which their segments are joined.
+
+A recording of more frames than a window holds is read in windows of that many frames, a fixed stride apart. Where the
+windows lie depends on nothing but the sample count so far, hence blocks of any size give the same windows, and a
+recording that fits in one window is that window. Two neighbours share an overlap. In its inner half they are joined at
+a boundary that both of them found, so that every segment comes from one window and lies at least a margin (a quarter
+of the overlap) away from any edge that the recording itself does not have.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from syllablelm.core.errors import InputError
+from syllablelm.core.segmentation import Segmentation
+
+FloatArray = npt.NDArray[np.float32]
+IntArray = npt.NDArray[np.int32]
+
+WINDOW_SECONDS = 60.0
+# Context on both sides of a seam: HuBERT's positional convolution reaches 1.3 s, attention fades over a few seconds.
+OVERLAP_SECONDS = 10.0
+
+
+@dataclass(frozen=True)
+class WindowGrid:
+    """Where the windows of long recordings lie.
+
+    Args:
+        num_frames: frames of a window.
+        overlap: frames that a window shares with the next; at most half a window, at least 4.
+        hop: samples from one frame to the next.
+        receptive_field: samples that one frame is computed from.
+
+    Raises:
+        InputError: an overlap that leaves no room for a seam.
+    """
+
+    num_frames: int
+    overlap: int
+    hop: int
+    receptive_field: int
+
+    def __post_init__(self) -> None:
+        if not 4 <= self.overlap <= self.num_frames // 2:
+            raise InputError(
+                f"windows of {self.num_frames} frames cannot overlap by {self.overlap}: take longer windows"
+            )
+
+    @classmethod
+    def of_seconds(cls, seconds: float, hop: int, receptive_field: int, sample_rate: int) -> WindowGrid:
+        """Windows of at most so many seconds, overlapping by 10 s or a quarter of a window where that is less.
+
+        Raises:
+            InputError: fewer than 1 second, or not a finite number.
+        """
+        if not 1.0 <= seconds < float("inf"):
+            raise InputError(f"window_seconds {seconds}: a window must hold at least 1 second, and end")
+        num_frames = int(seconds * sample_rate / hop)
+        overlap = min(int(OVERLAP_SECONDS * sample_rate / hop), num_frames // 4)
+        return cls(num_frames, overlap, hop, receptive_field)
+
+    @property
+    def stride(self) -> int:
+        """Frames from the start of one window to that of the next."""
+        return self.num_frames - self.overlap
+
+    @property
+    def margin(self) -> int:
+        """Frames that a seam keeps from the edges of both windows."""
+        return self.overlap // 4
+
+    @property
+    def num_samples(self) -> int:
+        """Samples of a window that has a successor."""
+        return self.samples_of(self.num_frames)
+
+    @property
+    def lookahead(self) -> int:
+        """Samples that a window must have seen to know that it has a successor: one frame more than its own."""
+        return self.samples_of(self.num_frames + 1)
+
+    @property
+    def latency(self) -> int:
+        """Most samples between a segment's end and the moment its window is complete."""
+        # What the window before could not settle ends no earlier than the first frame at which this one may take over.
+        return self.lookahead - self.margin * self.hop
+
+    def samples_of(self, num_frames: int) -> int:
+        """Fewest samples that give so many frames."""
+        return (num_frames - 1) * self.hop + self.receptive_field
+
+
+class WindowReader:
+    """Cuts a stream of blocks into windows.
+
+    It holds one window's samples and one hop, whatever the blocks.
+    """
+
+    def __init__(self, grid: WindowGrid) -> None:
+        self._grid = grid
+        self._buffer = np.empty(grid.lookahead, dtype=np.float32)
+        self._held = 0
+        self.num_samples = 0
+
+    def push(self, block: FloatArray) -> Iterator[FloatArray]:
+        """Take a block (num_samples,); yield every window that it completes and that is not the last."""
+        self.num_samples += len(block)
+        while len(block):
+            taken = min(len(block), len(self._buffer) - self._held)
+            self._buffer[self._held : self._held + taken] = block[:taken]
+            self._held += taken
+            block = block[taken:]
+            if self._held == len(self._buffer):
+                yield self._buffer[: self._grid.num_samples].copy()
+                kept = self._buffer[self._grid.stride * self._grid.hop :].copy()
+                self._buffer[: len(kept)] = kept
+                self._held = len(kept)
+
+    def close(self) -> FloatArray:
+        """The last window: all samples that remain. Of a recording of one window these are all of it."""
+        return self._buffer[: self._held].copy()
+
+
+@dataclass(frozen=True, eq=False)
+class Stretch:
+    """Neighbouring finished segments that one window gave.
+
+    Args:
+        first: frame of the recording at which the stretch begins.
+        features: (num_frames, dim) its frames, all of one window.
+        boundaries: int32 [0, ..., num_frames], counted from ``first``.
+    """
+
+    first: int
+    features: FloatArray
+    boundaries: IntArray
+
+
+class Stitcher:
+    """Joins windows to one recording, in order: features and boundaries in, finished stretches out.
+
+    It holds the frames of one window whose segments are not certain yet.
+    """
+
+    def __init__(self, grid: WindowGrid) -> None:
+        self._grid = grid
+        self._start = 0  # first frame of the window to come
+        self._held: Stretch | None = None
+
+    def push(self, features: FloatArray, boundaries: IntArray, *, last: bool) -> Iterator[Stretch]:
+        """Take the next window.
+
+        Args:
+            features: (num_frames, dim) of the window.
+            boundaries: int32 [0, ..., num_frames], counted from the window's start.
+            last: whether the recording ends with it.
+        """
+        grid, start = self._grid, self._start
+        cuts = boundaries.astype(np.int64) + start
+        begin = start
+        if self._held is not None:
+            held = self._held
+            held_cuts = held.boundaries.astype(np.int64) + held.first
+            begin = choose_seam(held_cuts, cuts, start + grid.margin, start + grid.overlap - grid.margin)
+            if begin > held.first:
+                yield _stretch(held.features, held.first, held_cuts, held.first, begin)
+        end = start + len(features)
+        # The next seam lies no earlier than here, so segments up to here can no longer change.
+        certain = end if last else _last_certain(cuts, begin, start + grid.stride + grid.margin)
+        if certain > begin:
+            yield _stretch(features, start, cuts, begin, certain)
+        self._held = None if last else _stretch(features, start, cuts, certain, end)
+        self._start = start + grid.stride
+
+
+def _last_certain(cuts: npt.NDArray[np.integer], begin: int, limit: int) -> int:
+    before = cuts[(cuts > begin) & (cuts <= limit)]
+    return int(before[-1]) if len(before) else begin
+
+
+def _stretch(features: FloatArray, offset: int, cuts: npt.NDArray[np.integer], first: int, end: int) -> Stretch:
+    """Frames [first, end) of features that begin at frame ``offset``; both ends become boundaries."""
+    inner = cuts[(cuts > first) & (cuts < end)]
+    bounds = np.concatenate([[first], inner, [end]]) if end > first else np.array([first])
+    # A copy, so that a kept stretch does not keep its whole window alive.
+    return Stretch(first, features[first - offset : end - offset].copy(), (bounds - first).astype(np.int32))
+
+
+def choose_seam(before: npt.NDArray[np.integer], after: npt.NDArray[np.integer], low: int, high: int) -> int:
+    """The frame at which one window hands over to the next.
+
+    Args:
+        before: boundaries of the earlier window, ascending, in frames of the recording.
+        after: boundaries of the later one.
+        low, high: first and last frame at which the seam may lie.
+
+    Returns:
+        Of the boundaries in both, the one nearest the middle; if there is none, that boundary of ``before`` which has
+        one of ``after`` nearest to it; if only one window has any, its boundary nearest the middle; else the middle.
+        Ties go to the one nearest the middle, then to the earlier one.
+    """
+    ours = before[(before >= low) & (before <= high)]
+    theirs = after[(after >= low) & (after <= high)]
+    candidates = ours if len(ours) else theirs
+    if len(candidates) == 0:
+        return (low + high) // 2
+    distance = np.zeros(len(candidates), dtype=np.int64)
+    if len(ours) and len(theirs):
+        distance = np.abs(ours[:, None] - theirs[None, :]).min(axis=1)
+    off_middle = np.abs(2 * candidates - (low + high))
+    return int(candidates[np.lexsort((candidates, off_middle, distance))[0]])
+
+
+def merge_pieces(pieces: Iterator[Segmentation]) -> Iterator[Segmentation]:
+    """Join touching equal units within and across the pieces of a recording.
+
+    The last run is held until the next unit is known, so memory stays that of a piece however long a run is.
+    """
+    held: Segmentation | None = None
+    for piece in pieces:
+        merged = (piece if held is None else Segmentation.join([held, piece])).merge_repeats()
+        done = len(merged) - 1
+        if done > 0:
+            yield _part(merged, slice(0, done), int(merged.end[done - 1]))
+        held = _part(merged, slice(max(done, 0), None), merged.num_frames)
+    if held is not None:
+        yield held
+
+
+def _part(value: Segmentation, which: slice, num_frames: int) -> Segmentation:
+    unit = None if value.unit is None else value.unit[which]
+    return Segmentation(value.start[which], value.end[which], unit, num_frames, value.hop, value.sample_rate)

@@ -1,0 +1,107 @@
+"""Training batches: waveforms in memory, length-bucketed batches by seconds, crops aligned to frames.
+
+Every random choice is a function of (seed, epoch, item), never of a running generator, so that a resumed run sees
+the batches that the stopped one would have seen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from syllablelm.data.audio import SAMPLE_RATE
+from syllablelm.data.corpus import Manifest, batches_by_seconds
+
+Waveform = npt.NDArray[np.float32]
+
+
+class WaveformStore:
+    """Waveforms of a manifest, decoded once and kept as 16-bit samples while they fit a memory budget.
+
+    Args:
+        manifest: the recordings.
+        budget_bytes: memory for kept waveforms; later recordings are decoded at every use.
+    """
+
+    def __init__(self, manifest: Manifest, budget_bytes: int = 4 << 30) -> None:
+        self.manifest = manifest
+        self._kept: dict[int, npt.NDArray[np.int16]] = {}
+        self._free = budget_bytes
+
+    def __len__(self) -> int:
+        return len(self.manifest)
+
+    def __getitem__(self, index: int) -> Waveform:
+        samples = self._kept.get(index)
+        if samples is None:
+            # Rounded to 16 bits whether kept or not: which ones fit depends on the order of use, and no use may see
+            # other samples than another.
+            samples = np.clip(np.rint(self.manifest[index].load() * 32768.0), -32768, 32767).astype(np.int16)
+            if samples.nbytes <= self._free:
+                self._free -= samples.nbytes
+                self._kept[index] = samples
+        return samples.astype(np.float32) / 32768.0
+
+
+@dataclass(frozen=True)
+class Crop:
+    """One item of a batch: which recording, where its crop starts (in frames), and its own random seed."""
+
+    index: int
+    start: int
+    seed: tuple[int, ...]
+
+
+class CropPlan:
+    """Endless deterministic sequence of batches of crops.
+
+    Args:
+        seconds: length of each recording.
+        crop_seconds: longer recordings are cut at a random frame.
+        batch_seconds: seconds of audio in one batch, padding included.
+        hop: samples per frame.
+        seed: of the order and the crops.
+    """
+
+    def __init__(
+        self, seconds: Sequence[float], *, crop_seconds: float, batch_seconds: float, hop: int, seed: int
+    ) -> None:
+        self.seconds = list(seconds)
+        self.hop, self.seed = hop, seed
+        self.crop_samples = int(crop_seconds * SAMPLE_RATE)
+        self.batch_seconds = batch_seconds
+        self._lengths = [min(s, crop_seconds) for s in self.seconds]
+        self._ends: list[int] = []
+        self._epoch: tuple[int, list[list[int]]] | None = None
+
+    def _batches(self, epoch: int) -> list[list[int]]:
+        if self._epoch is None or self._epoch[0] != epoch:
+            batches = batches_by_seconds(self._lengths, self.batch_seconds, shuffle_seed=self.seed * 100_003 + epoch)
+            self._epoch = (epoch, batches)
+        return self._epoch[1]
+
+    def epoch_of(self, number: int) -> tuple[int, int]:
+        """Epoch of the batch ``number`` and its place in it."""
+        while not self._ends or self._ends[-1] <= number:
+            self._ends.append((self._ends[-1] if self._ends else 0) + len(self._batches(len(self._ends))))
+        epoch = int(np.searchsorted(self._ends, number, side="right"))
+        return epoch, number - (self._ends[epoch - 1] if epoch else 0)
+
+    def batch(self, number: int) -> list[Crop]:
+        """The crops of batch ``number`` (counted from the start of training)."""
+        epoch, place = self.epoch_of(number)
+        crops = []
+        for index in self._batches(epoch)[place]:
+            seed = (self.seed, epoch, index)
+            slack = int(self.seconds[index] * SAMPLE_RATE) - self.crop_samples
+            start = int(np.random.default_rng(seed).integers(0, slack // self.hop + 1)) if slack > 0 else 0
+            crops.append(Crop(index, start, seed))
+        return crops
+
+    def cut(self, waveform: Waveform, crop: Crop) -> Waveform:
+        """The samples of a crop."""
+        first = crop.start * self.hop
+        return waveform[first : first + self.crop_samples]

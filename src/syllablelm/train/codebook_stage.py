@@ -1,0 +1,121 @@
+"""Codebook and tokenizer stages: k-means then Ward agglomeration on pooled segments; everything in one folder."""
+
+from __future__ import annotations
+
+import sys
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import nn
+
+from syllablelm.core.artifact import Artifact
+from syllablelm.core.errors import InputError
+from syllablelm.core.progress import ProgressBar
+from syllablelm.data.corpus import Manifest
+from syllablelm.encoders.load import load_encoder
+from syllablelm.quantize import Codebook, fit_codebook
+from syllablelm.tokenizer.segment_rule import SegmentRule
+from syllablelm.tokenizer.tokenizer import Tokenizer
+from syllablelm.train.batches import WaveformStore
+from syllablelm.train.features import iterate_features
+from syllablelm.train.stage import StageRun, manifest_digest, run_stage
+
+
+@dataclass(frozen=True)
+class CodebookConfig:
+    """Clustering of segment vectors.
+
+    Args:
+        units: size of the final vocabulary (2,048 at 8.33 Hz, 8,192 at 6.25 Hz, 16,384 at 5 Hz in the paper).
+        centres: k-means clusters before agglomeration; 0 takes twice the units.
+        kmeans: algorithm; "auto" depends on the size and on whether faiss is installed.
+        rule: how segments are cut and pooled, here and later in the tokenizer.
+        half: write the encoder's weights in float16; they are rounded before the codebook is fitted.
+    """
+
+    units: int = 2048
+    centres: int = 0
+    kmeans: Literal["auto", "minibatch", "lloyd", "faiss"] = "auto"
+    rule: SegmentRule = field(default_factory=SegmentRule)
+    half: bool = False
+
+
+def train_codebook(
+    config: CodebookConfig,
+    manifest: Manifest,
+    encoder: Artifact,
+    out: Path,
+    *,
+    seed: int = 0,
+    device: str = "auto",
+    store: WaveformStore | None = None,
+) -> Artifact:
+    """Fit a codebook on a corpus and write the finished tokenizer (encoder, codebook, rule)."""
+    store = store or WaveformStore(manifest)
+    parents = {"corpus": manifest_digest(manifest), "encoder": encoder.digest}
+
+    def work(run: StageRun) -> None:
+        model = load_encoder(encoder.path, device=device)
+        if config.half:
+            _round_to_half(model)
+        tokenizer = Tokenizer(model, None, config.rule)
+        vectors = []
+        for _, feats in iterate_features(store, tokenizer.encoder, label="codebook"):
+            vectors.append(tokenizer.pool(feats, tokenizer.boundaries(feats)))
+        pooled = np.concatenate(vectors)
+        codebook = _fit(config, pooled, seed)
+        Tokenizer(model, codebook, config.rule).write_payload(run.folder, half=config.half)
+        run.metrics["segments"] = len(pooled)
+        run.metrics["rate"] = len(pooled) / manifest.total_seconds
+        run.metrics["units_used"] = len(np.unique(codebook.assign(pooled)))
+
+    return run_stage("tokenizer", out, config=config, seed=seed, parents=parents, work=work, device=device, alone=True)
+
+
+def _round_to_half(model: nn.Module) -> None:
+    """Round what a folder in float16 will hold, so that the codebook is fitted on the features that will be shipped.
+
+    Raises:
+        InputError: weights beyond the range of float16.
+    """
+    with torch.no_grad():
+        for name, tensor in model.state_dict().items():
+            if tensor.is_floating_point():
+                tensor.copy_(tensor.half())
+                if not bool(tensor.isfinite().all()):
+                    raise InputError(f"codebook.half: {name} is beyond the range of float16; set it to false")
+
+
+def _fit(config: CodebookConfig, vectors: npt.NDArray[np.float32], seed: int) -> Codebook:
+    """`fit_codebook` with what it is doing on standard error."""
+    centres = config.centres or 2 * config.units
+    began = 0.0
+
+    def before_ward(count: int) -> None:
+        nonlocal began
+        began = time.monotonic()
+        print(f"codebook: Ward merges {count} centres into {config.units} units", file=sys.stderr, flush=True)
+
+    label = f"k-means ({len(vectors)} vectors, {centres} centres, % of the longest run)"
+    with ProgressBar(label, 100, closing_line=False) as bar:
+
+        def progress(done: int, total: int) -> None:
+            bar.advance(100 * done // total - bar.done)
+
+        codebook = fit_codebook(
+            vectors,
+            config.units,
+            num_centres=centres,
+            seed=seed,
+            method=config.kmeans,
+            progress=progress,
+            before_ward=before_ward,
+        )
+    if began:
+        print(f"codebook: merged in {time.monotonic() - began:.0f} s", file=sys.stderr, flush=True)
+    return codebook

@@ -1,0 +1,121 @@
+"""Token stores as a stage: unit files of ``tokenize`` or ``encode`` to the arrays that language models train on."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from syllablelm.core.artifact import RECORD, Artifact, digest_json, digest_path, open_artifact
+from syllablelm.core.errors import FormatError, InputError
+from syllablelm.core.segmentation import Segmentation
+from syllablelm.formats import read_segmentations, units_tokenizer
+from syllablelm.lm.store import TokenInfo, TokenStore
+from syllablelm.quantize import codec as recode
+from syllablelm.tokenizer.bpe_tokenizer import SAVED_KIND, RecodedTokenizer
+from syllablelm.tokenizer.reference_units import KIND as VOCABULARY_KIND
+from syllablelm.tokenizer.reference_units import Vocabulary
+from syllablelm.tokenizer.tokenizer import Tokenizer
+from syllablelm.train.stage import StageRun, run_stage
+
+
+@dataclass(frozen=True)
+class UnitsConfig:
+    """Where units come from.
+
+    Args:
+        tokenizer: name or folder of what made them (a tokenizer, a codec of ``train recode``, a vocabulary of
+            ``convert --from alignments``); its digest goes with every model trained on them.
+        train, valid: files or folders of units (jsonl or Parquet), relative to the current folder. What has an id that
+            is in ``valid`` is left out of ``train``.
+    """
+
+    tokenizer: str
+    train: tuple[str, ...]
+    valid: tuple[str, ...] = ()
+
+
+def tokenizer_info(name: str) -> TokenInfo:
+    """The vocabulary of a tokenizer, of a codec of its units, or of reference labels."""
+    kind = open_artifact(name).kind if (Path(name) / RECORD).is_file() else ""
+    if kind == VOCABULARY_KIND:
+        labels = Vocabulary.load(name)
+        grid: dict[str, Any] = {"hop": labels.hop, "sample_rate": labels.sample_rate}
+        return TokenInfo(labels.num_units, **grid, tokenizer=labels.digest, keep_repeats=True)
+    if kind in (recode.KIND, SAVED_KIND):
+        codec = recode.Codec.load(name) if kind == recode.KIND else RecodedTokenizer.load(name, device="cpu").codec
+        grid: dict[str, Any] = {"hop": codec.hop, "sample_rate": codec.sample_rate}
+        return TokenInfo(codec.num_codes, **grid, tokenizer=codec.digest, keep_repeats=codec.pieces is not None)
+    tokenizer = Tokenizer.load(name, device="cpu")
+    if tokenizer.num_units is None:
+        raise InputError(f"{name}: a tokenizer without a codebook has no units to model")
+    encoder = tokenizer.encoder
+    return TokenInfo(tokenizer.num_units, hop=encoder.hop, sample_rate=encoder.sample_rate, tokenizer=tokenizer.digest)
+
+
+def make_tokens(
+    sources: Sequence[str], info: TokenInfo, out: Path, *, without: Sequence[str] = (), seed: int = 0
+) -> Artifact:
+    """Lay the units of all sources end to end; equal neighbours are merged unless ``info`` keeps them.
+
+    Args:
+        without: sources of recordings that are left out, by id: those held out for validation, whose text a corpus of
+            synthetic speech may hold under the same id.
+
+    Raises:
+        InputError: units that ``info`` does not know, or no units at all.
+        FormatError: units that say they are another tokenizer's.
+    """
+    left_out: list[str] = []
+    digests = [digest_path(path) for path in sources]
+    unique = [0]
+    grid: Any = {"hop": info.hop, "sample_rate": info.sample_rate}
+
+    def items() -> Iterator[tuple[str, Segmentation]]:
+        held_out = {name for source in without for name in read_segmentations(source, **grid)}
+        kept = 0
+        for place, source in enumerate(sources):
+            # A source that is named twice is read twice; its tokens differ once.
+            is_first = digests[place] not in digests[:place]
+            rows = read_segmentations(source, **grid)
+            for name, segmentation in rows.items():
+                if name in held_out:
+                    left_out.append(name)
+                    continue
+                kept += 1
+                if segmentation.unit is None:
+                    raise InputError(f"{source}: {name}: boundaries without units; tokenize with a codebook")
+                modelled = info.as_modelled(segmentation)
+                unique[0] += len(modelled) if is_first else 0
+                yield f"{source}: {name}", modelled
+        if left_out and not kept:
+            raise InputError(f"{', '.join(sources)}: every recording is held out for validation too; name other ones")
+
+    # Left out where it says nothing, so that stores made before it was there are still found.
+    known = {key: value for key, value in info.as_table().items() if key != "keep_repeats" or value}
+    parents = {"info": digest_json(known), "units": digest_json(digests)}
+    if without:
+        parents["without"] = digest_json([digest_path(path) for path in without])
+
+    for source in (*sources, *without):
+        made_by = units_tokenizer(source)
+        if made_by and info.tokenizer and made_by != info.tokenizer:
+            raise FormatError(
+                f"{source}: units of tokenizer {made_by}, but units.tokenizer is {info.tokenizer}; name the one that "
+                "made them"
+            )
+
+    def work(run: StageRun) -> None:
+        store = TokenStore.from_segmentations(items(), info)
+        store.save(run.folder)
+        run.metrics.update(recordings=len(store), tokens=len(store.tokens), hours=store.seconds / 3600)
+        run.metrics["unique_tokens"] = unique[0]
+        told = f"tokens: {len(store.tokens)} of {store.seconds / 3600:.2f} h"
+        told += f", {len(store.tokens) / store.seconds:.2f} a second"
+        if left_out:
+            told += f"; left out as held out: {len(left_out)}, such as {left_out[0]!r}"
+        print(told, file=sys.stderr)
+
+    return run_stage("tokens", out, config={}, seed=seed, parents=parents, work=work, alone=True)

@@ -1,0 +1,1 @@
+"""Text-to-speech corpora with gold phone times."""

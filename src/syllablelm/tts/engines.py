@@ -1,0 +1,317 @@
+"""Text-to-speech programs found on PATH: text -> samples, with the program's own phone times where it tells them.
+
+"flite" gives phone times (gold: they made the sound), and word times by aligning the dictionary pronunciation of each
+word with the phones spoken; "espeak-ng" has many voices but its program prints no times; nor does "piper", whose voices
+are files.
+"""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import tempfile
+import unicodedata
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+import soundfile
+
+from syllablelm.core.errors import AudioError, InputError, MissingDependencyError
+from syllablelm.data.alignment import Word
+from syllablelm.data.syllables import NUCLEI, Interval
+
+SECONDS_PER_CALL = 120
+
+
+@dataclass(frozen=True)
+class Spoken:
+    """What an engine returns for one utterance.
+
+    Args:
+        samples: (num_samples,) float32, mono.
+        sample_rate: samples per second, the engine's own.
+        words: words with phone times in seconds; empty where the engine tells none.
+        pitch: pitch factor that was applied (1.0 where the voice has a fixed pitch).
+    """
+
+    samples: npt.NDArray[np.float32]
+    sample_rate: int
+    words: tuple[Word, ...] = ()
+    pitch: float = 1.0
+
+
+class Engine(Protocol):
+    """A text-to-speech engine; `speak` is called from several threads at once."""
+
+    @property
+    def name(self) -> str:
+        """Name for manifests."""
+        ...
+
+    @property
+    def voices(self) -> tuple[str, ...]:
+        """Voices that are used unless others are asked for."""
+        ...
+
+    @property
+    def licence(self) -> str:
+        """What may be done with the speech, in a line."""
+        ...
+
+    def check(self, voices: Sequence[str]) -> None:
+        """Raise MissingDependencyError or InputError unless the engine and these voices can be used."""
+
+    def speak(self, text: str, voice: str, *, speed: float, pitch: float) -> Spoken:
+        """Speak one utterance, `speed` times as fast and `pitch` times as high as usual; AudioError if it cannot."""
+        ...
+
+
+def _run(command: Sequence[str], text: str = "") -> str:
+    try:
+        done = subprocess.run(
+            command, input=text, capture_output=True, text=True, timeout=SECONDS_PER_CALL, check=False
+        )
+    except subprocess.TimeoutExpired as error:
+        raise AudioError(f"{command[0]} took longer than {SECONDS_PER_CALL} s") from error
+    if done.returncode != 0:
+        raise AudioError(f"{command[0]} failed with status {done.returncode}: {done.stderr.strip()[-200:]}")
+    return done.stdout
+
+
+def _read_wave(path: Path, engine: str) -> tuple[npt.NDArray[np.float32], int]:
+    try:
+        samples, rate = soundfile.read(path, dtype="float32", always_2d=True)
+    except soundfile.LibsndfileError as error:
+        raise AudioError(f"{engine} wrote no readable audio: {error}") from error
+    return np.asarray(samples[:, 0], dtype=np.float32), rate
+
+
+def _plain_ascii(text: str) -> str:
+    """Typographic signs and accents to ASCII: flite skips bytes that it does not know, and the words with them."""
+    text = text.translate(str.maketrans({"‘": "'", "’": "'", "“": '"', "”": '"', "–": ", ", "—": ", ", "…": "."}))  # noqa: RUF001
+    return unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode()
+
+
+class Flite:
+    """CMU Flite (`flite` on PATH): four English voices at 16 kHz, gold phone times in ARPAbet without stress.
+
+    The pitch of the voice rms is fixed by its model.
+    """
+
+    name = "flite"
+    voices = ("awb", "kal16", "rms", "slt")
+    licence = "flite and its CMU voices: CMU licence (BSD-like, free for any use with attribution)"
+    fixed_pitch = frozenset({"rms"})
+
+    def __init__(self) -> None:
+        self._pronunciations: dict[str, tuple[str, ...]] = {}
+
+    @cached_property
+    def _installed(self) -> tuple[str, ...]:
+        return tuple(_run(["flite", "-lv"]).partition(":")[2].split())
+
+    def check(self, voices: Sequence[str]) -> None:
+        """See `Engine.check`; flite itself would speak an unknown voice with its default one."""
+        if shutil.which("flite") is None:
+            raise MissingDependencyError("flite is not on PATH: apt-get install flite")
+        unknown = [voice for voice in voices if voice not in self._installed]
+        if unknown:
+            raise InputError(f"flite has no voice {unknown[0]!r}; installed: {', '.join(self._installed)}")
+
+    def speak(self, text: str, voice: str, *, speed: float, pitch: float) -> Spoken:
+        """See `Engine.speak`."""
+        text = _plain_ascii(text)
+        pitch = 1.0 if voice in self.fixed_pitch else pitch
+        samples, rate, phones = self.render(text, voice, speed=speed, pitch=pitch)
+        if all(phone.label == "SIL" for phone in phones):
+            raise AudioError(f"flite found nothing to say in {text[:60]!r}")
+        return Spoken(samples, rate, self._words(text, voice, phones), pitch)
+
+    def render(
+        self, text: str, voice: str, *, speed: float, pitch: float, entries: str = ""
+    ) -> tuple[npt.NDArray[np.float32], int, list[Interval]]:
+        """Samples, their rate, and the phones spoken, pauses among them as SIL.
+
+        Args:
+            entries: lines "word : phones" in flite's own phones that its dictionary shall have besides.
+        """
+        features = ["--setf", f"duration_stretch={1 / speed:.5f}", "--setf", f"f0_shift={pitch:.5f}"]
+        with tempfile.TemporaryDirectory(prefix="syllablelm-") as folder:
+            wave, addenda = Path(folder) / "speech.wav", Path(folder) / "addenda.txt"
+            if entries:
+                addenda.write_text(entries, encoding="ascii")
+                features += ["-add_lex", str(addenda)]
+            printed = _run(["flite", "-voice", voice, *features, "-psdur", "-t", text, "-o", str(wave)])
+            samples, rate = _read_wave(wave, self.name)
+        return samples, rate, _parse_phones(printed, len(samples) / rate)
+
+    def _words(self, text: str, voice: str, phones: Sequence[Interval]) -> tuple[Word, ...]:
+        # The diphone voice is the quickest; all English voices share the text analysis and the dictionary.
+        voice = "kal16" if "kal16" in self._installed else voice
+        names: list[str] = []
+        for name in _run(["flite", "-voice", voice, "-pw", "-t", text, "none"]).split():
+            if name.startswith("'") and names:
+                names[-1] += name  # "john 's", "he 'll": one word, one syllabification
+            else:
+                names.append(name.lstrip("_"))
+        new = sorted({name for name in names if name not in self._pronunciations})
+        if new:
+            self._pronunciations.update(zip(new, _pronounce(new, voice), strict=True))
+        owners = assign_words([phone.label for phone in phones], [self._pronunciations[name] for name in names])
+        words = []
+        for index, name in enumerate(names):
+            own = tuple(phone for phone, owner in zip(phones, owners, strict=True) if owner == index)
+            if own:
+                words.append(Word(name, own[0].start, own[-1].end, own))
+        return tuple(words)
+
+
+def _arpabet(phone: str) -> str:
+    return {"ax": "AH", "axr": "ER", "pau": "SIL", "ssil": "SIL", "brth": "SIL"}.get(phone, phone.upper())
+
+
+def _parse_phones(printed: str, duration: float) -> list[Interval]:
+    """Read flite's "phone:end" list; ends are cut at the end of the audio, which rounding may pass by a frame."""
+    phones, time = [], 0.0
+    for item in printed.split():
+        label, _, end = item.rpartition(":")
+        stop = min(float(end), duration)
+        phones.append(Interval(_arpabet(label), time, stop))
+        time = stop
+    return phones
+
+
+def _pronounce(words: Sequence[str], voice: str) -> list[tuple[str, ...]]:
+    """Ask flite for the phones of words spoken alone; commas make a pause between them."""
+    groups: list[list[str]] = [[]]
+    for phone in _run(["flite", "-voice", voice, "-ps", "-t", ", ".join(words), "none"]).split():
+        if phone != "pau":
+            groups[-1].append(_arpabet(phone))
+        elif groups[-1]:
+            groups.append([])
+    found = [tuple(group) for group in groups if group]
+    if len(found) == len(words):
+        return found
+    if len(words) == 1:
+        return [tuple(phone for group in found for phone in group)]
+    half = len(words) // 2
+    return _pronounce(words[:half], voice) + _pronounce(words[half:], voice)
+
+
+def assign_words(phones: Sequence[str], pronunciations: Sequence[Sequence[str]]) -> list[int]:
+    """Say which word each spoken phone belongs to, by the cheapest alignment with the words' pronunciations.
+
+    Connected speech reduces and drops phones, so a word's pronunciation alone ("the", "and") differs a little from what
+    is spoken. A pause (SIL) may only fall between words, or costs as much as five phones.
+
+    Args:
+        phones: the phones spoken, SIL for pauses.
+        pronunciations: phones of each word spoken alone.
+
+    Returns:
+        For each phone the index of its word, never decreasing; -1 for pauses.
+    """
+    target = [(symbol, word) for word, symbols in enumerate(pronunciations) for symbol in (*symbols, "#")]
+    delete = [0.0 if symbol == "#" else 1.0 for symbol, _ in target]
+    insert = [5.0 if phone == "SIL" else 1.0 for phone in phones]
+    rows = [[0.0]]
+    for cost in delete:
+        rows[0].append(rows[0][-1] + cost)
+    for phone, extra in zip(phones, insert, strict=True):
+        above, row = rows[-1], [rows[-1][0] + (0.0 if phone == "SIL" else extra)]
+        for j, (symbol, _) in enumerate(target):
+            row.append(min(above[j] + _swap(phone, symbol), above[j + 1] + extra, row[j] + delete[j]))
+        rows.append(row)
+    owners = [-1] * len(phones)
+    i, j = len(phones), len(target)
+    while i > 0:
+        if j > 0 and rows[i][j] == rows[i - 1][j - 1] + _swap(phones[i - 1], target[j - 1][0]):
+            i, j = i - 1, j - 1
+            owner = target[j][1]
+        elif j > 0 and rows[i][j] == rows[i][j - 1] + delete[j - 1]:
+            j -= 1
+            continue
+        else:
+            i -= 1
+            # An extra phone belongs to the word it stands in, or to the next one when it stands at a word's start.
+            owner = target[min(j, len(target) - 1)][1] if target else -1
+        owners[i] = -1 if phones[i] == "SIL" else owner
+    return owners
+
+
+def _swap(phone: str, symbol: str) -> float:
+    if phone == symbol or (phone == "SIL" and symbol == "#"):
+        return 0.0
+    if phone == "SIL" or symbol == "#":
+        return 100.0
+    return 0.6 if (phone in NUCLEI) == (symbol in NUCLEI) else 1.6
+
+
+class Espeak:
+    """eSpeak NG (`espeak-ng` on PATH): a hundred languages and voice variants ("en-us+f3"), no phone times."""
+
+    name = "espeak-ng"
+    voices = ("en-us", "en-us+f3", "en-us+m3", "en-gb", "en-gb+f2", "en-gb-scotland", "en-gb-x-rp+f4")
+    licence = "spoken by eSpeak NG (program GPL-3.0; its output is unrestricted)"
+
+    def check(self, voices: Sequence[str]) -> None:
+        """See `Engine.check`."""
+        if shutil.which("espeak-ng") is None:
+            raise MissingDependencyError("espeak-ng is not on PATH: apt-get install espeak-ng")
+        for voice in voices:
+            try:
+                _run(["espeak-ng", "-q", "-v", voice, "a"])
+            except AudioError as error:
+                raise InputError(f"espeak-ng cannot use the voice {voice!r}: {error}") from error
+
+    def speak(self, text: str, voice: str, *, speed: float, pitch: float) -> Spoken:
+        """See `Engine.speak`; 175 words per minute and pitch 50 of 99 are its usual ones."""
+        rate, height = str(round(175 * speed)), str(min(99, round(50 * pitch)))
+        with tempfile.TemporaryDirectory(prefix="syllablelm-") as folder:
+            wave = Path(folder) / "speech.wav"
+            _run(["espeak-ng", "-v", voice, "-s", rate, "-p", height, "--stdin", "-w", str(wave)], text)
+            samples, sample_rate = _read_wave(wave, self.name)
+        if not np.any(samples):
+            raise AudioError(f"espeak-ng found nothing to say in {text[:60]!r}")
+        return Spoken(samples, sample_rate, (), pitch)
+
+
+class Piper:
+    """Piper (`piper` on PATH): neural voices, each an .onnx file with its .onnx.json beside it; no phone times.
+
+    The pitch is the voice's own.
+    """
+
+    name = "piper"
+    voices = ()
+    licence = "spoken by Piper; the licence is that of the voice, see its model card"
+
+    def check(self, voices: Sequence[str]) -> None:
+        """See `Engine.check`."""
+        if shutil.which("piper") is None:
+            raise MissingDependencyError("piper is not on PATH: pip install piper-tts")
+        if not voices:
+            raise InputError("piper has no usual voices: name .onnx files by --voices")
+        for voice in voices:
+            missing = [file for file in (voice, f"{voice}.json") if not Path(file).is_file()]
+            if missing:
+                raise InputError(f"{missing[0]}: no such file; a voice of piper is an .onnx file and its .onnx.json")
+
+    def speak(self, text: str, voice: str, *, speed: float, pitch: float) -> Spoken:
+        """See `Engine.speak`."""
+        with tempfile.TemporaryDirectory(prefix="syllablelm-") as folder:
+            wave = Path(folder) / "speech.wav"
+            options = ["--model", voice, "--length_scale", f"{1 / speed:.5f}", "--output_file", str(wave)]
+            _run(["piper", *options], text)
+            samples, sample_rate = _read_wave(wave, self.name)
+        if not np.any(samples):
+            raise AudioError(f"piper found nothing to say in {text[:60]!r}")
+        return Spoken(samples, sample_rate)
+
+
+ENGINES: dict[str, Callable[[], Engine]] = {"flite": Flite, "espeak-ng": Espeak, "piper": Piper}

@@ -1,0 +1,343 @@
+"""Speech corpora from text, with the synthesiser's phone times as reference.
+
+`synthesize` speaks utterances, for example those of `syllablelm.data.texts.read_texts`, and writes a corpus:
+
+    out/audio/00000/*.flac   audio in shards; a shard appears whole or not at all
+    out/manifest.jsonl       one line per utterance: id, path, num_samples, sample_rate, speaker, text, ...
+    out/alignments.jsonl     words and phones in seconds (see `syllablelm.data.alignment`), if the engine tells them
+    out/errors.jsonl         sentences that could not be spoken, with the reason
+    out/synthesis.json       the settings
+
+A killed run continues where it was: finished shards are not spoken again. Voice, speed and pitch of an utterance are
+drawn from the seed and its id, so they depend neither on the order of the texts nor on the number of workers. Several
+processes may work in one folder: whoever finishes a shard first gives it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import shutil
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from itertools import islice
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import soundfile
+import soxr
+
+from syllablelm.core.errors import AudioError, FormatError, InputError
+from syllablelm.core.files import atomic_path
+from syllablelm.data.alignment import Alignment, alignment_row
+from syllablelm.tts.engines import ENGINES, Engine
+
+AUDIO_FORMATS = {"flac": ("FLAC", "PCM_16"), "wav": ("WAV", "PCM_16"), "opus": ("OGG", "OPUS")}
+AUDIO, SHARD = "audio", "shard.json"
+_SAFE_ID = re.compile(r"[\w][\w.+-]*")
+
+
+@dataclass(frozen=True)
+class SynthesisResult:
+    """What `synthesize` wrote.
+
+    Args:
+        manifest: path of the manifest.
+        alignments: path of the alignments; None where the engine tells no times.
+        errors: path of the list of sentences that could not be spoken.
+        num_utterances: utterances in the manifest.
+        seconds: their total length.
+        num_failed: sentences in the errors file.
+    """
+
+    manifest: Path
+    alignments: Path | None
+    errors: Path
+    num_utterances: int
+    seconds: float
+    num_failed: int
+
+
+@dataclass(frozen=True)
+class _Settings:
+    """What decides how an utterance sounds and where it lies; a folder holds one setting only."""
+
+    engine: str
+    voices: tuple[str, ...]
+    seed: int
+    speed_range: tuple[float, float]
+    pitch_range: tuple[float, float]
+    sample_rate: int
+    audio_format: str
+    shard_size: int
+
+    def check(self) -> None:
+        if not self.voices:
+            raise InputError("synthesis needs at least one voice")
+        for name in ("speed_range", "pitch_range"):
+            low, high = getattr(self, name)
+            if not 0 < low <= high:
+                raise InputError(f"{name} must be (low, high) with 0 < low <= high, not {(low, high)}")
+        if self.sample_rate < 1 or self.shard_size < 1:
+            raise InputError("sample_rate and shard_size must be at least 1")
+        if self.audio_format not in AUDIO_FORMATS:
+            raise InputError(f"unknown audio format {self.audio_format!r}; choose {', '.join(AUDIO_FORMATS)}")
+
+    def as_json(self) -> str:
+        return json.dumps({"version": 1, **vars(self)}, indent=1)
+
+
+def synthesize(
+    texts: Iterable[tuple[str, str]],
+    out: str | PathLike[str],
+    *,
+    engine: str | Engine = "flite",
+    voices: Sequence[str] | None = None,
+    seed: int = 0,
+    speed_range: tuple[float, float] = (0.8, 1.3),
+    pitch_range: tuple[float, float] = (0.85, 1.2),
+    workers: int = 1,
+    sample_rate: int = 16_000,
+    limit_seconds: float | None = None,
+    audio_format: str = "flac",
+    shard_size: int = 100,
+    progress: Callable[[int], None] | None = None,
+) -> SynthesisResult:
+    """Speak texts into a corpus folder (see the module's docstring), or finish a folder begun before.
+
+    Args:
+        texts: pairs (id, text); ids are file names, so letters, digits and "_.+-" only.
+        out: folder of the corpus.
+        engine: "flite", "espeak-ng", "piper" or any `Engine`.
+        voices: names of the engine's voices, drawn uniformly; None for the engine's usual ones.
+        seed: of voice, speed and pitch.
+        speed_range: lowest and highest speaking rate relative to the voice's own, drawn uniformly in the logarithm.
+        pitch_range: the same for pitch.
+        workers: synthesiser processes at a time.
+        sample_rate: of the audio written.
+        limit_seconds: stop once the corpus is this long; audio spoken in advance stays on disk, outside the manifest.
+        audio_format: "flac", "wav" or "opus" (a tenth of the size).
+        shard_size: utterances per shard.
+        progress: called with the number of utterances of each finished shard.
+
+    Raises:
+        MissingDependencyError: the engine is not installed.
+        InputError: an unusable option or id, or a folder that holds a corpus of other settings or texts.
+        AudioError: a file cannot be written.
+    """
+    if isinstance(engine, str):
+        if engine not in ENGINES:
+            raise InputError(f"unknown speech engine {engine!r}; choose {', '.join(ENGINES)}")
+        engine = ENGINES[engine]()
+    chosen = engine.voices if voices is None else tuple(voices)
+    engine.check(chosen)
+    speeds, pitches = (speed_range[0], speed_range[1]), (pitch_range[0], pitch_range[1])
+    settings = _Settings(engine.name, chosen, seed, speeds, pitches, sample_rate, audio_format, shard_size)
+    settings.check()
+    if workers < 1:
+        raise InputError("workers must be at least 1")
+    out = Path(out)
+    _claim(out, settings)
+    limit = float("inf") if limit_seconds is None else limit_seconds
+    shards = enumerate(_shards(texts, shard_size))
+    records: list[dict[str, Any]] = []
+    seconds, finished = 0.0, False
+    stop = threading.Event()
+    # Threads suffice: the work is done by the processes they wait for.
+    with _present(out / AUDIO), ThreadPoolExecutor(workers) as pool:
+        pending: deque[Future[list[dict[str, Any]]]] = deque()
+        try:
+            while not finished:
+                for number, shard in islice(shards, max(0, 2 * workers - len(pending))):
+                    pending.append(pool.submit(_make_shard, engine, settings, out, number, shard, stop))
+                if not pending:
+                    break
+                shard_records = pending.popleft().result()
+                for record in shard_records:
+                    if seconds < limit:
+                        records.append(record)
+                        seconds += record.get("alignment", {}).get("duration", 0.0)
+                finished = seconds >= limit
+                if progress is not None:
+                    progress(len(shard_records))
+        finally:
+            stop.set()
+            for future in pending:
+                future.cancel()
+    return _write_lists(out, records)
+
+
+def _claim(out: Path, settings: _Settings) -> None:
+    """Write the settings into a new folder, or compare them with those of a folder begun before."""
+    path = out / "synthesis.json"
+    if not path.exists():
+        # What another process is just writing, or one that was killed left behind, is no foreign file. Nor is anything
+        # once the settings are there: another process may have written them, and begun its work, in the meantime.
+        foreign = out.exists() and not out.is_dir()
+        foreign = foreign or (out.exists() and any(not item.name.startswith(".synthesis.") for item in out.iterdir()))
+        if foreign and not path.exists():
+            raise InputError(f"{out} exists and is not a synthetic corpus; choose another folder")
+        _write_text(path, settings.as_json())
+    try:
+        before = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise FormatError(f"{path} is not JSON: {error}") from error
+    now = json.loads(settings.as_json())
+    changed = sorted(key for key in now if before.get(key) != now[key])
+    if changed:
+        raise InputError(f"{out} holds a corpus with another {', '.join(changed)}; choose another folder")
+
+
+@contextmanager
+def _present(audio: Path) -> Iterator[None]:
+    """Be known to work in a folder of shards; where nobody else does, what killed runs left there is removed first."""
+    import fcntl
+
+    audio.mkdir(exist_ok=True)
+    folder = os.open(audio, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            # Somebody is at work, or the file system has no such locks: the leftovers stay, which harm nobody.
+            pass
+        else:
+            for leftover in audio.glob(".*.tmp"):
+                shutil.rmtree(leftover, ignore_errors=True)
+        with suppress(OSError):
+            fcntl.flock(folder, fcntl.LOCK_SH)
+        yield
+    finally:
+        os.close(folder)
+
+
+def _write_text(path: Path, text: str) -> None:
+    with atomic_path(path) as part:
+        part.write_text(text, encoding="utf-8")
+
+
+def _shards(texts: Iterable[tuple[str, str]], size: int) -> Iterator[list[tuple[str, str]]]:
+    seen: set[str] = set()
+    shard: list[tuple[str, str]] = []
+    for name, text in texts:
+        if not _SAFE_ID.fullmatch(name):
+            raise InputError(f"id {name!r} cannot be a file name; use letters, digits and _.+-")
+        if name in seen:
+            raise InputError(f"id {name!r} appears twice among the texts")
+        seen.add(name)
+        shard.append((name, text))
+        if len(shard) == size:
+            yield shard
+            shard = []
+    if shard:
+        yield shard
+
+
+def _make_shard(
+    engine: Engine,
+    settings: _Settings,
+    out: Path,
+    number: int,
+    texts: Sequence[tuple[str, str]],
+    stop: threading.Event,
+) -> list[dict[str, Any]]:
+    """Speak one shard under a temporary name and rename it; a finished one is only read, a stopped one dropped."""
+    final = out / AUDIO / f"{number:05d}"
+    digest = hashlib.sha256(json.dumps(texts).encode()).hexdigest()
+    if final.exists():
+        return _read_shard(final, digest)
+    try:
+        with atomic_path(final) as part:
+            part.mkdir()
+            utterances = []
+            for item in texts:
+                if stop.is_set():
+                    raise CancelledError
+                utterances.append(_make_utterance(engine, settings, part, final.relative_to(out), item))
+            (part / SHARD).write_text(json.dumps({"texts": digest, "utterances": utterances}), encoding="utf-8")
+    except OSError:
+        # Another process that works in this folder was faster; its shard is the same.
+        if not final.exists():
+            raise
+        return _read_shard(final, digest)
+    return utterances
+
+
+def _read_shard(folder: Path, digest: str) -> list[dict[str, Any]]:
+    """The records of a finished shard, whose texts must have this digest."""
+    file = folder / SHARD
+    try:
+        record = json.loads(file.read_text(encoding="utf-8"))
+        before, utterances = record["texts"], record["utterances"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise FormatError(f"{file} is damaged; delete {folder} and run again: {error}") from error
+    if before != digest:
+        raise InputError(f"{folder} holds other texts than these; choose another folder, or delete {folder.parents[1]}")
+    return utterances
+
+
+def _make_utterance(
+    engine: Engine, settings: _Settings, folder: Path, relative: Path, item: tuple[str, str]
+) -> dict[str, Any]:
+    """Speak one utterance; a sentence that the engine cannot speak becomes an error record."""
+    name, text = item
+    hashed = hashlib.sha256(f"{settings.seed}:{name}".encode()).digest()
+    rng = np.random.default_rng(int.from_bytes(hashed[:8], "little"))
+    voice = settings.voices[rng.integers(len(settings.voices))]
+    speed, pitch = (
+        round(float(np.exp(rng.uniform(*np.log(limits)))), 4) for limits in (settings.speed_range, settings.pitch_range)
+    )
+    try:
+        spoken = engine.speak(text, voice, speed=speed, pitch=pitch)
+        duration = len(spoken.samples) / spoken.sample_rate
+        alignment = Alignment(name, duration, spoken.words)
+    except (AudioError, FormatError) as error:
+        return {"error": {"id": name, "text": text, "voice": voice, "error": str(error)}}
+    samples = spoken.samples
+    if spoken.sample_rate != settings.sample_rate:
+        samples = soxr.resample(samples, spoken.sample_rate, settings.sample_rate)
+    container, subtype = AUDIO_FORMATS[settings.audio_format]
+    file = f"{name}.{settings.audio_format}"
+    try:
+        soundfile.write(folder / file, np.clip(samples, -1, 1), settings.sample_rate, format=container, subtype=subtype)
+    except soundfile.LibsndfileError as error:
+        # No fault of the sentence: the disk is full, say, or the format does not know this sample rate.
+        raise AudioError(f"{relative / file}: cannot be written as {container} ({error.error_string})") from error
+    manifest = {
+        "id": name,
+        "path": (relative / file).as_posix(),
+        "num_samples": len(samples),
+        "sample_rate": settings.sample_rate,
+        # The voice of one engine is a file.
+        "speaker": f"{engine.name}-{Path(voice).stem}",
+        "text": text,
+        "engine": engine.name,
+        "voice": voice,
+        "speed": speed,
+        "pitch": spoken.pitch,
+        "licence": engine.licence,
+    }
+    return {"manifest": manifest, "alignment": alignment_row(alignment)}
+
+
+def _write_lists(out: Path, records: Sequence[dict[str, Any]]) -> SynthesisResult:
+    manifest, alignments, errors = (out / f"{name}.jsonl" for name in ("manifest", "alignments", "errors"))
+    # A recording whose words are not known is no reference: it would say that all of it is silence.
+    timed = [r for r in records if any(word["word"] for word in r.get("alignment", {}).get("words", []))]
+    alignments.unlink(missing_ok=True)
+    lists = [(manifest, "manifest", records), (errors, "error", records)]
+    for path, key, rows in [*lists, (alignments, "alignment", timed)] if timed else lists:
+        lines = [json.dumps(record[key], ensure_ascii=False) + "\n" for record in rows if key in record]
+        _write_text(path, "".join(lines))
+    done = [record["manifest"] for record in records if "manifest" in record]
+    seconds = sum(row["num_samples"] / row["sample_rate"] for row in done)
+    failed = len(records) - len(done)
+    return SynthesisResult(manifest, alignments if timed else None, errors, len(done), seconds, failed)

@@ -1,0 +1,158 @@
+"""Speech in, more speech out: the whole chain in one call (sections 4.1 and 4.2)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from syllablelm.core.artifact import check_tokenizer
+from syllablelm.core.errors import InputError
+from syllablelm.core.segmentation import Segmentation
+from syllablelm.data.audio import SAMPLE_RATE, check_waveform
+from syllablelm.lm.speech_lm import SpeechLM
+from syllablelm.tokenizer.tokenizer import Tokenizer
+from syllablelm.vocoder.resynthesizer import Resynthesizer
+
+
+@dataclass(frozen=True)
+class Continuation:
+    """A continued recording and what it was made of.
+
+    Args:
+        waveform: (num_samples,) float32: the continuation alone.
+        sample_rate: of the waveform.
+        prompt, units: syllables heard and drawn; ``units`` begins at frame 0.
+    """
+
+    waveform: npt.NDArray[np.float32]
+    sample_rate: int
+    prompt: Segmentation
+    units: Segmentation
+
+
+@dataclass(frozen=True)
+class SpeechModel:
+    """Tokenizer, language model and resynthesizer that belong together.
+
+    Raises:
+        FormatError: they do not: a model was trained on units of another tokenizer.
+    """
+
+    tokenizer: Tokenizer
+    lm: SpeechLM
+    resynthesizer: Resynthesizer
+
+    def __post_init__(self) -> None:
+        given = self.tokenizer.digest
+        check_tokenizer("language model", self.lm.info.tokenizer, given)
+        check_tokenizer("vocoder", self.resynthesizer.vocoder_lm.stream.tokenizer, given)
+
+    @classmethod
+    def load(cls, name: str | Path, *, device: str = "auto", context: int | None = None) -> SpeechModel:
+        """Open all three from one folder or bundled name ("small").
+
+        Args:
+            context: of the language model, see ``SpeechLM``.
+        """
+        lm = SpeechLM.load(name, device=device, context=context)
+        return cls(Tokenizer.load(name, device=device), lm, Resynthesizer.load(name, device=device))
+
+    def continue_speech(
+        self,
+        waveform: npt.NDArray[np.floating],
+        seconds: float = 10.0,
+        *,
+        seed: int = 0,
+        vocoder_temperature: float = 0.8,
+        **sampling: Any,
+    ) -> Continuation:
+        """Continue a recording.
+
+        Args:
+            waveform: the prompt, (num_samples,) mono at 16 kHz.
+            seconds: length of the continuation.
+            vocoder_temperature: of the vocoder's language model, which draws the sounds; 0 is greedy.
+            sampling: temperature, top_k and top_p of the language model.
+
+        Raises:
+            InputError: a prompt shorter than one unit, or too long for the language model.
+        """
+        wave = check_waveform(waveform, name="prompt")
+        prompt = self.tokenizer.encode(wave)
+        if len(prompt) == 0:
+            raise InputError(
+                f"the prompt of {len(wave) / SAMPLE_RATE:.2f} s is shorter than one unit; give at least a second"
+            )
+        drawn = self.lm.generate(prompt, seconds, seed=seed, **sampling)
+        return self.speak_continuations([wave], [prompt], [drawn], seed=seed, temperature=vocoder_temperature)[0]
+
+    def speak_continuations(
+        self,
+        waveforms: Sequence[npt.NDArray[np.float32]],
+        prompts: Sequence[Segmentation],
+        drawn: Sequence[Segmentation],
+        *,
+        seed: int = 0,
+        temperature: float = 0.8,
+    ) -> list[Continuation]:
+        """Speak drawn units after their prompts, whose sound the vocoder's language model goes on from.
+
+        Args:
+            waveforms: the prompts, (num_samples,) mono at 16 kHz each; prompts: their units.
+            drawn: units of the continuations, from frame 0 on.
+            temperature: of the sounds.
+        """
+        acoustic, rate = self.resynthesizer.acoustic, self.resynthesizer.sample_rate
+        heard = None if acoustic is None else acoustic.encode(list(waveforms))
+        whole = [join_units(*both) for both in zip(prompts, drawn, strict=True)]
+        spoken = self.resynthesizer.decode_many(whole, heard, seeds=[seed] * len(whole), temperature=temperature)
+        return [
+            Continuation(wave[round(prompt.duration * rate) :], rate, prompt, units)
+            for wave, prompt, units in zip(spoken, prompts, drawn, strict=True)
+        ]
+
+
+def join_units(first: Segmentation, second: Segmentation) -> Segmentation:
+    """Two segmentations one after the other."""
+    if first.unit is None or second.unit is None:
+        raise InputError("both parts need units")
+    return Segmentation(
+        np.concatenate([first.start, second.start + first.num_frames]),
+        np.concatenate([first.end, second.end + first.num_frames]),
+        np.concatenate([first.unit, second.unit]),
+        first.num_frames + second.num_frames,
+        first.hop,
+        first.sample_rate,
+    )
+
+
+def continue_speech(
+    waveform: npt.NDArray[np.floating],
+    seconds: float = 10.0,
+    *,
+    model: str | Path = "small",
+    seed: int = 0,
+    device: str = "auto",
+    **sampling: Any,
+) -> npt.NDArray[np.float32]:
+    """Continue a recording with a model opened for this call.
+
+    Args:
+        waveform: the prompt, (num_samples,) mono at 16 kHz.
+        seconds: length of the continuation.
+        model: a bundled name ("small") or a folder with tokenizer, language model and vocoder.
+        seed: of every random choice.
+        sampling: temperature, top_k and top_p of the language model; vocoder_temperature of the sounds.
+
+    Returns:
+        the continuation alone, float32 at the vocoder's sample rate (16 kHz for the bundled one).
+
+    Raises:
+        InputError, FormatError: see ``SpeechModel``, which is what to hold for many calls.
+    """
+    return SpeechModel.load(model, device=device).continue_speech(waveform, seconds, seed=seed, **sampling).waveform

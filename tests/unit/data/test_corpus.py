@@ -1,0 +1,245 @@
+"""Corpora: every layout to a manifest, bad files listed, and batches by padded length."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from syllablelm.core.errors import AudioError, FormatError, InputError, MissingDependencyError
+from syllablelm.data.audio import save_audio
+from syllablelm.data.corpus import Manifest, Recording, SkippedFile, batches_by_seconds, scan, write_errors
+
+
+def write_noise(path: Path, num_samples: int = 1600, rate: int = 16_000) -> Path:
+    save_audio(path, np.random.default_rng(0).uniform(-0.5, 0.5, num_samples), rate)
+    return path
+
+
+def ids(manifest: Manifest) -> list[str]:
+    return [recording.id for recording in manifest]
+
+
+@pytest.fixture
+def libri(tmp_path: Path) -> Path:
+    part = tmp_path / "LibriSpeech" / "dev-clean"
+    for name in ("84-121-0001", "84-121-0000", "9-55-0000"):
+        speaker, chapter, _ = name.split("-")
+        write_noise(part / speaker / chapter / f"{name}.flac")
+    (part / "84/121/84-121.trans.txt").write_text("84-121-0000 GO DO YOU HEAR\n84-121-0001 BUT\n")
+    speakers = "; a comment | x |\n9    | M | dev-clean | 8.0 | Some One\n84   | F | dev-clean | 8.0 | Another\n"
+    (part.parent / "SPEAKERS.TXT").write_text(speakers)
+    return part
+
+
+@pytest.mark.parametrize("above", [False, True])
+@pytest.mark.parametrize("kind", ["auto", "librispeech", "librilight"])
+def test_librispeech(libri: Path, above: bool, kind) -> None:
+    manifest, skipped = scan(libri.parent if above else libri, kind=kind)
+    assert not skipped
+    assert ids(manifest) == ["84-121-0000", "84-121-0001", "9-55-0000"]
+    assert manifest[0] == Recording(
+        "84-121-0000", libri / "84/121/84-121-0000.flac", 1600, 16_000, 0, "84", "GO DO YOU HEAR", "F"
+    )
+    assert (manifest[2].speaker, manifest[2].text, manifest[2].sex) == ("9", None, "M")
+
+
+def test_one_speakers_folder_is_still_librispeech(libri: Path) -> None:
+    manifest, _ = scan(libri / "84")
+    assert [recording.speaker for recording in manifest] == ["84", "84"]
+
+
+def test_librilight_without_transcripts(tmp_path: Path) -> None:
+    write_noise(tmp_path / "100/emerald_city/part_01.flac")
+    write_noise(tmp_path / "200/sea_fairies/part_01.flac")
+    manifest, _ = scan(tmp_path)
+    assert [recording.speaker for recording in manifest] == ["100", "200"]
+    assert ids(manifest) == ["100/emerald_city/part_01", "200/sea_fairies/part_01"]  # the stems alone are not unique
+
+
+def test_folder_lists_bad_files_and_keeps_the_rest(tmp_path: Path) -> None:
+    write_noise(tmp_path / "b/y.wav", 800, 8000)
+    write_noise(tmp_path / "a.ogg")
+    (tmp_path / "b/empty.wav").touch()
+    (tmp_path / "b/text.flac").write_text("not audio" * 100)
+    manifest, skipped = scan(tmp_path)
+    assert ids(manifest) == ["a", "b/y"] and manifest[1].sample_rate == 8000 and manifest[1].speaker is None
+    assert [item.path for item in skipped] == [tmp_path / "b/empty.wav", tmp_path / "b/text.flac"]
+    assert skipped[0].reason.startswith("is empty") and "not readable audio" in skipped[1].reason
+
+
+def test_check_finds_what_headers_hide(tmp_path: Path) -> None:
+    write_noise(tmp_path / "good.wav")
+    save_audio(tmp_path / "silent.wav", np.zeros(1000))
+    whole = write_noise(tmp_path / "cut.flac", 50_000).read_bytes()
+    (tmp_path / "cut.flac").write_bytes(whole[: len(whole) // 2])
+    assert ids(scan(tmp_path)[0]) == ["cut", "good", "silent"]
+    manifest, skipped = scan(tmp_path, check=True)
+    assert ids(manifest) == ["good"]
+    assert "truncated" in skipped[0].reason and "silent" in skipped[1].reason
+
+
+def test_same_name_with_two_suffixes(tmp_path: Path) -> None:
+    for name in ("a.wav", "a.flac", "b.wav"):
+        write_noise(tmp_path / name)
+    assert ids(scan(tmp_path)[0]) == ["a.flac", "a.wav", "b"]
+    write_noise(tmp_path / "a.wav.flac")
+    assert ids(scan(tmp_path)[0]) == ["a.flac", "a.wav", "a.wav.flac", "b.wav"]
+
+
+def test_numbered_folders_of_other_recordings_are_not_speakers(tmp_path: Path) -> None:
+    write_noise(tmp_path / "2024" / "a.flac")
+    write_noise(tmp_path / "2024" / "may" / "b.wav")
+    assert all(recording.speaker is None for recording in scan(tmp_path)[0])
+
+
+def test_files_patterns_and_lists(tmp_path: Path) -> None:
+    for name in ("x/a.wav", "y/b.wav", "y/c.wav"):
+        write_noise(tmp_path / name)
+    assert ids(scan(tmp_path / "y/b.wav")[0]) == ["b"]
+    assert ids(scan(str(tmp_path / "*/*.wav"))[0]) == ["x/a", "y/b", "y/c"]
+    assert ids(scan([tmp_path / "y", tmp_path / "x/a.wav"])[0]) == ["x/a", "y/b", "y/c"]
+    assert scan([]) == (Manifest(), [])
+
+
+def test_manifest_source_measures_and_skips(tmp_path: Path) -> None:
+    write_noise(tmp_path / "a.wav")
+    rows = [
+        {"id": "ok", "path": "a.wav", "num_samples": 1000, "sample_rate": 16_000, "start": 600},
+        {"id": "gone", "path": "b.wav", "num_samples": 1600, "sample_rate": 16_000},
+        {"id": "long", "path": "a.wav", "num_samples": 1601, "sample_rate": 16_000},
+        {"id": "rate", "path": "a.wav", "num_samples": 1600, "sample_rate": 8000},
+    ]
+    (tmp_path / "m.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    manifest, skipped = scan(tmp_path / "m.jsonl")
+    assert list(manifest) == [Recording("ok", tmp_path / "a.wav", 1000, 16_000, 600)]
+    assert ["no such file" in skipped[0].reason, "1601 are wanted" in skipped[1].reason] == [True, True]
+    assert "has 16000 Hz" in skipped[2].reason
+    (tmp_path / "m.csv").write_text("path\na.wav\nb.wav\n")
+    manifest, skipped = scan(tmp_path / "m.csv", check=True)
+    assert ids(manifest) == ["a"] and [item.path.name for item in skipped] == ["b.wav"]
+
+
+def test_scanned_manifest_survives_saving(libri: Path) -> None:
+    manifest, _ = scan(libri)
+    manifest.save(libri / "m.jsonl")
+    assert Manifest.load(libri / "m.jsonl") == manifest
+
+
+def test_scan_errors(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="unknown kind 'x'"):
+        scan(tmp_path, kind="x")  # type: ignore[arg-type]
+    with pytest.raises(AudioError, match="no recordings"):
+        scan(tmp_path)
+    with pytest.raises(AudioError, match="no such file"):
+        scan(tmp_path / "nowhere")
+    with pytest.raises(FormatError, match="cannot be read"):
+        scan(tmp_path / "nowhere.csv")
+    with pytest.raises(InputError, match="one path"):
+        scan([tmp_path], kind="librispeech")
+
+
+def test_write_errors(tmp_path: Path) -> None:
+    write_errors([SkippedFile(Path("a b.wav"), "is empty")], tmp_path / "errors.jsonl")
+    assert json.loads((tmp_path / "errors.jsonl").read_text()) == {"path": "a b.wav", "reason": "is empty"}
+    write_errors([], tmp_path / "errors.jsonl")
+    assert (tmp_path / "errors.jsonl").read_text() == ""
+
+
+# lhotse
+
+
+def cut_row(id: str, path: str, start: float = 0.0, duration: float = 0.1, **recording: object) -> dict:
+    source = {"type": "file", "channels": [0], "source": path}
+    described = {"id": "r", "sources": [source], "sampling_rate": 16_000, "num_samples": 1600, "duration": 0.1}
+    spoken = {"id": "s", "recording_id": "r", "start": 0.0, "duration": duration, "channel": 0}
+    spoken |= {"text": "good day", "speaker": "anna", "gender": "F"}
+    return {
+        "id": id,
+        "start": start,
+        "duration": duration,
+        "channel": 0,
+        "supervisions": [spoken],
+        "recording": described | {"channel_ids": [0]} | recording,
+        "type": "MonoCut",
+    }
+
+
+@pytest.mark.parametrize("kind", ["auto", "lhotse"])
+def test_lhotse_cuts(tmp_path: Path, kind) -> None:
+    pytest.importorskip("lhotse")
+    path = str(write_noise(tmp_path / "a.wav"))
+    speed = [{"name": "Speed", "kwargs": {"factor": 1.1}}]
+    url = [{"type": "url", "channels": [0], "source": "https://example.org/a.wav"}]
+    rows = [
+        cut_row("whole", path),
+        cut_row("part", path, 0.05, 0.025),
+        cut_row("gone", str(tmp_path / "gone.wav")),
+        cut_row("fast", path, transforms=speed),
+        cut_row("web", path, sources=url),
+        cut_row("beside", "a.wav"),
+    ]
+    (tmp_path / "cuts.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    manifest, skipped = scan(tmp_path / "cuts.jsonl", kind=kind)
+    assert ids(manifest) == ["whole", "part", "beside"]
+    assert manifest[1] == Recording("part", Path(path), 400, 16_000, 800, "anna", "good day", "F")
+    reasons = {item.reason for item in skipped}
+    assert len(skipped) == 3 and any("'fast' changes the sound" in reason for reason in reasons)
+    assert any("'web' is not stored" in reason for reason in reasons)
+    assert any("no such file" in reason for reason in reasons)
+
+
+def test_lhotse_missing(tmp_path: Path, monkeypatch) -> None:
+    (tmp_path / "cuts.jsonl").write_text(json.dumps(cut_row("a", "a.wav")) + "\n")
+    monkeypatch.setitem(sys.modules, "lhotse", None)
+    with pytest.raises(MissingDependencyError, match=r"pip install 'syllablelm\[lhotse\]'"):
+        scan(tmp_path / "cuts.jsonl")
+
+
+# Batches
+
+LENGTHS = st.lists(st.floats(0.01, 60.0), max_size=60)
+
+
+@given(seconds=LENGTHS, limit=st.floats(1.0, 100.0), seed=st.none() | st.integers(0, 9), bucket=st.booleans())
+def test_batches_hold_everything_once_within_the_limit(seconds, limit, seed, bucket) -> None:
+    batches = batches_by_seconds(seconds, limit, shuffle_seed=seed, bucket=bucket)
+    assert sorted(index for batch in batches for index in batch) == list(range(len(seconds)))
+    for batch in batches:
+        assert len(batch) == 1 or len(batch) * max(seconds[index] for index in batch) <= limit
+    assert batches == batches_by_seconds(seconds, limit, shuffle_seed=seed, bucket=bucket)
+
+
+def test_batches_are_as_large_as_the_limit_allows() -> None:
+    assert batches_by_seconds([1.0] * 6, 3.0) == [[0, 1, 2], [3, 4, 5]]
+    assert batches_by_seconds([5.0, 1.0, 50.0, 1.5], 4.0) == [[1, 3], [0], [2]]
+    assert batches_by_seconds([3.0, 1.0, 1.0], 3.0, bucket=False) == [[0], [1, 2]]
+    assert batches_by_seconds([], 3.0) == []
+
+
+def test_buckets_waste_less_padding_and_seeds_differ() -> None:
+    seconds = np.random.default_rng(0).uniform(1, 30, 500)
+
+    def padded(batches: list[list[int]]) -> float:
+        return sum(len(batch) * max(seconds[batch]) for batch in batches)
+
+    shuffled = [batches_by_seconds(seconds, 120.0, shuffle_seed=seed) for seed in (0, 1)]
+    assert padded(shuffled[0]) < 1.2 * seconds.sum()
+    assert padded(batches_by_seconds(seconds, 120.0, shuffle_seed=0, bucket=False)) > 1.4 * seconds.sum()
+    assert shuffled[0] != shuffled[1]
+    neighbours = [{frozenset(batch) for batch in batches} for batches in shuffled]
+    assert len(neighbours[0] & neighbours[1]) < len(neighbours[0]) / 2
+    # Batches come in no order of length, or an epoch would begin with the shortest.
+    lengths = [float(np.mean(seconds[batch])) for batch in shuffled[0]]
+    assert abs(np.corrcoef(lengths, np.arange(len(lengths)))[0, 1]) < 0.3
+
+
+@pytest.mark.parametrize(("seconds", "limit"), [([0.0], 1.0), ([-1.0], 1.0), ([float("nan")], 1.0), ([1.0], 0.0)])
+def test_batches_reject_impossible_lengths(seconds: list[float], limit: float) -> None:
+    with pytest.raises(InputError):
+        batches_by_seconds(seconds, limit)

@@ -1,0 +1,65 @@
+"""Utterances of transcripts and of prose."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from syllablelm.core.errors import FormatError, InputError
+from syllablelm.data.texts import read_texts, split_sentences
+
+
+def test_transcripts(tmp_path: Path) -> None:
+    path = tmp_path / "19-198.trans.txt"
+    path.write_text("19-198-0000 NORTHANGER ABBEY\n\n19-198-0001 THIS LITTLE WORK\n")
+    assert list(read_texts(path)) == [("19-198-0000", "northanger abbey"), ("19-198-0001", "this little work")]
+    path.write_text("19-198-0000 A\n19-198-0001\n")
+    with pytest.raises(FormatError, match=r"trans\.txt:2"):
+        list(read_texts(path))
+
+
+def test_folder_of_texts(tmp_path: Path) -> None:
+    (tmp_path / "b c").mkdir()
+    (tmp_path / "a.txt").write_text("One two three four. Five six seven eight.")
+    (tmp_path / "b c" / "a.txt").write_text("Nine ten eleven twelve.")
+    assert list(read_texts(tmp_path)) == [
+        ("a-000000", "One two three four."),
+        ("a-000001", "Five six seven eight."),
+        ("b_c-a-000000", "Nine ten eleven twelve."),
+    ]
+
+
+def test_unreadable_texts(tmp_path: Path) -> None:
+    for path in (tmp_path, tmp_path / "none.txt"):
+        with pytest.raises(InputError, match="no text file"):
+            list(read_texts(path))
+    (tmp_path / "a.txt").write_bytes(b"\xff\xfe\xff")
+    with pytest.raises(FormatError, match=r"a\.txt"):
+        list(read_texts(tmp_path))
+
+
+def test_sentences() -> None:
+    prose = """The Project Gutenberg eBook of Nothing at all.
+*** START OF THIS PROJECT GUTENBERG EBOOK ***
+
+Mr. J. Smith and Dr. Who met
+in the [Illustration] _old_ garden. "Did you sleep?" asked one of them. Too short.
+
+A heading without a stop
+*** END OF THE PROJECT GUTENBERG EBOOK ***
+You may copy it, give it away.
+"""
+    assert list(split_sentences(prose)) == [
+        "Mr. J. Smith and Dr. Who met in the old garden.",
+        "asked one of them.",
+        "A heading without a stop",
+    ]
+
+
+def test_long_sentences_are_cut_at_commas() -> None:
+    assert list(split_sentences("a b c d, e f g h; i j k, l m.", max_words=8)) == ["a b c d, e f g h;", "i j k, l m."]
+    words = [str(i) for i in range(60)]
+    pieces = list(split_sentences(" ".join(words)))
+    assert [len(piece.split()) for piece in pieces] == [25, 25, 10]
+    assert " ".join(pieces).split() == words

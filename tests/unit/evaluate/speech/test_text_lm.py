@@ -1,0 +1,81 @@
+"""Scores of texts: an n-gram from files, and a causal model against its own probabilities."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from syllablelm.core.errors import FormatError, InputError
+from syllablelm.evaluate.speech.text_lm import CausalTextLM, TextScore, read_sentences, train_ngram
+
+LINES = "1-1-0 THE CAT SAT\n1-1-1 THE DOG SAT\n1-1-2 THE CAT, RAN\n"
+
+
+def test_perplexity():
+    assert TextScore(4 * math.log(3), 4).perplexity == pytest.approx(3)
+    assert math.isnan(TextScore(0.0, 0).perplexity)
+
+
+def test_ids_are_read_from_transcripts_only(tmp_path):
+    for name, first in (("a.trans.txt", ("1-1-0", "the cat sat")), ("a.txt", (None, "1 1 0 the cat sat"))):
+        (tmp_path / name).write_text(LINES)
+        assert next(read_sentences(tmp_path / name)) == first
+    with pytest.raises(FormatError, match="no such text"):
+        list(read_sentences(tmp_path / "none.txt"))
+
+
+def test_what_is_scored_is_not_learned(tmp_path):
+    file = tmp_path / "a.trans.txt"
+    file.write_text(LINES)
+    lm = train_ngram([file], skip_ids={"1-1-1"}, skip_texts={"the cat ran"})
+    assert (lm.describe()["sentences_left_out"], lm.describe()["trained_on_words"]) == (2, 3)
+    with pytest.raises(InputError, match=r"a\.trans\.txt: .*at least one"):
+        train_ngram([file], skip_ids={"1-1-0", "1-1-1", "1-1-2"})
+
+
+def test_ngram_scores(tmp_path):
+    file = tmp_path / "a.txt"
+    file.write_text("the cat sat\nthe cat ran\n")
+    learned, turned, empty = train_ngram([file]).score(["the cat sat", "sat cat the", ""])
+    assert learned.perplexity < turned.perplexity
+    assert (learned.tokens, learned.unknown, empty.tokens) == (3, 1, 0)
+
+
+@pytest.fixture(scope="module")
+def causal(tmp_path_factory):
+    from tokenizers import Tokenizer, models, pre_tokenizers
+    from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
+
+    folder = tmp_path_factory.mktemp("gpt2")
+    words = {word: number for number, word in enumerate(["<end>", "<unk>", "the", "cat", "sat"])}
+    tokenizer = Tokenizer(models.WordLevel(words, unk_token="<unk>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<end>", unk_token="<unk>").save_pretrained(folder)
+    torch.manual_seed(0)
+    config = GPT2Config(vocab_size=5, n_positions=8, n_embd=16, n_layer=1, n_head=2, bos_token_id=0, eos_token_id=0)
+    GPT2LMHeadModel(config).save_pretrained(folder)
+    return folder
+
+
+def test_causal_scores_are_its_probabilities_alone_and_in_a_batch(causal):
+    from transformers import GPT2LMHeadModel
+
+    lm = CausalTextLM(str(causal), device="cpu")
+    texts = ["the cat sat", "", "cat"]
+    together = lm.score(texts)
+    assert [score.tokens for score in together] == [3, 0, 1]
+    with torch.inference_mode():
+        logits = GPT2LMHeadModel.from_pretrained(causal).eval()(input_ids=torch.tensor([[0, 2, 3, 4]])).logits
+    expected = -logits[0, :3].log_softmax(-1)[range(3), [2, 3, 4]].sum()
+    assert together[0].nats == pytest.approx(float(expected), abs=1e-5)
+    assert np.allclose([lm.score([text])[0].nats for text in texts], [score.nats for score in together], atol=1e-5)
+
+
+def test_causal_refuses(causal, tmp_path):
+    with pytest.raises(InputError, match="does not fit"):
+        CausalTextLM(str(causal), device="cpu").score(["the " * 8])
+    with pytest.raises(FormatError, match="not a causal"):
+        CausalTextLM(str(tmp_path), device="cpu")

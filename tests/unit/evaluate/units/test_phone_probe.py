@@ -1,0 +1,196 @@
+"""The phone probe on languages whose phone error rate is known."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from syllablelm.core.errors import InputError
+from syllablelm.core.segmentation import Segmentation
+from syllablelm.data.alignment import Alignment, Interval, Word
+from syllablelm.evaluate.units.phone_network import Example, PhoneNetwork, read_phones
+from syllablelm.evaluate.units.phone_probe import (
+    PhoneCounts,
+    PhoneProbeResult,
+    ProbeSettings,
+    phone_probe,
+    phone_string,
+)
+
+QUICK = ProbeSettings(
+    dim=48,
+    blocks=1,
+    kernel=3,
+    dropout=0.0,
+    unit_dropout=0.05,
+    slots_per_phone=2,
+    batch_seconds=20,
+    learning_rate=1e-2,
+    steps=150,
+)
+SYLLABLES = ("B AA1", "S IY0 T", "AH0", "T R UW1", "K AE1 T")
+
+
+def make_list(count: int, seed: int, *, noise: float = 0.0, size: int = 10) -> tuple[dict, dict]:
+    """Recordings of random syllables of 0.2 s; the unit is that of the syllable, or random."""
+    rng = np.random.default_rng(seed)
+    units, alignments = {}, {}
+    for number in range(count):
+        drawn = rng.integers(len(SYLLABLES), size=size)
+        words = []
+        for place, syllable in enumerate(drawn):
+            labels = SYLLABLES[syllable].split()
+            edges = np.linspace(place * 0.2, place * 0.2 + 0.2, len(labels) + 1).round(4).tolist()
+            phones = [Interval(label, *edges[i : i + 2]) for i, label in enumerate(labels)]
+            words.append(Word("w", edges[0], edges[-1], tuple(phones)))
+        id = f"s{seed}-{number}"
+        unit = np.where(rng.random(size) < noise, rng.integers(len(SYLLABLES), size=size), drawn)
+        units[id] = Segmentation.from_boundaries(np.arange(size + 1) * 10, unit=10 * unit)
+        alignments[id] = Alignment(id, size * 0.2, tuple(words))
+    return units, alignments
+
+
+def test_phone_string_has_no_stress_and_no_silence():
+    phones = (Interval("SIL", 0, 0.1), Interval("AH0", 0.1, 0.2), Interval("T", 0.2, 0.3))
+    assert phone_string(Alignment("a", 1.0, (Word("w", 0, 0.3, phones),))) == ["AH", "T"]
+
+
+@pytest.fixture(scope="module")
+def clear() -> PhoneProbeResult:
+    """A probe on units that name their syllable."""
+    return phone_probe(*make_list(40, 1), *make_list(10, 2), settings=QUICK, device="cpu")
+
+
+def test_units_that_name_their_syllable_are_read_without_error(clear):
+    result = clear
+    assert result.error_rate < 0.02
+    assert result.total == sum(result.counts.values(), PhoneCounts())
+    assert len(result.counts) == 10
+    # 12 phones in 5 syllables: 2.4 a segment, twice that rounded up.
+    assert (result.slots, result.units, result.phones, result.unseen) == (5, 5, 10, 0)
+    assert result.segments == 100
+    low, high = result.interval(resamples=100)
+    assert low <= result.error_rate <= high
+    row = json.loads(json.dumps(result.to_dict(resamples=20)))
+    assert row["edits"] / row["reference"] == pytest.approx(row["phone_error_rate"])
+    assert row["segment_rate"] == pytest.approx(5.0)
+
+
+def test_random_units_tell_nothing(clear):
+    short = replace(QUICK, steps=40)
+    random = phone_probe(*make_list(20, 1, noise=1.0), *make_list(10, 2, noise=1.0), settings=short, device="cpu")
+    assert random.error_rate > 0.4 > clear.error_rate
+
+
+def test_units_that_training_lacks_count_as_unseen():
+    test, alignments = make_list(3, 2, size=4)
+    test = {id: replace(value, unit=np.array([0, 2**31 - 1, 10, 20])) for id, value in test.items()}
+    result = phone_probe(*make_list(6, 1), test, alignments, settings=replace(QUICK, steps=3), device="cpu")
+    assert (result.unseen, result.segments) == (3, 12)
+
+
+def test_a_recording_without_segments_is_read_as_nothing():
+    test, alignments = make_list(2, 2)
+    first = min(test)
+    test[first] = Segmentation(np.array([]), np.array([]), np.array([]), 100)
+    train, train_alignments = make_list(6, 1)
+    train[min(train)] = test[first]
+    result = phone_probe(train, train_alignments, test, alignments, settings=replace(QUICK, steps=2), device="cpu")
+    length = len(phone_string(alignments[first]))
+    assert result.counts[first] == PhoneCounts(length, length, 0)
+    assert result.train_recordings == 5
+
+
+def test_one_seed_gives_one_result_and_leaves_the_generator_alone():
+    short = replace(QUICK, steps=5, dropout=0.2)
+    torch.manual_seed(7)
+    state = torch.random.get_rng_state()
+    lists = (*make_list(8, 1), *make_list(3, 2))
+    first = phone_probe(*lists, settings=short, seed=3, device="cpu")
+    assert torch.equal(state, torch.random.get_rng_state())
+    assert phone_probe(*lists, settings=short, seed=3, device="cpu") == first
+    assert phone_probe(*lists, settings=short, seed=4, device="cpu").train_loss != first.train_loss
+
+
+@settings(max_examples=20)
+@given(st.lists(st.integers(1, 9), min_size=2, max_size=5), st.integers(0, 5))
+def test_batched_equals_alone(sizes, seed):
+    torch.manual_seed(seed)
+    network = PhoneNetwork(6, 4, 3, ProbeSettings(dim=8, blocks=2)).eval()
+    rng = np.random.default_rng(seed)
+    unit, length = torch.from_numpy(rng.integers(0, 7, (len(sizes), max(sizes)))), torch.rand(len(sizes), max(sizes))
+    valid = torch.arange(max(sizes)) < torch.tensor(sizes)[:, None]
+    together = network(unit, length, valid)
+    for row, size in enumerate(sizes):
+        alone = network(unit[row : row + 1, :size], length[row : row + 1, :size], valid[row : row + 1, :size])
+        torch.testing.assert_close(together[row, : size * 3], alone[0], atol=1e-5, rtol=1e-5)
+
+
+def test_greedy_reading_joins_repeats_and_drops_blanks():
+    class Fixed(PhoneNetwork):
+        def forward(self, *_):
+            return torch.nn.functional.one_hot(torch.tensor([[1, 1, 0, 1, 2, 2, 0, 3]]), 4).float()
+
+    network = Fixed(1, 3, 2, ProbeSettings(dim=4, blocks=1))
+    example = Example(np.ones(4, np.int64), np.zeros(4, np.float32), 1.0, np.zeros(0, np.int64))
+    assert read_phones(network, example) == [1, 1, 2, 3]
+
+
+def faulty(change: str) -> tuple[dict, dict, dict, dict]:
+    train, train_phones = make_list(3, 1)
+    test, test_phones = make_list(2, 2)
+    first = min(test)
+    if change == "both":
+        test, test_phones = dict(list(train.items())[:2]), train_phones
+    elif change == "units":
+        test[first] = replace(test[first], unit=None)
+    elif change == "alignment":
+        del test_phones[first]
+    elif change == "phones":
+        test_phones[first] = Alignment(first, 2.0)
+    elif change == "empty":
+        test = {}
+    elif change == "long":
+        train[min(train)] = Segmentation.from_boundaries([0, 20_000], unit=[0])
+    elif change == "grid":
+        test[first] = replace(test[first], hop=640)
+    elif change == "segments":
+        train = {id: Segmentation(np.array([]), np.array([]), np.array([]), 100) for id in train}
+    return train, train_phones, test, test_phones
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("both", "train: 2 recordings also in the test list, such as 's1-0'"),
+        ("units", "test: 1 recording without units, such as 's2-0'"),
+        ("alignment", "test: 1 recording without an alignment, such as 's2-0'"),
+        ("phones", "test: 1 recording without a single phone, such as 's2-0'"),
+        ("empty", "test: no recordings"),
+        ("long", "train: 1 recording longer than 300 s"),
+        ("grid", "train and test: 1 recording at 16000 Hz with hop 640"),
+        ("segments", "train: no recording has a segment"),
+    ],
+)
+def test_faulty_lists(change, message):
+    with pytest.raises(InputError, match=message):
+        phone_probe(*faulty(change), settings=replace(QUICK, steps=1), device="cpu")
+
+
+@pytest.mark.parametrize("wrong", [{"kernel": 4}, {"steps": 0}, {"dropout": 1.0}, {"learning_rate": 0.0}])
+def test_settings_out_of_range(wrong):
+    with pytest.raises(InputError):
+        ProbeSettings(**wrong)
+
+
+def test_counts_add_up():
+    one, two = PhoneCounts(1, 4, 4), PhoneCounts(3, 6, 5)
+    assert one + two == PhoneCounts.merge([one, two]) == PhoneCounts(4, 10, 9)
+    assert (one + two).error_rate == 0.4
+    assert PhoneCounts().error_rate == 0.0

@@ -1,0 +1,295 @@
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.optimize import linear_sum_assignment
+
+from syllablelm.core.errors import InputError
+from syllablelm.core.segmentation import Segmentation
+from syllablelm.evaluate.units.purity import (
+    PurityCounts,
+    majority_labels,
+    match_segments,
+    purity_counts,
+    score_purity,
+    strip_stress,
+)
+
+
+class Interval(NamedTuple):
+    label: str
+    start: float
+    end: float
+
+
+class Reference(NamedTuple):
+    syllables: tuple[Interval, ...]
+
+    def intervals(self, level: str) -> tuple[Interval, ...]:
+        return self.syllables if level == "syllable" else ()
+
+
+def segmentation(start: list[int], end: list[int], unit: list[int] | None, num_frames: int) -> Segmentation:
+    units = None if unit is None else np.array(unit, dtype=np.int32)
+    return Segmentation(np.array(start, dtype=np.int32), np.array(end, dtype=np.int32), units, num_frames)
+
+
+@st.composite
+def segments(draw: st.DrawFn) -> np.ndarray:
+    """Sorted disjoint intervals in seconds, with and without gaps, some of no length."""
+    steps = draw(st.lists(st.tuples(st.integers(0, 4), st.integers(0, 9)), max_size=15))
+    edges = np.cumsum(np.array(steps, dtype=int).reshape(-1)).reshape(-1, 2)
+    return edges / 50
+
+
+TABLES = st.dictionaries(
+    st.tuples(st.sampled_from(["DH AH", "L AO", "N IY"]), st.integers(0, 3)), st.integers(1, 9), max_size=10
+)
+
+
+def dense_iou(reference: np.ndarray, predicted: np.ndarray) -> np.ndarray:
+    """The definition, pair by pair."""
+    iou = np.zeros((len(reference), len(predicted)))
+    for i, (a, b) in enumerate(reference):
+        for j, (c, d) in enumerate(predicted):
+            shared = min(b, d) - max(a, c)
+            if shared > 1e-9:
+                iou[i, j] = shared / (max(b, d) - min(a, c))
+    return iou
+
+
+@given(segments(), segments())
+@settings(max_examples=300)
+def test_matching_is_the_best_assignment(reference, predicted):
+    iou = dense_iou(reference, predicted)
+    rows, columns = match_segments(reference, predicted)
+    assert len(set(rows.tolist())) == len(rows) and len(set(columns.tolist())) == len(columns)
+    assert np.all(iou[rows, columns] > 0)
+    assert iou[rows, columns].sum() == pytest.approx(iou[linear_sum_assignment(iou, maximize=True)].sum())
+
+
+def test_matching_picks_the_same_pairs_as_the_dense_one_where_the_best_is_unique():
+    rng = np.random.default_rng(3)
+    for _ in range(20):
+        reference = np.cumsum(rng.uniform(0.01, 0.3, size=80)).reshape(-1, 2)
+        edges = np.cumsum(rng.uniform(0.05, 0.3, size=60))
+        predicted = np.stack([edges[:-1], edges[1:]], axis=1)
+        iou = dense_iou(reference, predicted)
+        rows, columns = linear_sum_assignment(iou, maximize=True)
+        keep = iou[rows, columns] > 0
+        ours = match_segments(reference, predicted)
+        assert ours[0].tolist() == rows[keep].tolist()
+        assert ours[1].tolist() == columns[keep].tolist()
+
+
+def test_a_long_recording_is_matched_in_linear_time():
+    # A dense matrix of 100,000 x 100,000 would need 80 GB.
+    edges = np.arange(100_001) * 0.2
+    pairs = np.stack([edges[:-1], edges[1:]], axis=1)
+    rows, columns = match_segments(pairs, pairs + 0.04)
+    assert np.array_equal(rows, np.arange(100_000))
+    assert np.array_equal(columns, rows)
+
+
+def test_matching_weighs_the_whole_not_the_best_pair():
+    # The middle pair overlaps most (IoU .47), but the two outer pairs are worth more together (.23 + .42).
+    rows, columns = match_segments([[0.0, 0.3], [0.3, 0.9]], [[0.15, 0.65], [0.65, 0.9]])
+    assert list(zip(rows.tolist(), columns.tolist(), strict=True)) == [(0, 0), (1, 1)]
+    # Here it is worth more than what it displaces.
+    rows, columns = match_segments([[0.0, 0.2], [0.2, 0.5]], [[0.1, 0.5], [0.5, 0.9]])
+    assert list(zip(rows.tolist(), columns.tolist(), strict=True)) == [(1, 0)]
+
+
+def test_a_tie_goes_to_the_earlier_segment():
+    rows, columns = match_segments([[0.0, 0.2], [0.2, 0.4]], [[0.0, 0.4]])
+    assert (rows.tolist(), columns.tolist()) == ([0], [0])
+
+
+def test_full_matching_pairs_as_many_as_the_shorter_side_has():
+    reference, predicted = [[0.0, 0.2], [1.0, 1.2]], [[0.0, 0.2], [0.5, 0.6], [0.7, 0.8]]
+    assert [side.tolist() for side in match_segments(reference, predicted)] == [[0], [0]]
+    # 1.0-1.2 touches nothing; the nearer of the two (0.7-0.8) costs less than the farther.
+    assert [side.tolist() for side in match_segments(reference, predicted, "full")] == [[0, 1], [0, 2]]
+
+
+@given(segments(), segments())
+def test_full_matching_pairs_everything_on_the_shorter_side(reference, predicted):
+    rows, columns = match_segments(reference, predicted, "full")
+    assert len(rows) == len(columns) == min(len(reference), len(predicted))
+
+
+@pytest.mark.parametrize("bad", [[[0.2, 0.1]], [[0.0, 0.3], [0.2, 0.4]], [[0.5, 0.6], [0.0, 0.1]], [0.1, 0.2]])
+def test_unusable_segments_are_refused(bad):
+    with pytest.raises(InputError, match="reference"):
+        match_segments(bad, [[0.0, 0.1]])
+    with pytest.raises(InputError, match="predicted"):
+        match_segments([[0.0, 0.1]], bad)
+
+
+def test_unknown_matching_is_refused():
+    with pytest.raises(InputError, match="overlap"):
+        match_segments([], [], "best")  # type: ignore[arg-type]
+
+
+def test_counts_by_hand():
+    # Frames of 20 ms: units 7, 7, 3 at 0-0.2, 0.2-0.4, 0.6-0.8; the last syllable overlaps nothing.
+    predicted = segmentation([0, 10, 30], [10, 20, 40], [7, 7, 3], 60)
+    syllables = [
+        Interval("DH AH0", 0.0, 0.19),
+        Interval("DH AH1", 0.21, 0.4),
+        Interval("L AO1", 0.6, 0.82),
+        Interval("W IY1", 1.0, 1.2),
+    ]
+    counts = purity_counts(predicted, syllables)
+    assert counts.table == {("DH AH", 7): 2, ("L AO", 3): 1}
+    assert (counts.matched, counts.syllables, counts.segments) == (3, 4, 3)
+
+
+def test_purities_by_hand():
+    # Syllable a: units 0 x3, 1 x1; syllable b: unit 0 x2; syllable c: unit 2 x4.
+    counts = PurityCounts({("a", 0): 3, ("a", 1): 1, ("b", 0): 2, ("c", 2): 4})
+    assert counts.syllable_to_unit == pytest.approx((3 + 2 + 4) / 10)
+    assert counts.unit_to_syllable == pytest.approx((3 + 1 + 4) / 10)
+    # Published names follow the code; the paper's sentences say the reverse.
+    assert counts.cluster_purity == counts.worded_syllable_purity == pytest.approx(0.9)
+    assert counts.syllable_purity == counts.worded_cluster_purity == pytest.approx(0.8)
+
+
+def test_one_unit_for_everything():
+    counts = PurityCounts({("a", 0): 3, ("b", 0): 1})
+    assert (counts.cluster_purity, counts.syllable_purity, counts.mutual_information) == (1.0, 0.75, 0.0)
+    assert counts.normalized_mutual_information == counts.syllable_normalized_mutual_information == 0.0
+
+
+def test_a_perfect_code():
+    counts = PurityCounts({("a", 5): 4, ("b", 6): 4, ("c", 1): 4, ("d", 0): 4})
+    assert (counts.cluster_purity, counts.syllable_purity) == (1.0, 1.0)
+    assert counts.mutual_information == pytest.approx(2.0)
+    assert counts.normalized_mutual_information == pytest.approx(1.0)
+    assert counts.syllable_normalized_mutual_information == pytest.approx(1.0)
+
+
+@given(TABLES)
+def test_mutual_information_agrees_with_its_definition(table):
+    counts = PurityCounts(table)
+    syllables, units = sorted({s for s, _ in table}), sorted({u for _, u in table})
+    joint = np.array([[table.get((s, u), 0) for u in units] for s in syllables], dtype=float)
+    expected = 0.0
+    if joint.size:
+        joint /= joint.sum()
+        outer = joint.sum(1, keepdims=True) * joint.sum(0, keepdims=True)
+        expected = float((joint[joint > 0] * np.log2(joint[joint > 0] / outer[joint > 0])).sum())
+    assert counts.mutual_information == pytest.approx(expected, abs=1e-9)
+
+
+@given(TABLES)
+def test_purities_are_bounded_and_mirror_each_other(table):
+    counts, mirrored = PurityCounts(table), PurityCounts({(str(u), ord(s[0])): n for (s, u), n in table.items()})
+    assert 0 <= counts.cluster_purity <= 1 and 0 <= counts.syllable_purity <= 1
+    assert counts.cluster_purity == mirrored.syllable_purity
+    assert 0 <= counts.normalized_mutual_information <= 1 + 1e-9
+
+
+@given(TABLES, TABLES, TABLES)
+def test_merging_is_the_corpus_total(a, b, c):
+    items = [PurityCounts(t, syllables=k, segments=2 * k) for k, t in enumerate((a, b, c), 5)]
+    total = PurityCounts.merge(items)
+    assert total == sum(items) == items[0] + (items[1] + items[2])
+    assert total.matched == sum(sum(t.values()) for t in (a, b, c))
+    assert (total.syllables, total.segments) == (18, 36)
+
+
+def test_nothing_matched():
+    empty = segmentation([], [], [], 50)
+    counts = purity_counts(empty, [Interval("L AO1", 0.1, 0.4)])
+    assert counts == PurityCounts({}, 1, 0)
+    assert set(counts.to_dict().values()) == {0, 1}
+    assert purity_counts(empty, []).to_dict()["cluster_purity"] == 0.0
+    one = segmentation([0], [50], [9], 50)
+    assert purity_counts(one, [Interval("L AO1", 0.1, 0.4)]).table == {("L AO", 9): 1}
+
+
+def test_stress_is_stripped():
+    assert strip_stress("AH0 B AW1 T AH2") == "AH B AW T AH"
+
+
+def test_units_are_required():
+    with pytest.raises(InputError, match="codebook"):
+        purity_counts(segmentation([0], [5], None, 5), [])
+
+
+def test_a_corpus_is_scored_by_recording():
+    one = segmentation([0], [50], [9], 50)
+    reference = Reference((Interval("L AO1", 0.1, 0.4),))
+    assert list(score_purity({"b": one, "a": one}, {"a": reference, "b": reference})) == ["a", "b"]
+    with pytest.raises(InputError, match="predictions lack b"):
+        score_purity({"a": one}, {"a": reference, "b": reference})
+    overlapping = Reference((Interval("A", 0.1, 0.4), Interval("B", 0.3, 0.5)))
+    with pytest.raises(InputError, match=r"^rec-7: reference"):
+        score_purity({"rec-7": one}, {"rec-7": overlapping})
+
+
+@given(TABLES.filter(bool))
+@settings(max_examples=50, deadline=None)
+def test_mutual_information_agrees_with_scikit_learn(table):
+    metrics = pytest.importorskip("sklearn.metrics")
+    pairs = [key for key, count in table.items() for _ in range(count)]
+    syllables, units = [syllable for syllable, _ in pairs], [unit for _, unit in pairs]
+    counts = PurityCounts(table)
+    information = metrics.mutual_info_score(syllables, units) / np.log(2)
+    assert counts.mutual_information == pytest.approx(information, abs=1e-9)
+    if len(set(syllables)) > 1 or len(set(units)) > 1:
+        expected = metrics.normalized_mutual_info_score(syllables, units, average_method="arithmetic")
+        assert counts.normalized_mutual_information == pytest.approx(expected, abs=1e-9)
+    if len(set(syllables)) > 1:
+        # The share of the labels' entropy that clusters tell.
+        expected = metrics.homogeneity_score(syllables, units)
+        assert counts.syllable_normalized_mutual_information == pytest.approx(expected, abs=1e-9)
+
+
+@given(TABLES)
+def test_mutual_information_is_symmetric(table):
+    mirrored = PurityCounts({(str(u), ord(s[0])): n for (s, u), n in table.items()})
+    counts = PurityCounts(table)
+    assert counts.mutual_information == pytest.approx(mirrored.mutual_information, abs=1e-9)
+    assert counts.normalized_mutual_information == pytest.approx(mirrored.normalized_mutual_information, abs=1e-9)
+
+
+@given(segments(), segments())
+@settings(max_examples=300)
+def test_majority_labels_are_the_longest_overlaps(reference, predicted):
+    predicted = predicted[predicted[:, 1] > predicted[:, 0]]
+    labels = [f"s{k}" for k in range(len(reference))]
+    # Silences as intervals of their own, in steps of 20 ms.
+    edges = np.rint(reference * 50).astype(int).ravel().tolist()
+    spans = [(a, b, "") for a, b in zip([0, *edges[1::2]], [*edges[::2], 10**6], strict=True)]
+    spans += [(a, b, label) for (a, b), label in zip(np.rint(reference * 50).astype(int), labels, strict=True)]
+    expected = []
+    for start, end in np.rint(predicted * 50).astype(int):
+        overlaps = [(min(b, end) - max(a, start), -a, label) for a, b, label in spans]
+        expected.append(max(overlaps)[2])
+    assert majority_labels(reference, labels, predicted) == expected
+
+
+def test_majority_counts_every_segment_and_silence():
+    predicted = segmentation([0, 10, 30, 50], [10, 30, 50, 60], [7, 7, 3, 3], 60)
+    syllables = [Interval("DH AH0", 0.0, 0.3), Interval("L AO1", 0.3, 0.5)]
+    counts = purity_counts(predicted, syllables, matching="majority")
+    # 0.2-0.6 overlaps the second by 0.2, the first and the silence by 0.1.
+    assert counts.table == {("DH AH", 7): 1, ("L AO", 7): 1, ("", 3): 2}
+    assert (counts.matched, counts.syllables, counts.segments) == (4, 2, 4)
+    assert purity_counts(predicted, [], matching="majority").table == {("", 7): 2, ("", 3): 2}
+
+
+def test_other_levels_are_other_labels():
+    class Words(NamedTuple):
+        def intervals(self, level: str) -> list[Interval]:
+            return {"word": [Interval("the", 0.0, 1.0)], "phone": [Interval("DH", 0.0, 0.1)]}[level]
+
+    one = segmentation([0], [50], [9], 50)
+    assert score_purity({"a": one}, {"a": Words()}, level="word")["a"].table == {("the", 9): 1}
+    assert score_purity({"a": one}, {"a": Words()}, level="phone")["a"].table == {("DH", 9): 1}

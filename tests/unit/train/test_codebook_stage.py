@@ -1,0 +1,92 @@
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from helpers.random_models import SHAPE, SLOW_SHAPE, small_corpus, small_predictor
+from syllablelm import Tokenizer
+from syllablelm.core.artifact import new_artifact, open_artifact
+from syllablelm.core.errors import InputError
+from syllablelm.core.progress import ProgressBar
+from syllablelm.quantize import Codebook
+from syllablelm.tokenizer.segment_rule import SegmentRule
+from syllablelm.train.batches import WaveformStore
+from syllablelm.train.codebook_stage import CodebookConfig, train_codebook
+
+
+@pytest.fixture
+def inputs(tmp_path):
+    with new_artifact(tmp_path / "encoder", "encoder", config={}, seed=0, parents={}, metrics={}) as payload:
+        small_predictor().save(payload)
+    store = WaveformStore(small_corpus(tmp_path / "audio", [40_000, 9_000, 64_000]))
+    return store, open_artifact(tmp_path / "encoder")
+
+
+def test_makes_a_tokenizer_that_opens(inputs, tmp_path):
+    store, encoder = inputs
+    config = CodebookConfig(5, centres=9, rule=SegmentRule(rate=8.0))
+    made = train_codebook(config, store.manifest, encoder, tmp_path / "out", device="cpu", store=store)
+    tokenizer = Tokenizer.load(made.path, device="cpu")
+    assert tokenizer.rule == config.rule and tokenizer.num_units == 5
+    assert len(Codebook.load(made.file("codebook.safetensors")).centres) == 9
+    assert json.loads(made.file("tokenizer.json").read_text())["rate"] == 8.0
+    segmentations = tokenizer.encode([store[index] for index in range(3)])
+    used = np.unique(np.concatenate([s.unit for s in segmentations if s.unit is not None]))
+    segments = sum(len(s) for s in segmentations)
+    assert made.metrics["segments"] == segments and made.metrics["units_used"] == len(used)
+    assert made.metrics["rate"] == pytest.approx(segments / store.manifest.total_seconds)
+
+
+@pytest.mark.parametrize("shape", [SHAPE, SLOW_SHAPE], ids=["50 Hz", "25 Hz"])
+@pytest.mark.parametrize("method", ["rate", "peaks", "released", "frames"])
+def test_learns_from_the_segments_that_it_will_cut(tmp_path, shape, method):
+    with new_artifact(tmp_path / "encoder", "encoder", config={}, seed=0, parents={}, metrics={}) as payload:
+        small_predictor(shape=shape).save(payload)
+    store = WaveformStore(small_corpus(tmp_path / "audio", [40_000, 9_000, 64_000]))
+    config = CodebookConfig(5, rule=SegmentRule(method, rate=6.25, delta=1e-9))
+    encoder = open_artifact(tmp_path / "encoder")
+    made = train_codebook(config, store.manifest, encoder, tmp_path / "out", device="cpu", store=store)
+    tokenizer = Tokenizer.load(made.path, device="cpu")
+    found = tokenizer.encode([store[index] for index in range(3)])
+    assert made.metrics["segments"] == sum(len(segments) for segments in found)
+    if method == "rate":
+        frames = [segments.num_frames for segments in found]
+        assert made.metrics["segments"] == sum(round(6.25 * count / tokenizer.frame_rate) for count in frames)
+
+
+def test_says_what_it_is_doing(inputs, tmp_path, capsys, monkeypatch):
+    store, encoder = inputs
+    monkeypatch.setattr(ProgressBar.__init__, "__kwdefaults__", {**ProgressBar.__init__.__kwdefaults__, "every": 0.0})
+    train_codebook(CodebookConfig(6), store.manifest, encoder, tmp_path / "out", device="cpu", store=store)
+    told = capsys.readouterr().err
+    lines = [line for line in told.splitlines() if line.startswith("k-means (")]
+    assert len(lines) > 1 and " 100/100 " in lines[-1] and "12 centres" in lines[-1]
+    assert "codebook: Ward merges 12 centres into 6 units\ncodebook: merged in 0 s" in told
+
+
+def test_twice_as_many_centres_as_units(inputs, tmp_path):
+    store, encoder = inputs
+    made = train_codebook(CodebookConfig(6), store.manifest, encoder, tmp_path / "out", device="cpu", store=store)
+    assert len(Codebook.load(made.file("codebook.safetensors")).centres) == 12
+
+
+def test_more_units_than_segments(inputs, tmp_path):
+    store, encoder = inputs
+    with pytest.raises(InputError):
+        train_codebook(CodebookConfig(500), store.manifest, encoder, tmp_path / "out", device="cpu", store=store)
+    assert not (tmp_path / "out").exists()
+
+
+def test_half_precision_is_what_the_codebook_was_fitted_on(inputs, tmp_path):
+    store, encoder = inputs
+    config = CodebookConfig(5, rule=SegmentRule(rate=8.0), half=True)
+    made = train_codebook(config, store.manifest, encoder, tmp_path / "out", device="cpu", store=store)
+    whole = train_codebook(replace(config, half=False), store.manifest, encoder, tmp_path / "whole", device="cpu")
+    size, full = (artifact.file("model.safetensors").stat().st_size for artifact in (made, whole))
+    assert size < 0.6 * full
+    tokenizer = Tokenizer.load(made.path, device="cpu")
+    units = [tokenizer.encode(store[index]).unit for index in range(3)]
+    assert made.metrics["units_used"] == len(np.unique(np.concatenate([u for u in units if u is not None])))
