@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from syllablelm import Tokenizer
-from syllablelm.core.table import format_table
+from syllablelm.core.document import format_table
 from syllablelm.engine import encode_corpus, read_units
 from syllablelm.evaluate.speed import make_clips
 
@@ -53,10 +53,10 @@ def main() -> None:
             for workers in options.workers:
                 out = folder / f"out{turn}_{workers}"
                 ways[f"encode, {workers} threads decode"] = lambda out=out, workers=workers: encode_corpus(
-                    tokenizer, folder / "m.jsonl", out, workers=workers, shard_seconds=120.0
+                    folder / "m.jsonl", out, tokenizer, workers=workers, shard_seconds=120.0
                 )
                 ways[f"the same again ({workers})"] = lambda out=out: encode_corpus(
-                    tokenizer, folder / "m.jsonl", out, shard_seconds=120.0
+                    folder / "m.jsonl", out, tokenizer, shard_seconds=120.0
                 )
             for way, work in ways.items():
                 taken, cpu, _ = timed(work)

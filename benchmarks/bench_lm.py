@@ -20,7 +20,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from syllablelm.core.table import format_table
+from syllablelm.core.document import format_table
 from syllablelm.encoders.device import pick_device
 from syllablelm.encoders.quiet import quiet_transformers
 from syllablelm.evaluate.speed import describe_machine
@@ -91,7 +91,7 @@ def main() -> None:
     options = parser.parse_args()
     clock = time.perf_counter if options.clock == "wall" else time.process_time
     device = pick_device(options.device)
-    print(", ".join(f"{key} {value}" for key, value in describe_machine(device).items()))
+    print(", ".join(f"{key} {value}" for key, value in describe_machine(device).to_dict().items()))
     rows = []
     for size in options.size:
         model = build(size).to(device, getattr(torch, options.precision))

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 
 from syllablelm import Tokenizer
-from syllablelm.core.table import format_table
+from syllablelm.core.document import format_table
 from syllablelm.encoders.device import Precision, check_precision, pick_device
 from syllablelm.encoders.hub import HubEncoder
 from syllablelm.evaluate.speed import describe_machine, make_clips, measure_speed
@@ -57,9 +57,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         clips = make_clips(Path(folder), options.clips, options.clip)
         speed, _ = measure_speed(tokenizer, clips, repeats=options.repeats)
-    print(", ".join(f"{key} {value}" for key, value in describe_machine(device).items()))
-    print(f"{options.size}: {speed.audio_seconds:.0f} s of audio in {speed.recordings} clips, {speed.num_units} units")
-    print(format_table(speed.rows()))
+    print(", ".join(f"{key} {value}" for key, value in describe_machine(device).to_dict().items()))
+    print(f"{options.size}: {speed.audio_seconds:.0f} s of audio in {speed.recordings} clips, {speed.units} units")
+    print(format_table([stage.to_dict() for stage in speed.stages]))
     per_cpu = speed.audio_seconds / speed.cpu_seconds
     print(f"{per_cpu:.0f} s of audio per second of computing; peak memory {speed.peak_memory_mib:.0f} MiB")
 

@@ -21,14 +21,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from syllablelm.core.artifact import Artifact
+from syllablelm.core.document import format_table
 from syllablelm.core.errors import InputError, SyllableLMError
 from syllablelm.core.segmentation import Segmentation
-from syllablelm.core.table import format_table
 from syllablelm.data.alignment import Alignment, read_alignments
 from syllablelm.data.corpus import Manifest, scan
 from syllablelm.encoders import MaskedPredictor, load_encoder
-from syllablelm.evaluate.boundaries.comparison import compare_segmentations, reference_count, segment_corpus
-from syllablelm.segment.registry import make_segmenter
+from syllablelm.evaluate.boundaries.comparison import BoundaryRow, compare_segmentations, reference_count, segment_corpus
+from syllablelm.segment.segmenter import make_segmenter
 from syllablelm.train.batches import WaveformStore
 from syllablelm.train.boundary_stage import BoundariesConfig, find_boundaries, read_boundaries
 from syllablelm.train.loop import LoopConfig
@@ -134,15 +134,15 @@ def score_encoder(
 ) -> dict[str, str]:
     """Scores of an encoder's features under each way to cut them."""
     model = load_encoder(encoder.path, settings.layer, device=settings.device)
-    segmenters = {name: make_segmenter(name, encoder=model) for name in CUTS}  # type: ignore[arg-type]
+    segmenters = {name: make_segmenter(name, encoder=model) for name in CUTS}
     found = segment_corpus(held_out, segmenters, reference_count(references))
     rows = compare_segmentations(found, references).rows(resamples=resamples)
-    return {row["segmenter"]: cell(row) for row in rows}
+    return {row.segmenter: cell(row) for row in rows}
 
 
-def cell(row: Mapping[str, float]) -> str:
+def cell(row: BoundaryRow) -> str:
     """F1 at 50 ms with its interval: ".628 (.601 to .655)"."""
-    value, low, high = (f"{row[key]:.3f}".removeprefix("0") for key in ("f1@50", "f1_low", "f1_high"))
+    value, low, high = (f"{number:.3f}".removeprefix("0") for number in (row.f1_50, row.f1_low, row.f1_high))
     return f"{value} ({low} to {high})"
 
 

@@ -28,10 +28,10 @@ from syllablelm.data.corpus import Manifest, scan
 from syllablelm.encoders import FrameEncoder, load_encoder
 from syllablelm.evaluate.boundaries.scores import score_boundaries
 from syllablelm.evaluate.units.bitrate import RateCounts, rate_counts
-from syllablelm.evaluate.units.phone_probe import phone_probe
+from syllablelm.evaluate.units.phone_probe import evaluate_phones
 from syllablelm.evaluate.units.purity import PurityCounts, score_purity
-from syllablelm.evaluate.units.stability import MEAN, measure_stability
-from syllablelm.evaluate.units.word_identity import word_identity
+from syllablelm.evaluate.units.stability import MEAN, evaluate_stability
+from syllablelm.evaluate.units.word_identity import evaluate_identity
 from syllablelm.quantize import fit_codebook
 from syllablelm.tokenizer.segment_rule import SegmentRule
 from syllablelm.tokenizer.tokenizer import Tokenizer
@@ -75,18 +75,19 @@ def measure(tokenizer: Tokenizer, fitted: Manifest, held: Manifest, references: 
         "bits_per_second": rates.bits_per_second(tokenizer.num_units or 0),
         "entropy_rate": rates.entropy_rate(),
     }
-    stability = measure_stability(tokenizer, list(held)[: args.stable])
-    rows = {row["condition"]: row["unit_edit_distance"] for row in stability.rows(resamples=2)}
+    stability = evaluate_stability(held, tokenizer, limit=args.stable, resamples=2)
+    rows = {row.condition: row.unit_edit_distance.value for row in stability.rows}
     result["unit_edit_distance"] = rows[MEAN]
     result["by_condition"] = rows
     if args.words:
-        identity = word_identity(args.words, tokenizer)
-        result["word_identity"] = None if identity.units is None else identity.units.accuracy
-        result["word_identity_vectors"] = identity.vectors.accuracy
+        identity = evaluate_identity(args.words, tokenizer)
+        result["word_identity"] = identity.unit_accuracy
+        result["word_identity_vectors"] = identity.vector_accuracy
     if args.probe:
         train = {r.id: tokenizer.encode(r.load()) for r in fitted}
-        found = phone_probe(train, {r.id: references[r.id] for r in fitted}, units, known, device="cpu")
-        result["phone_error_rate"] = found.error_rate
+        aligned = {r.id: references[r.id] for r in fitted}
+        phones = evaluate_phones(units, known, train, aligned, device="cpu")
+        result["phone_error_rate"] = phones.phone_error_rate.value
     return result
 
 
@@ -97,7 +98,7 @@ def main() -> None:
     parser.add_argument("--alignments", required=True, type=Path)
     parser.add_argument("--words", type=Path)
     parser.add_argument("--out", required=True, type=Path)
-    parser.add_argument("--rules", default="rate", help="comma-separated: rate (MinSum), peaks")
+    parser.add_argument("--rules", default="minsum", help="comma-separated segmentation methods")
     parser.add_argument("--rates", default="4.5,5,6.25,8.33")
     parser.add_argument("--units", default="1024,2048,4096")
     parser.add_argument("--centres", type=float, default=2.0, help="k-means centres for every unit")
@@ -119,11 +120,11 @@ def main() -> None:
         name = f"{rule_name} {rate:g} Hz, {units}"
         if name in done:
             continue
-        rule = SegmentRule(rule_name, rate=rate)  # type: ignore[arg-type]
+        rule = SegmentRule(rule_name, rate=rate)
         if (rule_name, rate) not in vectors:
             cutter = Tokenizer(encoder, None, rule)
             feats = [cutter.features([r.load()])[0] for r in fitted]
-            vectors[rule_name, rate] = np.concatenate([cutter.pool(f, cutter.boundaries(f)) for f in feats])
+            vectors[rule_name, rate] = np.concatenate([cutter.pool(f, cutter.spans(f)) for f in feats])
         centres = round(args.centres * units)
         codebook = fit_codebook(
             vectors[rule_name, rate], units, num_centres=centres, method="lloyd", max_iter=args.iterations

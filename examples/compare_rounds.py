@@ -19,7 +19,7 @@ from syllablelm.data.alignment import read_alignments
 from syllablelm.data.corpus import Manifest, scan
 from syllablelm.encoders import MaskedPredictor, load_encoder
 from syllablelm.evaluate.boundaries.comparison import compare_segmentations, reference_count, segment_corpus
-from syllablelm.segment.registry import Segmenter, make_segmenter
+from syllablelm.segment.segmenter import Segmenter, make_segmenter
 
 
 def segmenters(run: Path, teacher: str, layer: int, gap: int) -> dict[str, Segmenter]:
@@ -54,8 +54,8 @@ def main() -> None:
     comparison = compare_segmentations(segment_corpus(held, rows, reference_count(known)), known)
     before = None
     for name in rows:
-        row = next(row for row in comparison.rows(baseline=before) if row["segmenter"] == name)
-        print(json.dumps(row), flush=True)
+        row = next(row for row in comparison.rows(baseline=before) if row.segmenter == name)
+        print(json.dumps(row.to_dict()), flush=True)
         before = name
 
 

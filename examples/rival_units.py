@@ -27,7 +27,8 @@ from syllablelm.encoders import load_encoder
 from syllablelm.encoders.base import FrameEncoder
 from syllablelm.formats import open_writer
 from syllablelm.quantize import fit_codebook, pool_segments
-from syllablelm.segment.registry import RIVALS, Segmenter, make_segmenter
+from syllablelm.segment.registry import PUBLISHED
+from syllablelm.segment.segmenter import Segmenter, make_segmenter
 
 Vectors = np.ndarray
 
@@ -48,7 +49,7 @@ def segment_all(
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("manifest", nargs="+", metavar="NAME=MANIFEST")
-    parser.add_argument("--segmenter", choices=RIVALS, required=True)
+    parser.add_argument("--segmenter", choices=PUBLISHED, required=True)
     parser.add_argument("--encoder", required=True)
     parser.add_argument("--layer", type=int, required=True)
     parser.add_argument("--pool-layer", type=int)

@@ -11,10 +11,11 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
+from syllablelm.core.files import atomic_path
 from syllablelm.core.progress import ProgressBar
 from syllablelm.core.segmentation import Segmentation
 from syllablelm.evaluate.lm.cloze import read_cloze
-from syllablelm.evaluate.lm.pairs import Pair, PairCounts, score_pairs
+from syllablelm.evaluate.lm.pairs import Pair, PairCounts, list_pair_stems, score_pairs
 from syllablelm.evaluate.lm.syntactic import read_syntactic, syntactic_rows
 from syllablelm.formats import read_segmentations
 from syllablelm.lm.speech_lm import SpeechLM
@@ -23,22 +24,21 @@ SETS = {"minimal_pairs": read_syntactic, "topic_cloze": read_cloze}
 
 
 def accuracy(name: str, pairs: list[Pair], counts: list[PairCounts]) -> float:
-    """Per cent: the mean over phenomena of minimal pairs (as in the speech scaling study), over stories of a cloze."""
+    """Return the accuracy in percent: the mean over phenomena of minimal pairs (FACTS C4), over stories of a cloze."""
     if name == "minimal_pairs":
-        return 100 * next(
-            row["accuracy"] for row in syntactic_rows(pairs, counts, resamples=1) if row["group"] == "macro"
-        )
+        (row,) = (row for row in syntactic_rows(pairs, counts, resamples=1) if row.group == "macro")
+        return 100 * row.accuracy
     return 100 * PairCounts.merge(counts).accuracy
 
 
 def score(lm: SpeechLM, sets: Mapping[str, tuple[list[Pair], dict[str, Segmentation]]]) -> dict[str, float]:
-    """The accuracy of one model on every set."""
-    found = {}
+    """Return the accuracy of one model on every set."""
+    result = {}
     for name, (pairs, units) in sets.items():
-        stems = sorted({stem for pair in pairs for couple in pair.stems for stem in couple})
-        marks = dict(zip(stems, lm.score([units[stem] for stem in stems]), strict=True))
-        found[name] = accuracy(name, pairs, score_pairs(pairs, marks))
-    return found
+        stems = list_pair_stems(pairs)
+        scores = dict(zip(stems, lm.score([units[stem] for stem in stems]), strict=True))
+        result[name] = accuracy(name, pairs, score_pairs(pairs, scores))
+    return result
 
 
 def main() -> None:
@@ -52,16 +52,15 @@ def main() -> None:
     for name, read in SETS.items():
         if options[name]:
             folder, units = options[name]
-            # A recording of a folder is named by its path there.
-            rows = {key.rpartition("/")[2]: row for key, row in read_segmentations(units).items()}
+            # The id of a recording in a folder is its path there.
+            rows = {id.rpartition("/")[2]: row for id, row in read_segmentations(units).items()}
             sets[name] = (read(folder), rows)
     runs = sorted(path.parent for study in options["studies"] for path in study.rglob("run.json"))
     todo = [run for run in runs if not (run / "scores.json").exists()]
     with ProgressBar("runs", len(todo)) as bar:
         for run in todo:
-            part = run / "scores.json.part"
-            part.write_text(json.dumps(score(SpeechLM.load(run), sets)) + "\n", encoding="utf-8")
-            part.replace(run / "scores.json")
+            with atomic_path(run / "scores.json") as part:
+                part.write_text(json.dumps(score(SpeechLM.load(run), sets)) + "\n", encoding="utf-8")
             bar.advance()
 
 

@@ -94,7 +94,7 @@ def test_bad_input_is_one_line(
 def test_unknown_model_and_device_are_one_line(run: Run, recordings: Path, tokenizer_folder: Path) -> None:
     ended = run("tokenize", recordings, "--model", "giant")
     assert (ended.status, len(ended.lines)) == (2, 1)
-    assert "giant: no such tokenizer" in ended.err
+    assert "giant: no such model" in ended.err
     ended = run("tokenize", recordings, "--model", tokenizer_folder, "--device", "abacus")
     assert (ended.status, len(ended.lines)) == (2, 1)
     assert "choose auto, cpu or cuda" in ended.err

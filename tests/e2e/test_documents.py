@@ -17,10 +17,12 @@ import typer
 import syllablelm as sl
 from helpers.random_models import small_predictor
 from syllablelm.cli.app import app
+from syllablelm.core.recipes import recipe_names
 from syllablelm.data.audio import save_audio
 
 ROOT = Path(__file__).resolve().parents[2]
-DOCUMENTS = sorted([ROOT / "README.md", *ROOT.glob("docs/*.md")], key=lambda path: path.name)
+DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")], key=lambda path: path.name)
+RUN = ("README.md", "docs/encode.md", "docs/speak.md")
 # A stand-in for a value or for further options in a synopsis, not something to type.
 PLACEHOLDER = re.compile(r"\.\.\.|\$|^[A-Z_]+\.*$")
 
@@ -69,9 +71,19 @@ def test_commands_have_these_options(document: Path) -> None:
         known = {name for option in command.params for name in (*option.opts, *option.secondary_opts)} | {"--help"}
         given = [word.partition("=")[0] for word in arguments if word.startswith("--")]
         wrong += [f"{' '.join(words)}: no option {name}" for name in given if name not in known]
-        recipes = [word for word in arguments if word.startswith("recipes/") and not PLACEHOLDER.search(word)]
-        wrong += [f"{' '.join(words)}: no {name}" for name in recipes if not (ROOT / name).is_file()]
+        trains = words[0] == "train" and words[1] not in ("bundle", "recode")
+        takes_recipe = trains or words[:2] == ["recipes", "show"]
+        recipe = words[2] if takes_recipe else ""
+        if recipe and not recipe.endswith(".toml") and not PLACEHOLDER.search(recipe) and recipe not in recipe_names():
+            wrong.append(f"{' '.join(words)}: no recipe {recipe!r}")
     assert not wrong, "\n".join(wrong)
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_links_lead_somewhere(document: Path) -> None:
+    links = re.findall(r"\]\(([^)#\s]+)", document.read_text(encoding="utf-8"))
+    gone = [link for link in links if "://" not in link and not (document.parent / link).exists()]
+    assert not gone, ", ".join(gone)
 
 
 def test_the_documents_have_commands() -> None:
@@ -87,7 +99,7 @@ def test_python_blocks_are_python(document: Path) -> None:
 
 
 @pytest.mark.slow
-def test_examples_of_readme_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_examples_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """In one go, as they stand; what would come from a hub is a small encoder, called as the real one must be."""
     monkeypatch.chdir(tmp_path)
     wave = sl.load_audio(ROOT / "src/syllablelm/bundled/sample.flac")[:48_000]
@@ -113,7 +125,8 @@ def test_examples_of_readme_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         "features": features,
         "similarity": np.abs(features @ features.T),
     }
-    for block in blocks(ROOT / "README.md", "python"):
-        exec(block, names)
+    for document in RUN:
+        for block in blocks(ROOT / document, "python"):
+            exec(block, names)
     assert names["wave"].dtype == np.float32 and len(names["more"]) > 0
     assert names["cuts"][0] == 0 and names["cuts"][-1] == 120

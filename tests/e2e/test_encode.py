@@ -18,7 +18,7 @@ import pytest
 from helpers.command_line import Run
 from helpers.random_models import small_corpus
 from syllablelm.data.audio import save_audio
-from syllablelm.engine import read_units
+from syllablelm.engine import encode_corpus, read_units
 
 SOURCE = Path(__file__).resolve().parents[2] / "src"
 # The command, but slower: a batch takes at least this many seconds.
@@ -101,10 +101,7 @@ def test_result(run: Run, manifest: Path, tokenizer_folder: Path, tmp_path: Path
 def test_other_settings_are_refused(
     run: Run, manifest: Path, tokenizer_folder: Path, tmp_path: Path, more: list[str], words: str
 ) -> None:
-    from syllablelm.engine import encode_corpus
-    from syllablelm.tokenizer.tokenizer import Tokenizer
-
-    encode_corpus(Tokenizer.load(tokenizer_folder, device="cpu"), manifest, tmp_path / "out", shard_seconds=1.6)
+    encode_corpus(manifest, tmp_path / "out", tokenizer_folder, device="cpu", shard_seconds=1.6)
     ended = run(*command(manifest, tokenizer_folder, tmp_path / "out", *more))
     assert (ended.status, ended.out) == (2, "")
     assert len(ended.err.splitlines()) == 1 and words in ended.err and "choose another folder" in ended.err
@@ -115,7 +112,7 @@ def test_other_settings_are_refused(
     [
         pytest.param(lambda folder: (folder / "m.jsonl").unlink(), "m.jsonl: cannot be read", id="no manifest"),
         pytest.param(lambda folder: (folder / "m.jsonl").write_text(""), "the manifest is empty", id="empty"),
-        pytest.param(lambda folder: (folder / "m.jsonl").write_text("{"), "line 1: not valid JSON", id="damaged"),
+        pytest.param(lambda folder: (folder / "m.jsonl").write_text("{"), "m.jsonl:1: not valid JSON", id="damaged"),
         pytest.param(lambda folder: (folder / "m.jsonl").write_bytes(b"\xff\xfe{"), "UTF-8", id="not text"),
         pytest.param(lambda folder: (folder / "out").touch(), "is a file", id="file"),
         pytest.param(
@@ -139,7 +136,7 @@ def test_bad_input_is_one_line(
     assert words in ended.err
 
 
-@pytest.mark.parametrize("option", ["--batch-seconds", "--stale-seconds", "--shard-seconds"])
+@pytest.mark.parametrize("option", ["--batch-seconds", "--claim-timeout", "--shard-seconds"])
 @pytest.mark.parametrize("value", ["0", "-1", "nan"])
 def test_numbers_out_of_range(
     run: Run, manifest: Path, tokenizer_folder: Path, tmp_path: Path, option: str, value: str

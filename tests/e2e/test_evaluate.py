@@ -18,6 +18,11 @@ from syllablelm.quantize import Codebook
 from syllablelm.tokenizer.segment_rule import SegmentRule
 
 
+def scores_of(row: dict[str, Any], name: str) -> dict[str, Any]:
+    """A tokenizer's row as that of a file of its units."""
+    return {key: value for key, value in row.items() if key != "model"} | {"segmenter": name}
+
+
 def test_evaluate_boundaries_compares_everything(
     run: Run, recordings: Path, alignments: Path, tokenizer_folder: Path, trained: Path, tmp_path: Path
 ) -> None:
@@ -26,7 +31,7 @@ def test_evaluate_boundaries_compares_everything(
     encoder = trained / "iteration1" / "encoder"
     ended = run(
         "evaluate", "boundaries", recordings, "--alignments", alignments, "--model", tokenizer_folder,
-        "--baselines", "even,mel", "--encoder", encoder, "--layers", "1,2", "--predictor", encoder,
+        "--baselines", "even,mel,losspred,similarity,minsum,peaks", "--encoder", encoder, "--layers", "1,2",
         "--units", units, "--against", "even", "--resamples", "50",
     )  # fmt: skip
     assert ended.status == 0, ended.err
@@ -56,8 +61,8 @@ def test_evaluate_boundaries_of_another_frame_rate(
     Tokenizer(predictor.encoder, codebook, SegmentRule(rate=5.0)).save(tmp_path / "tokenizer")
     common = [
         "evaluate", "boundaries", recordings, "--alignments", alignments, "--model", tmp_path / "tokenizer",
-        "--baselines", "even,mel,refined,zerosyl,sylber-relative", "--encoder", tmp_path / "slow",
-        "--predictor", tmp_path / "slow", "--resamples", "10",
+        "--baselines", "even,mel,losspred,similarity,minsum,peaks,refined,zerosyl,sylber-relative",
+        "--encoder", tmp_path / "slow", "--resamples", "10",
     ]  # fmt: skip
     model, *alone = str(tmp_path / "tokenizer"), "even", "mel"
     exact = [model, "minsum@1", "minsum@2", "similarity@1", "similarity@2", "losspred"]
@@ -73,7 +78,7 @@ def test_evaluate_boundaries_of_another_frame_rate(
     rows = {row["segmenter"]: row for row in run(*common, "--count", "own").result["rows"]}
     run("tokenize", recordings, "--model", tmp_path / "tokenizer", "--out", tmp_path / "units.jsonl")
     by_units = run("evaluate", "boundaries", tmp_path / "units.jsonl", "--alignments", alignments, "--resamples", "10")
-    assert {**by_units.result["rows"][0], "segmenter": model} == rows[model]
+    assert by_units.result["rows"][0] == scores_of(rows[model], "units")
 
 
 def test_evaluate_boundaries_by_the_models_own_count(
@@ -86,9 +91,7 @@ def test_evaluate_boundaries_by_the_models_own_count(
         "--baselines", "even", "--count", "own", "--resamples", "10",
     )  # fmt: skip
     model, even, own = ended.result["rows"]
-    assert {key: value for key, value in model.items() if key != "segmenter"} == {
-        key: value for key, value in own.items() if key != "segmenter"
-    }
+    assert scores_of(model, "own") == own
     assert even["predicted"] == model["predicted"]
     assert (model["count"], even["count"]) == ("own", f"own of {tokenizer_folder}")
     alone = run("evaluate", "boundaries", "--units", units, "--alignments", alignments, "--resamples", "10")
@@ -109,13 +112,13 @@ def test_evaluate_boundaries_at_a_rate_as_text(run: Run, recordings: Path, align
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        pytest.param(["--baselines", "evne"], "unknown segmenter 'evne'", id="baseline"),
+        pytest.param(["--baselines", "evne"], "unknown segmentation method 'evne'", id="baseline"),
         pytest.param(["--baselines", "even", "--count", "many"], "choose reference, own, or a number", id="count"),
         pytest.param(["--baselines", "even", "--count", "own"], "give --model NAME too", id="own without a model"),
         pytest.param(["--baselines", "even", "--against", "odd"], "'odd'", id="against"),
         pytest.param(["--protocol", "pneg"], "did you mean 'peng'", id="protocol"),
-        pytest.param(["--reference", "mora"], "--reference mora: choose some of", id="reference"),
-        pytest.param(["--shift", "0.01"], "--protocol paper: has no shift", id="shift that nothing takes"),
+        pytest.param(["--reference", "mora"], "reference 'mora': choose some of", id="reference"),
+        pytest.param(["--shift", "0.01"], "--protocol paper: takes no shift", id="shift that nothing takes"),
         pytest.param(["--protocol", "all", "--shift", "0.01"], "score them apart", id="shift of two sides"),
         pytest.param(["--protocol", "peng", "--shift", "0", "--tune", "x"], "not both", id="shift and list"),
         pytest.param(["--protocol", "peng", "--tune", "x"], "give --tune-alignments", id="list without reference"),
@@ -172,6 +175,7 @@ def test_evaluate_purity_and_bitrate(
     assert 0 < score["cluster_purity_low"] <= score["cluster_purity"] <= score["cluster_purity_high"]
     by_file = run("evaluate", "purity", "--units", units, "--alignments", alignments).result
     source = {"model", "data"}
+    assert [row | {"model": None} for row in score.pop("rows")] == by_file.pop("rows")
     assert {k: v for k, v in by_file.items() if k not in source} == {k: v for k, v in score.items() if k not in source}
 
     rate = run("evaluate", "bitrate", recordings, "--model", tokenizer_folder).result
@@ -197,6 +201,21 @@ def test_purity_and_bitrate_count_what_they_leave_out(
     assert "left out: 1 unusable, 1 without an alignment" in scored.lines
     rate = run("evaluate", "bitrate", folder, *models)
     assert {"recordings": 4, "left_out": 0, "unusable": 1}.items() <= rate.result["data"].items()
+
+
+def test_purity_of_every_model_that_is_given(
+    run: Run, recordings: Path, alignments: Path, tokenizer_folder: Path
+) -> None:
+    common_part = ["evaluate", "purity", recordings, "--alignments", alignments, "--resamples", "5"]
+    models = [str(tokenizer_folder), "tiny"]
+    both = run(*common_part, "--model", models[0], "--model", models[1], "--reference", "syllable,word").result
+    assert both["model"] == ", ".join(models)
+    assert [(row["model"], row["level"]) for row in both["rows"]] == [
+        (model, level) for model in models for level in ("syllable", "word")
+    ]
+    alone = run(*common_part, "--model", "tiny").result
+    assert alone["rows"] == both["rows"][2:3]
+    assert alone["data"] == both["data"]
 
 
 @pytest.mark.parametrize("verb", ["boundaries", "purity"])

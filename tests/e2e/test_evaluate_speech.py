@@ -12,7 +12,9 @@ import pytest
 
 from helpers.command_line import Ended, Run
 from syllablelm.data.audio import load_audio
-from syllablelm.evaluate.speech import recognizers as recognize
+from syllablelm.evaluate.speech import recognizers
+from syllablelm.evaluate.speech.continuation import ContinuationResult
+from syllablelm.evaluate.speech.resynthesis import ResynthesisResult
 
 pytestmark = pytest.mark.slow
 
@@ -22,7 +24,7 @@ IDS = ("r0", "r1", "r2")
 
 
 class Fake:
-    """Hears what a function says, and stops the run after so many recordings."""
+    """Transcribes by a function, and stops the run after a number of recordings."""
 
     name = "fake"
 
@@ -45,7 +47,7 @@ def by_sound(waveform: np.ndarray) -> str:
 @pytest.fixture
 def listen(monkeypatch: pytest.MonkeyPatch) -> Callable[[Fake], Fake]:
     def use(fake: Fake) -> Fake:
-        monkeypatch.setattr(recognize, "load_recognizer", lambda name, device: fake)
+        monkeypatch.setattr(recognizers, "load_recognizer", lambda name, device: fake)
         return fake
 
     return use
@@ -96,6 +98,7 @@ def test_the_whole_of_it(continuation, manifest, listen, tmp_path: Path) -> None
     ended = continuation(manifest, tmp_path / "o")
     assert ended.status == 0, ended.err
     result = ended.result
+    assert ContinuationResult.from_dict(result).to_dict() == result
     assert list(result)[:3] == ["evaluation", "model", "data"]
     assert result["data"] | {"recordings": 3, "unusable": 0, "prompts": 3, "seconds": 3.0} == result["data"]
     assert result["oracle"]["source"] == "text of the recordings"
@@ -153,6 +156,7 @@ def test_units_need_no_recogniser(continuation, manifest, tmp_path: Path) -> Non
     ended = continuation(manifest, tmp_path / "o", "--units-only", **options)
     assert ended.status == 0, ended.err
     assert [row["temperature"] for row in ended.result["temperatures"]] == [0.5, 2.0]
+    assert ContinuationResult.from_dict(ended.result).to_dict() == ended.result
     assert "oracle" not in ended.result and ended.result["real_units"]["counts"]["sequences"] == 3
 
 
@@ -187,7 +191,6 @@ def test_a_model_that_cannot_speak(continuation, manifest, listen, tokenizer_fol
 
 
 def test_resynthesis(run: Run, speaking: Path, recordings: Path, listen, tmp_path: Path) -> None:
-    pytest.importorskip("jiwer")
     originals = [load_audio(recordings / f"{id}.wav") for id in IDS]
 
     def words(waveform: np.ndarray) -> str:
@@ -199,6 +202,7 @@ def test_resynthesis(run: Run, speaking: Path, recordings: Path, listen, tmp_pat
     ended = run("evaluate", "resynthesis", manifest, *options)
     assert ended.status == 0, ended.err
     result = ended.result
+    assert ResynthesisResult.from_dict(result).to_dict() == result
     assert list(result)[:3] == ["evaluation", "model", "data"]
     assert (result["data"]["recordings"], result["data"]["left_out"], fake.heard) == (2, 1, 6)
     for name, wer in {"original": 0.0, "vocoder": 0.5, "resynthesis": 0.5}.items():
@@ -230,3 +234,10 @@ def test_resynthesis_of_bad_input(run: Run, speaking: Path, recordings: Path, tm
     ended = run("evaluate", "resynthesis", manifest, *options)
     assert (ended.status, ended.out, len(ended.lines)) == (2, "", 1), ended.err
     assert words in ended.err and not out.exists()
+
+
+def test_help_names_the_recognisers(run: Run) -> None:
+    for verb in ("resynthesis", "continuation"):
+        shown = " ".join(run("evaluate", verb, "--help").out.split())
+        assert f"Speech recogniser: {recognizers.CHOICES}." in shown
+        assert all(name in shown for name in recognizers.RECOGNIZERS)

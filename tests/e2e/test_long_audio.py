@@ -19,7 +19,7 @@ from syllablelm.cli.app import main
 from syllablelm.data.audio import save_audio
 from syllablelm.data.manifest import Recording
 from syllablelm.evaluate import BoundaryCounts, boundary_counts
-from syllablelm.formats import from_record
+from syllablelm.formats.record import from_record
 
 ROOT = Path(__file__).resolve().parents[2]
 SAMPLE = Path(str(files("syllablelm"))) / "bundled" / "sample.flac"

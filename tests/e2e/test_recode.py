@@ -25,7 +25,6 @@ from syllablelm.engine import open_corpus, read_units
 from syllablelm.formats import open_writer, read_segmentations
 from syllablelm.lm.store import TokenStore
 from syllablelm.quantize.codec import Codec
-from syllablelm.tokenizer.bpe_tokenizer import RecodedTokenizer, open_tokenizer
 from syllablelm.tokenizer.tokenizer import Tokenizer
 
 LM = """
@@ -93,7 +92,7 @@ def test_there_and_back(run: Run, units: Path, codec: Path, tmp_path: Path) -> N
     ended = run("recode", units, "--codec", codec, "--out", coarse)
     assert ended.status == 0, ended.err
     before, after = ended.result["before"], ended.result["after"]
-    originals = {name: one.merge_repeats() for name, one in read_segmentations(units).items()}
+    originals = {name: one.deduplicate() for name, one in read_segmentations(units).items()}
     assert (before["vocabulary"], after["vocabulary"]) == (12, 18)
     assert before["units"] == sum(map(len, originals.values()))
     assert before["bits_per_second"] == pytest.approx(before["units"] / ended.result["seconds"] * np.log2(12))
@@ -123,14 +122,14 @@ def test_other_kinds(run: Run, units: Path, tmp_path: Path, kind: str, codes: in
     assert run("recode", parquet, "--codec", tmp_path / "codec", "--out", tmp_path / "out.parquet").status == 0
     assert len(read_segmentations(tmp_path / "out.parquet")) == 23
     with pytest.raises(FormatError, match="does not know its tokenizer"):
-        RecodedTokenizer.load(tmp_path / "codec", device="cpu")
+        Tokenizer.load(tmp_path / "codec", device="cpu")
 
 
 def test_a_codec_is_a_tokenizer(
     run: Run, recordings: Path, tokenizer_folder: Path, codec: Path, units: Path, tmp_path: Path
 ) -> None:
-    recoded, base = open_tokenizer(codec, device="cpu"), Tokenizer.load(tokenizer_folder, device="cpu")
-    assert isinstance(recoded, RecodedTokenizer)
+    recoded, base = Tokenizer.load(codec, device="cpu"), Tokenizer.load(tokenizer_folder, device="cpu")
+    assert recoded.codec is not None
     waves = [load_audio(file) for file in sorted(recordings.glob("*.wav"))]
     expected = [recoded.codec.encode(base.encode(wave)) for wave in waves]
     assert recoded.encode(waves) == expected and recoded.encode(waves[0]) == expected[0]
@@ -145,13 +144,13 @@ def test_a_codec_is_a_tokenizer(
     assert [record["unit"] for record in ended.records] == [one.unit.tolist() for one in expected]
 
     recoded.save(tmp_path / "whole")
-    moved = open_tokenizer(tmp_path / "whole", device="cpu")
+    moved = Tokenizer.load(tmp_path / "whole", device="cpu")
     assert moved.digest == recoded.digest and moved.encode(waves) == expected
 
     made = run("train", "recode", units, "--tokenizer", "tiny", "--out", tmp_path / "other")
     assert made.status == 0, made.err
     with pytest.raises(FormatError, match="codec was trained on units of tokenizer"):
-        RecodedTokenizer(base, Codec.load(tmp_path / "other"))
+        base.with_codec(Codec.load(tmp_path / "other"))
 
 
 def test_a_corpus_of_codes(run: Run, recordings: Path, codec: Path, tmp_path: Path) -> None:
@@ -159,7 +158,7 @@ def test_a_corpus_of_codes(run: Run, recordings: Path, codec: Path, tmp_path: Pa
     scan(recordings)[0].save(manifest)
     ended = run("encode", manifest, "--model", codec, "--device", "cpu", "--out", out)
     assert ended.status == 0, ended.err
-    recoded = open_tokenizer(codec, device="cpu")
+    recoded = Tokenizer.load(codec, device="cpu")
     for recording, found in read_units(out):
         assert found == recoded.encode(recording.load()), recording.id
     assert (ended.result["recordings"], open_corpus(out).parents["model"]) == (3, recoded.digest)
@@ -167,7 +166,7 @@ def test_a_corpus_of_codes(run: Run, recordings: Path, codec: Path, tmp_path: Pa
     for verb in ("resynthesize", "continue"):
         ended = run(verb, recordings / "r0.wav", "--model", codec, "--device", "cpu", "--out", tmp_path / "spoken")
         assert (ended.status, len(ended.lines)) == (2, 1), ended.err
-        assert f"error: {codec}: no such language model; give a folder" in ended.err
+        assert f"error: {codec}: holds no language model" in ended.err
         assert not (tmp_path / "spoken").exists()
 
 

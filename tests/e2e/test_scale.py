@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from helpers.command_line import Run
-from syllablelm.scaling import PUBLISHED, RepetitionLaw, plan_ratios
+from syllablelm.scaling import PUBLISHED, RepetitionLaw, StudyPlan, plan_study
 
 LAW = PUBLISHED["speech"]
 
@@ -19,9 +19,9 @@ def make_rows(tokenizer: str = "tiny", gamma: float = 0.021) -> list[dict[str, A
     """Records of a ratio plan with 0.5 % of noise."""
     rng = np.random.default_rng(0)
     rows: list[dict[str, Any]] = []
-    for planned in plan_ratios(1e19, ratios=[2, 8, 32, 100], sizes=4):
-        loss = LAW.loss(planned.shape.params, planned.tokens) * float(np.exp(0.005 * rng.standard_normal()))
-        row = {"name": planned.name, "params": planned.shape.params, "tokens": planned.tokens, "loss": loss}
+    for planned in plan_study(StudyPlan("ratio", 1e19, ratios=(2.0, 8.0, 32.0, 100.0), sizes=4)).runs:
+        loss = LAW.loss(planned.params, planned.tokens) * float(np.exp(0.005 * rng.standard_normal()))
+        row = {"name": planned.name, "params": planned.params, "tokens": planned.tokens, "loss": loss}
         score = 25 * planned.flops**gamma * float(np.exp(0.004 * rng.standard_normal()))
         row |= {"nats_per_second": 5 * loss, "tokenizer": tokenizer, "scores": {"sblimp": score}}
         rows.append(row)
@@ -39,16 +39,16 @@ def runs(tmp_path: Path) -> Path:
 
 
 def test_plan(run: Run, tmp_path: Path) -> None:
-    ended = run(
-        "scale", "plan", "--gpu-hours", 24, "--gpu", "a100", "--unique-tokens", 1e9, "--out", tmp_path / "p.jsonl"
-    )
+    options = ("--gpu-hours", 24, "--gpu", "a100", "--set", "unique_tokens=1e9", "--out", tmp_path / "p.jsonl")
+    ended = run("scale", "plan", *options)
     assert ended.status == 0, ended.err
     assert (ended.result["models"], ended.result["gpu_hours"]) == (20, pytest.approx(24, rel=0.01))
     rows = [json.loads(line) for line in (tmp_path / "p.jsonl").read_text(encoding="utf-8").splitlines()]
     assert sum(row["gpu_hours"] for row in rows) == pytest.approx(24, rel=0.01)
     assert {"layers", "dim", "heads", "feed_forward", "tokens", "epochs", "flops"} <= set(rows[0])
-    ended = run("scale", "plan", "--design", "ratio", "--flops", 1e17, "--ratios", "5,20", "--sizes", 3)
-    assert len(ended.result["runs"]) == 6
+    (tmp_path / "plan.toml").write_text('design = "ratio"\nratios = [5, 20]\n', encoding="utf-8")
+    ended = run("scale", "plan", tmp_path / "plan.toml", "--flops", 1e17, "--set", "sizes=3")
+    assert (ended.result["design"], len(ended.result["runs"])) == ("ratio", 6)
     ended = run("scale", "plan")
     assert (ended.status, len(ended.lines)) == (2, 1)
 
@@ -203,7 +203,7 @@ def test_a_law_without_an_optimum(run: Run, tmp_path: Path) -> None:
     assert (answer["params"], answer["loss"], answer["intervals"]["loss"]) == (None, None, [None, None])
     assert "alpha is -0.5" in answer["status"] and "only 0 of 10 resamples have an optimum" in answer["status"]
     assert answer["for_loss"]["flops"] is None and answer["for_loss"]["status"].startswith("degenerate")
-    ended = run("scale", "plan", "--flops", 1e18, "--law", study)
+    ended = run("scale", "plan", "--flops", 1e18, "--set", f"law={study}")
     assert (ended.status, len(ended.lines)) == (2, 1)
     assert "no optimum" in ended.err
 
@@ -226,7 +226,7 @@ def test_plot(run: Run, runs: Path, tmp_path: Path, figure: str) -> None:
         pytest.param(lambda rows: [*rows[1:], {**rows[0], "loss": -1}], "loss of run 15 is -1", id="negative"),
         pytest.param(lambda rows: [*rows[1:], {**rows[0], "loss": float("nan")}], "is nan", id="NaN"),
         pytest.param(lambda rows: [*rows[1:], {**rows[0], "tokenizer": "x"}], "2 tokenisations", id="mixed"),
-        pytest.param(lambda rows: [*rows[1:], {"params": 1}], "runs.jsonl:16: tokens must be a number", id="column"),
+        pytest.param(lambda rows: [*rows[1:], {"params": 1}], "runs.jsonl:16: lacks 'tokens'", id="column"),
     ],
 )
 def test_refused(run: Run, tmp_path: Path, change, reason: str) -> None:

@@ -58,8 +58,10 @@ def micro(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def plan(run: Run, path: Path, *options: object) -> list[dict[str, Any]]:
-    ended = run("scale", "plan", "--design", "grid", "--out", path, *options)
+def plan(run: Run, path: Path, **settings: Any) -> list[dict[str, Any]]:
+    """Rows of a grid that ``scale plan`` writes."""
+    changes = [word for key, value in settings.items() for word in ("--set", f"{key}={json.dumps(value)}")]
+    ended = run("scale", "plan", "--design", "grid", "--out", path, *changes)
     assert ended.status == 0, ended.err
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
@@ -69,8 +71,8 @@ def test_a_study_from_plan_to_report(run: Run, micro: Path, tmp_path: Path, monk
     pytest.importorskip("matplotlib")
     from syllablelm.train import study_runs as study
 
-    rows = plan(run, tmp_path / "plan.jsonl", "--shapes", "1x16,1x32,2x64", "--tokens", "4e3,1.6e4,6.4e4")
-    rows += plan(run, tmp_path / "more.jsonl", "--shapes", "1x32,2x64", "--tokens", "1.6e4", "--passes", 4)
+    rows = plan(run, tmp_path / "plan.jsonl", shapes=["1x16", "1x32", "2x64"], tokens=[4e3, 1.6e4, 6.4e4])
+    rows += plan(run, tmp_path / "more.jsonl", shapes=["1x32", "2x64"], tokens=[1.6e4], passes=[4])
     (tmp_path / "plan.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     out = tmp_path / "study"
     command = ("scale", "run", tmp_path / "plan.jsonl", micro / "recipe.toml", "--out", out, "--device", "cpu")
@@ -125,12 +127,12 @@ def test_a_study_from_plan_to_report(run: Run, micro: Path, tmp_path: Path, monk
     report = run("scale", "report", f"micro={table}", "--out", tmp_path / "report", "--bootstrap", 20)
     assert report.status == 0, report.err
     page = (tmp_path / "report" / "report.html").read_text(encoding="utf-8")
-    assert "2 of them repeat their data" in page
+    assert "2 repeat their data" in page
     assert all(name in page for name in found)
 
 
 def test_a_run_that_fails_does_not_stop_the_others(run: Run, micro: Path, tmp_path: Path) -> None:
-    rows = plan(run, tmp_path / "plan.jsonl", "--shapes", "1x16,1x32", "--tokens", "4e3", "--lr", "1e30,1e-2")
+    rows = plan(run, tmp_path / "plan.jsonl", shapes=["1x16", "1x32"], tokens=[4e3], lr=[1e30, 1e-2])
     out = tmp_path / "study"
     command = ("scale", "run", tmp_path / "plan.jsonl", micro / "recipe.toml", "--out", out, "--device", "cpu")
     ended = run(*command)
@@ -146,7 +148,7 @@ def test_a_run_that_fails_does_not_stop_the_others(run: Run, micro: Path, tmp_pa
 @pytest.mark.slow
 def test_two_processes_make_one_study(run: Run, micro: Path, tmp_path: Path) -> None:
     """One run fails and one ends well, in both processes alike; what is there is not made again."""
-    rows = plan(run, tmp_path / "plan.jsonl", "--shapes", "1x16,1x32", "--tokens", "4e3", "--lr", "1e30,1e-2")
+    rows = plan(run, tmp_path / "plan.jsonl", shapes=["1x16", "1x32"], tokens=[4e3], lr=[1e30, 1e-2])
     bad, good = (row["name"] for row in rows)
     out = tmp_path / "study"
     command = ("scale", "run", tmp_path / "plan.jsonl", micro / "recipe.toml", "--out", out, "--device", "cpu")
@@ -174,7 +176,7 @@ def test_two_processes_make_one_study(run: Run, micro: Path, tmp_path: Path) -> 
     ("line", "reason"),
     [
         pytest.param("", "no runs", id="empty"),
-        pytest.param("{", "plan.jsonl:1: not JSON", id="broken"),
+        pytest.param("{", "plan.jsonl:1: not valid JSON", id="broken"),
         pytest.param('{"name": "a", "layers": 1}', "missing key 'dim'", id="missing"),
         pytest.param(
             '{"name": "../a", "layers": 1, "dim": 8, "heads": 1, "feed_forward": 8, "tokens": 9}', "name", id="name"

@@ -12,7 +12,8 @@ import soundfile
 
 from helpers.command_line import Run
 from syllablelm.data.audio import load_audio, save_audio
-from syllablelm.formats import from_record, read_segmentations
+from syllablelm.formats import read_segmentations
+from syllablelm.formats.record import from_record
 from syllablelm.tokenizer import recordings as grouping
 from syllablelm.tokenizer.tokenizer import Tokenizer
 

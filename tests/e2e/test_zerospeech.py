@@ -14,7 +14,11 @@ from helpers.command_line import Run
 from helpers.random_models import noise
 from syllablelm.core.artifact import new_artifact, open_artifact
 from syllablelm.data.audio import load_audio, save_audio
-from syllablelm.evaluate.lm.zerospeech import read_submission, score_stems, write_submission
+from syllablelm.evaluate.lm.cloze import ClozeResult, evaluate_cloze
+from syllablelm.evaluate.lm.lexical import LexicalResult
+from syllablelm.evaluate.lm.scorer import score_stems
+from syllablelm.evaluate.lm.syntactic import SyntacticResult
+from syllablelm.evaluate.lm.zerospeech import read_submission, write_submission
 from syllablelm.lm.speech_lm import SpeechLM
 from syllablelm.lm.store import TokenInfo
 from syllablelm.tokenizer.tokenizer import Tokenizer
@@ -111,6 +115,8 @@ def test_words(evaluate, benchmark_folder: Path, tokenizer_folder: Path, lm_fold
     params = 4 * (16 * 16 + 16) + 2 * 16 * 32 + 32 + 16 + 3 * 2 * 16
     assert ended.result["lm_info"] == {"params": params, "num_units": 12, "unique_tokens": None}
 
+    result = LexicalResult.from_dict(ended.result)
+    assert result.to_dict() == ended.result and result.submission == str(submission)
     # A finished run does none of the work again.
     monkeypatch.setattr(Tokenizer, "encode", None)
     again = evaluate("lexical", benchmark_folder / "lexical", tmp_path / "out")
@@ -168,6 +174,7 @@ def test_sentences_from_units(run: Run, evaluate, benchmark_folder: Path, tokeni
     from_units = evaluate("syntactic", benchmark_folder, tmp_path / "b", "--units", units)
     assert from_audio.status == 0, from_audio.err
     assert from_units.result["rows"] == from_audio.result["rows"]
+    assert SyntacticResult.from_dict(from_units.result).to_dict() == from_units.result
     groups = [row["group"] for row in from_audio.result["rows"]]
     assert groups == ["all", "macro", "phenomenon", "phenomenon", "subtype", "subtype"]
 
@@ -180,9 +187,14 @@ def test_sentences_from_units(run: Run, evaluate, benchmark_folder: Path, tokeni
     assert refused.status == 2 and "missing: y00 (2 of 4 needed" in refused.err
 
 
-def test_stories(evaluate, benchmark_folder: Path, tmp_path: Path, monkeypatch):
+def test_stories(
+    evaluate, benchmark_folder: Path, tokenizer_folder: Path, lm_folder: Path, tmp_path: Path, monkeypatch
+):
     ended = evaluate("cloze", benchmark_folder / "tSC", tmp_path)
     assert ended.status == 0, ended.err
+    models = {"model": tokenizer_folder, "lm": lm_folder, "device": "cpu"}
+    result = evaluate_cloze(benchmark_folder / "tSC", tmp_path / "library", resamples=20, **models)
+    assert result == ClozeResult.from_dict(ended.result), "one call does what the verb does"
     scores = read_submission(tmp_path / "cloze" / "tSC.txt")
     pairs = [("1_8_correct", "0_8_incorrect"), ("2_9_correct", "3_9_incorrect")]
     points = [(scores[r] > scores[w]) + (scores[r] == scores[w]) / 2 for r, w in pairs]
@@ -201,6 +213,7 @@ def test_a_split_without_answers_is_submitted(evaluate, benchmark_folder: Path, 
     (tmp_path / "lexical" / "test" / "gold.csv").unlink()
     ended = evaluate("lexical", tmp_path, tmp_path / "out", "--split", "test")
     assert (ended.status, ended.result["rows"]) == (0, None)
+    assert LexicalResult.from_dict(ended.result).to_dict() == ended.result
     assert len(read_submission(tmp_path / "out" / "lexical" / "test.txt")) == 6
 
 

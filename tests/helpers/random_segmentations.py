@@ -8,7 +8,7 @@ import numpy as np
 from hypothesis import strategies as st
 
 from syllablelm.core.segmentation import Segmentation
-from syllablelm.formats import Unsaid, open_writer
+from syllablelm.formats import FormatOptions, open_writer
 
 SOME = {
     "one": Segmentation.from_boundaries([0, 3, 10, 12], unit=[7, 0, 7]),
@@ -48,9 +48,9 @@ def segmentations(
     )
 
 
-def write_all(target: object, format: str, some: dict[str, Segmentation], unsaid: Unsaid | None = None) -> None:
+def write_all(target: object, format: str, some: dict[str, Segmentation], options: FormatOptions | None = None) -> None:
     """Write segmentations by a writer of the registry; the path of each is made of its id."""
-    with open_writer(target, format, unsaid) as writer:  # type: ignore[arg-type]
+    with open_writer(target, format, options) as writer:  # type: ignore[arg-type]
         for name, segmentation in some.items():
             writer.write(name, f"audio/{name}.flac", segmentation)
 

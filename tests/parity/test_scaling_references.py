@@ -10,17 +10,16 @@ import pytest
 
 from syllablelm.scaling import (
     PUBLISHED,
-    REPEATED,
-    SPEECH_SHAPES,
+    PUBLISHED_REPETITION,
     FittedLaw,
     compute_for_same_gain,
     fit_isoflops,
     fit_loss_law,
     fit_power_law,
     fit_score_law,
-    frontier,
 )
 from syllablelm.scaling.fit import law_objective
+from syllablelm.scaling.power import frontier
 
 DATA = Path(__file__).resolve().parents[2] / "data" / "scaling"
 # Of the 31 speech models, these two are not ends of training curves: the published exponents are of the other 29.
@@ -112,7 +111,7 @@ def test_chinchilla_objective_of_published_constants(constants: tuple[float, ...
 
 def test_repetition_goldens() -> None:
     """Muennighoff et al. (2023), from the constants that their code prints."""
-    law = REPEATED["muennighoff"]
+    law = PUBLISHED_REPETITION["muennighoff"]
     assert law.loss(6.34e9, 242e9, 25e9) == pytest.approx(2.2256440889984477, rel=1e-12)
     assert law.loss(8.67e9, 178e9, 25e9) == pytest.approx(2.2269634075087867, rel=1e-12)
     assert pytest.approx(9_218_325_738.59, rel=1e-11) == law.law.optimal(1e22).N
@@ -156,9 +155,13 @@ def test_slamming_budget() -> None:
     assert pytest.approx([66e6, 78e6], rel=0.01) == law.optimal([3.74e18, 5.26e18]).N
 
 
-def test_five_shapes() -> None:
-    counts = [20_453_888, 84_953_856, 154_166_272, 308_331_520, 822_151_168]
-    assert [shape.params for shape in SPEECH_SHAPES.values()] == counts
+def test_ranges_are_those_of_the_five_shapes() -> None:
+    """Layers, width and SwiGLU's width of the Llama decoders in Table 1 of Cuervo & Marxer (2024)."""
+    shapes = [(6, 512, 1536), (12, 768, 2048), (12, 1024, 2816), (24, 1024, 2816), (16, 2048, 5632)]
+    counts = [layers * (4 * dim**2 + 3 * dim * hidden + 2 * dim) + dim for layers, dim, hidden in shapes]
+    assert counts == [20_453_888, 84_953_856, 154_166_272, 308_331_520, 822_151_168]
+    assert PUBLISHED["speech"].ranges["params"] == (counts[0], counts[-1])
+    assert PUBLISHED["speech-unigram"].ranges["params"] == (counts[0], counts[-2])
 
 
 def endpoints() -> list[dict[str, str]]:

@@ -22,13 +22,20 @@ from syllablelm.tokenizer.segment_rule import SegmentRule
 
 SAMPLE_RATE = 16_000
 LONG = noise(7 * SAMPLE_RATE + 123, seed=3)
+# Every second second is almost silent.
+WITH_PAUSES = LONG * np.where(np.arange(len(LONG)) // SAMPLE_RATE % 2, 0.001, 1.0).astype(np.float32)
 RULES = {
     "rate": SegmentRule(rate=5.0),
     "peaks": SegmentRule("peaks", rate=5.0),
     "released": SegmentRule("released", delta=0.01, min_length=3, max_length=35),
     "merge": SegmentRule(rate=8.0, merge=True),
     "frames": SegmentRule("frames", drop_edges=False, merge=True),
+    "even": SegmentRule("even", rate=5.0),
+    "similarity": SegmentRule("similarity", rate=5.0),
+    "zerosyl": SegmentRule("zerosyl", merge=True),
 }
+# Their segments leave out what they take for silence.
+RULES_WITH_GAPS = {name: SegmentRule(name, merge=True) for name in ("sdhubert-relative", "sylber-relative")}
 
 
 @pytest.fixture(scope="module")
@@ -90,6 +97,31 @@ class TestStreamEqualsEncode:
         check()
         assert whole.num_frames == tok.encoder.num_frames(len(LONG)) == whole.end[-1]
         assert (whole.start[1:] == whole.end[:-1]).all()
+
+    @pytest.mark.parametrize("rule", RULES_WITH_GAPS)
+    def test_segments_with_gaps(self, encoder, rule):
+        # Random weights give silence no smaller norms than speech, so the encoder measures loudness.
+        wave = WITH_PAUSES
+        tok = tokenizer(Loudness(), RULES_WITH_GAPS[rule], units=3)
+        whole = tok.encode(wave)
+        for sizes in ([16_000], [1234, 40_000], [len(wave)]):
+            assert Segmentation.join(tok.stream(blocks_of(wave, sizes))) == whole
+        assert tok.encode([wave[:20_000], wave, wave[5000:30_000]])[1] == whole
+        assert whole.num_frames == tok.encoder.num_frames(len(wave))
+        gaps = np.flatnonzero(whole.start[1:] > whole.end[:-1])
+        pauses = [(whole.end[i] * 0.02, whole.start[i + 1] * 0.02) for i in gaps]
+        # Pauses from 1 to 2 s, 3 to 4 s and 5 to 6 s; the second lies in the overlap of two windows.
+        for number in (1, 3, 5):
+            assert any(abs(begin - number) < 0.3 and abs(end - number - 1) < 0.3 for begin, end in pauses), pauses
+        long = tokenizer(Loudness(), RULES_WITH_GAPS[rule], units=3, window_seconds=60.0).encode(wave)
+        assert long.num_frames == whole.num_frames and abs(len(long) - len(whole)) <= 4
+
+    def test_units_of_segments_with_gaps(self):
+        tok = tokenizer(Loudness(), SegmentRule("sylber-relative"), window_seconds=60.0)
+        (feats,) = tok.features([WITH_PAUSES])
+        spans, seg = tok.spans(feats), tok.encode(WITH_PAUSES)
+        assert spans.tolist() == np.stack([seg.start, seg.end], axis=1).tolist() and len(seg) < spans[-1, 1]
+        assert seg.unit is not None and seg.unit.tolist() == codebook(2).assign(tok.pool(feats, spans)).tolist()
 
     @pytest.mark.parametrize("rule", ["rate", "frames"])
     def test_single_samples(self, encoder, rule):
@@ -180,7 +212,7 @@ class TestWindows:
         tok = tokenizer(encoder, RULES[rule])
         (feats,), seg = tok.features([LONG]), tok.encode(LONG)
         assert feats.shape == (seg.num_frames, 32) and feats.dtype == np.float32
-        units = codebook().assign(tok.pool(feats, np.append(seg.start, seg.num_frames)))
+        units = codebook().assign(tok.pool(feats, np.stack([seg.start, seg.end], axis=1)))
         assert seg.unit is not None and seg.unit.tolist() == units.tolist()
 
     @pytest.mark.parametrize("samples", [100, 3 * SAMPLE_RATE, len(LONG)])

@@ -1,4 +1,4 @@
-"""The command ``syllablelm``: its verbs, and how it ends: 0, 2 with one line on standard error, or 130 when stopped."""
+"""The command ``syllablelm``: its verbs and its exit status: 0, 2 after bad input, or 130 after Ctrl-C."""
 
 from __future__ import annotations
 
@@ -35,6 +35,7 @@ app.command("continue")(speech.continue_)
 app.command("demo")(demo.demo)
 app.add_typer(prepare.app, name="prepare")
 app.add_typer(train.app, name="train")
+app.add_typer(train.recipes_app, name="recipes")
 app.add_typer(evaluate.app, name="evaluate")
 app.add_typer(scale.app, name="scale")
 
@@ -61,6 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         the exit status: 0; 2 after bad input, with one line on standard error; 130 after Ctrl-C.
     """
     command = typer.main.get_command(app)
+    _hide_types(command)
     try:
         given = None if arguments is None else list(arguments)
         status = command.main(args=given, prog_name="syllablelm", standalone_mode=False)
@@ -70,16 +72,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
         place = error.ctx.command_path if error.ctx is not None else "syllablelm"
         return _fail(f"{error.format_message().rstrip('.')} (see {place} --help)")
     except BrokenPipeError:
-        # Whoever read our output (head, less) has had enough.
+        # The reader of the output (head, less) has closed it.
         raise
     except OSError as error:
-        # A disk that is full, a folder that may not be written: the user's to mend, and the message says which.
+        # A full disk, a folder without write permission: the message names it.
         return _fail(f"{error.filename or 'input or output'}: {error.strerror or error}")
     except (typer.Abort, KeyboardInterrupt):
         status = STOPPED
     if status == STOPPED:
         note("stopped; run the same command to resume")
     return status or 0
+
+
+def _hide_types(command: Any) -> None:
+    """Let help show an argument's metavar alone; typer would add the Python type."""
+    for parameter in command.params:
+        if parameter.param_type_name == "argument":
+            parameter.display_type_rich = lambda ctx: None
+    for part in getattr(command, "commands", {}).values():
+        _hide_types(part)
 
 
 def _fail(message: str) -> int:

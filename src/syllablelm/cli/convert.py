@@ -7,122 +7,107 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from syllablelm.cli.common import print_json
+from syllablelm.cli.options import print_json
 from syllablelm.core.errors import InputError, plural
 from syllablelm.core.progress import note
+from syllablelm.core.results import Record
+from syllablelm.formats import FORMATS, FormatOptions
 
-if TYPE_CHECKING:
-    from syllablelm.formats import Unsaid
-
-# As in `syllablelm.formats`, which is not imported here because it loads numpy; the two forms of a
-# tokenizer, and reference annotation.
-Format = Literal[
-    "jsonl",
-    "parquet",
-    "textgrid",
-    "slamkit",
-    "slamkit-tokens",
-    "textless",
-    "textless-lines",
-    "gslm",
-    "sdhubert",
-    "tokenizer",
-    "released",
-    "alignments",
-]
-Tier = Literal["phone", "syllable", "word", "text"]
+# Forms of a tokenizer, besides the formats of units.
 TOKENIZERS = ("tokenizer", "released")
+ALIGNMENTS = "alignments"
+if TYPE_CHECKING:
+    Format = str
+else:
+    Format = Literal[(*FORMATS, *TOKENIZERS, ALIGNMENTS)]
+Tier = Literal["phone", "syllable", "word", "text"]
 
 
 def convert(
     source: Annotated[
-        Path, typer.Argument(metavar="IN", help="A file or folder of units, a tokenizer's folder, or SylBoost_*.pth.")
+        Path, typer.Argument(metavar="IN", help="File or folder of units, tokenizer folder, or SylBoost_*.pth.")
     ],
-    to: Annotated[Format, typer.Option("--to", help="What to write.")],
+    to: Annotated[Format, typer.Option("--to", metavar="FORMAT", help=f"Output format: {', '.join(FORMATS)}.")],
     out: Annotated[
         Path,
-        typer.Option("--out", metavar="PATH", help="File, folder (textgrid, sdhubert) or prefix (textless-lines)."),
+        typer.Option(
+            "--out", metavar="PATH", help="Output file, folder (textgrid, sdhubert) or prefix (textless-lines)."
+        ),
     ],
     source_format: Annotated[
-        Format | None, typer.Option("--from", help="What IN is; default by its suffix and its first line.")
+        Format | None,
+        typer.Option(
+            "--from",
+            metavar="FORMAT",
+            help="Input format: one of those, tokenizer, released or alignments (default: by suffix and first record).",
+        ),
     ] = None,
     hop: Annotated[
         int | None,
-        typer.Option("--hop", metavar="SAMPLES", help="Of a frame, where IN does not say (320 at 16 kHz: 50 Hz)."),
+        typer.Option("--hop", metavar="SAMPLES", help="Samples per frame, where IN does not hold it (320: 50 Hz)."),
     ] = None,
     sample_rate: Annotated[
-        int, typer.Option("--sample-rate", metavar="HZ", help="Of the samples, where IN does not say.")
+        int, typer.Option("--sample-rate", metavar="HZ", help="Sample rate, where IN does not hold it.")
     ] = 16_000,
     gap_unit: Annotated[
-        int | None,
-        typer.Option("--gap-unit", metavar="N", help="Unit that stands for a gap in formats without gaps."),
+        int | None, typer.Option("--gap-unit", metavar="N", help="Unit that stands for a gap in formats without gaps.")
     ] = None,
     unit_frames: Annotated[
-        int | None,
-        typer.Option("--unit-frames", metavar="N", help="Frames of every unit, where IN has no durations."),
+        int | None, typer.Option("--unit-frames", metavar="N", help="Frames per unit, where IN has no durations.")
     ] = None,
-    merge_repeats: Annotated[
-        bool, typer.Option("--merge-repeats", help="Join segments that touch and carry the same unit.")
-    ] = False,
+    deduplicate: Annotated[bool, typer.Option("--deduplicate", help="Join touching segments of equal units.")] = False,
     delta: Annotated[
         float | None,
-        typer.Option("--delta", help="Threshold of a released tokenizer; default that of the rate in its name."),
+        typer.Option("--delta", metavar="X", help="Threshold of a released tokenizer (default: by rate)."),
     ] = None,
     tier: Annotated[
         Tier | None,
-        typer.Option("--tier", help="Of alignments: what becomes units; text is SentencePiece pieces of the words."),
+        typer.Option("--tier", help="Tier of alignments that becomes units; text: SentencePiece pieces of the words."),
     ] = None,
     vocab: Annotated[
-        Path | None, typer.Option("--vocab", metavar="FOLDER", help="Of alignments: labels and their units.")
+        Path | None, typer.Option("--vocab", metavar="FOLDER", help="Vocabulary of alignment labels.")
     ] = None,
     fit: Annotated[
         int | None,
-        typer.Option("--fit", metavar="N", min=0, help="Make --vocab of the N most frequent labels (0: of all)."),
+        typer.Option("--fit", metavar="N", min=0, help="Create --vocab from the N most frequent labels (0: all)."),
     ] = None,
 ) -> None:
     """Convert units, or a tokenizer, to and from the formats of other programs.
 
-    Nothing is lost in silence: what a format cannot hold is an error, or named when done.
+    Nothing is lost silently: properties that a format does not hold are an error, or listed at the end. A tokenizer
+    is converted by --to tokenizer or --to released, reference annotation by --from alignments.
     """
-    from syllablelm.formats import Unsaid
+    options = FormatOptions(hop, sample_rate, gap_unit, unit_frames)
+    if ALIGNMENTS in (to, source_format):
+        if deduplicate or unit_frames is not None or delta is not None:
+            raise InputError("--deduplicate, --unit-frames and --delta are not for alignments")
+        if to in (ALIGNMENTS, *TOKENIZERS):
+            raise InputError(f"alignments cannot become {to}: --to is a format of units, such as jsonl")
+        if tier is None or vocab is None:
+            raise InputError("alignments need --tier phone|syllable|word|text and --vocab FOLDER")
+        from syllablelm.tokenizer.reference_units import convert_alignments
 
-    if "alignments" in (to, source_format):
-        if merge_repeats or unit_frames is not None or delta is not None:
-            raise InputError("--merge-repeats, --unit-frames and --delta are not for alignments")
-        _convert_alignments(source, out, to, tier, vocab, fit, Unsaid(hop, sample_rate, gap_unit))
+        _print(convert_alignments(source, out, to=to, tier=tier, vocabulary=vocab, fit=fit, options=options), out)
         return
     if tier or vocab or fit is not None:
         raise InputError("--tier, --vocab and --fit are for --from alignments")
     if to in TOKENIZERS or source_format in TOKENIZERS:
-        if merge_repeats or {hop, gap_unit, unit_frames} != {None}:
-            raise InputError("--hop, --gap-unit, --unit-frames and --merge-repeats are for units, not for tokenizers")
+        if deduplicate or {hop, gap_unit, unit_frames} != {None}:
+            raise InputError("--hop, --gap-unit, --unit-frames and --deduplicate are for units, not for tokenizers")
         from syllablelm.tokenizer.convert_checkpoint import convert_tokenizer
 
-        result = convert_tokenizer(source, out, to=to, format=source_format, delta=delta)
-        _report(result, out, plural(result["units"], "unit"))
+        _print(convert_tokenizer(source, out, to=to, format=source_format, delta=delta), out)
         return
     if delta is not None:
         raise InputError("--delta is for released tokenizers, not for units")
     from syllablelm.formats.convert import convert_units
 
-    unsaid = Unsaid(hop=hop, sample_rate=sample_rate, gap_unit=gap_unit, unit_frames=unit_frames)
-    result = convert_units(source, out, to=to, format=source_format, unsaid=unsaid, merge_repeats=merge_repeats)
-    _report(result, out, f"{plural(result['recordings'], 'recording')}, {plural(result['segments'], 'segment')}")
+    _print(convert_units(source, out, to=to, format=source_format, options=options, deduplicate=deduplicate), out)
 
 
-def _convert_alignments(
-    source: Path, out: Path, to: str, tier: Tier | None, vocab: Path | None, fit: int | None, unsaid: Unsaid
-) -> None:
-    if to == "alignments" or to in TOKENIZERS:
-        raise InputError(f"alignments cannot become {to}: --to is a format of units, such as jsonl")
-    if tier is None or vocab is None:
-        raise InputError("alignments need --tier phone|syllable|word|text and --vocab FOLDER")
-    from syllablelm.tokenizer.alignment_units import convert_alignments
-
-    result = convert_alignments(source, out, to=to, tier=tier, vocabulary=vocab, fit=fit, unsaid=unsaid)
-    _report(result, out, f"{plural(result['recordings'], 'recording')}, {plural(result['segments'], 'segment')}")
-
-
-def _report(result: dict[str, Any], out: Path, counts: str) -> None:
-    print_json({**result, "out": str(out)})
-    note(counts + (f"; {result['to']} does not hold: {', '.join(result['loses'])}" if result["loses"] else ""))
+def _print(result: Record | dict[str, Any], out: Path) -> None:
+    table = result.to_dict() if isinstance(result, Record) else result
+    counts = [plural(table[f"{noun}s"], noun) for noun in ("recording", "segment", "unit") if f"{noun}s" in table]
+    lost = f"; {table['to']} does not hold: {', '.join(table['loses'])}" if table["loses"] else ""
+    print_json({**table, "out": str(out)})
+    note(", ".join(counts) + lost)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from syllablelm.cli.common import DEFAULT_MODEL, Device, Model, print_json
+from syllablelm.cli.options import DEFAULT_MODEL, Device, Model, print_json
 from syllablelm.core.progress import note
 
 if TYPE_CHECKING:

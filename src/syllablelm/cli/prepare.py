@@ -1,17 +1,14 @@
-"""``prepare``: corpora to manifests, and text to synthetic speech."""
+"""``prepare``: corpora to manifests, text to synthetic speech, and open sets of spoken pairs."""
 
 from __future__ import annotations
 
-from itertools import islice
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
 from typer.core import TyperGroup
 
-from syllablelm.cli import itemsets
-from syllablelm.cli.common import Seed, errors_file, no_usable, print_json
-from syllablelm.core.errors import InputError
+from syllablelm.cli.options import Seed, print_json
 from syllablelm.core.progress import note
 
 
@@ -30,6 +27,23 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
+# The registries of corpora and of speech engines load numpy; a test holds these lists to them.
+Kind = Literal["auto", "librispeech", "librilight", "folder", "manifest", "lhotse"]
+EngineName = Literal["flite", "espeak-ng", "piper"]
+
+Engine = Annotated[
+    EngineName,
+    typer.Option("--engine", help="Text-to-speech engine; only flite prints phone times."),
+]
+Voices = Annotated[
+    str | None, typer.Option("--voices", metavar="A,B", help="Voices, comma-separated (default: the engine's).")
+]
+Workers = Annotated[int, typer.Option("--workers", metavar="N", min=1, help="Number of engine processes.")]
+SetFolder = Annotated[
+    Path, typer.Option("--out", metavar="FOLDER", help="Folder of the set; an unfinished one is resumed.")
+]
+SetAudio = Annotated[Literal["flac", "wav"], typer.Option("--format", help="Audio format.")]
+
 
 @app.command()
 def corpus(
@@ -41,92 +55,183 @@ def corpus(
     ],
     out: Annotated[Path, typer.Option("--out", metavar="FILE", help="Manifest to write (.jsonl).")],
     check: Annotated[bool, typer.Option("--check", help="Decode every file to its end, not only its header.")] = False,
-    kind: Annotated[
-        Literal["auto", "librispeech", "librilight", "folder", "manifest", "lhotse"],
-        typer.Option("--kind", help="What the source is."),
-    ] = "auto",
+    kind: Annotated[Kind, typer.Option("--kind", help="Layout of the source.")] = "auto",
 ) -> None:
     """Make a manifest of a corpus.
 
     Unusable files are left out and listed in OUT.errors.jsonl.
     """
-    from syllablelm.data.corpus import scan, write_errors
+    from syllablelm.data.corpus import prepare_corpus
 
-    if out.suffix != ".jsonl":
-        raise InputError(f"--out {out}: a manifest's name ends in .jsonl")
-    manifest, skipped = scan(source[0] if len(source) == 1 else source, kind=kind, check=check)
-    listing = errors_file(out)
-    write_errors(skipped, listing)
-    if not manifest:
-        raise no_usable(skipped)
-    manifest.save(out)
-    for item in skipped:
-        note(f"skipped {item.path}: {item.reason}")
-    print_json(
-        {
-            "manifest": str(out),
-            "recordings": len(manifest),
-            "hours": manifest.total_seconds / 3600,
-            "speakers": len({recording.speaker for recording in manifest} - {None}),
-            "skipped": len(skipped),
-            "errors": str(listing),
-        }
-    )
+    result = prepare_corpus(source[0] if len(source) == 1 else source, out, kind=kind, check=check)
+    if result.skipped:
+        note(f"{result.skipped} skipped, see {result.errors}")
+    print_json(result)
 
 
 @app.command()
 def synthetic(
     text: Annotated[
-        Path, typer.Argument(metavar="TEXT", help="A text file, a .trans.txt transcript, or a folder of .txt files.")
+        Path, typer.Argument(metavar="TEXT", help="Text file, .trans.txt transcript, or folder of .txt files.")
     ],
     out: Annotated[
-        Path, typer.Option("--out", metavar="FOLDER", help="Folder of the corpus; one begun before is finished.")
+        Path, typer.Option("--out", metavar="FOLDER", help="Folder of the corpus; an unfinished one is resumed.")
     ],
-    engine: itemsets.EngineName = "flite",
-    voices: itemsets.Voices = None,
-    hours: Annotated[float | None, typer.Option("--hours", help="Stop once the corpus is this long.")] = None,
-    limit: Annotated[int | None, typer.Option("--limit", help="Speak at most so many utterances.", min=1)] = None,
-    workers: itemsets.Workers = 1,
-    audio_format: Annotated[Literal["flac", "wav", "opus"], typer.Option("--format", help="Of the audio.")] = "flac",
+    engine: Engine = "flite",
+    voices: Voices = None,
+    hours: Annotated[
+        float | None, typer.Option("--hours", metavar="H", help="Length of the corpus in hours (default: all texts).")
+    ] = None,
+    limit: Annotated[
+        int | None, typer.Option("--limit", metavar="N", min=1, help="Maximum number of utterances.")
+    ] = None,
+    workers: Workers = 1,
+    audio_format: Annotated[Literal["flac", "wav", "opus"], typer.Option("--format", help="Audio format.")] = "flac",
     seed: Seed = 0,
 ) -> None:
-    """Speak a text with a speech engine.
+    """Speak a text with a text-to-speech engine.
 
     Writes audio, a manifest, and the engine's own phone times as reference.
     """
-    from syllablelm.core.progress import ProgressBar
-    from syllablelm.data.texts import read_texts
-    from syllablelm.tts.synthesize import synthesize
+    from syllablelm.tts.synthesize import speak_texts
 
-    if hours is not None and hours <= 0:
-        raise InputError(f"--hours {hours}: must be above 0")
-    texts = list(islice(read_texts(text), limit))
-    if not texts:
-        raise InputError(f"{text}: holds no sentence long enough to speak")
-    with ProgressBar("synthesize", len(texts), closing_line=False) as bar:
-        result = synthesize(
-            texts,
-            out,
-            engine=engine,
-            voices=None if voices is None else [name.strip() for name in voices.split(",")],
-            seed=seed,
-            workers=workers,
-            limit_seconds=None if hours is None else hours * 3600,
-            audio_format=audio_format,
-            progress=bar.advance,
-        )
-    print_json(
-        {
-            "manifest": str(result.manifest),
-            "alignments": None if result.alignments is None else str(result.alignments),
-            "utterances": result.num_utterances,
-            "hours": result.seconds / 3600,
-            "skipped": result.num_failed,
-            "errors": str(result.errors),
-        }
+    result = speak_texts(
+        text,
+        out,
+        engine=engine,
+        voices=voices,
+        hours=hours,
+        limit=limit,
+        workers=workers,
+        audio_format=audio_format,
+        seed=seed,
     )
+    print_json(result)
 
 
-app.command("wordlist")(itemsets.wordlist)
-app.command("minimal-pairs")(itemsets.minimal_pairs)
-app.command("topic-cloze")(itemsets.topic_cloze)
+@app.command()
+def wordlist(
+    out: SetFolder,
+    dictionary: Annotated[
+        Path | None,
+        typer.Option(
+            "--dictionary", metavar="FILE", help="Lines 'WORD  P H O N E S' as in CMUdict (default: pocketsphinx's)."
+        ),
+    ] = None,
+    alignments: Annotated[
+        Path | None, typer.Option("--alignments", metavar="FILE", help="Words and phones of a corpus instead.")
+    ] = None,
+    text: Annotated[
+        list[Path] | None,
+        typer.Option("--text", metavar="FILE", help="Text file or folder in which words are counted; repeatable."),
+    ] = None,
+    limit: Annotated[int, typer.Option("--limit", metavar="N", min=1, help="Number of pairs.")] = 1000,
+    voices: Voices = None,
+    workers: Workers = 1,
+    audio_format: SetAudio = "flac",
+    licence: Annotated[
+        str | None,
+        typer.Option("--licence", metavar="TEXT", help="Licence of the texts and of a dictionary given."),
+    ] = None,
+    seed: Seed = 0,
+) -> None:
+    """Speak words and non-words like them.
+
+    For `evaluate lexical FOLDER`. A set of its own, not sWUGGY.
+    """
+    from syllablelm.itemsets import prepare_wordlist
+
+    record = prepare_wordlist(
+        out,
+        dictionary=dictionary,
+        alignments=alignments,
+        text=text or (),
+        pairs=limit,
+        voices=voices,
+        workers=workers,
+        audio_format=audio_format,
+        licence=licence,
+        seed=seed,
+    )
+    print_json({"folder": str(out), **record.to_dict()})
+
+
+@app.command("minimal-pairs")
+def minimal_pairs(
+    blimp: Annotated[
+        Path, typer.Argument(metavar="BLIMP", help="BLiMP's .tar.gz, a folder with its .jsonl files, or one of them.")
+    ],
+    out: SetFolder,
+    per_paradigm: Annotated[
+        int, typer.Option("--per-paradigm", metavar="N", min=1, help="Pairs per paradigm, of 67.")
+    ] = 20,
+    limit: Annotated[int | None, typer.Option("--limit", metavar="N", min=1, help="Maximum number of pairs.")] = None,
+    engine: Engine = "flite",
+    voices: Voices = None,
+    workers: Workers = 1,
+    audio_format: SetAudio = "flac",
+    licence: Annotated[
+        str | None, typer.Option("--licence", metavar="TEXT", help="Licence of the sentences (default: BLiMP's).")
+    ] = None,
+    seed: Seed = 0,
+) -> None:
+    """Speak pairs of sentences of BLiMP.
+
+    For `evaluate syntactic FOLDER`. A set of its own, not sBLIMP.
+    """
+    from syllablelm.itemsets import prepare_minimal_pairs
+
+    record = prepare_minimal_pairs(
+        blimp,
+        out,
+        per_paradigm=per_paradigm,
+        limit=limit,
+        engine=engine,
+        voices=voices,
+        workers=workers,
+        audio_format=audio_format,
+        licence=licence,
+        seed=seed,
+    )
+    print_json({"folder": str(out), **record.to_dict()})
+
+
+@app.command("topic-cloze")
+def topic_cloze(
+    texts: Annotated[
+        list[Path],
+        typer.Argument(metavar="TEXT", help="Text files, LibriSpeech transcripts (.trans.txt), folders of them."),
+    ],
+    out: SetFolder,
+    limit: Annotated[int, typer.Option("--limit", metavar="N", min=2, help="Number of items, even.")] = 1000,
+    context: Annotated[
+        int, typer.Option("--context", metavar="N", min=1, help="Number of sentences before the ending.")
+    ] = 3,
+    max_words: Annotated[int, typer.Option("--max-words", metavar="N", min=4, help="Maximum words per sentence.")] = 25,
+    engine: Engine = "flite",
+    voices: Voices = None,
+    workers: Workers = 1,
+    audio_format: SetAudio = "flac",
+    licence: Annotated[str, typer.Option("--licence", metavar="TEXT", help="Licence of the texts.")] = "not given",
+    seed: Seed = 0,
+) -> None:
+    """Speak stories with their own ending and with another's.
+
+    For `evaluate cloze FOLDER/cloze`. A set of its own, not StoryCloze.
+    """
+    from syllablelm.itemsets import prepare_topic_cloze
+
+    record = prepare_topic_cloze(
+        texts,
+        out,
+        items=limit,
+        context=context,
+        max_words=max_words,
+        engine=engine,
+        voices=voices,
+        workers=workers,
+        audio_format=audio_format,
+        licence=licence,
+        seed=seed,
+    )
+    print_json({"folder": str(out), **record.to_dict()})

@@ -2,168 +2,97 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated
 
 import typer
 
-from syllablelm.cli import laws
-from syllablelm.cli.common import Changes, Device, print_json, read_numbers
-from syllablelm.cli.laws import Flops, Gpu, Hours, Tflops, Unique, Use, read_budget, read_law
-from syllablelm.core.errors import FormatError, InputError, plural
+from syllablelm.cli.options import Changes, Device, Seed, print_json
+from syllablelm.core.errors import plural
 from syllablelm.core.progress import note
-from syllablelm.core.recipes import read_recipe
+from syllablelm.scaling.choices import Design, Figure, Per
+from syllablelm.scaling.flops import MFU, PEAK_TFLOPS
 
-if TYPE_CHECKING:
-    from syllablelm.scaling.design import PlannedRun
-    from syllablelm.scaling.flops import Shape
+app = typer.Typer(help="Scaling laws: what to train with a compute budget.", rich_markup_mode=None)
 
-app = typer.Typer(help="Scaling laws: what to train with the compute you have.", rich_markup_mode=None)
+Flops = Annotated[float | None, typer.Option("--flops", metavar="X", help="Compute budget in FLOP, such as 1e19.")]
+Hours = Annotated[float | None, typer.Option("--gpu-hours", metavar="H", help="Compute budget in GPU hours instead.")]
+Gpu = Annotated[str | None, typer.Option("--gpu", metavar="NAME", help=f"GPU: {', '.join(PEAK_TFLOPS)}.")]
+Mfu = Annotated[
+    float | None, typer.Option("--mfu", metavar="SHARE", help=f"Assumed model-FLOPs utilisation (default: {MFU}).")
+]
+PerUnit = Annotated[
+    Per,
+    typer.Option("--per", help="Unit of the losses: nats per token, or per second to compare tokenisations."),
+]
+Groups = Annotated[
+    list[str], typer.Argument(metavar="[LABEL=]RUNS", help="Run records (jsonl), one group per label or file.")
+]
+HuberDelta = Annotated[
+    float,
+    typer.Option(
+        "--huber-delta", metavar="X", help="Threshold of Huber's loss (Chinchilla: 1e-3, speech study: 0.03)."
+    ),
+]
+Saturation = Annotated[
+    float | None, typer.Option("--saturation", metavar="X", help="Score from which runs are left out of its law.")
+]
+Bootstrap = Annotated[
+    int, typer.Option("--bootstrap", metavar="N", min=0, help="Bootstrap resamples of the 95 % intervals.")
+]
 
 
 @app.command()
 def plan(
-    design: Annotated[
-        Literal["isoflop", "ratio", "grid"],
-        typer.Option(
-            "--design", help="Sizes around the optimum of several budgets, sizes times ratios, or sizes times tokens."
-        ),
-    ] = "isoflop",
+    file: Annotated[Path | None, typer.Argument(metavar="PLAN", help="Plan (.toml); default: an IsoFLOP plan.")] = None,
+    design: Annotated[Design | None, typer.Option("--design", help="Design of the study.")] = None,
     flops: Flops = None,
     gpu_hours: Hours = None,
     gpu: Gpu = None,
-    tflops: Tflops = None,
-    use: Use = 0.4,
-    law: Annotated[
-        str, typer.Option("--law", metavar="NAME|STUDY", help="isoflop: where the optimum is expected.")
-    ] = "speech",
-    budgets: Annotated[int, typer.Option("--budgets", metavar="N", help="isoflop: how many.")] = 4,
-    sizes: Annotated[int, typer.Option("--sizes", metavar="N", help="Models, of each budget for isoflop.")] = 5,
-    step: Annotated[float, typer.Option("--step", metavar="X", help="From one budget or size to the next.")] = 3.0,
-    span: Annotated[float, typer.Option("--span", metavar="X", help="isoflop: sizes from optimum/X to X*optimum.")] = 3,
-    ratios: Annotated[
-        str, typer.Option("--ratios", metavar="X,X,...", help="ratio: tokens per parameter.")
-    ] = "2,4,8,10,20,32,64,100",
-    params: Annotated[
-        str | None, typer.Option("--params", metavar="X,X,...", help="grid: sizes, for the nearest shapes.")
+    mfu: Mfu = None,
+    changes: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Setting of the plan, such as sizes=4; repeatable."),
     ] = None,
-    shapes: Annotated[
-        str | None, typer.Option("--shapes", metavar="LxD,LxD,...", help="grid: or layers x width of each model.")
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="FILE", help="Output file (jsonl), one run a line.")
     ] = None,
-    tokens: Annotated[str | None, typer.Option("--tokens", metavar="X,X,...", help="grid: to train on.")] = None,
-    passes: Annotated[
-        str, typer.Option("--passes", metavar="X,X,...", help="grid: over the data; 4 repeats a quarter of the tokens.")
-    ] = "1",
-    lr: Annotated[
-        str | None, typer.Option("--lr", metavar="X,X,...", help="Peak learning rate: one, or one a size, upwards.")
-    ] = None,
-    batch_tokens: Annotated[
-        str | None, typer.Option("--batch-tokens", metavar="N,N,...", help="Of an update: one, or one a size, upwards.")
-    ] = None,
-    vocab: Annotated[int, typer.Option("--vocab", metavar="N", help="Units, with special ones.")] = 502,
-    context: Annotated[int, typer.Option("--context", metavar="N", help="Positions of a sequence.")] = 1024,
-    unique_tokens: Unique = None,
-    out: Annotated[Path | None, typer.Option("--out", metavar="FILE", help="Write one model a line (jsonl).")] = None,
 ) -> None:
-    """Plan the runs of a study, for a total budget or as a grid, with what each will cost."""
-    from syllablelm.scaling.design import plan_grid, plan_isoflops, plan_ratios, with_rates
+    """Plan the runs of a study, for a total budget or as a grid, with their cost."""
+    from syllablelm.scaling.plan import plan_study, read_study_plan
 
-    budget = read_budget(flops, gpu_hours, gpu, tflops, use)
-    if budget is None and design != "grid":
-        raise InputError("a plan needs a budget: --flops, or --gpu-hours with --gpu or --tflops")
-    models: dict[str, Any] = {"vocab": vocab, "context": context}
-    limited: dict[str, Any] = {**models, "unique_tokens": unique_tokens}
-    if budget is None or design == "grid":
-        if budget is not None or unique_tokens is not None:
-            raise InputError("a grid is as large as its lists, and its data as --passes say; leave budgets out")
-        chosen = _grid_shapes(params, shapes, models)
-        if tokens is None:
-            raise InputError("a grid needs --tokens, such as --tokens 1e6,4e6")
-        runs = plan_grid(chosen, read_numbers(tokens, "--tokens"), read_numbers(passes, "--passes"))
-    elif design == "isoflop":
-        runs = plan_isoflops(budget, read_law(law), budgets=budgets, sizes=sizes, step=step, span=span, **limited)
-    else:
-        runs = plan_ratios(budget, ratios=read_numbers(ratios, "--ratios"), sizes=sizes, step=step, **limited)
-    runs = with_rates(
-        runs,
-        lr=() if lr is None else read_numbers(lr, "--lr"),
-        batch_tokens=() if batch_tokens is None else read_numbers(batch_tokens, "--batch-tokens"),
-    )
-    _print_plan(design, runs, budget, gpu, tflops, use, out)
-
-
-def _grid_shapes(params: str | None, shapes: str | None, models: dict[str, Any]) -> list[Shape]:
-    from syllablelm.scaling.flops import opt_layers, opt_shape
-
-    if (params is None) == (shapes is None):
-        raise InputError("a grid needs --params, such as 1e5,1e6, or --shapes, such as 2x64,4x128")
-    if params is not None:
-        return [opt_shape(size, **models) for size in read_numbers(params, "--params")]
-    found = []
-    for text in (shapes or "").split(","):
-        layers, _, dim = text.partition("x")
-        if not (layers.strip().isdecimal() and dim.strip().isdecimal()):
-            raise InputError(f"--shapes {text!r}: write layers x width, such as 2x64")
-        found.append(opt_layers(int(layers), int(dim), **models))
-    return found
-
-
-def _print_plan(
-    design: str,
-    runs: Sequence[PlannedRun],
-    budget: float | None,
-    gpu: str | None,
-    tflops: float | None,
-    use: float,
-    out: Path | None,
-) -> None:
-    from syllablelm.scaling.flops import flops_of_hours
-
-    an_hour = None if gpu is None and tflops is None else flops_of_hours(1.0, gpu=gpu, tflops=tflops, use=use)
-    rows = [run.to_row() for run in runs]
-    for row in rows if an_hour is not None else ():
-        row["gpu_hours"] = row["flops"] / an_hour
-    total = sum(run.flops for run in runs)
-    summary: dict[str, Any] = {"design": design, "models": len(runs), "budget": budget, "flops": total}
-    summary["flops_exact"] = sum(row["flops_exact"] for row in rows)
-    summary["gpu_hours"] = None if an_hour is None else total / an_hour
+    options = {"design": design, "flops": flops, "gpu_hours": gpu_hours, "gpu": gpu, "mfu": mfu}
+    planned = plan_study(read_study_plan(file, changes or (), **options))
     if out is None:
-        summary["runs"] = rows
+        print_json(planned)
     else:
-        _write_rows(out, rows)
-        summary["out"] = str(out)
-    print_json(summary)
+        planned.write(out)
+        note(f"wrote {plural(planned.models, 'run')} to {out}")
+        print_json({key: value for key, value in planned.to_dict().items() if key != "runs"} | {"out": str(out)})
 
 
 @app.command()
 def run(
-    plan: Annotated[Path, typer.Argument(metavar="PLAN", help="jsonl, as `scale plan --out` writes.")],
+    plan: Annotated[Path, typer.Argument(metavar="PLAN", help="Plan (jsonl) written by `scale plan --out`.")],
     recipe: Annotated[
-        str, typer.Argument(metavar="RECIPE", help="Of `train lm` (.toml): units, and what the plan leaves open.")
+        str,
+        typer.Argument(metavar="RECIPE", help="Recipe of `train lm`: units, and settings that the plan leaves open."),
     ],
-    out: Annotated[Path, typer.Option("--out", metavar="FOLDER", help="Of the study.")],
+    out: Annotated[Path, typer.Option("--out", metavar="FOLDER", help="Output directory.")],
     changes: Changes = None,
     device: Device = "auto",
 ) -> None:
-    """Train every model of a plan, the cheapest first; finished ones are skipped, a stopped one resumes.
+    """Train every run of a plan, the cheapest first; finished ones are skipped, a stopped one resumes.
 
     For several processes: torchrun --nproc-per-node N -m syllablelm scale run ...
     """
-    from syllablelm.core.config import build
-
-    table = read_recipe(recipe, changes or ())
-    from syllablelm.train.bundle import LMRecipe
     from syllablelm.train.processes import on_main
-    from syllablelm.train.study_runs import read_plan, train_study
+    from syllablelm.train.study_runs import train_study
 
-    resolved = build(LMRecipe, table, str(recipe))
-    done, failed = train_study(read_plan(plan), resolved, out, device=device)
-    # The others wait: torchrun ends all processes with the first that ends badly.
-    on_main(lambda: print_json({"runs": len(done), "failed": failed, "out": str(out)}))
-    if failed:
-        name, reason = next(iter(failed.items()))
-        raise InputError(f"{plural(len(failed), 'run')} of {len(done) + len(failed)} failed; {name}: {reason}")
+    result = train_study(plan, recipe, out, overrides=changes or (), device=device)
+    # The others wait: torchrun ends all processes with the first that fails.
+    on_main(lambda: print_json(result))
+    result.check()
 
 
 @app.command()
@@ -171,44 +100,130 @@ def collect(
     folders: Annotated[
         list[Path], typer.Argument(metavar="FOLDERS", help="Runs of `train lm` or `scale run`, or folders above them.")
     ],
-    out: Annotated[Path, typer.Option("--out", metavar="FILE", help="The table (jsonl).")],
+    out: Annotated[Path, typer.Option("--out", metavar="FILE", help="Output file (jsonl).")],
 ) -> None:
-    """Gather the records of finished runs into one table; scores.json beside a run.json is taken in."""
-    from syllablelm.scaling.runs import collect_run, find_run_folders
+    """Gather the records of finished runs into one table, with the scores.json beside each run.json."""
+    from syllablelm.scaling.runs import collect_runs
 
-    found, reasons = [], []
-    # Folders may lie in one another, or be named twice.
-    seen: set[Path] = set()
-    for root in folders:
-        if not root.is_dir():
-            raise InputError(f"{root}: no such folder")
-        places = find_run_folders(root)
-        if not places:
-            reasons.append(f"{root}: no run.json below this folder")
-        for place in places:
-            if place.resolve() in seen:
-                continue
-            seen.add(place.resolve())
-            try:
-                found.append(collect_run(place))
-            except FormatError as error:
-                reasons.append(str(error))
-    if not found:
-        raise InputError(f"no finished run: {'; '.join(reasons[:3])}")
-    for reason in reasons:
+    collected = collect_runs(folders)
+    for reason in collected.left_out:
         note(f"left out: {reason}")
-    _write_rows(out, [run.to_row() for run in found])
-    print_json({"runs": len(found), "left_out": len(reasons), "out": str(out)})
+    collected.write(out)
+    note(f"wrote {plural(len(collected.runs), 'run')} to {out}")
+    print_json({"runs": len(collected.runs), "left_out": len(collected.left_out), "out": str(out)})
 
 
-app.command("fit")(laws.fit)
-app.command("predict")(laws.predict)
-app.command("plot")(laws.plot)
-app.command("report")(laws.report)
+@app.command()
+def fit(
+    runs: Annotated[list[str], typer.Argument(metavar="RUNS", help="Run records (jsonl) written by `scale collect`.")],
+    per: PerUnit = "token",
+    huber_delta: HuberDelta = 1e-3,
+    saturation: Saturation = None,
+    bootstrap: Bootstrap = 200,
+    seed: Seed = 0,
+    out: Annotated[Path | None, typer.Option("--out", metavar="FILE", help="Output file of the study (JSON).")] = None,
+) -> None:
+    """Fit loss = E + A / N^alpha + B / D^beta, the envelope, and laws of every score."""
+    from syllablelm.scaling.runs import read_runs
+    from syllablelm.scaling.study import fit_study
+
+    study = fit_study(
+        read_runs(*runs), per=per, huber_delta=huber_delta, saturation=saturation, bootstrap=bootstrap, seed=seed
+    )
+    if out is not None:
+        study.save(out)
+    for line in study.notes:
+        note(line)
+    print_json(study.summary())
 
 
-def _write_rows(out: Path, rows: list[dict[str, Any]]) -> None:
-    from syllablelm.core.files import write_json_lines
+@app.command()
+def predict(
+    law: Annotated[
+        str, typer.Argument(metavar="STUDY|NAME", help="Study written by `scale fit --out`, or a published law.")
+    ],
+    flops: Flops = None,
+    gpu_hours: Hours = None,
+    gpu: Gpu = None,
+    tflops: Annotated[
+        float | None, typer.Option("--tflops", metavar="X", help="Peak TFLOP/s of another device.")
+    ] = None,
+    mfu: Mfu = None,
+    loss: Annotated[float | None, typer.Option("--loss", metavar="X", help="Loss to find the compute for.")] = None,
+    score: Annotated[
+        str | None, typer.Option("--score", metavar="NAME=X", help="Score to find the compute for.")
+    ] = None,
+    against: Annotated[
+        Path | None,
+        typer.Option("--against", metavar="STUDY", help="Study to compare the compute for the same gain with."),
+    ] = None,
+    gain: Annotated[
+        float, typer.Option("--gain", metavar="X", help="Multiple of the other study's compute that makes the gain.")
+    ] = 10.0,
+    unique_tokens: Annotated[
+        float | None,
+        typer.Option("--unique-tokens", metavar="X", help="Corpus size in tokens, beyond which data repeat."),
+    ] = None,
+    ceiling: Annotated[float, typer.Option("--ceiling", metavar="X", help="Maximum of the scores.")] = 100.0,
+) -> None:
+    """Predict the best model for a budget with its loss and scores, or the compute for a loss or score."""
+    from syllablelm.scaling.prediction import predict, read_score
 
-    write_json_lines(out, rows)
-    note(f"wrote {plural(len(rows), 'run')} to {out}")
+    answer = predict(
+        law,
+        flops,
+        gpu_hours=gpu_hours,
+        gpu=gpu,
+        tflops=tflops,
+        mfu=MFU if mfu is None else mfu,
+        loss=loss,
+        score=None if score is None else read_score(score),
+        against=against,
+        gain=gain,
+        unique_tokens=unique_tokens,
+        ceiling=ceiling,
+    )
+    for line in answer.notes:
+        note(line)
+    print_json(answer)
+
+
+@app.command()
+def plot(
+    runs: Groups,
+    out: Annotated[Path, typer.Option("--out", metavar="FILE", help="Output file (.png, .svg or .pdf).")],
+    figure: Annotated[
+        Figure,
+        typer.Option("--figure", help="Loss or scores against FLOPs, scores against loss, or tokenisations compared."),
+    ] = "loss",
+    per: PerUnit = "token",
+    saturation: Saturation = None,
+    bootstrap: Bootstrap = 200,
+    seed: Seed = 0,
+) -> None:
+    """Draw runs with their laws and 95 % bands; dashed lines are extrapolated."""
+    from syllablelm.scaling.law_plots import plot_study
+    from syllablelm.scaling.runs import read_groups
+
+    groups = read_groups(runs)
+    print_json(plot_study(groups, out, figure=figure, per=per, saturation=saturation, bootstrap=bootstrap, seed=seed))
+
+
+@app.command()
+def report(
+    runs: Groups,
+    out: Annotated[Path, typer.Option("--out", metavar="FOLDER", help="Output directory.")],
+    per: PerUnit = "token",
+    huber_delta: HuberDelta = 1e-3,
+    saturation: Saturation = None,
+    bootstrap: Bootstrap = 200,
+    seed: Seed = 0,
+    title: Annotated[str, typer.Option("--title", metavar="TEXT", help="Title of the report.")] = "Scaling study",
+) -> None:
+    """Fit every group of runs and write report.md, report.html and their figures."""
+    from syllablelm.scaling.runs import read_groups
+    from syllablelm.scaling.study_report import REPORT_MARKDOWN, REPORT_PAGE, write_report
+
+    options = {"per": per, "huber_delta": huber_delta, "saturation": saturation, "bootstrap": bootstrap, "seed": seed}
+    status = write_report(read_groups(runs), out, **options, title=title)
+    print_json({"report": str(out / REPORT_MARKDOWN), "page": str(out / REPORT_PAGE), "status": status})

@@ -3,37 +3,15 @@
 from __future__ import annotations
 
 import sys
-import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Any
 
 import typer
 
-from syllablelm.cli.common import (
-    DEFAULT_MODEL,
-    Audio,
-    Delta,
-    Device,
-    Model,
-    Precision,
-    Rate,
-    Rule,
-    encode_recordings,
-    errors_file,
-    load_tokenizer,
-    no_usable,
-    print_json,
-    read_recordings,
-)
-from syllablelm.core.errors import InputError, plural
+from syllablelm.cli.options import DEFAULT_MODEL, Audio, Delta, Device, Model, Precision, Rate, Rule, print_json
+from syllablelm.core.errors import plural
 from syllablelm.core.progress import note
-
-if TYPE_CHECKING:
-    from syllablelm.data.alignment import Interval
-    from syllablelm.data.corpus import SkippedFile
-
-# As in `syllablelm.formats`, which is not imported here because it loads numpy.
-Format = Literal["jsonl", "parquet", "textgrid", "slamkit"]
+from syllablelm.formats import TOKENIZE_FORMATS
 
 
 def tokenize(
@@ -42,14 +20,17 @@ def tokenize(
     rate: Rate = None,
     rule: Rule = None,
     delta: Delta = None,
-    output_format: Annotated[Format, typer.Option("--format", help="What to write.")] = "jsonl",
+    output_format: Annotated[
+        str, typer.Option("--format", metavar="|".join(TOKENIZE_FORMATS), help="Output format.")
+    ] = "jsonl",
     out: Annotated[
-        Path | None, typer.Option("--out", metavar="PATH", help="File (textgrid: folder); default standard output.")
+        Path | None,
+        typer.Option("--out", metavar="PATH", help="Output file (textgrid: folder); default: standard output."),
     ] = None,
     errors: Annotated[
         Path | None,
         typer.Option(
-            "--errors", metavar="FILE", help="List unusable files here; default OUT.errors.jsonl, or standard error."
+            "--errors", metavar="FILE", help="List of unusable files; default: OUT.errors.jsonl, or standard error."
         ),
     ] = None,
     device: Device = "auto",
@@ -57,62 +38,29 @@ def tokenize(
 ) -> None:
     """Turn recordings into units.
 
-    Unusable files are listed and counted, the rest is encoded. Recordings of any length need little memory.
+    Unusable files are listed and counted, the others are encoded. Recordings of any length need little memory.
     """
-    if out is None and output_format in ("parquet", "textgrid"):
-        raise InputError(f"--format {output_format} does not go to standard output; give --out PATH")
-    from syllablelm.formats import open_writer
+    from syllablelm.tokenizer.recordings import tokenize_files
 
-    manifest, skipped = read_recordings(audio)
-    listing = errors if errors is not None or out is None else errors_file(out)
-    done, units, seconds = 0, 0, 0.0
-    started = time.monotonic()
-    try:
-        if not manifest:
-            raise no_usable(skipped)
-        tokenizer = load_tokenizer(model, device=device, rate=rate, rule=rule, delta=delta, precision=precision)
-        started = time.monotonic()
-        target = sys.stdout if out is None else out
-        with open_writer(target, output_format, tokenizer=tokenizer.digest) as writer:
-            for recording, segmentation in encode_recordings(tokenizer, manifest, skipped):
-                if output_format == "textgrid" and segmentation.num_frames == 0:
-                    skipped.append(_too_short(recording.path))
-                    continue
-                writer.write(recording.id, recording.path, segmentation)
-                done, units, seconds = done + 1, units + len(segmentation), seconds + recording.seconds
-            if not done:
-                raise no_usable(skipped)
-    finally:
-        if listing is not None:
-            _write_errors(skipped, listing)
-    if listing is None:
-        for item in skipped:
+    options: dict[str, Any] = {"rate": rate, "rule": rule, "delta": delta, "device": device, "precision": precision}
+    done = tokenize_files(audio, model, out=out or sys.stdout, format=output_format, errors=errors, **options)
+    if done.errors is None:
+        for item in done.skipped:
             note(f"skipped {item.path}: {item.reason}")
-    speed = seconds / max(time.monotonic() - started, 1e-9)
-    where = f" (see {listing})" if listing is not None and skipped else ""
+    where = f" (see {done.errors})" if done.errors is not None and done.skipped else ""
     note(
-        f"{plural(done, 'recording')}, {seconds / 3600:.2f} h, {plural(units, 'unit')}, "
-        f"{speed:.1f} s of audio per second, {len(skipped)} skipped{where}"
+        f"{plural(done.recordings, 'recording')}, {done.seconds / 3600:.2f} h, {plural(done.units, 'unit')}, "
+        f"{done.seconds / max(done.took_seconds, 1e-9):.1f} s of audio per second, {len(done.skipped)} skipped{where}"
     )
-
-
-def _too_short(path: Path) -> SkippedFile:
-    from syllablelm.data.corpus import SkippedFile
-
-    return SkippedFile(path, "is shorter than one frame, which a TextGrid cannot hold")
-
-
-def _write_errors(skipped: list[SkippedFile], path: Path) -> None:
-    from syllablelm.data.corpus import write_errors
-
-    write_errors(skipped, path)
 
 
 def plot(
     audio: Annotated[str, typer.Argument(metavar="AUDIO", help="One recording.")],
     out: Annotated[
         Path | None,
-        typer.Option("--out", metavar="PICTURE", help="A .png, .svg or .pdf; default the recording's name + .png."),
+        typer.Option(
+            "--out", metavar="FILE", help="Output .png, .svg or .pdf; default: the recording's name with .png."
+        ),
     ] = None,
     alignment: Annotated[
         Path | None,
@@ -130,34 +78,7 @@ def plot(
 
     Spectrogram, boundaries, units, self-similarity of the features, and a reference if given.
     """
-    from syllablelm.data.audio import load_audio
-    from syllablelm.report.segmentation_figure import plot_segmentation
+    from syllablelm.report.recording_picture import plot_recording
 
-    waveform = load_audio(audio)
-    reference = None if alignment is None else _reference(alignment, Path(audio).stem)
-    tokenizer = load_tokenizer(model, device=device, rate=rate, rule=rule, delta=delta)
-    segmentation, features = tokenizer.encode_with_features(waveform)
-    picture = out or Path(Path(audio).stem + ".png")
-    plot_segmentation(
-        waveform,
-        segmentation,
-        features,
-        path=picture,
-        reference=reference,
-        title=Path(audio).name,
-        start=start,
-        seconds=seconds,
-    )
-    print_json({"picture": str(picture), "segments": len(segmentation), "seconds": segmentation.duration})
-
-
-def _reference(path: Path, name: str) -> tuple[Interval, ...]:
-    """Syllables of the recording of this name, or of the only one that the file holds."""
-    from syllablelm.data.alignment import read_alignments
-
-    found = read_alignments(path)
-    if name in found:
-        return found[name].syllables
-    if len(found) == 1:
-        return next(iter(found.values())).syllables
-    raise InputError(f"{path}: none of its {plural(len(found), 'alignment')} has the id {name!r}")
+    view: dict[str, Any] = {"out": out, "alignment": alignment, "start": start, "seconds": seconds}
+    print_json(plot_recording(audio, model, **view, rate=rate, rule=rule, delta=delta, device=device))

@@ -1,115 +1,103 @@
-"""``train``: the chain of a recipe, whole or up to one stage; language models and vocoders by recipes of their own."""
+"""``train``: tokenizers, language models and vocoders by recipe; ``recipes``: the recipes of this package."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from syllablelm.cli.common import Changes, Device, print_json
-from syllablelm.core.recipes import read_recipe
+from syllablelm.cli.options import Changes, Device, TableFormat, print_json
+from syllablelm.core.config import to_toml
+from syllablelm.core.document import format_table
+from syllablelm.core.recipes import list_recipes, read_recipe
 
 if TYPE_CHECKING:
     from syllablelm.core.artifact import Artifact
+    from syllablelm.core.recipes import Kind
+    from syllablelm.train.tokenizer_recipe import Until
 
-# As in `syllablelm.train.pipeline`, which is not imported here because it loads torch.
-Until = Literal["encoder", "losspred", "sylboost", "codebook"]
+app = typer.Typer(help="Train by recipe.\n\nFinished stages are skipped, a stopped one resumes.", rich_markup_mode=None)
+recipes_app = typer.Typer(help="Recipes of this package.", rich_markup_mode=None)
 
-RUNS = Path("runs")
+RecipeName = Annotated[
+    str, typer.Argument(metavar="RECIPE", help="Name of a recipe (see 'recipes list'), or a .toml file.")
+]
+Out = Annotated[Path | None, typer.Option("--out", metavar="FOLDER", help="Output directory (default: runs/NAME).")]
+Seed = Annotated[int | None, typer.Option("--seed", metavar="N", help="Random seed (default: the recipe's).")]
 
-app = typer.Typer(
-    help="Learn units by a recipe.\n\nFinished stages are skipped, a stopped one resumes.", rich_markup_mode=None
-)
-
-_VERBS: dict[str, tuple[Until, str]] = {
-    "encoder": ("encoder", "The encoder: every iteration of the recipe."),
-    "losspred": ("losspred", "The first boundaries, from the source that round 1 of the recipe names."),
-    "sylboost": ("sylboost", "SylBoost: every round of the recipe."),
-    "codebook": ("codebook", "The codebook, and with it the tokenizer."),
-    "all": ("codebook", "The whole recipe, up to the tokenizer."),
-}
-
-
-RecipePath = Annotated[str, typer.Argument(metavar="RECIPE", help="Name of a shipped recipe, or a .toml file.")]
-Out = Annotated[Path | None, typer.Option("--out", metavar="FOLDER", help="Of the run; default runs/NAME.")]
-Seed = Annotated[int | None, typer.Option("--seed", metavar="N", help="Instead of the recipe's.")]
-
-
-def _read(recipe: str, changes: list[str] | None, seed: int | None) -> dict[str, Any]:
-    table = read_recipe(recipe, changes or ())
-    return table if seed is None else {**table, "seed": seed}
+# Name, kind of recipe, last stage, help.
+_VERBS: list[tuple[str, Kind, Until, str]] = [
+    ("encoder", "tokenizer", "encoder", "Pre-train the encoder: every iteration of the recipe."),
+    ("losspred", "tokenizer", "losspred", "Find the boundaries of round 1."),
+    ("sylboost", "tokenizer", "sylboost", "Run every SylBoost round of the recipe."),
+    ("codebook", "tokenizer", "codebook", "Fit the codebook; the same as 'all'."),
+    ("all", "tokenizer", "codebook", "Run the whole recipe of a tokenizer."),
+    ("lm", "lm", "codebook", "Train a speech language model on units that 'tokenize' or 'encode' wrote."),
+    ("vocoder", "vocoder", "codebook", "Train acoustic units, the unit vocoder of one voice, and the vocoder LM."),
+]
 
 
-def _print_artifact(artifact: Artifact) -> None:
+def print_artifact(artifact: Artifact) -> None:
+    """Print an artifact's kind, path, digest and metrics; of several processes, only in the main one."""
     from syllablelm.train.processes import is_main
 
-    path, metrics = str(artifact.path), dict(artifact.metrics)
+    values = {"kind": artifact.kind, "path": str(artifact.path), "digest": artifact.digest}
     if is_main():
-        print_json({"kind": artifact.kind, "path": path, "digest": artifact.digest, "metrics": metrics})
+        print_json({**values, "metrics": dict(artifact.metrics)})
 
 
-def _command(until: Until) -> Callable[..., None]:
+def _verb(kind: Kind, until: Until) -> Callable[..., None]:
     def train(
-        recipe: RecipePath, out: Out = None, changes: Changes = None, seed: Seed = None, device: Device = "auto"
+        recipe: RecipeName, out: Out = None, changes: Changes = None, seed: Seed = None, device: Device = "auto"
     ) -> None:
-        from syllablelm.core.config import build
+        from syllablelm.train.pipeline import train_recipe
 
-        table = _read(recipe, changes, seed)
-        from syllablelm.train.pipeline import Recipe, train_all
-
-        resolved = build(Recipe, table, str(recipe))
-        _print_artifact(train_all(resolved, out or RUNS / resolved.name, device=device, until=until))
+        options: Any = {"overrides": changes or (), "seed": seed, "device": device}
+        print_artifact(train_recipe(recipe, out, kind=kind, until=until, **options))
 
     return train
 
 
-for _name, (_until, _help) in _VERBS.items():
-    app.command(_name, help=_help)(_command(_until))
-
-
-@app.command()
-def lm(
-    recipe: RecipePath, out: Out = None, changes: Changes = None, seed: Seed = None, device: Device = "auto"
-) -> None:
-    """A speech language model of units that ``tokenize`` or ``encode`` wrote."""
-    from syllablelm.core.config import build
-
-    table = _read(recipe, changes, seed)
-    from syllablelm.train.bundle import LMRecipe, train_lm_recipe
-
-    resolved = build(LMRecipe, table, str(recipe))
-    _print_artifact(train_lm_recipe(resolved, out or RUNS / resolved.name, device=device))
-
-
-@app.command()
-def vocoder(
-    recipe: RecipePath, out: Out = None, changes: Changes = None, seed: Seed = None, device: Device = "auto"
-) -> None:
-    """Acoustic units, the unit vocoder of one voice, and the interleaved vocoder LM."""
-    from syllablelm.core.config import build
-
-    table = _read(recipe, changes, seed)
-    from syllablelm.train.vocoder_recipe import VocoderRecipe, train_vocoder_recipe
-
-    resolved = build(VocoderRecipe, table, str(recipe))
-    _print_artifact(train_vocoder_recipe(resolved, out or RUNS / resolved.name, device=device))
+for _name, _kind, _until, _help in _VERBS:
+    app.command(_name, help=_help)(_verb(_kind, _until))
 
 
 @app.command()
 def bundle(
-    tokenizer: Annotated[Path, typer.Option("--tokenizer", metavar="FOLDER", help="A tokenizer's folder.")],
-    lm: Annotated[Path, typer.Option("--lm", metavar="FOLDER", help="Its language model: lm/ of a 'train lm' run.")],
-    vocoder: Annotated[Path, typer.Option("--vocoder", metavar="FOLDER", help="The run of 'train vocoder'.")],
-    out: Annotated[Path, typer.Option("--out", metavar="FOLDER", help="Of the model.")],
-    half: Annotated[
-        bool, typer.Option("--half", help="Weights of the language models and the vocoder in float16.")
-    ] = False,
+    tokenizer: Annotated[Path, typer.Option("--tokenizer", metavar="FOLDER", help="Tokenizer.")],
+    lm: Annotated[Path, typer.Option("--lm", metavar="FOLDER", help="Language model: lm/ of a 'train lm' run.")],
+    vocoder: Annotated[Path, typer.Option("--vocoder", metavar="FOLDER", help="Output of 'train vocoder'.")],
+    out: Annotated[Path, typer.Option("--out", metavar="FOLDER", help="Output directory.")],
+    half: Annotated[bool, typer.Option("--half", help="Store language models and vocoder in float16.")] = False,
 ) -> None:
-    """Tokenizer, language model and vocoder in one folder, for --model of every verb."""
-    from syllablelm.train.bundle import assemble_model
+    """Copy tokenizer, language model and vocoder into one folder, for --model of every verb."""
+    from syllablelm.train.assemble import assemble_model
 
-    path = assemble_model(tokenizer, lm, vocoder, out, half=half)
-    size = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
-    print_json({"path": str(path), "megabytes": round(size / 1e6, 2)})
+    print_json(assemble_model(tokenizer, lm, vocoder, out, half=half))
+
+
+@recipes_app.command("list")
+def list_(form: TableFormat = "json") -> None:
+    """List the recipes: name, kind (tokenizer, lm or vocoder) and description."""
+    rows = [recipe.to_dict() for recipe in list_recipes()]
+    if form == "json":
+        for row in rows:
+            print_json(row)
+    else:
+        print(format_table(rows, style=form))
+
+
+@recipes_app.command()
+def show(
+    recipe: RecipeName,
+    changes: Changes = None,
+    form: Annotated[
+        Literal["toml", "json"], typer.Option("--format", metavar="toml|json", help="Output format.")
+    ] = "toml",
+) -> None:
+    """Print a recipe with what it extends, its defaults and its rate filled in."""
+    table = read_recipe(recipe, changes or ())
+    print(to_toml(table) if form == "toml" else json.dumps(table, ensure_ascii=False), end="")

@@ -10,15 +10,18 @@ from __future__ import annotations
 import hashlib
 import json
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from syllablelm.core.config import to_table, to_toml
 from syllablelm.core.errors import FormatError, InputError
 from syllablelm.core.files import atomic_path
+from syllablelm.core.results import read_json
+
+Built = TypeVar("Built")
 
 FORMAT_VERSION = 1
 RECORD = "artifact.json"
@@ -128,21 +131,43 @@ def open_artifact(path: str | Path, kind: str | None = None) -> Artifact:
         FormatError: not an artifact, of another kind, or of a newer format.
     """
     path = Path(path)
+    if not (path / RECORD).is_file():
+        raise FormatError(f"{path}: not an artifact folder (no {RECORD})")
+    record = read_json(path / RECORD)
     try:
-        record = json.loads((path / RECORD).read_text(encoding="utf-8"))
         artifact = Artifact(
             path, record["kind"], record["fingerprint"], record["digest"], record.get("metrics", {}), record
         )
         version = int(record["format"])
-    except (FileNotFoundError, NotADirectoryError):
-        raise FormatError(f"{path}: not an artifact folder (no {RECORD})") from None
-    except (json.JSONDecodeError, KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError) as error:
         raise FormatError(f"{path / RECORD}: damaged ({error})") from None
     if version > FORMAT_VERSION:
         raise FormatError(f"{path}: artifact format {version} is newer than this package's {FORMAT_VERSION}; upgrade")
     if kind is not None and artifact.kind != kind:
         raise FormatError(f"{path}: a {artifact.kind} artifact where a {kind} artifact is needed")
     return artifact
+
+
+def read_payload(artifact: Artifact, name: str, form: str, build: Callable[[dict[str, Any], str], Built]) -> Built:
+    """Read a JSON file of an artifact and build the object that it describes.
+
+    Args:
+        artifact: the opened artifact.
+        name: file name.
+        form: expected value of the file's key "format".
+        build: function of the parsed file and its path.
+
+    Raises:
+        FormatError: the file is missing, of another format, or describes nothing valid; the path is named.
+    """
+    path = artifact.file(name)
+    try:
+        table = read_json(path)
+        if table.get("format") == form:
+            return build(table, str(path))
+    except (FormatError, ValueError, KeyError, TypeError) as error:
+        raise FormatError(f"{path}: a damaged {artifact.kind} ({str(error).removeprefix(f'{path}: ')})") from None
+    raise FormatError(f"{path}: not a {artifact.kind} of this version of syllablelm ({form})")
 
 
 def find_finished(path: str | Path, kind: str, config: Any, seed: int, parents: Mapping[str, str]) -> Artifact | None:
@@ -164,6 +189,33 @@ def find_finished(path: str | Path, kind: str, config: Any, seed: int, parents: 
             "choose another --out or remove it"
         )
     return artifact
+
+
+def artifact_record(
+    kind: str,
+    config: Any,
+    seed: int,
+    parents: Mapping[str, str],
+    files: Mapping[str, str],
+    metrics: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Return the contents of ``artifact.json``.
+
+    Args:
+        kind, config, seed, parents, metrics: as in ``new_artifact``.
+        files: digest of every payload file by name.
+    """
+    return {
+        "kind": kind,
+        "format": FORMAT_VERSION,
+        "fingerprint": fingerprint(kind, config, seed, parents),
+        "digest": digest_json(files),
+        "commit": code_commit(),
+        "seed": seed,
+        "parents": dict(parents),
+        "files": dict(files),
+        "metrics": dict(metrics),
+    }
 
 
 @contextmanager
@@ -191,18 +243,7 @@ def new_artifact(
             yield temporary
             (temporary / "config.toml").write_text(to_toml(to_table(config)), encoding="utf-8")
             files = digest_files(temporary)
-            record = {
-                "kind": kind,
-                "format": FORMAT_VERSION,
-                "fingerprint": fingerprint(kind, config, seed, parents),
-                "digest": digest_json(files),
-                "commit": code_commit(),
-                "seed": seed,
-                "parents": dict(parents),
-                "files": files,
-                "metrics": metrics,
-                **(extra or {}),
-            }
+            record = artifact_record(kind, config, seed, parents, files, metrics) | dict(extra or {})
             (temporary / RECORD).write_text(json.dumps(record, indent=2, sort_keys=True) + "\n", encoding="utf-8")
     except OSError as error:
         if error.filename == str(path) and path.exists():

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 
 class SyllableLMError(Exception):
     """Base of every error this package raises on purpose; the command line prints it and exits with 2."""
@@ -23,11 +27,39 @@ class MissingDependencyError(SyllableLMError, ImportError):
     """An optional package or program is not installed; the message says how to install it."""
 
 
+def check_positive(name: str, value: float, *, zero: bool = False) -> None:
+    """Refuse a number that is not above 0 and finite.
+
+    Args:
+        name: name in the message, such as "lm.crop_seconds".
+        value: number to check.
+        zero: whether 0 is allowed too.
+
+    Raises:
+        InputError: out of range, or NaN.
+    """
+    if not (0 < value < math.inf or (zero and value == 0)):
+        raise InputError(f"{name} {value}: must be {'0 or above' if zero else 'above 0'}, and finite")
+
+
+@contextmanager
+def located(place: object) -> Iterator[None]:
+    """Put the place of a fault, such as "units.jsonl:3", before the message of what the block finds invalid.
+
+    Raises:
+        FormatError: for a FormatError or InputError of the block.
+    """
+    try:
+        yield
+    except (FormatError, InputError) as error:
+        raise FormatError(f"{place}: {error}") from error
+
+
 def plural(count: int, noun: str) -> str:
-    """A number of things in a message: "1 file", "2,000 files"."""
+    """Return a count with its noun: "1 file", "2,000 files"."""
     return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
 def and_more(count: int) -> str:
-    """The end of a message that names the first of some faults: ", and 3 more such"; nothing where there is but one."""
+    """Return the end of a message that names the first of several faults: ", and 3 more such"; "" for one."""
     return f", and {count - 1} more such" if count > 1 else ""

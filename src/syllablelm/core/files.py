@@ -1,4 +1,4 @@
-"""Files: written whole or not at all, found in folders, read line by line with their places."""
+"""Files: written atomically, found in folders, read line by line with their places."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from syllablelm.core.errors import FormatError, InputError
 
 @contextmanager
 def atomic_path(path: str | Path) -> Iterator[Path]:
-    """Give a temporary name beside `path`; what is written there takes the name `path` if the block succeeds.
+    """Yield a temporary name beside `path`; what is written there is renamed to `path` if the block succeeds.
 
-    If the block raises, the temporary file or folder is removed and `path` is as it was. Missing parent folders are
-    made. A file replaces a file; a folder only takes a name that is free or an empty folder's.
+    If the block raises, the temporary file or folder is removed and `path` stays as it was. Missing parent folders are
+    created. A file replaces a file; a folder takes only a name that is free or that of an empty folder.
 
     Raises:
-        OSError: the name cannot be taken; it is `path` that the error names.
+        OSError: the renaming failed; the error names `path`.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -35,14 +35,14 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         try:
             os.replace(temporary, path)
         except OSError as error:
-            # The temporary name means nothing to anybody.
+            # The temporary name means nothing to the user.
             raise OSError(error.errno, error.strerror, str(path)) from None
     finally:
         _remove(temporary)
 
 
 def remove_leftovers(path: str | Path) -> None:
-    """Remove what killed processes left behind of `atomic_path(path)`; call it only where nobody else writes `path`."""
+    """Remove what killed processes left of `atomic_path(path)`; only where no other process writes it."""
     path = Path(path)
     name = re.compile(rf"\.{re.escape(path.stem)}\.[0-9a-f]{{32}}\.tmp{re.escape(path.suffix)}")
     for item in path.parent.iterdir() if path.parent.is_dir() else ():
@@ -59,15 +59,13 @@ def _remove(path: Path) -> None:
 
 @contextmanager
 def lock_file(path: str | Path) -> Iterator[bool]:
-    """Hold a file as a lock against every other process and thread; it is removed at the end.
-
-    The system itself frees the lock of a process that was killed.
+    """Hold an exclusive lock on a file, which is removed at the end; the system frees the lock of a killed process.
 
     Yields:
-        Whether others are kept out; False on a file system that knows no locks.
+        True while the lock is held; False on a file system without locks.
 
     Raises:
-        BlockingIOError: another has it.
+        BlockingIOError: another process or thread holds it.
     """
     import fcntl
 
@@ -82,7 +80,7 @@ def lock_file(path: str | Path) -> Iterator[bool]:
                 if error.errno not in (errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK):
                     raise
                 held = False
-            # Its last holder may have removed it since it was opened: then it keeps nobody out.
+            # The last holder may have removed the file since it was opened: that lock excludes nobody.
             try:
                 named = path.stat()
             except FileNotFoundError:
@@ -97,10 +95,10 @@ def lock_file(path: str | Path) -> Iterator[bool]:
 
 
 def find_files(path: Path, suffixes: tuple[str, ...]) -> list[Path]:
-    """A file as it is, or the files of some suffixes below a folder, in order.
+    """Return a file as it is, or the sorted files with one of these suffixes below a folder.
 
     Raises:
-        FormatError: the folder has none.
+        FormatError: the folder holds none.
     """
     if not path.is_dir():
         return [path]
@@ -111,15 +109,15 @@ def find_files(path: Path, suffixes: tuple[str, ...]) -> list[Path]:
 
 
 def id_below(path: Path, file: Path) -> str:
-    """Id of a recording that has a file of its own: its name below the folder `path`, without the suffix."""
+    """Return the id of a recording with a file of its own: the file's name below the folder `path`, without suffix."""
     return file.relative_to(path if path.is_dir() else path.parent).with_suffix("").as_posix()
 
 
 def file_below(folder: Path, id: str, suffix: str) -> Path:
-    """The file of a recording in a folder with one for each, named after its id; "/" in an id makes subfolders.
+    """Return the file of a recording in a folder of one file each, named after the id; "/" makes subfolders.
 
     Raises:
-        InputError: an id that leads out of the folder, or to none.
+        InputError: an id that leads out of the folder, or an empty one.
     """
     parts = PurePosixPath(id).parts
     if not parts or parts[0] == "/" or ".." in parts:
@@ -130,53 +128,74 @@ def file_below(folder: Path, id: str, suffix: str) -> Path:
 
 
 def text_lines(file: Path) -> Iterator[tuple[str, str]]:
-    """Lines of a text file with their places ("units.txt:3"), without line ends; empty ones too.
+    """Yield the lines of a text file with their places ("units.txt:3"), without line ends; empty ones too.
 
     Raises:
         FormatError: not UTF-8.
     """
-    # Bytes first: a text file is decoded in blocks, so that an error would not tell its line.
+    # Bytes first: a text file is decoded in blocks, and an error would not tell its line.
     with open(file, "rb") as stream:
         for number, line in enumerate(stream, start=1):
             try:
-                # Some editors begin a file with a mark of its encoding, which is none of its text.
+                # Some editors begin a file with a byte-order mark.
                 yield f"{file}:{number}", line.decode("utf-8-sig" if number == 1 else "utf-8").rstrip("\r\n")
             except UnicodeDecodeError as error:
                 raise FormatError(f"{file}:{number}: not a text in UTF-8 ({error.reason})") from None
 
 
 def json_lines(file: Path) -> Iterator[tuple[str, Any]]:
-    """JSON values of a jsonl with their places; empty lines are skipped.
+    """Yield the JSON values of a jsonl with their places; empty lines are skipped.
 
     Raises:
         FormatError: a line that is not JSON.
     """
     for place, line in text_lines(file):
-        if not line.strip():
-            continue
-        try:
-            value = json.loads(line)
-        except (ValueError, RecursionError) as error:
-            raise FormatError(f"{place}: not JSON lines ({error})") from None
-        yield place, value
+        if line.strip():
+            try:
+                yield place, json.loads(line)
+            except (ValueError, RecursionError) as error:
+                raise FormatError(f"{place}: not valid JSON ({error})") from None
 
 
 def json_objects(file: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    """JSON objects of a jsonl with their places; empty lines are skipped.
+    """Yield the JSON objects of a jsonl with their places; empty lines are skipped.
 
     Raises:
-        FormatError: no such file, or a line that is no JSON object.
+        FormatError: no such file, or a line that is not a JSON object.
     """
     try:
         for place, value in json_lines(file):
             if not isinstance(value, dict):
-                raise FormatError(f"{place}: not a JSON object, of which every line must hold one")
+                raise FormatError(f"{place}: expected a JSON object, got {type(value).__name__}")
             yield place, value
     except OSError as error:
-        raise FormatError(f"{file}: cannot be read ({error.strerror})") from None
+        raise FormatError(f"{file}: cannot be read ({error.strerror}); check the name") from None
 
 
-def write_json_lines(file: Path, rows: Iterable[Mapping[str, Any]]) -> None:
-    """Write a jsonl, whole or not at all."""
-    with atomic_path(file) as part:
-        part.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+def first_keys(file: Path) -> frozenset[str] | None:
+    """Return the keys of the first JSON object of a jsonl, by which its kind is told.
+
+    Returns:
+        The keys; None for a file without lines. Whatever is not a readable JSON object has no keys.
+    """
+    try:
+        first = next(json_objects(file), None)
+    except FormatError:
+        return frozenset()
+    return None if first is None else frozenset(first[1])
+
+
+def write_text(path: str | Path, text: str) -> None:
+    """Write a text file in UTF-8; it appears complete or not at all."""
+    write_lines(path, [text])
+
+
+def write_json_lines(path: str | Path, rows: Iterable[Mapping[str, Any]]) -> None:
+    """Write a jsonl; it appears complete or not at all."""
+    write_lines(path, (json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+
+
+def write_lines(path: str | Path, lines: Iterable[str]) -> None:
+    """Write pieces of text to a file in UTF-8; it appears complete or not at all."""
+    with atomic_path(path) as part, part.open("w", encoding="utf-8", newline="\n") as file:
+        file.writelines(lines)

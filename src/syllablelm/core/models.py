@@ -1,51 +1,80 @@
-"""Where models are: bundled ones by name, folders, and the hub."""
+"""Model names: bundled names, folders, checkpoint files and hub ids, resolved in one place."""
 
 from __future__ import annotations
 
+import re
+from dataclasses import dataclass
 from pathlib import Path
 
-from syllablelm.core.errors import FormatError
+from syllablelm.core.errors import FormatError, InputError
 
 BUNDLED = Path(__file__).resolve().parents[1] / "bundled"
-# What a model's folder holds; nothing else is fetched from a hub.
+# The kinds of files that a model consists of; nothing else, and no code, is fetched from a hub.
 _FILES = ["*.json", "*.npy", "*.safetensors", "*.toml"]
+_HUB_ID = re.compile(r"(?P<id>[\w.-]+/[\w.-]+)(@(?P<revision>[^@]+))?")
+
+
+@dataclass(frozen=True)
+class HubModel:
+    """A model on the Hugging Face hub: its id, and the branch, tag or commit (None: the default branch)."""
+
+    id: str
+    revision: str | None = None
 
 
 def bundled_names() -> list[str]:
-    """Names of the bundled models."""
+    """Return the names of the bundled models."""
     return sorted(path.parent.name for path in BUNDLED.glob("*/artifact.json"))
 
 
-def model_folder(name: str | Path) -> Path:
-    """The folder of a model: the one that is given, else the bundled one of that name, which may not be there."""
-    return Path(name) if Path(name).is_dir() else BUNDLED / str(name)
+def find_model(name: str | Path, revision: str | None = None) -> Path:
+    """Return the folder or checkpoint file of a model; a model on the hub is downloaded first.
 
-
-def find_model(name: str | Path) -> Path:
-    """The folder or checkpoint file that a tokenizer's name stands for; one from the hub is fetched.
+    Args:
+        name: bundled name ("small"), folder, checkpoint file, or hub id ("ORG/NAME", "ORG/NAME@REVISION").
+        revision: branch, tag or commit of a hub id.
 
     Raises:
-        FormatError: there is none.
+        FormatError: no such model.
+        InputError: a revision of something else than a hub id.
     """
-    path = Path(name)
-    if path.exists():
-        return path
-    bundled = BUNDLED / str(name)
-    if len(path.parts) == 1 and bundled.is_dir():
-        return bundled
-    if path.suffix == "" and len(path.parts) == 2 and not path.is_absolute():
-        return _download(str(name))
-    known = ", ".join(bundled_names()) or "none here"
-    raise FormatError(f"{name}: no such tokenizer; give a folder, a checkpoint or a bundled name ({known})")
+    found = resolve_model(name, revision)
+    return found if isinstance(found, Path) else _download(found)
 
 
-def _download(name: str) -> Path:
-    """The local copy of a model's folder on the Hugging Face hub."""
+def resolve_model(name: str | Path, revision: str | None = None) -> Path | HubModel:
+    """Return the path of a local or bundled model, or else what to ask the hub for; nothing is downloaded.
+
+    Raises:
+        FormatError, InputError: see ``find_model``.
+    """
+    path, bundled = Path(name), BUNDLED / str(name)
+    if path.exists() or (len(path.parts) == 1 and bundled.is_dir()):
+        if revision is not None:
+            raise InputError(f"{name}: revision {revision!r} is for hub ids; this is a local model")
+        return path if path.exists() else bundled
+    match = _HUB_ID.fullmatch(str(name))
+    if match is None or path.suffix in (".pt", ".pth"):
+        known = ", ".join(bundled_names()) or "none installed"
+        raise FormatError(
+            f"{name}: no such model; give a folder, a checkpoint file, a hub id (ORG/NAME) or a bundled name ({known})"
+        )
+    if revision and match["revision"]:
+        raise InputError(f"{name}: names a revision already; leave revision {revision!r} out")
+    return HubModel(match["id"], revision or match["revision"])
+
+
+def hub_error(name: str, reason: object) -> FormatError:
+    """Return the error of a name that is neither a local path nor a model on the hub."""
+    first_line = (str(reason).strip() or type(reason).__name__).splitlines()[0]
+    return FormatError(f"{name}: neither a local path nor a model that the hub provides ({first_line})")
+
+
+def _download(model: HubModel) -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
     try:
-        return Path(snapshot_download(name, allow_patterns=_FILES))
+        return Path(snapshot_download(model.id, revision=model.revision, allow_patterns=_FILES))
     except (OSError, HfHubHTTPError, HFValidationError, ValueError) as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise FormatError(f"{name}: neither a folder here nor a tokenizer that the hub gives ({reason})") from None
+        raise hub_error(model.id, error) from None

@@ -1,15 +1,37 @@
-"""Recipes by name: the TOML files of this package, or files of the user's own."""
+"""Recipes by name: TOML files of this package or of the user's own, which may extend one another."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TypeVar
 
-from syllablelm.core.config import apply_overrides, read_toml
-from syllablelm.core.errors import InputError
+from syllablelm.core.config import apply_overrides, build, read_toml
+from syllablelm.core.errors import FormatError, InputError
+from syllablelm.core.results import Record
 
+T = TypeVar("T")
 FOLDER = Path(__file__).resolve().parents[1] / "recipes"
+Kind = Literal["tokenizer", "lm", "vocoder"]
+# Tables that only one kind of recipe has.
+_KIND_OF_TABLE: dict[str, Kind] = {"vocoder_lm": "vocoder", "units": "lm", "codebook": "tokenizer"}
+
+
+@dataclass(frozen=True)
+class RecipeSummary(Record):
+    """A recipe of this package.
+
+    Args:
+        name: name under which every verb finds it.
+        kind: what it trains.
+        description: the first comment line of its file.
+    """
+
+    name: str
+    kind: Kind
+    description: str
 
 
 def recipe_names() -> list[str]:
@@ -17,29 +39,140 @@ def recipe_names() -> list[str]:
     return sorted(path.stem for path in FOLDER.glob("*.toml"))
 
 
-def find_recipe(name: str | Path) -> Path:
+def list_recipes() -> list[RecipeSummary]:
+    """Return name, kind and description of every recipe of this package."""
+    names = recipe_names()
+    return [RecipeSummary(name, recipe_kind(read_recipe(name)), _describe(find_recipe(name))) for name in names]
+
+
+def _describe(path: Path) -> str:
+    first = path.read_text(encoding="utf-8").split("\n", 1)[0]
+    return first.removeprefix("#").strip() if first.startswith("#") else ""
+
+
+def find_recipe(name: str | Path, folder: Path = Path()) -> Path:
     """Return the file of a recipe.
 
     Args:
         name: path of a TOML file, or the name of a recipe of this package.
+        folder: folder that a relative path starts from.
 
     Raises:
         InputError: neither.
     """
-    path = Path(name)
+    path = folder / name
     if path.is_file():
         return path
     packaged = FOLDER / f"{name}.toml"
-    if len(path.parts) == 1 and packaged.is_file():
+    if len(Path(name).parts) == 1 and packaged.is_file():
         return packaged
     raise InputError(f"{name}: no such recipe; give a .toml file or one of {', '.join(recipe_names())}")
 
 
 def read_recipe(name: str | Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
-    """Read the table of a recipe and apply overrides such as ``lm.loop.steps=100``.
+    """Read the resolved table of a recipe.
+
+    Four keys are resolved here:
+
+    - ``extends`` names another recipe, or a path relative to the file. Its tables are merged with this recipe's key by
+      key; members of arrays of tables (``[[round]]``) are merged by position, and further members are appended. Every
+      other value, an empty array included, replaces the inherited one.
+    - ``name`` is by default the file's name; it is never inherited.
+    - ``defaults.ARRAY`` holds what every member of the array of tables ARRAY takes unless it says otherwise.
+    - ``rate`` of a tokenizer's recipe is the rate in Hz of every ``round.boundaries`` and of ``codebook.rule``.
+
+    Args:
+        name: path of a TOML file, or the name of a recipe of this package.
+        overrides: changes such as "lm.loop.steps=100", applied before defaults and rate.
 
     Raises:
-        InputError: no such recipe, or an override that does not fit it.
-        FormatError: not TOML.
+        InputError: no such recipe, an override that does not fit it, or rates that disagree.
+        FormatError: a file that is not TOML or extends itself or an unknown recipe.
     """
-    return apply_overrides(read_toml(find_recipe(name)), overrides)
+    path = find_recipe(name)
+    table = apply_overrides({"name": path.stem, **_read_extended(path)}, overrides)
+    return _spread_rate(_fill_members(table))
+
+
+def build_recipe(cls: type[T], name: str | Path, overrides: Sequence[str] = ()) -> T:
+    """Build the dataclass of a recipe; see `read_recipe` and `config.build`."""
+    return build(cls, read_recipe(name, overrides), str(name))
+
+
+def recipe_kind(table: Mapping[str, Any], default: Kind | None = None) -> Kind:
+    """Return what a recipe trains, by the tables that it has.
+
+    Args:
+        table: resolved table of the recipe.
+        default: kind of a recipe that has none of these tables.
+
+    Raises:
+        InputError: it has none of these tables, and there is no default.
+    """
+    found = next((kind for key, kind in _KIND_OF_TABLE.items() if key in table), default)
+    if found is not None:
+        return found
+    tables = ", ".join(f"[{key}] ({kind})" for key, kind in _KIND_OF_TABLE.items())
+    raise InputError(f"recipe {table.get('name', '')!r}: needs one of the tables {tables}")
+
+
+def merge_tables(base: Mapping[str, Any], change: Mapping[str, Any]) -> dict[str, Any]:
+    """Return ``base`` with the values of ``change``, merged as ``extends`` does."""
+    result = dict(base)
+    for key, value in change.items():
+        old = base.get(key)
+        if isinstance(value, Mapping) and isinstance(old, Mapping):
+            result[key] = merge_tables(old, value)
+        elif _is_array_of_tables(value) and _is_array_of_tables(old):
+            result[key] = [merge_tables(one, other) for one, other in zip_longest(old, value, fillvalue={})]
+        else:
+            result[key] = value
+    return result
+
+
+def _is_array_of_tables(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and all(isinstance(item, Mapping) for item in value)
+
+
+def _read_extended(path: Path, children: tuple[Path, ...] = ()) -> dict[str, Any]:
+    chain = (*children, path.resolve())
+    if path.resolve() in children:
+        raise FormatError(f"{path}: recipes extend one another in a circle: {' -> '.join(p.stem for p in chain)}")
+    table = read_toml(path)
+    parent = table.pop("extends", None)
+    if parent is None:
+        return table
+    try:
+        if not isinstance(parent, str):
+            raise InputError(f"expected the name of a recipe, got {parent!r}")
+        base = _read_extended(find_recipe(parent, path.parent), chain)
+    except InputError as error:
+        raise FormatError(f"{path}: extends: {error}") from None
+    base.pop("name", None)
+    return merge_tables(base, table)
+
+
+def _fill_members(table: dict[str, Any]) -> dict[str, Any]:
+    """Apply ``[defaults]``."""
+    for key, values in table.pop("defaults", {}).items():
+        members = table.get(key)
+        if not isinstance(members, list) or not isinstance(values, Mapping):
+            raise InputError(f"defaults.{key}: must be a table, with defaults of the members of [[{key}]]")
+        table[key] = [merge_tables(values, member) for member in members]
+    return table
+
+
+def _spread_rate(table: dict[str, Any]) -> dict[str, Any]:
+    """Apply the top-level ``rate``; in recipes that have no place for one it stays, as an unknown key."""
+    codebook, rounds = table.get("codebook"), table.get("round", [])
+    if "rate" not in table or not isinstance(codebook, dict):
+        return table
+    rate = table.pop("rate")
+    places = {f"round.{number}.boundaries": step.setdefault("boundaries", {}) for number, step in enumerate(rounds, 1)}
+    for where, place in [*places.items(), ("codebook.rule", codebook.setdefault("rule", {}))]:
+        if place.setdefault("rate", rate) != rate:
+            raise InputError(
+                f"{where}.rate {place['rate']} disagrees with the recipe's rate {rate}; change the top-level rate "
+                "(--set rate=...), or replace it by a rate at every place"
+            )
+    return table

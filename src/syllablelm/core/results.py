@@ -7,13 +7,13 @@ import json
 import math
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
 from syllablelm.core.config import convert
-from syllablelm.core.errors import FormatError
+from syllablelm.core.errors import FormatError, InputError
 from syllablelm.core.files import atomic_path
 
 R = TypeVar("R", bound="Record")
@@ -31,17 +31,27 @@ class Estimate:
     high: float | None = None
 
 
-def json_key(name: str = "", *, omit_none: bool = False, **options: Any) -> Any:
-    """Declare a field of a record whose JSON key is no Python name, or that is left out where it is None.
+def json_key(
+    name: str = "",
+    *,
+    omit_none: bool = False,
+    flat: bool = False,
+    read: Callable[[Any], Any] | None = None,
+    **options: Any,
+) -> Any:
+    """Declare a field of a record whose JSON key is no Python name, or that is written in another way.
 
     Args:
         name: key in JSON; by default the field's name.
         omit_none: leave the key out where the value is None instead of writing null; the default is then None.
+        flat: write the keys of a nested record among those of this one; nothing is written where it is None.
+        read: function from the JSON value to the field's value, for types that JSON does not have, such as arrays.
         options: of ``dataclasses.field``.
     """
     if omit_none:
         options.setdefault("default", None)
-    return dataclasses.field(metadata={"key": name, "omit_none": omit_none}, **options)
+    metadata = {"key": name, "omit_none": omit_none, "flat": flat, "read": read}
+    return dataclasses.field(metadata=metadata, **options)
 
 
 @dataclass(frozen=True)
@@ -62,7 +72,9 @@ class Record:
             if value is None and item.metadata.get("omit_none"):
                 continue
             key = item.metadata.get("key") or item.name
-            if isinstance(value, Estimate):
+            if item.metadata.get("flat"):
+                table |= {} if value is None else value.to_dict()
+            elif isinstance(value, Estimate):
                 ends = {f"{key}_low": value.low, f"{key}_high": value.high}
                 table |= {key: _plain(value.value)} | {k: _plain(v) for k, v in ends.items() if v is not None}
             else:
@@ -83,21 +95,35 @@ class Record:
         hints = typing.get_type_hints(cls)
         left = {key: value for key, value in table.items() if key not in cls.derived}
         values: dict[str, Any] = {}
-        for item in dataclasses.fields(cls):
+        # Flat records last: they take their keys from what the other fields leave.
+        for item in sorted(dataclasses.fields(cls), key=lambda item: bool(item.metadata.get("flat"))):
             key = item.metadata.get("key") or item.name
+            if item.metadata.get("flat"):
+                part = _options(hints[item.name])[0]
+                own = {name: left.pop(name) for name in _keys(part) if name in left}
+                values[item.name] = part.from_dict(own, where) if own or not _optional(hints[item.name]) else None
+                continue
             if key not in left:
                 if item.default is dataclasses.MISSING and item.default_factory is dataclasses.MISSING:
                     raise FormatError(f"{where}: lacks {key!r}")
                 continue
             value, hint = left.pop(key), hints[item.name]
-            if Estimate in _options(hint):
+            if (read := item.metadata.get("read")) is not None:
+                try:
+                    values[item.name] = read(value)
+                except (TypeError, ValueError) as error:
+                    raise FormatError(f"{where}.{key}: {error}") from None
+            elif Estimate in _options(hint):
                 ends = [left.pop(f"{key}_{end}", None) for end in ("low", "high")]
                 values[item.name] = None if value is None and _optional(hint) else Estimate(_number(value), *ends)
             else:
                 values[item.name] = _restore(hint, value, f"{where}.{key}")
         if left:
             raise FormatError(f"{where}: unknown key {next(iter(left))!r}; another version wrote it?")
-        return cls(**values)
+        try:
+            return cls(**values)
+        except InputError as error:
+            raise FormatError(f"{where}: {error}") from None
 
 
 @dataclass(frozen=True)
@@ -151,11 +177,19 @@ def read_json(path: str | Path) -> dict[str, Any]:
         table = json.loads(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise FormatError(f"{path}: no such file") from None
+    except OSError as error:
+        raise FormatError(f"{path}: cannot be read ({error.strerror})") from None
     except (ValueError, RecursionError) as error:
         raise FormatError(f"{path}: not JSON ({error})") from None
     if not isinstance(table, dict):
         raise FormatError(f"{path}: holds a {type(table).__name__}, not a JSON object")
     return table
+
+
+def _keys(cls: type[Record]) -> set[str]:
+    """Return every JSON key that a record may have."""
+    names = [item.metadata.get("key") or item.name for item in dataclasses.fields(cls)]
+    return {*cls.derived, *names, *(f"{name}_{end}" for name in names for end in ("low", "high"))}
 
 
 def _options(hint: Any) -> tuple[Any, ...]:
@@ -176,6 +210,8 @@ def _restore(hint: Any, value: Any, where: str) -> Any:
     origin, arguments = typing.get_origin(options[0]), typing.get_args(options[0])
     if value is None:
         return math.nan if options == [float] and not _optional(hint) else None
+    if options[0] is Path and isinstance(value, str):
+        return Path(value)
     if isinstance(options[0], type) and issubclass(options[0], Record):
         if not isinstance(value, Mapping):
             raise FormatError(f"{where}: expected an object, got {value!r}")
@@ -185,7 +221,9 @@ def _restore(hint: Any, value: Any, where: str) -> Any:
         if len(hints) != len(value):
             raise FormatError(f"{where}: expected {len(hints)} values, got {len(value)}")
         return tuple(_restore(one, item, f"{where}[]") for one, item in zip(hints, value, strict=True))
-    if isinstance(origin, type) and issubclass(origin, Mapping) and isinstance(value, Mapping):
+    if isinstance(origin, type) and issubclass(origin, Mapping):
+        if not isinstance(value, Mapping):
+            raise FormatError(f"{where}: expected an object, got {value!r}")
         return {key: _restore(arguments[1], item, f"{where}.{key}") for key, item in value.items()}
     return convert(hint, value, where)
 
@@ -197,6 +235,8 @@ def _plain(value: Any) -> Any:
         return {key: _plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [_plain(item) for item in value]
+    if hasattr(value, "tolist"):  # an array or a scalar of numpy
+        return _plain(value.tolist())
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return str(value) if isinstance(value, Path) else value

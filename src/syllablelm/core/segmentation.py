@@ -107,10 +107,14 @@ class Segmentation:
         """Length of the recording in seconds, as counted in frames."""
         return self.num_frames * self.hop / self.sample_rate
 
-    def merge_repeats(self) -> Segmentation:
-        """Join neighbours that touch and carry the same unit (run-length merge); units required."""
+    def deduplicate(self) -> Segmentation:
+        """Join touching segments of equal units.
+
+        Raises:
+            InputError: the segmentation has no units.
+        """
         if self.unit is None:
-            raise InputError("merge_repeats needs units; this Segmentation has none")
+            raise InputError("deduplicate needs units; this Segmentation has none")
         if len(self) == 0:
             return self
         new = np.ones(len(self), dtype=bool)

@@ -1,13 +1,12 @@
-"""Reference annotation (words, phones, syllables in seconds): reading TextGrid, ctm and jsonl, writing jsonl.
+"""Reference annotation (words, phones, syllables in seconds), read from TextGrid, ctm and jsonl, written as jsonl.
 
 The jsonl has one row per recording, `{"id", "duration", "missing", "words": [{"word", "start", "end", "conf",
-"phones": [[label, start, end], ...]}, ...]}`; only id, duration and words are needed. Silences are not kept in memory:
-they are what no word covers.
+"phones": [[label, start, end], ...]}, ...]}`; only id, duration and words are required. Silences are not kept in
+memory: they are the time that no word covers.
 """
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -20,8 +19,8 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from syllablelm.core.errors import FormatError, InputError, MissingDependencyError, and_more
-from syllablelm.core.files import atomic_path, text_lines
+from syllablelm.core.errors import FormatError, InputError, MissingDependencyError, and_more, located
+from syllablelm.core.files import json_objects, text_lines, write_json_lines
 from syllablelm.data.syllables import Interval, syllable_intervals
 
 __all__ = ["Alignment", "Interval", "Level", "Word", "is_silence", "read_alignments", "write_alignments"]
@@ -36,7 +35,7 @@ END_TOLERANCE = 0.025
 
 
 def is_silence(label: str) -> bool:
-    """Whether a label stands for silence or noise: SIL, sil, sp, spn, pau, <eps> or empty."""
+    """Return whether a label stands for silence or noise: SIL, sil, sp, spn, pau, <eps> or empty."""
     return label.strip().lower() in SILENCES
 
 
@@ -46,8 +45,7 @@ class Word:
 
     Args:
         label: orthographic word.
-        start: seconds.
-        end: seconds.
+        start, end: its times in seconds.
         phones: its phones in order; empty where they are unknown (an out-of-vocabulary word).
     """
 
@@ -63,8 +61,8 @@ class Alignment:
 
     Args:
         id: the recording's id, as in its manifest.
-        duration: seconds of the whole recording.
-        words: its words in order, silences left out.
+        duration: length of the whole recording in seconds.
+        words: its words in order, without silences.
 
     Raises:
         FormatError: intervals are unsorted, overlap or leave their word by more than 1 ms, end before they start, or
@@ -103,7 +101,7 @@ class Alignment:
         return tuple(syllables)
 
     def intervals(self, level: Level = "syllable") -> tuple[Interval, ...]:
-        """The intervals of one level: "syllable", "phone" or "word"."""
+        """Return the intervals of one level: "syllable", "phone" or "word"."""
         if level == "word":
             return tuple(
                 Interval(word.label, word.start, word.end) for word in self.words if not is_silence(word.label)
@@ -115,12 +113,12 @@ class Alignment:
         raise InputError(f"unknown alignment level {level!r}; choose syllable, phone or word")
 
     def boundaries(self, level: Level = "syllable") -> npt.NDArray[np.float64]:
-        """Sorted unique starts and ends of one level in seconds; those within 1 ms of each other count once."""
+        """Return sorted unique starts and ends of one level in seconds; times within 1 ms count once."""
         intervals = self.intervals(level)
         return _distinct([time for interval in intervals for time in (interval.start, interval.end)])
 
     def starts(self, level: Level = "syllable") -> npt.NDArray[np.float64]:
-        """Sorted starts of one level in seconds; those within 1 ms of each other count once."""
+        """Return sorted starts of one level in seconds; times within 1 ms count once."""
         return _distinct([interval.start for interval in self.intervals(level)])
 
 
@@ -155,7 +153,7 @@ def _show(interval: Interval | Word) -> str:
 def read_alignments(
     path: str | PathLike[str] | tuple[str | PathLike[str], str | PathLike[str]],
 ) -> dict[str, Alignment]:
-    """Read the alignments of a corpus, keyed by recording id.
+    """Return the alignments of a corpus by recording id.
 
     Args:
         path: one of
@@ -168,8 +166,8 @@ def read_alignments(
             stands in for a word, so syllables may run across true word boundaries.
 
     Raises:
-        FormatError: naming file and line (or interval) of the fault.
-        InputError: the path does not exist or holds none of these.
+        FormatError: invalid contents; the message names file and line, or interval.
+        InputError: no such path, or none of these formats.
         MissingDependencyError: TextGrid without the praatio package.
     """
     if isinstance(path, tuple):
@@ -207,27 +205,19 @@ def _by_id(found: Iterable[tuple[Alignment, str]]) -> dict[str, Alignment]:
     return alignments
 
 
-def _lines(path: Path) -> Iterator[tuple[str, str]]:
-    """Places and lines that are not empty."""
-    try:
-        yield from ((place, line) for place, line in text_lines(path) if line.strip())
-    except OSError as error:
-        raise InputError(f"cannot read {path}: {error.strerror or error}") from error
-
-
 # jsonl
 
 
 def _read_jsonl(path: Path) -> Iterator[tuple[Alignment, str]]:
-    for where, line in _lines(path):
+    for place, row in json_objects(path):
         try:
-            yield _from_row(json.loads(line)), where
-        except FormatError as error:
-            raise FormatError(f"{where}: {error}") from error
+            with located(place):
+                alignment = _from_row(row)
         except KeyError as error:
-            raise FormatError(f"{where}: {error} is missing") from error
+            raise FormatError(f"{place}: {error} is missing") from error
         except (ValueError, TypeError) as error:
-            raise FormatError(f"{where}: not a row of an alignment jsonl: {error}") from error
+            raise FormatError(f"{place}: not a row of an alignment jsonl: {error}") from error
+        yield alignment, place
 
 
 def _from_row(row: Mapping[str, Any]) -> Alignment:
@@ -239,8 +229,8 @@ def _from_row(row: Mapping[str, Any]) -> Alignment:
 
 
 def _build(name: str, duration: float, words: Sequence[Word]) -> Alignment:
-    """Make an alignment without its silences; a word stays if it has a name or at least one phone that is spoken."""
-    # Checked before the silences go, so that a fault in a silence is found as well.
+    """Return an alignment without silences; a word with a label or a phone that is not silence stays."""
+    # Checked before the silences go, so that a fault in a silence is found too.
     _check("word", name, words, 0.0, duration + END_TOLERANCE)
     kept = []
     for word in words:
@@ -252,20 +242,18 @@ def _build(name: str, duration: float, words: Sequence[Word]) -> Alignment:
 
 
 def write_alignments(alignments: Iterable[Alignment] | Mapping[str, Alignment], path: str | PathLike[str]) -> None:
-    """Write alignments as jsonl; the time that no word covers is written as a word "" with the phone SIL.
+    """Write alignments as jsonl; time that no word covers is written as a word "" with the phone SIL.
 
     Args:
         alignments: the alignments, or the dictionary that `read_alignments` returns.
-        path: file to write, whole or not at all; it replaces one that is there.
+        path: file to write or replace, atomically.
     """
     values = alignments.values() if isinstance(alignments, Mapping) else alignments
-    with atomic_path(Path(path)) as part, part.open("w", encoding="utf-8") as file:
-        for alignment in values:
-            file.write(json.dumps(alignment_row(alignment), ensure_ascii=False) + "\n")
+    write_json_lines(path, map(alignment_row, values))
 
 
 def alignment_row(alignment: Alignment) -> dict[str, Any]:
-    """The jsonl row of an alignment, times in seconds rounded to 0.1 ms."""
+    """Return the jsonl row of an alignment, times in seconds rounded to 0.1 ms."""
     words: list[Word] = []
     time = 0.0
     for word in [*alignment.words, Word("", alignment.duration, alignment.duration)]:
@@ -304,8 +292,8 @@ def _read_ctm(phones: Path, words: Path | None) -> dict[str, Alignment]:
 
 def _ctm_tiers(path: Path) -> dict[str, list[Interval]]:
     tiers: dict[str, list[Interval]] = {}
-    for where, line in _lines(path):
-        if line.startswith(";;"):
+    for place, line in text_lines(path):
+        if line.startswith(";;") or not line.strip():
             continue
         fields = line.split()
         try:
@@ -313,13 +301,11 @@ def _ctm_tiers(path: Path) -> dict[str, list[Interval]]:
             # Kaldi marks the position in the word: AH0_B, AH0_I, AH0_E, AH0_S.
             label = re.sub(r"_[BIES]$", "", fields[4])
         except (IndexError, ValueError) as error:
-            raise FormatError(f"{where}: not a ctm line 'id channel start duration label'") from error
+            raise FormatError(f"{place}: not a ctm line 'id channel start duration label'") from error
         interval = Interval(label, start, round(start + seconds, 6))
         tier = tiers.setdefault(name, [])
-        try:
+        with located(place):
             _check("interval", name, [*tier[-1:], interval], 0.0, math.inf)
-        except FormatError as error:
-            raise FormatError(f"{where}: {error}") from error
         tier.append(interval)
     return tiers
 
@@ -358,8 +344,8 @@ def _read_textgrid(path: Path) -> Alignment:
 def _assemble(
     name: str, phones: Sequence[Interval], words: Sequence[Interval] | None, duration: float | None, path: Path
 ) -> Alignment:
-    """Put each phone into the word that holds its middle; without words, into its run between silences."""
-    try:
+    """Assign each phone to the word that holds its middle; without words, to its run between silences."""
+    with located(path):
         _check("phone", name, phones, 0.0, math.inf)
         if duration is None:
             duration = max((interval.end for interval in [*phones, *(words or [])]), default=0.0)
@@ -380,8 +366,6 @@ def _assemble(
         if used < len(spoken):
             raise FormatError(f"alignment of {name}: phone {_show(spoken[used])} lies in no word")
         return Alignment(name, duration, tuple(built))
-    except FormatError as error:
-        raise FormatError(f"{path}: {error}") from error
 
 
 def _runs(phones: Sequence[Interval]) -> Iterator[Word]:

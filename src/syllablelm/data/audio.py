@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import glob
 import io
 import os
 import struct
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,11 +20,6 @@ from syllablelm.core.files import atomic_path
 
 SAMPLE_RATE = 16_000
 """Samples per second of every waveform inside the package."""
-
-AUDIO_SUFFIXES = frozenset(
-    {".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aiff", ".aif", ".aifc", ".au", ".snd", ".caf", ".w64", ".sph"}
-)
-"""Suffixes that count as recordings when a folder is searched; a file named explicitly may have any."""
 
 FloatArray = npt.NDArray[np.float32]
 
@@ -195,55 +189,6 @@ def resample(waveform: npt.ArrayLike, from_rate: int, to_rate: int = SAMPLE_RATE
     """Resample a waveform (num_samples,); the same rate returns it as it is."""
     samples = np.asarray(waveform, dtype=np.float32)
     return samples if from_rate == to_rate else soxr.resample(samples, from_rate, to_rate, quality="HQ")
-
-
-def find_audio(paths: str | os.PathLike[str] | Iterable[str | os.PathLike[str]]) -> list[Path]:
-    """Expand files, folders (searched recursively) and glob patterns into a sorted list of distinct files.
-
-    Folders and patterns give files with a known audio suffix whose name does not begin with a dot; a file that
-    is named itself is taken whatever its suffix.
-
-    Raises:
-        AudioError: a name that matches no file, or a folder or pattern without recordings.
-    """
-    names = [paths] if isinstance(paths, (str, os.PathLike)) else list(paths)
-    found: dict[str, Path] = {}
-    for name in names:
-        path = Path(name)
-        if path.is_dir():
-            matches = list(_walk(path))
-        elif path.exists():
-            matches = [path]
-        elif glob.has_magic(os.fspath(name)):
-            hits = [Path(hit) for hit in glob.glob(os.fspath(name), recursive=True)]
-            matches = [file for hit in hits for file in (_walk(hit) if hit.is_dir() else [hit]) if _is_audio(file)]
-        else:
-            raise AudioError(f"{name}: no such file or folder; check the name")
-        if not matches:
-            raise AudioError(f"{name}: no recordings found; expected files such as *.wav, *.flac, *.ogg or *.mp3")
-        for match in matches:
-            # Links may lead to one file by many ways; the shortest name stands for it.
-            real = os.path.realpath(match)
-            found[real] = min(found.get(real, match), match, key=lambda file: (len(file.parts), file))
-    return sorted(found.values())
-
-
-def _is_audio(path: Path) -> bool:
-    return path.suffix.lower() in AUDIO_SUFFIXES and not path.name.startswith(".")
-
-
-def _walk(folder: Path) -> Iterator[Path]:
-    """Audio files below a folder; linked folders are followed, each real folder once, so that a loop ends."""
-    seen = {os.path.realpath(folder)}
-    for root, folders, files in os.walk(folder, followlinks=True):
-        kept = []
-        for name in sorted(folders):
-            real = os.path.realpath(os.path.join(root, name))
-            if real not in seen and not name.startswith("."):
-                seen.add(real)
-                kept.append(name)
-        folders[:] = kept
-        yield from (Path(root, name) for name in sorted(files) if _is_audio(Path(name)))
 
 
 def _resampled(path: Path, start: int | None, stop: int | None) -> Iterator[FloatArray]:

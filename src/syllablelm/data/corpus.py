@@ -1,103 +1,151 @@
-"""Corpora: what a user has (LibriSpeech, folders, tables, lhotse cuts) becomes a manifest and a list of bad files."""
+"""Corpora: paths, whatever a user has, become files, then drafts, then a manifest and a list of unusable files."""
 
 from __future__ import annotations
 
+import glob
 import importlib
-import json
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
 
 from syllablelm.core.errors import AudioError, FormatError, InputError, MissingDependencyError
-from syllablelm.core.files import atomic_path, text_lines
-from syllablelm.data.audio import find_audio
+from syllablelm.core.files import first_keys, text_lines, write_json_lines
+from syllablelm.core.results import Record
 from syllablelm.data.manifest import Draft, Manifest, Recording, read_drafts
 from syllablelm.formats.transcript import SUFFIX as TRANSCRIPT
 from syllablelm.formats.transcript import transcript_lines
 
 __all__ = [
     "Manifest",
+    "PreparedCorpus",
     "Recording",
     "SkippedFile",
     "batches_by_seconds",
+    "errors_file",
+    "find_audio",
     "no_usable",
+    "prepare_corpus",
+    "read_manifest",
     "read_recordings",
     "scan",
     "write_errors",
 ]
+AUDIO_SUFFIXES = frozenset(
+    {".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aiff", ".aif", ".aifc", ".au", ".snd", ".caf", ".w64", ".sph"}
+)
+"""Suffixes of recordings in folders and patterns; a file named itself may have any."""
 MANIFEST_SUFFIXES = (".csv", ".jsonl", ".jsonl.gz")
 
 Kind = Literal["auto", "librispeech", "librilight", "folder", "manifest", "lhotse"]
-KINDS: tuple[Kind, ...] = ("auto", "librispeech", "librilight", "folder", "manifest", "lhotse")
+KINDS: tuple[Kind, ...] = get_args(Kind)
 
-Source = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
+Paths = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
 
 
 @dataclass(frozen=True)
-class SkippedFile:
-    """A file of a corpus that cannot be used, and why."""
+class SkippedFile(Record):
+    """A file of a corpus that cannot be used, and the reason."""
 
     path: Path
     reason: str
 
+    @classmethod
+    def because(cls, path: Path, error: AudioError) -> SkippedFile:
+        """Return the entry of a file that an error made unusable."""
+        return cls(path, str(error).removeprefix(f"{path}: "))
 
-def scan(source: Source, *, kind: Kind = "auto", check: bool = False) -> tuple[Manifest, list[SkippedFile]]:
-    """Make a manifest of a corpus; bad files are listed, not raised.
+
+@dataclass(frozen=True)
+class PreparedCorpus(Record):
+    """Result of `prepare_corpus`.
+
+    Args:
+        manifest: path of the manifest.
+        recordings: number of recordings.
+        hours: their total length.
+        speakers: number of known speakers.
+        skipped: number of unusable files.
+        errors: path of the list of unusable files.
+    """
+
+    manifest: Path
+    recordings: int
+    hours: float
+    speakers: int
+    skipped: int
+    errors: Path
+
+
+def prepare_corpus(source: Paths, out: str | Path, *, kind: Kind = "auto", check: bool = False) -> PreparedCorpus:
+    """Write the manifest of a corpus, and beside it OUT.errors.jsonl, the list of unusable files.
+
+    Args:
+        source, kind, check: as in `scan`.
+        out: manifest to write (.jsonl).
+
+    Raises:
+        InputError: no usable recording, or as `scan`.
+        AudioError, FormatError, MissingDependencyError: as `scan`.
+    """
+    out = Path(out)
+    if out.suffix != ".jsonl":
+        raise InputError(f"--out {out}: the name of a manifest ends in .jsonl")
+    manifest, skipped = scan(source, kind=kind, check=check)
+    errors = errors_file(out)
+    write_errors(skipped, errors)
+    if not manifest:
+        raise no_usable(skipped)
+    manifest.save(out)
+    speakers = {recording.speaker for recording in manifest} - {None}
+    return PreparedCorpus(out, len(manifest), manifest.total_seconds / 3600, len(speakers), len(skipped), errors)
+
+
+def scan(source: Paths, *, kind: Kind = "auto", check: bool = False) -> tuple[Manifest, list[SkippedFile]]:
+    """Return the manifest of a corpus and its unusable files, which are listed, not raised.
 
     Args:
         source: a folder, an audio file, a csv or jsonl manifest, lhotse cuts (.jsonl or .jsonl.gz), or several
             files, folders and glob patterns.
         kind: "librispeech" and "librilight" are the layout `speaker/chapter/*.flac` with transcripts and a
-            SPEAKERS.TXT where present; "folder" is any other tree of recordings; "auto" finds out.
+            SPEAKERS.TXT where present; "folder" is any other tree of recordings; "auto" detects it.
         check: decode every file completely instead of reading its header only.
 
     Returns:
-        The manifest (files in the order of their paths, rows in their own order) and the files left out.
+        The manifest (files in the order of their paths, rows in their own order) and the unusable files.
 
     Raises:
-        InputError: no such kind, or no such file of cuts.
+        InputError: unknown kind, or no such file of cuts.
         AudioError: no such file or folder, or a folder or pattern without any recording.
-        FormatError: a manifest or transcript that cannot be understood.
+        FormatError: an invalid manifest or transcript.
         MissingDependencyError: lhotse cuts without lhotse.
     """
     if kind not in KINDS:
         raise InputError(f"unknown kind '{kind}' of corpus; use one of {', '.join(KINDS)}")
     skipped: list[SkippedFile] = []
-    if not isinstance(source, (str, os.PathLike)):
-        if kind not in ("auto", "folder"):
-            raise InputError(f"a corpus of kind '{kind}' is one path, not a list")
-        drafts = _file_drafts(find_audio(source), None)
+    if isinstance(source, str | os.PathLike):
+        drafts = _drafts(Path(source), kind, skipped)
+    elif kind in ("auto", "folder"):
+        drafts = _file_drafts(find_audio(source))
     else:
-        path = Path(source)
-        if kind == "auto":
-            kind = _guess_kind(path)
-        if kind == "manifest":
-            drafts = read_drafts(path)
-        elif kind == "lhotse":
-            drafts = _lhotse_drafts(path, skipped)
-        elif kind == "folder":
-            drafts = _file_drafts(find_audio(source), path if path.is_dir() else None)
-        else:
-            drafts = _librispeech_drafts(path)
-    recordings = list(_measured(drafts, skipped, check))
-    return Manifest(recordings), skipped
+        raise InputError(f"a corpus of kind '{kind}' is one path, not a list")
+    return _collect(drafts, lambda draft: draft.measure(check=check), skipped)
 
 
 def read_recordings(paths: Sequence[str]) -> tuple[Manifest, list[SkippedFile]]:
-    """The recordings that the arguments of a verb name, in their order, and those that cannot be used.
+    """Return the recordings named on a command line, in their order, and the unusable files.
 
     Args:
         paths: one manifest, or files, folders and patterns.
 
     Raises:
         InputError: a manifest among other arguments.
-        AudioError, FormatError: the only argument is missing, or a manifest that cannot be understood.
+        AudioError, FormatError: the only argument is missing, or an invalid manifest.
     """
     if len(paths) == 1:
         return scan(paths[0])
@@ -108,113 +156,145 @@ def read_recordings(paths: Sequence[str]) -> tuple[Manifest, list[SkippedFile]]:
     skipped: list[SkippedFile] = []
     for path in paths:
         try:
-            files.extend(find_audio(path))
+            files += find_audio(path)
         except AudioError as error:
-            skipped.append(SkippedFile(Path(path), str(error).removeprefix(f"{path}: ")))
-    if not files:
-        return Manifest(), skipped
-    # `scan` orders by path; a file that is named twice keeps its first place.
-    place = {file: number for number, file in reversed(list(enumerate(files)))}
-    manifest, unusable = scan(files)
-    return Manifest(sorted(manifest, key=lambda recording: place[recording.path])), skipped + unusable
+            skipped.append(SkippedFile.because(Path(path), error))
+    return _collect(_file_drafts(_distinct(files)), Draft.measure, skipped)
+
+
+def read_manifest(path: str | os.PathLike[str]) -> tuple[Manifest, list[SkippedFile]]:
+    """Return a manifest and its unusable rows; headers are read only of files whose length it does not give.
+
+    Raises:
+        FormatError: an invalid manifest.
+    """
+    return _collect(read_drafts(path), Draft.recording, [])
+
+
+def _collect(
+    drafts: Iterable[Draft], measure: Callable[[Draft], Recording], skipped: list[SkippedFile]
+) -> tuple[Manifest, list[SkippedFile]]:
+    recordings: list[Recording] = []
+    for draft in drafts:
+        try:
+            recordings.append(measure(draft))
+        except AudioError as error:
+            skipped.append(SkippedFile.because(draft.path, error))
+    return Manifest(recordings), skipped
 
 
 def no_usable(skipped: Sequence[SkippedFile]) -> InputError:
-    """The error of a run in which no recording could be used: the first reasons in one line."""
+    """Return the error of a run without any usable recording: the first reasons in one line."""
     shown = "; ".join(f"{item.path}: {item.reason}" for item in skipped[:3])
     more = f"; and {len(skipped) - 3} more" if len(skipped) > 3 else ""
     return InputError(f"no usable recording: {shown or 'the manifest is empty'}{more}")
 
 
+def errors_file(out: str | os.PathLike[str]) -> Path:
+    """Return the file beside an output that lists the unusable files."""
+    path = Path(out)
+    return path.with_name(path.name + ".errors.jsonl")
+
+
 def write_errors(skipped: Iterable[SkippedFile], path: str | os.PathLike[str]) -> None:
-    """Write the files left out of a run as jsonl: {"path", "reason"}."""
-    with atomic_path(Path(path)) as part, part.open("w", encoding="utf-8", newline="\n") as file:
-        for item in skipped:
-            file.write(json.dumps({"path": str(item.path), "reason": item.reason}, ensure_ascii=False) + "\n")
+    """Write unusable files as jsonl: {"path", "reason"}."""
+    write_json_lines(Path(path), (item.to_dict() for item in skipped))
 
 
-def batches_by_seconds(
-    seconds: npt.ArrayLike, max_seconds: float, *, shuffle_seed: int | None = None, bucket: bool = True
-) -> list[list[int]]:
-    """Group recordings into batches whose padded length, count x longest, stays within `max_seconds`.
+# Paths to files
 
-    Args:
-        seconds: length of each recording; all positive.
-        max_seconds: what a batch may hold, padding included; a longer recording makes a batch of its own.
-        shuffle_seed: None gives batches in a fixed order; a seed shuffles neighbours of similar length and the
-            order of the batches.
-        bucket: put similar lengths together; otherwise the (shuffled) order is kept.
 
-    Returns:
-        Lists of indices; every index occurs once.
+def find_audio(paths: Paths) -> list[Path]:
+    """Expand files, folders (searched recursively) and glob patterns into a sorted list of distinct files.
+
+    Folders and patterns give files with a known audio suffix whose name does not begin with a dot; a file that
+    is named itself is taken whatever its suffix.
 
     Raises:
-        InputError: a length or `max_seconds` that is not a positive number.
+        AudioError: a name that matches no file, or a folder or pattern without recordings.
     """
-    lengths = np.asarray(seconds, dtype=np.float64)
-    if lengths.ndim != 1 or not np.all(np.isfinite(lengths) & (lengths > 0)):
-        raise InputError("seconds must be a list of positive numbers")
-    if not max_seconds > 0:
-        raise InputError(f"max_seconds must be positive, not {max_seconds}")
-    order = np.arange(len(lengths))
-    rng = None if shuffle_seed is None else np.random.default_rng(shuffle_seed)
-    if bucket:
-        # Lengths blurred by 10 % mix the neighbours from epoch to epoch and cost little padding.
-        blurred = lengths if rng is None else lengths * rng.uniform(0.9, 1.1, len(lengths))
-        order = np.argsort(blurred, kind="stable")
-    elif rng is not None:
-        order = rng.permutation(order)
-    batches: list[list[int]] = []
-    longest = 0.0
-    for index in order.tolist():
-        longest = max(longest, lengths[index])
-        if batches and (len(batches[-1]) + 1) * longest <= max_seconds:
-            batches[-1].append(index)
-        else:
-            batches.append([index])
-            longest = lengths[index]
-    if rng is not None:
-        batches = [batches[index] for index in rng.permutation(len(batches))]
-    return batches
+    names = [paths] if isinstance(paths, str | os.PathLike) else paths
+    return sorted(_distinct(match for name in names for match in _matches(name)))
 
 
-def _measured(drafts: Iterable[Draft], skipped: list[SkippedFile], check: bool) -> Iterator[Recording]:
-    for draft in drafts:
-        try:
-            yield draft.measure(check=check)
-        except AudioError as error:
-            skipped.append(SkippedFile(draft.path, str(error).removeprefix(f"{draft.path}: ")))
-
-
-def _guess_kind(path: Path) -> Kind:
+def _matches(name: str | os.PathLike[str]) -> list[Path]:
+    path = Path(name)
     if path.is_dir():
-        is_libri = any(path.rglob(f"*{TRANSCRIPT}")) or all(_lies_by_speaker(file, path) for file in find_audio(path))
-        return "librispeech" if is_libri else "folder"
+        matches = list(_walk(path))
+    elif path.exists():
+        matches = [path]
+    elif glob.has_magic(os.fspath(name)):
+        hits = [Path(hit) for hit in glob.glob(os.fspath(name), recursive=True)]
+        matches = [file for hit in hits for file in (_walk(hit) if hit.is_dir() else [hit]) if _is_audio(file)]
+    else:
+        raise AudioError(f"{name}: no such file or folder; check the name")
+    if not matches:
+        raise AudioError(f"{name}: no recordings found; expected files such as *.wav, *.flac, *.ogg or *.mp3")
+    return matches
+
+
+def _distinct(files: Iterable[Path]) -> list[Path]:
+    """Return each real file once, in the order of appearance, under the shortest of its names."""
+    names: dict[str, Path] = {}
+    for file in files:
+        real = os.path.realpath(file)
+        names[real] = min(names.get(real, file), file, key=lambda name: (len(name.parts), name))
+    return list(names.values())
+
+
+def _is_audio(path: Path) -> bool:
+    return path.suffix.lower() in AUDIO_SUFFIXES and not path.name.startswith(".")
+
+
+def _walk(folder: Path) -> Iterator[Path]:
+    """Yield the audio files below a folder; links are followed, each real folder once, so that a loop ends."""
+    seen = {os.path.realpath(folder)}
+    for root, folders, files in os.walk(folder, followlinks=True):
+        kept = []
+        for name in sorted(folders):
+            real = os.path.realpath(os.path.join(root, name))
+            if real not in seen and not name.startswith("."):
+                seen.add(real)
+                kept.append(name)
+        folders[:] = kept
+        yield from (Path(root, name) for name in sorted(files) if _is_audio(Path(name)))
+
+
+# Files to drafts
+
+
+def _drafts(path: Path, kind: Kind, skipped: list[SkippedFile]) -> Iterator[Draft]:
+    if kind == "auto" and not path.is_dir():
+        kind = _kind_of_file(path)
+    if kind == "manifest":
+        return read_drafts(path)
+    if kind == "lhotse":
+        return _lhotse_drafts(path, skipped)
+    files = find_audio(path)
+    if kind in ("librispeech", "librilight") or (kind == "auto" and _is_librispeech(path, files)):
+        return _librispeech_drafts(files, path)
+    return _file_drafts(files, path if path.is_dir() else None)
+
+
+def _kind_of_file(path: Path) -> Kind:
     name = path.name.lower()
     if name.endswith(".jsonl.gz"):
         return "lhotse"
     if name.endswith(".jsonl"):
-        return "lhotse" if _holds_cuts(path) else "manifest"
+        keys = first_keys(path) or set()
+        return "lhotse" if "type" in keys and "path" not in keys else "manifest"
     return "manifest" if name.endswith(".csv") else "folder"
 
 
-def _lies_by_speaker(file: Path, root: Path) -> bool:
-    parts = file.relative_to(root).parts
-    return file.suffix == ".flac" and len(parts) >= 3 and parts[-3].isdecimal()
+def _is_librispeech(root: Path, files: Sequence[Path]) -> bool:
+    return any(root.rglob(f"*{TRANSCRIPT}")) or all(
+        file.suffix == ".flac" and len(parts := file.relative_to(root).parts) >= 3 and parts[-3].isdecimal()
+        for file in files
+    )
 
 
-def _holds_cuts(path: Path) -> bool:
-    """Whether the first line of a jsonl file is a lhotse cut; a file that cannot be parsed is reported later."""
-    try:
-        with path.open(encoding="utf-8") as file:
-            first = json.loads(next(iter(file), "{}"))
-    except (OSError, ValueError):
-        return False
-    return isinstance(first, dict) and str(first.get("type", "")).endswith("Cut")
-
-
-def _file_drafts(files: Sequence[Path], root: Path | None) -> Iterator[Draft]:
-    """Plain files: the id is the path below `root` (or below the files' common folder) without its suffix."""
+def _file_drafts(files: Sequence[Path], root: Path | None = None) -> Iterator[Draft]:
+    """Yield plain files; the id is the path below `root` (or below the files' common folder) without its suffix."""
     for id, file in zip(_ids(files, root), files, strict=True):
         yield Draft(id, file)
 
@@ -227,15 +307,13 @@ def _ids(files: Sequence[Path], root: Path | None) -> list[str]:
     names = [Path(os.path.relpath(file, folder)) for file in absolute]
     ids = [name.with_suffix("").as_posix() for name in names]
     count = Counter(ids)
-    # a.wav beside a.flac: only then does the suffix tell them apart. The full names are unique, but one could equal
-    # the shortened form of a third file (a.wav beside a.wav.flac and a.flac), hence the second look.
+    # The suffix is kept for a.wav beside a.flac. That name could be the shortened one of a third file (a.wav.flac).
     ids = [id if count[id] == 1 else name.as_posix() for id, name in zip(ids, names, strict=True)]
     return ids if len(set(ids)) == len(ids) else [name.as_posix() for name in names]
 
 
-def _librispeech_drafts(root: Path) -> Iterator[Draft]:
-    """LibriSpeech and LibriLight: `speaker/chapter/utterance.flac`, anywhere below `root`."""
-    files = find_audio(root)
+def _librispeech_drafts(files: Sequence[Path], root: Path) -> Iterator[Draft]:
+    """Yield the files of LibriSpeech and LibriLight: `speaker/chapter/utterance.flac`, anywhere below `root`."""
     stems = [file.stem for file in files]
     ids = stems if len(set(stems)) == len(stems) else _ids(files, root)
     sexes = _speaker_sexes(root)
@@ -253,7 +331,7 @@ def _transcripts(folder: Path) -> dict[str, str]:
 
 
 def _speaker_sexes(root: Path) -> dict[str, str]:
-    """Sex of each speaker from LibriSpeech's SPEAKERS.TXT, which lies in or above the folder of a part."""
+    """Return the sex of each speaker by LibriSpeech's SPEAKERS.TXT, in the folder of a part or above it."""
     for folder in (root, root.absolute().parent):
         path = folder / "SPEAKERS.TXT"
         if path.is_file():
@@ -273,10 +351,8 @@ def _lhotse_drafts(path: Path, skipped: list[SkippedFile]) -> Iterator[Draft]:
             f"{path}: lhotse cuts need lhotse ({error}); install it with: pip install 'syllablelm[lhotse]'"
         ) from error
     try:
-        cuts = lhotse.CutSet.from_file(path)
-        for cut in cuts:
-            reason = _unusable_cut(cut)
-            if reason:
+        for cut in lhotse.CutSet.from_file(path):
+            if reason := _unusable_cut(cut):
                 skipped.append(SkippedFile(path, f"cut '{cut.id}' {reason}"))
             else:
                 yield _cut_draft(cut, path.parent)
@@ -315,3 +391,51 @@ def _cut_draft(cut: Any, folder: Path) -> Draft:
         speaker=speakers.pop() if len(speakers) == 1 else None,
         sex=sexes.pop() if len(sexes) == 1 else None,
     )
+
+
+# Batches
+
+
+def batches_by_seconds(
+    seconds: npt.ArrayLike, max_seconds: float, *, shuffle_seed: int | None = None, bucket: bool = True
+) -> list[list[int]]:
+    """Group recordings into batches whose padded length, count times longest, stays within `max_seconds`.
+
+    Args:
+        seconds: length of each recording in seconds, positive.
+        max_seconds: maximum length of a batch, padding included; a longer recording is a batch of its own.
+        shuffle_seed: random seed; None keeps a fixed order, a seed shuffles neighbours of similar length and the
+            order of the batches.
+        bucket: batch similar lengths together; otherwise the (shuffled) order is kept.
+
+    Returns:
+        Lists of indices; every index occurs once.
+
+    Raises:
+        InputError: a length or `max_seconds` that is not a positive number.
+    """
+    lengths = np.asarray(seconds, dtype=np.float64)
+    if lengths.ndim != 1 or not np.all(np.isfinite(lengths) & (lengths > 0)):
+        raise InputError("seconds must be a list of positive numbers")
+    if not max_seconds > 0:
+        raise InputError(f"max_seconds must be positive, not {max_seconds}")
+    order = np.arange(len(lengths))
+    rng = None if shuffle_seed is None else np.random.default_rng(shuffle_seed)
+    if bucket:
+        # Lengths blurred by 10 % mix the neighbours from epoch to epoch and cost little padding.
+        blurred = lengths if rng is None else lengths * rng.uniform(0.9, 1.1, len(lengths))
+        order = np.argsort(blurred, kind="stable")
+    elif rng is not None:
+        order = rng.permutation(order)
+    batches: list[list[int]] = []
+    longest = 0.0
+    for index in order.tolist():
+        longest = max(longest, lengths[index])
+        if batches and (len(batches[-1]) + 1) * longest <= max_seconds:
+            batches[-1].append(index)
+        else:
+            batches.append([index])
+            longest = lengths[index]
+    if rng is not None:
+        batches = [batches[index] for index in rng.permutation(len(batches))]
+    return batches

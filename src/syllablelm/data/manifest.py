@@ -1,9 +1,8 @@
-"""What a corpus is: an ordered list of recordings with unique ids, kept in one jsonl (or read from a csv) file."""
+"""Manifests: ordered lists of recordings with unique ids, stored in a jsonl or csv file."""
 
 from __future__ import annotations
 
 import csv
-import json
 import math
 import os
 from collections import Counter
@@ -16,7 +15,7 @@ import numpy as np
 
 from syllablelm.core.artifact import digest_path
 from syllablelm.core.errors import AudioError, FormatError, InputError, and_more
-from syllablelm.core.files import atomic_path
+from syllablelm.core.files import json_objects, write_json_lines
 from syllablelm.data.audio import FloatArray, audio_info, check_audio, load_audio
 
 # Seconds by which a header may disagree with a stated duration (rounded, or padded by a codec).
@@ -33,7 +32,7 @@ class Recording:
         num_samples: length in samples at the file's own rate.
         sample_rate: the file's own rate.
         start: first sample of the excerpt, at the file's own rate.
-        speaker, text, sex: what the corpus says about it, or None.
+        speaker, text, sex: metadata of the corpus, or None.
 
     Raises:
         InputError: an empty id, or numbers out of range.
@@ -61,7 +60,7 @@ class Recording:
         return self.num_samples / self.sample_rate
 
     def load(self) -> FloatArray:
-        """(num_samples,) float32 at 16 kHz, mono; raises AudioError as `load_audio` does."""
+        """Return the samples, (num_samples,) float32 at 16 kHz, mono; raises AudioError as `load_audio`."""
         return load_audio(self.path, start=self.start, stop=self.start + self.num_samples)
 
 
@@ -103,15 +102,15 @@ class Manifest(Sequence[Recording]):
 
     @property
     def total_seconds(self) -> float:
-        """Length of all recordings together, in seconds."""
+        """Total length of the recordings in seconds."""
         return math.fsum(recording.seconds for recording in self)
 
     def filter(self, keep: Callable[[Recording], bool]) -> Manifest:
-        """The recordings for which `keep` is true, in order."""
+        """Return the recordings for which `keep` is true, in order."""
         return Manifest(recording for recording in self if keep(recording))
 
     def subset(self, ids: Iterable[str]) -> Manifest:
-        """The recordings with these ids, in the order of `ids`; an unknown or repeated id is an InputError."""
+        """Return the recordings with these ids, in the order of `ids`; an unknown or repeated id is an InputError."""
         by_id = {recording.id: recording for recording in self}
         wanted = list(ids)
         unknown = [id for id in wanted if id not in by_id]
@@ -122,9 +121,9 @@ class Manifest(Sequence[Recording]):
         return Manifest(by_id[id] for id in wanted)
 
     def contents(self) -> dict[str, tuple[str, int, int]]:
-        """What is heard in each recording, by id: digest of its file's bytes, first sample, number of samples.
+        """Return the identity of each recording's audio by id: digest of its file, first sample, number of samples.
 
-        Results that are kept are found again by it. Every file is read once.
+        Every file is read once.
 
         Raises:
             FormatError: a file is missing.
@@ -135,18 +134,18 @@ class Manifest(Sequence[Recording]):
     def split(
         self, held_out: int, *, by: Literal["speaker", "recording"] = "speaker", seed: int = 0
     ) -> tuple[Manifest, Manifest]:
-        """Set a random part aside.
+        """Hold out a random part.
 
         Args:
-            held_out: how many speakers (with everything they say) or recordings to set aside.
-            by: what is drawn; "speaker" leaves no speaker on both sides.
-            seed: of the draw, which does not depend on the order of the recordings.
+            held_out: number of speakers (with all their recordings) or of recordings to hold out.
+            by: unit that is drawn; "speaker" puts no speaker on both sides.
+            seed: random seed; the draw does not depend on the order of the recordings.
 
         Returns:
-            The rest and the part set aside, both in the manifest's order.
+            The rest and the held-out part, both in the manifest's order.
 
         Raises:
-            InputError: too few to choose from, or a recording without a speaker.
+            InputError: fewer than `held_out`, or a recording without a speaker.
         """
         if by not in ("speaker", "recording"):
             raise InputError(f"by must be 'speaker' or 'recording', not '{by}'")
@@ -163,12 +162,10 @@ class Manifest(Sequence[Recording]):
         )
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write one JSON object a line; audio paths below the file's folder are stored relative to it."""
+        """Write one JSON object per line; audio paths below the file's folder are stored relative to it."""
         path = Path(path)
         folder = os.path.abspath(path.parent)
-        with atomic_path(path) as part, part.open("w", encoding="utf-8", newline="\n") as file:
-            for recording in self:
-                file.write(json.dumps(_to_row(recording, folder), ensure_ascii=False) + "\n")
+        write_json_lines(path, (_to_row(recording, folder) for recording in self))
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Manifest:
@@ -179,17 +176,20 @@ class Manifest(Sequence[Recording]):
         `num_samples` or `sample_rate` is missing the file's header is read.
 
         Raises:
-            FormatError: a line that cannot be understood; the message names line and column.
-            AudioError: a file whose header had to be read cannot be used.
+            FormatError: an invalid line; the message names line and column.
+            AudioError: an unusable file whose header had to be read.
         """
         return cls(draft.recording() for draft in read_drafts(path))
 
 
 @dataclass(frozen=True)
 class Draft:
-    """A recording as a corpus describes it, before its header was read; numbers may be missing.
+    """A recording as described by its corpus, before its header is read; numbers may be missing.
 
-    `seconds` is the length of the excerpt if `start` or `offset_seconds` is given, otherwise that of the file.
+    Args:
+        id, path, num_samples, sample_rate, start, speaker, text, sex: as in `Recording`.
+        offset_seconds: start of the excerpt in seconds, instead of `start`.
+        seconds: length of the excerpt if `start` or `offset_seconds` is given, otherwise of the file.
     """
 
     id: str
@@ -204,7 +204,7 @@ class Draft:
     sex: str | None = None
 
     def recording(self) -> Recording:
-        """The Recording, from the header only where numbers are missing; raises AudioError as `measure` does."""
+        """Return the recording; the header is read only where numbers are missing; raises AudioError as `measure`."""
         if self.num_samples is None or self.sample_rate is None or self.offset_seconds is not None:
             return self.measure()
         return self._build(self.num_samples, self.sample_rate, self.start or 0)
@@ -213,16 +213,16 @@ class Draft:
         return Recording(self.id, self.path, num_samples, sample_rate, start, self.speaker, self.text, self.sex)
 
     def measure(self, *, check: bool = False) -> Recording:
-        """Read the header (and decode everything, if `check`) and fill in what is missing.
+        """Return the recording with the numbers of its header; `check` decodes everything.
 
         Raises:
-            AudioError: the file cannot be used, or is not the one described.
+            AudioError: an unusable file, or another than described.
         """
         info = audio_info(self.path)
         rate = info.sample_rate
         if self.sample_rate not in (None, rate):
             raise AudioError(
-                f"{self.path}: has {rate} Hz, the manifest says {self.sample_rate}; make the manifest anew"
+                f"{self.path}: has {rate} Hz, the manifest says {self.sample_rate}; prepare the manifest again"
             )
         is_excerpt = self.start is not None or self.offset_seconds is not None
         start = self.start or round((self.offset_seconds or 0.0) * rate)
@@ -236,7 +236,7 @@ class Draft:
                     f"{self.path}: lasts {info.seconds:.2f} s, which does not agree with the {wanted / rate:.2f} s "
                     f"from {start / rate:.2f} s that the manifest gives; it is cut short or another version"
                 )
-            # The rounded duration only told whether this is the right file.
+            # The rounded duration only serves to recognise the file.
             wanted = min(wanted, available) if is_excerpt else available
         if wanted > available or wanted < 1:
             raise AudioError(
@@ -249,63 +249,47 @@ class Draft:
 
 
 def read_drafts(path: str | os.PathLike[str]) -> Iterator[Draft]:
-    """The rows of a csv or jsonl manifest, checked for form and for unique ids; no audio file is touched.
+    """Yield the rows of a csv or jsonl manifest, checked for form and for unique ids; no audio file is opened.
 
     Raises:
-        FormatError: a row that cannot be understood, or, after the last one, ids that were there before; the message
-            names line and column, of ids the first and the count.
+        FormatError: an invalid row, or, after the last one, repeated ids; the message names line and column, of ids the
+            first and the count.
     """
     path = Path(path)
-    rows = {".csv": _csv_rows, ".jsonl": _jsonl_rows}.get(path.suffix.lower())
+    rows = {".csv": _csv_rows, ".jsonl": json_objects}.get(path.suffix.lower())
     if rows is None:
         raise FormatError(f"{path}: not a manifest; expected a .jsonl or .csv file")
-    seen: dict[str, int] = {}
+    seen: dict[str, str] = {}
     twice: list[str] = []
-    try:
-        for line, row in rows(path):
-            where = f"{path}, line {line}"
-            draft = _to_draft(row, where, path.parent)
-            if draft.id in seen:
-                twice.append(f"{where}, column id: '{draft.id}' was already used in line {seen[draft.id]}")
-                continue
-            seen[draft.id] = line
-            yield draft
-    except OSError as error:
-        raise FormatError(f"{path}: cannot be read ({error.strerror}); check the name") from error
-    except UnicodeDecodeError as error:
-        raise FormatError(f"{path}: is not UTF-8 text (byte {error.start}); save it as UTF-8") from error
+    for place, row in rows(path):
+        draft = _to_draft(row, place, path.parent)
+        if draft.id in seen:
+            twice.append(f"{place}, column id: '{draft.id}' was already used in {seen[draft.id]}")
+            continue
+        seen[draft.id] = f"line {place.rpartition(':')[2]}"
+        yield draft
     if twice:
         raise FormatError(twice[0] + and_more(len(twice)))
 
 
-def _csv_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        reader = csv.DictReader(file, strict=True)
-        try:
+def _csv_rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            reader = csv.DictReader(file, strict=True)
             columns = reader.fieldnames or []
             if "path" not in columns:
-                raise FormatError(f"{path}, line 1: no column 'path' (found: {', '.join(columns) or 'nothing'})")
+                raise FormatError(f"{path}:1: no column 'path' (found: {', '.join(columns) or 'nothing'})")
             for row in reader:
+                place = f"{path}:{reader.line_num}"
                 if None in row or None in row.values():
-                    number = len(columns)
-                    raise FormatError(f"{path}, line {reader.line_num}: does not have {number} fields as line 1 does")
-                yield reader.line_num, {key: value for key, value in row.items() if value != ""}
-        except csv.Error as error:
-            raise FormatError(f"{path}, line {reader.line_num}: not valid csv ({error})") from error
-
-
-def _jsonl_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    with path.open(encoding="utf-8-sig") as file:
-        for line, content in enumerate(file, 1):
-            if not content.strip():
-                continue
-            try:
-                row = json.loads(content)
-            except json.JSONDecodeError as error:
-                raise FormatError(f"{path}, line {line}: not valid JSON ({error.msg} at {error.colno})") from error
-            if not isinstance(row, dict):
-                raise FormatError(f"{path}, line {line}: expected a JSON object with at least a 'path'")
-            yield line, {key: value for key, value in row.items() if value is not None}
+                    raise FormatError(f"{place}: does not have {len(columns)} fields as line 1 does")
+                yield place, {key: value for key, value in row.items() if value != ""}
+    except csv.Error as error:
+        raise FormatError(f"{path}: not valid csv ({error})") from error
+    except OSError as error:
+        raise FormatError(f"{path}: cannot be read ({error.strerror}); check the name") from error
+    except UnicodeDecodeError as error:
+        raise FormatError(f"{path}: not a text in UTF-8 (byte {error.start}); save it as UTF-8") from error
 
 
 def _to_draft(row: Mapping[str, Any], where: str, folder: Path) -> Draft:

@@ -12,12 +12,12 @@ import numpy.typing as npt
 
 from syllablelm.core.config import check_seed
 from syllablelm.core.errors import InputError, SyllableLMError
-from syllablelm.core.models import BUNDLED, model_folder
+from syllablelm.core.models import BUNDLED, find_model
 from syllablelm.core.segmentation import Segmentation
 from syllablelm.data.audio import SAMPLE_RATE, audio_info, load_audio, resample, save_audio
-from syllablelm.formats import open_writer, to_record
+from syllablelm.formats import open_writer
+from syllablelm.formats.record import to_record
 from syllablelm.report.segmentation_figure import plot_segmentation
-from syllablelm.tokenizer.bpe_tokenizer import open_tokenizer
 from syllablelm.tokenizer.tokenizer import Tokenizer
 from syllablelm.vocoder.speech_model import SpeechModel
 
@@ -53,11 +53,11 @@ class DemoModel:
         Raises:
             FormatError, InputError: no such model, a damaged one, or parts that do not belong together.
         """
-        folder = model_folder(name)
+        folder = find_model(name)
         if all((folder / part).is_dir() for part in SPEECH_FOLDERS):
-            speech = SpeechModel.load(name, device=device)
+            speech = SpeechModel.load(folder, device=device)
             return cls(name, speech.tokenizer, speech)
-        return cls(name, open_tokenizer(name, device=device), None)
+        return cls(name, Tokenizer.load(folder, device=device), None)
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from syllablelm.core.errors import FormatError, InputError
@@ -30,7 +32,7 @@ from syllablelm.encoders.data2vec2_model import (
 )
 from syllablelm.encoders.device import Precision, autocast, check_precision, pick_device
 from syllablelm.encoders.extractor import convolve_tiles
-from syllablelm.encoders.padding import frame_mask, pad_waveforms, standardize
+from syllablelm.encoders.padding import fold_scaling, frame_mask, pad_waveforms, standardize
 
 # Where the released files keep the model.
 STATE_KEY, PREFIX = "model_seg", "model."
@@ -39,7 +41,8 @@ DECODER = f"{AUDIO}decoder."
 # Weights of pre-training that give no features: decoders, and the teacher's running averages.
 UNUSED = (DECODER, "_ema", "shared_decoder.", "recon_proj.")
 DECODER_DIM, DECODER_KERNEL, DECODER_LAYERS, DECODER_GROUPS = 384, 7, 4, 16
-# An encoder in a folder.
+# An encoder in a folder, where transformers has no class for the model: config.json holds {"model_type", "layer",
+# "normalize"}, model.safetensors the weights under the names of the released files.
 MODEL_TYPE = "data2vec2"
 CONFIG_FILE, WEIGHTS_FILE = "config.json", "model.safetensors"
 
@@ -53,7 +56,7 @@ class Data2Vec2Encoder(nn.Module):
             released tokenizers. No block above the asked ones is run.
         normalize: whether each waveform is standardised over its own samples first. The released program feeds
             waveforms as they are, although Data2Vec 2.0 was pre-trained on standardised ones.
-        precision: of matrix products in ``encode``: "float32", "bfloat16", or "float16" on a GPU.
+        precision: data type of matrix products in ``encode``: "float32", "bfloat16", or "float16" on a GPU.
 
     The same clip gives the same features alone and in any batch: each clip attends to its own frames only, and what
     lies behind a clip's end is zeroed before every one of the stacked positional convolutions. Training mode computes
@@ -120,9 +123,7 @@ class Data2Vec2Encoder(nn.Module):
             True: every layer ends in a layer norm that takes them in. Layers above the chosen one are then wrong.
         """
         norm: Any = self._blocks[self.layer - 1].norm2 if self.layer else self._audio.context_encoder["norm"]
-        with torch.no_grad():
-            norm.bias.sub_(mean.to(norm.bias)).div_(scale.to(norm.bias))
-            norm.weight.div_(scale.to(norm.weight))
+        fold_scaling(norm, mean, scale)
         return True
 
     def num_frames(self, num_samples: int) -> int:
@@ -211,8 +212,6 @@ class Data2Vec2Encoder(nn.Module):
             folder: an existing folder; gets ``config.json`` and ``model.safetensors``.
             half: write weights in float16, half the size; they are opened as float32.
         """
-        from safetensors.torch import save_file
-
         state = {name: weight.half() if half else weight for name, weight in self.released_state().items()}
         save_file({name: weight.contiguous() for name, weight in state.items()}, folder / WEIGHTS_FILE)
         config = {"model_type": MODEL_TYPE, "layer": self.layer, "normalize": self.normalize}
@@ -241,7 +240,7 @@ def load_data2vec2(
         path: a torch file with the weights under "model_seg", each name with "model." before it.
         layer: 1-based block whose output is the feature; None is the 11th of 12.
         device: "auto", "cpu" or "cuda".
-        precision: of matrix products: "float32", "bfloat16", or "float16" on a GPU.
+        precision: data type of matrix products: "float32", "bfloat16", or "float16" on a GPU.
 
     Raises:
         FormatError: missing, damaged or of another kind; weights that are missing, unknown or of another shape.
@@ -253,6 +252,49 @@ def load_data2vec2(
     if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
         raise FormatError(f"{path}: not a released SyllableLM encoder (no weights under {STATE_KEY!r})")
     return Data2Vec2Encoder(from_state(state, str(path)), layer, precision=precision).to(place)
+
+
+def is_data2vec2_folder(path: str | Path) -> bool:
+    """Whether a folder's ``config.json`` names this family; False where there is none."""
+    try:
+        config = json.loads((Path(path) / CONFIG_FILE).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(config, dict) and config.get("model_type") == MODEL_TYPE
+
+
+def load_data2vec2_folder(
+    folder: str | Path, layer: int | None = None, *, device: str | torch.device = "auto"
+) -> Data2Vec2Encoder:
+    """Open what `Data2Vec2Encoder.save` wrote.
+
+    Args:
+        folder: with ``config.json`` and ``model.safetensors``.
+        layer: 1-based block whose output is the feature; None is the one that was saved.
+        device: "auto", "cpu" or "cuda".
+
+    Raises:
+        FormatError: a file is missing or damaged; weights that are missing, unknown or of another shape.
+        InputError: there is no such layer, or it lies above the one that was saved.
+    """
+    config_path, weights_path = Path(folder) / CONFIG_FILE, Path(folder) / WEIGHTS_FILE
+    try:
+        config = json.loads(config_path.read_text(encoding="utf-8"))
+        saved_layer, normalize = config["layer"], config["normalize"]
+        if type(saved_layer) is not int or type(normalize) is not bool:
+            raise ValueError("layer must be an integer and normalize true or false")
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise FormatError(f"{config_path}: not a description of a Data2Vec 2.0 encoder ({error})") from None
+    try:
+        state = load_file(weights_path)
+    except (OSError, SafetensorError) as error:
+        raise FormatError(f"{weights_path}: not a readable safetensors file ({error})") from None
+    if layer is not None and layer > saved_layer:
+        # A student learned up to its layer; the blocks above it were the teacher's.
+        raise InputError(f"layer {layer}: {folder} was saved for layer {saved_layer}; take that one or one below it")
+    model = from_state(state, str(weights_path))
+    encoder = Data2Vec2Encoder(model, saved_layer if layer is None else layer, normalize=normalize)
+    return encoder.to(pick_device(device))
 
 
 def from_state(state: Mapping[str, Tensor], where: str, prefix: str = PREFIX) -> Data2Vec2:

@@ -29,7 +29,7 @@ def convolve_tiles(
     """Run a feature extractor of transformers (``conv_layers``) so that no clip hears its padding.
 
     Args:
-        extractor: of a HuBERT-like model, with a layer norm or with a group norm after the first convolution.
+        extractor: module with ``conv_layers``, with a layer norm or a group norm after the first convolution.
         wave_BN: zero-padded waveforms.
         lengths: samples of each clip.
         frames: frames of each clip.

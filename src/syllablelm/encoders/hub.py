@@ -22,6 +22,7 @@ from syllablelm.encoders.base import Waveform
 from syllablelm.encoders.device import Precision, autocast
 from syllablelm.encoders.extractor import convolve_tiles
 from syllablelm.encoders.padding import (
+    fold_scaling,
     frame_mask,
     longest_first,
     similar_lengths,
@@ -105,10 +106,10 @@ class HubEncoder(nn.Module):
             self.model.set_attn_implementation("sdpa")
 
     def set_pad(self, pad: int) -> None:
-        """Put so many zero samples before and after each waveform; a clip then needs fewer of its own.
+        """Set the number of zero samples put before and after each waveform.
 
         Raises:
-            InputError: fewer than none, or so many that a frame could see nothing else.
+            InputError: negative, or half of a frame's samples or more.
         """
         if not 0 <= 2 * pad < self.window:
             raise InputError(f"pad {pad}: at least 0, and less than half of the {self.window} samples of a frame")
@@ -157,9 +158,7 @@ class HubEncoder(nn.Module):
         norm = self._last_norm()
         if norm is None:
             return False
-        with torch.no_grad():
-            norm.bias.sub_(mean.to(norm.bias)).div_(scale.to(norm.bias))
-            norm.weight.div_(scale.to(norm.weight))
+        fold_scaling(norm, mean, scale)
         return True
 
     def _last_norm(self) -> Any:

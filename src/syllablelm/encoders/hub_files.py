@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 from pathlib import Path
 from typing import Any
@@ -13,48 +14,53 @@ from syllablelm.core.errors import FormatError
 from syllablelm.encoders.hub import PREPROCESSOR
 from syllablelm.encoders.quiet import quiet_transformers
 
+# Model types and their classes, imported from their own modules: transformers' top-level namespace is slow to fill.
+FAMILIES = {
+    "hubert": ("transformers.models.hubert.modeling_hubert", "HubertModel"),
+    "wav2vec2": ("transformers.models.wav2vec2.modeling_wav2vec2", "Wav2Vec2Model"),
+    "data2vec-audio": ("transformers.models.data2vec.modeling_data2vec_audio", "Data2VecAudioModel"),
+    "wavlm": ("transformers.models.wavlm.modeling_wavlm", "WavLMModel"),
+    "wav2vec2-bert": ("transformers.models.wav2vec2_bert.modeling_wav2vec2_bert", "Wav2Vec2BertModel"),
+    "whisper": ("syllablelm.encoders.whisper", "WhisperModel"),
+}
 
-def load_model(source: str) -> nn.Module:
+
+def load_model(source: str, revision: str | None = None) -> nn.Module:
     """Open a Hugging Face speech model, checking that every weight was there.
+
+    Args:
+        source: folder or hub id.
+        revision: branch, tag or commit of a hub id.
 
     Raises:
         FormatError: nothing loadable there, an unsupported family, or missing or damaged weights.
     """
-    # The classes are imported from their own modules: transformers' top-level namespace is slow to fill.
     from huggingface_hub.errors import StrictDataclassError
     from safetensors import SafetensorError
     from transformers.models.auto.configuration_auto import AutoConfig
 
     try:
         with quiet_transformers():
-            config = AutoConfig.from_pretrained(source, trust_remote_code=False)
+            config = AutoConfig.from_pretrained(source, revision=revision or "main", trust_remote_code=False)
     except (OSError, ValueError, KeyError, StrictDataclassError) as error:
         raise FormatError(
             f"{source}: not a folder or hub id that transformers can open ({first_line(error)})"
         ) from None
-    family = config.model_type
-    if family == "hubert":
-        from transformers.models.hubert.modeling_hubert import HubertModel as Model
-    elif family == "wav2vec2":
-        from transformers.models.wav2vec2.modeling_wav2vec2 import Wav2Vec2Model as Model
-    elif family == "data2vec-audio":
-        from transformers.models.data2vec.modeling_data2vec_audio import Data2VecAudioModel as Model
-    elif family == "wavlm":
-        from transformers.models.wavlm.modeling_wavlm import WavLMModel as Model
-    elif family == "wav2vec2-bert":
-        from transformers.models.wav2vec2_bert.modeling_wav2vec2_bert import Wav2Vec2BertModel as Model
-    elif family == "whisper":
-        from syllablelm.encoders.whisper import WhisperModel as Model
-    else:
+    if config.model_type not in FAMILIES:
         raise FormatError(
-            f"{source}: model type {family!r} is not supported; use hubert, wav2vec2, data2vec-audio, wavlm, "
-            "wav2vec2-bert or whisper"
+            f"{source}: model type {config.model_type!r} is not supported; use one of {', '.join(FAMILIES)}"
         )
+    module, name = FAMILIES[config.model_type]
+    model_class = getattr(importlib.import_module(module), name)
     try:
         with quiet_transformers():
             # Half-precision files are computed with in float32; code in a model's folder is never run.
-            loaded: Any = Model.from_pretrained(
-                source, output_loading_info=True, dtype=torch.float32, trust_remote_code=False
+            loaded: Any = model_class.from_pretrained(
+                source,
+                revision=revision or "main",
+                output_loading_info=True,
+                dtype=torch.float32,
+                trust_remote_code=False,
             )
             model, report = loaded
     except (OSError, RuntimeError, ValueError, SafetensorError) as error:
@@ -75,7 +81,7 @@ def first_line(error: Exception) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
-def read_preprocessor(source: str) -> dict[str, Any]:
+def read_preprocessor(source: str, revision: str | None = None) -> dict[str, Any]:
     """What ``preprocessor_config.json`` of a checkpoint says; {} where there is none.
 
     Raises:
@@ -84,7 +90,7 @@ def read_preprocessor(source: str) -> dict[str, Any]:
     from transformers.utils.hub import cached_file
 
     with quiet_transformers():
-        path = cached_file(source, PREPROCESSOR, _raise_exceptions_for_missing_entries=False)
+        path = cached_file(source, PREPROCESSOR, revision=revision, _raise_exceptions_for_missing_entries=False)
     if path is None:
         return {}
     try:

@@ -1,4 +1,4 @@
-"""One door to encoders of every origin: hub ids, folders and checkpoint files."""
+"""Encoders of every origin, opened by name: hub ids, folders and checkpoint files."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ import torch
 from torch import nn
 
 from syllablelm.core.errors import FormatError, InputError
+from syllablelm.core.models import HubModel, resolve_model
 from syllablelm.encoders.checkpoint import read_checkpoint
-from syllablelm.encoders.data2vec2 import Data2Vec2Encoder, load_data2vec2
+from syllablelm.encoders.data2vec2 import Data2Vec2Encoder, is_data2vec2_folder, load_data2vec2, load_data2vec2_folder
 from syllablelm.encoders.data2vec2_fairseq import is_fairseq_data2vec2, load_fairseq_data2vec2
-from syllablelm.encoders.data2vec2_folder import is_data2vec2_folder, load_data2vec2_folder
 from syllablelm.encoders.device import Precision, check_precision, pick_device
 from syllablelm.encoders.fairseq import FairseqHubert
 from syllablelm.encoders.hub import HubEncoder
@@ -30,13 +30,15 @@ def load_encoder(
     precision: Precision = "float32",
     normalize: bool | None = None,
     pad: int | None = None,
+    revision: str | None = None,
 ) -> HubEncoder | Data2Vec2Encoder:
     """Load an encoder.
 
     Args:
         name: Hugging Face id ("facebook/hubert-base-ls960"), a folder that ``transformers`` opens, an encoder or
-            tokenizer artifact of this package, or a checkpoint file: fairseq's HuBERT (``hubert_base_ls960.pt``) or
-            Data2Vec 2.0 (``base_libri.pt``), or a released SyllableLM encoder (``SylBoost_833Hz.pth``).
+            tokenizer artifact of this package, a bundled name ("small"), or a checkpoint file: fairseq's HuBERT
+            (``hubert_base_ls960.pt``) or Data2Vec 2.0 (``base_libri.pt``), or a released SyllableLM encoder
+            (``SylBoost_833Hz.pth``).
         layer: 1-based layer whose output is the feature; None is the one that this package saved, else the last (of
             Data2Vec 2.0 the 11th, of Whisper the state after the final norm).
         device: "auto", "cpu" or "cuda".
@@ -46,15 +48,18 @@ def load_encoder(
         pad: zero samples put on both sides of each waveform; None does as the checkpoint says, which is none unless
             this package saved it. The units of TWIST are those of
             ``load_encoder("slprl/mhubert-base-25hz", 11, normalize=False, pad=40)``.
+        revision: branch, tag or commit of a hub id.
 
     Raises:
-        FormatError: nothing loadable there, or a model of a family that is not supported.
+        FormatError: no such model, a damaged one, or one of an unsupported family.
         InputError: no such layer, device or precision, or an option that this family does not have.
     """
     place = pick_device(device)
     check_precision(precision, place)
-    path = Path(name)
-    if path.is_file():
+    found = resolve_model(name, revision)
+    if isinstance(found, HubModel):
+        encoder = _open_hub(found.id, layer, found.revision)
+    elif (path := found).is_file():
         checkpoint = read_checkpoint(path)
         if "model_seg" in checkpoint:
             encoder = load_data2vec2(path, layer, device=place)
@@ -72,28 +77,30 @@ def load_encoder(
         encoder = load_data2vec2_folder(path, layer, device=place)
     else:
         try:
-            encoder = _open_hub(str(name), layer)
+            encoder = _open_hub(str(path), layer)
         except FormatError as error:
             # Those of the encoders themselves do not know the folder.
-            raise FormatError(str(error) if str(name) in str(error) else f"{name}: {error}") from None
+            raise FormatError(str(error) if str(path) in str(error) else f"{path}: {error}") from None
     _set_options(encoder, str(name), normalize, pad)
     encoder.precision = precision
     return encoder.to(place)
 
 
-def _open_hub(source: str, layer: int | None) -> HubEncoder:
-    model: Any = load_model(source)
-    said = read_preprocessor(source)
+def _open_hub(source: str, layer: int | None, revision: str | None = None) -> HubEncoder:
+    model: Any = load_model(source, revision)
+    settings = read_preprocessor(source, revision)
     if layer is None:
-        # Where this package saved it: all layers that there are, but for layer 0.
-        layer = said.get("layer")
+        # Set where this package saved the encoder: all of its layers, but layer 0.
+        layer = settings.get("layer")
     if model.config.model_type == "wav2vec2-bert":
         return W2vBertEncoder(model, layer)
     if model.config.model_type == "whisper":
         from syllablelm.encoders.whisper import WhisperEncoder
 
-        return WhisperEncoder(model, layer, normalize=bool(said.get("normalize_level", False)))
-    return HubEncoder(model, layer, normalize=bool(said.get("do_normalize", False)), pad=int(said.get("pad", 0)))
+        return WhisperEncoder(model, layer, normalize=bool(settings.get("normalize_level", False)))
+    return HubEncoder(
+        model, layer, normalize=bool(settings.get("do_normalize", False)), pad=int(settings.get("pad", 0))
+    )
 
 
 def _set_options(encoder: HubEncoder | Data2Vec2Encoder, name: str, normalize: bool | None, pad: int | None) -> None:

@@ -28,7 +28,7 @@ class EncoderShape:
     Args:
         conv_dim, conv_kernel, conv_stride: the convolutional extractor; strides must multiply to 320.
         position_kernel: frames of the positional convolution.
-        activation: of the convolutions ("gelu" in the paper; "relu" is faster on a CPU).
+        activation: activation of the convolutions ("gelu" in the paper; "relu" is faster on a CPU).
         dropout: hidden and attention dropout.
         filterbank: start the first convolution as pairs of Gabor filters spaced evenly in mel (Zeghidour et al. 2018,
             "Learning filterbanks from raw speech"); training then goes on as usual. On little data it saves the long

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from syllablelm.encoders.base import Waveform
 
@@ -67,3 +67,10 @@ def standardize(wave_BN: Tensor, lengths_B: Tensor, eps: float = 1e-7) -> Tensor
     count_B1 = lengths_B[:, None].to(wave_BN.dtype)
     centred_BN = (wave_BN - wave_BN.sum(1, keepdim=True) / count_B1) * valid_BN
     return centred_BN / torch.sqrt(centred_BN.pow(2).sum(1, keepdim=True) / count_B1 + eps)
+
+
+def fold_scaling(norm: nn.LayerNorm, mean: Tensor, scale: Tensor) -> None:
+    """Change the affine weights of a layer norm so that its output becomes (output - mean) / scale; both are (dim,)."""
+    with torch.no_grad():
+        norm.bias.sub_(mean.to(norm.bias)).div_(scale.to(norm.bias))
+        norm.weight.div_(scale.to(norm.weight))

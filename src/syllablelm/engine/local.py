@@ -1,6 +1,6 @@
 """Encode a corpus in this process, beside any others that work on the same folder.
 
-Threads decode the next batches while the encoder works on one; others cut the features of the batch before it.
+Threads decode the next batches while the encoder works on one; others segment the features of the batch before it.
 """
 
 from __future__ import annotations
@@ -10,26 +10,25 @@ import os
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from syllablelm.core.artifact import RECORD
 from syllablelm.core.config import to_table
-from syllablelm.core.errors import AudioError, InputError
+from syllablelm.core.errors import AudioError, InputError, check_positive
 from syllablelm.core.progress import ProgressBar
 from syllablelm.core.segmentation import Segmentation
-from syllablelm.data.audio import read_blocks
-from syllablelm.data.corpus import batches_by_seconds
-from syllablelm.data.manifest import Recording
-from syllablelm.engine.ledger import STALE_SECONDS, Claims, enter_shard
-from syllablelm.engine.shards import Corpus, Shard, begin_corpus
-from syllablelm.tokenizer.bpe_tokenizer import open_tokenizer
+from syllablelm.data.corpus import SkippedFile, batches_by_seconds
+from syllablelm.engine.claims import CLAIM_TIMEOUT, Claims
+from syllablelm.engine.ray import run_on_cluster
+from syllablelm.engine.shards import Corpus, Shard, begin_corpus, enter_shard, open_corpus
+from syllablelm.tokenizer.recordings import encode_in_blocks
 from syllablelm.tokenizer.tokenizer import Tokenizer
 
 SHARD_SECONDS = 3600.0
@@ -37,38 +36,73 @@ SHARD_SECONDS = 3600.0
 _BATCHES_AHEAD = 2
 # Seconds between two looks at a corpus whose last shards are others'.
 _POLL_SECONDS = 0.5
-_MOST_WORKERS = 8
+_MAX_WORKERS = 8
 
 
 def encode_corpus(
-    tokenizer: Tokenizer,
     manifest: str | Path,
     out: str | Path,
+    model: str | Path | Tokenizer = "small",
     *,
+    engine: Literal["local", "ray"] = "local",
     shard_seconds: float = SHARD_SECONDS,
     workers: int | None = None,
-    stale_seconds: float = STALE_SECONDS,
+    claim_timeout: float = CLAIM_TIMEOUT,
+    **options: Any,
 ) -> Corpus:
-    """Encode every recording of a manifest; returns when all shards are there, whoever wrote them.
+    """Encode every recording of a manifest; returns when all shards exist, whichever process wrote them.
 
-    Run it again after a stop, and in as many processes as you like, also on several hosts that share the folder. What
-    a shard holds is a function of manifest, tokenizer and settings. Batches, threads and processes do not matter.
+    Run it again after a stop, and in several processes at once, also on several hosts that share the folder. The bytes
+    of a shard are a function of manifest, tokenizer and settings; batches, threads and processes do not matter.
 
     Args:
-        tokenizer: encodes; its `batch_seconds` bounds the memory.
         manifest: a .jsonl or .csv manifest.
         out: folder of the corpus; new, empty, or begun before with the same manifest, model and settings.
-        shard_seconds: audio of a shard; what is lost when a process is killed.
-        workers: threads that decode audio; None chooses by the processor.
-        stale_seconds: how long the owner of a shard on another host may be silent before others take it over.
+        model: a tokenizer, or its name as `Tokenizer.load` takes it; its `batch_seconds` bounds the memory.
+        engine: "local" works in this process; "ray" in one on every GPU or node of the Ray cluster that `RAY_ADDRESS`
+            names, which must see manifest, audio, model and `out` under the same names.
+        shard_seconds: audio per shard in seconds; the work lost when a process is killed.
+        workers: number of threads that decode audio; None chooses by the processor.
+        claim_timeout: seconds without a finished batch after which the shards of a process are taken over.
+        options: arguments of `Tokenizer.load`: device, rate, rule, delta, precision, batch_seconds.
 
     Raises:
-        InputError: no usable recording in the manifest, a folder that holds something else or was begun otherwise.
-        FormatError: a manifest that cannot be read, or a damaged folder.
+        InputError: no usable recording, a folder with other contents or settings, or an unusable option.
+        FormatError: an invalid manifest, or a damaged folder.
+        MissingDependencyError: Ray is not installed.
         OSError: the folder cannot be written.
     """
     if workers is not None and workers < 1:
         raise InputError(f"workers {workers}: at least one thread must decode")
+    for name, value in (("claim_timeout", claim_timeout), ("shard_seconds", shard_seconds)):
+        check_positive(name, value)
+    if engine == "local":
+        tokenizer = model if isinstance(model, Tokenizer) else Tokenizer.load(model, **options)
+        corpus = _encode_here(tokenizer, manifest, out, shard_seconds, workers, claim_timeout)
+    elif isinstance(model, Tokenizer):
+        raise InputError("the ray engine opens the model on every node: pass its name")
+    else:
+        places = {"manifest": os.path.abspath(manifest), "out": os.path.abspath(out)}
+        name = os.path.abspath(model) if Path(model).exists() else model
+        limits = {"shard_seconds": shard_seconds, "workers": workers, "claim_timeout": claim_timeout}
+        run_on_cluster(
+            encode_corpus, {**places, "model": name, **limits, **options}, use_gpus=options.get("device") != "cpu"
+        )
+        corpus = open_corpus(out)
+    if not corpus.summary().recordings:
+        first = corpus.entry(corpus.shards[0]).failed[0]
+        raise InputError(f"no usable recording: {first.path}: {first.reason}; see {corpus.path / 'ledger'}")
+    return corpus
+
+
+def _encode_here(
+    tokenizer: Tokenizer,
+    manifest: str | Path,
+    out: str | Path,
+    shard_seconds: float,
+    workers: int | None,
+    claim_timeout: float,
+) -> Corpus:
     config = {
         "rule": to_table(tokenizer.rule),
         "window_seconds": tokenizer.window_seconds,
@@ -81,28 +115,18 @@ def encode_corpus(
     if corpus.missing():
         (corpus.path / RECORD).unlink(missing_ok=True)
         with (
-            Claims(corpus.path, stale_seconds=stale_seconds) as claims,
+            Claims(corpus.path, timeout=claim_timeout) as claims,
             _threads(workers or _default_workers(), "decode") as readers,
-            _threads(_num_cutters(tokenizer), "cut") as cutters,
+            _threads(_num_segmenters(tokenizer), "segment") as segmenters,
             _Progress(corpus) as progress,
         ):
-            _Pipeline(tokenizer, corpus, claims, readers, cutters, progress).run()
+            _Pipeline(tokenizer, corpus, claims, readers, segmenters, progress).run()
     corpus.finish()
     return corpus
 
 
-def encode_by_name(manifest: str, out: str, *, model: Mapping[str, Any], **settings: Any) -> Corpus:
-    """`encode_corpus` with a tokenizer that is still to be loaded.
-
-    Args:
-        manifest, out, settings: see `encode_corpus`.
-        model: arguments of `open_tokenizer`, by name.
-    """
-    return encode_corpus(open_tokenizer(**model), manifest, out, **settings)
-
-
 def model_digest(tokenizer: Tokenizer) -> str:
-    """Identity of a tokenizer's weights: its artifact's, or else a digest of encoder and codebook.
+    """Return the identity of a tokenizer's weights: its artifact's digest, or else that of encoder and codebook.
 
     Raises:
         InputError: neither an artifact nor an encoder whose weights can be read.
@@ -130,17 +154,17 @@ def _usable_cores() -> int:
 
 
 def _default_workers() -> int:
-    return max(1, min(_MOST_WORKERS, _usable_cores() - 1))
+    return max(1, min(_MAX_WORKERS, _usable_cores() - 1))
 
 
-def _num_cutters(tokenizer: Tokenizer) -> int:
+def _num_segmenters(tokenizer: Tokenizer) -> int:
     # An encoder on the processor takes all cores; beside one on a GPU they would be idle.
     return 1 if tokenizer.encoder.device.type == "cpu" else max(1, _usable_cores() - _default_workers() // 2)
 
 
 @contextmanager
 def _threads(count: int, name: str) -> Iterator[ThreadPoolExecutor]:
-    """A pool that forgets what it has not begun when the block is left, so that Ctrl-C stops at once."""
+    """Yield a pool that drops its waiting work when the block is left, so that Ctrl-C stops at once."""
     pool = ThreadPoolExecutor(count, name)
     try:
         yield pool
@@ -166,11 +190,11 @@ class _Batch:
     places: list[int]
     seconds: float
     waves: dict[int, Future[Any]] = field(default_factory=dict)
-    cut: dict[int, Future[Segmentation]] = field(default_factory=dict)
+    segmented: dict[int, Future[Segmentation]] = field(default_factory=dict)
 
 
 class _Progress:
-    """The bar, and an estimate from seconds of audio, those of other processes included."""
+    """The progress bar, and a time estimate from seconds of audio, those of other processes included."""
 
     def __init__(self, corpus: Corpus) -> None:
         self._corpus = corpus
@@ -193,11 +217,11 @@ class _Progress:
         return self._corpus.recordings(shard).total_seconds
 
     def open(self, shard: Shard) -> None:
-        """This process counts the shard's recordings one by one."""
+        """Register a shard whose recordings this process counts one by one."""
         self._counted.add(shard.index)
 
     def look_around(self, missing: set[Shard]) -> None:
-        """Count the shards that other processes finished."""
+        """Count the shards finished by other processes."""
         for shard in self._corpus.shards:
             if shard.index not in self._counted and shard not in missing:
                 self._counted.add(shard.index)
@@ -213,7 +237,7 @@ class _Progress:
 
 
 class _Pipeline:
-    """Batches from claims through decoding, encoder and cutting to the shards' files."""
+    """Batches on their way from claims through decoding, encoder and segmentation to the files of shards."""
 
     def __init__(
         self,
@@ -221,40 +245,40 @@ class _Pipeline:
         corpus: Corpus,
         claims: Claims,
         readers: ThreadPoolExecutor,
-        cutters: ThreadPoolExecutor,
+        segmenters: ThreadPoolExecutor,
         progress: _Progress,
     ) -> None:
         self._tokenizer, self._corpus, self._claims, self._progress = tokenizer, corpus, claims, progress
-        self._readers, self._cutters = readers, cutters
+        self._readers, self._segmenters = readers, segmenters
         self._ahead: deque[_Batch] = deque()
-        self._cutting: deque[_Batch] = deque()
+        self._segmenting: deque[_Batch] = deque()
         self._left = threading.Event()
 
     def run(self) -> None:
-        """Work until every shard is there."""
+        """Work until every shard exists."""
         try:
             self._run(self._batches())
         finally:
             self._left.set()
 
     def _run(self, source: Iterator[_Batch | None]) -> None:
-        while self._read_ahead(source) or self._ahead or self._cutting:
+        while self._read_ahead(source) or self._ahead or self._segmenting:
             if self._ahead:
                 batch = self._ahead.popleft()
                 self._encode(batch)
-                self._cutting.append(batch)
-                # One batch is cut while the next is encoded.
-                if len(self._cutting) > 1:
-                    self._settle(self._cutting.popleft())
-            elif self._cutting:
-                self._settle(self._cutting.popleft())
+                self._segmenting.append(batch)
+                # One batch is segmented while the next is encoded.
+                if len(self._segmenting) > 1:
+                    self._settle(self._segmenting.popleft())
+            elif self._segmenting:
+                self._settle(self._segmenting.popleft())
             else:
                 time.sleep(_POLL_SECONDS)
 
     def _batches(self) -> Iterator[_Batch | None]:
-        """Batches of claimed shards until the corpus is whole; None while all that is missing is being worked on.
+        """Yield batches of claimed shards until the corpus is complete; None while others hold all that is missing.
 
-        Which recordings make a batch is a function of the shard alone, so that a shard's bytes are.
+        The recordings of a batch are a function of the shard alone, and so are the shard's bytes.
         """
         while missing := self._corpus.missing():
             self._progress.look_around(set(missing))
@@ -262,7 +286,7 @@ class _Pipeline:
                 if not self._claims.take(shard.name):
                     continue
                 if self._corpus.is_done(shard):
-                    # Finished by another process between the look and the claim.
+                    # Another process finished it before the claim.
                     self._claims.release(shard.name)
                     continue
                 self._progress.open(shard)
@@ -301,13 +325,15 @@ class _Pipeline:
                 waves[place] = future.result()
         batch.waves = {}
         for place, feats in zip(waves, tokenizer.features(list(waves.values())), strict=True):
-            batch.cut[place] = self._cutters.submit(tokenizer.segment, feats)
+            batch.segmented[place] = self._segmenters.submit(tokenizer.segment, feats)
         for place in batch.places:
             if recordings[place].seconds > tokenizer.window_seconds:
-                # In a cutter's thread, so that the cores are not shared by more threads than were chosen.
-                batch.cut[place] = self._cutters.submit(self._encode_long, recordings[place])
+                # In a segmenter's thread, so that the cores are not shared by more threads than were chosen.
+                batch.segmented[place] = self._segmenters.submit(
+                    encode_in_blocks, tokenizer, recordings[place], self._decode_ahead
+                )
                 with self._noting_failure(batch, place):
-                    batch.cut[place].result()
+                    batch.segmented[place].result()
 
     @contextmanager
     def _noting_failure(self, batch: _Batch, place: int) -> Iterator[None]:
@@ -315,26 +341,23 @@ class _Pipeline:
             yield
         except AudioError as error:
             path = self._corpus.recordings(batch.into.shard)[place].path
-            batch.into.failed[place] = str(error).removeprefix(f"{path}: ")
-            batch.cut.pop(place, None)
+            batch.into.failed[place] = SkippedFile.because(path, error).reason
+            batch.segmented.pop(place, None)
 
-    def _encode_long(self, recording: Recording) -> Segmentation:
-        stop = recording.start + recording.num_samples
-        blocks = read_blocks(recording.path, max(self._tokenizer.batch_seconds, 1.0), start=recording.start, stop=stop)
-        return Segmentation.join(self._tokenizer.stream(self._read_beside(blocks)))
-
-    def _read_beside(self, blocks: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
-        """The blocks, of which the next is decoded while one is used; cut off when the run was stopped."""
+    def _decode_ahead(self, blocks: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
+        """Yield blocks while the next one is decoded; cut off when the run was stopped."""
         coming = self._readers.submit(next, blocks, None)
         while (block := coming.result()) is not None and not self._left.is_set():
             coming = self._readers.submit(next, blocks, None)
             yield block
+            self._claims.renew()
 
     def _settle(self, batch: _Batch) -> None:
         """Take a batch's segments; write the shard with its last batch."""
         into = batch.into
-        into.found.update((place, future.result()) for place, future in batch.cut.items())
+        into.found.update((place, future.result()) for place, future in batch.segmented.items())
         into.batches_left -= 1
+        self._claims.renew()
         self._progress.advance(len(batch.places), batch.seconds)
         if into.batches_left == 0:
             enter_shard(self._corpus, into.shard, into.found, into.failed)

@@ -1,29 +1,28 @@
-"""Encode a corpus on a Ray cluster: one process for each GPU, or for each node, that share the folder by its claims."""
+"""The work of a corpus on a Ray cluster: one process per GPU, or per node, that share the folder by its claims."""
 
 from __future__ import annotations
 
 import importlib
-import os
-from collections.abc import Mapping
-from pathlib import Path
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from syllablelm.core.errors import MissingDependencyError, SyllableLMError
-from syllablelm.engine.shards import Corpus, open_corpus
 
 
-def encode_on_cluster(manifest: str, out: str, *, model: Mapping[str, Any], **settings: Any) -> Corpus:
-    """Encode a corpus on the cluster that `RAY_ADDRESS` names, or else on this host.
+def run_on_cluster(encode: Callable[..., Any], arguments: Mapping[str, Any], *, use_gpus: bool) -> None:
+    """Run a function on every node of the cluster that `RAY_ADDRESS` names, or else on this host.
 
-    Every node must see manifest, audio, model and `out` under the same names. A process that dies costs its shards'
-    time only: the others take them over.
+    Returns when one process ends well, since that means all shards exist. A process that dies costs only the time of
+    its shards: the others take them over.
 
     Args:
-        manifest, out, model, settings: see `encode_by_name`.
+        encode: the function.
+        arguments: its arguments by name; paths must be absolute and the same on every node.
+        use_gpus: start one process per GPU, where the cluster has any, instead of one per node.
 
     Raises:
         MissingDependencyError: Ray is not installed.
-        SyllableLMError: what every process complained of.
+        SyllableLMError: every process failed; the message is that of the first.
     """
     try:
         ray: Any = importlib.import_module("ray")
@@ -31,45 +30,34 @@ def encode_on_cluster(manifest: str, out: str, *, model: Mapping[str, Any], **se
         raise MissingDependencyError(
             f"--engine ray needs Ray ({error}); install it with: pip install 'syllablelm[ray]'"
         ) from error
-    # The processes have working directories of their own.
-    manifest, out = os.path.abspath(manifest), os.path.abspath(out)
-    if Path(model["name"]).exists():
-        model = {**model, "name": os.path.abspath(model["name"])}
     begun_here = not ray.is_initialized()
     if begun_here:
         ray.init(log_to_driver=False, include_dashboard=False)
     try:
-        resources = ray.cluster_resources()
-        gpus = 0 if model["device"] == "cpu" else int(resources.get("GPU", 0))
-        nodes = sum(1 for node in ray.nodes() if node["Alive"])
-        task = ray.remote(num_gpus=1 if gpus else 0, num_cpus=1, scheduling_strategy="SPREAD")(_encode_shards)
-        waiting = [task.remote(manifest, out, {"model": dict(model), **settings}) for _ in range(gpus or nodes)]
-        complaints = []
+        gpus = int(ray.cluster_resources().get("GPU", 0)) if use_gpus else 0
+        count = gpus or sum(1 for node in ray.nodes() if node["Alive"])
+        task = ray.remote(num_gpus=1 if gpus else 0, num_cpus=1, scheduling_strategy="SPREAD")(_run)
+        waiting = [task.remote(encode, dict(arguments)) for _ in range(count)]
+        failures: list[str] = []
         while waiting:
             done, waiting = ray.wait(waiting)
             try:
-                complaint = ray.get(done[0])
+                failure = ray.get(done[0])
             except ray.exceptions.RayError as error:
-                complaint = str(error)
-            if complaint is not None:
-                complaints.append(complaint)
-            elif waiting:
-                # A process ends well only when every shard is there.
-                break
+                failure = str(error)
+            if failure is None:
+                return
+            failures.append(failure)
     finally:
         if begun_here:
             ray.shutdown()
-    if len(complaints) == (gpus or nodes):
-        raise SyllableLMError(complaints[0])
-    return open_corpus(out)
+    raise SyllableLMError(failures[0])
 
 
-def _encode_shards(manifest: str, out: str, settings: dict[str, Any]) -> str | None:
-    """Work of one process; a user's error comes back as its text, because Ray would wrap it in a traceback."""
-    from syllablelm.engine.local import encode_by_name
-
+def _run(encode: Callable[..., Any], arguments: dict[str, Any]) -> str | None:
+    """Return the text of a user's error, which Ray would wrap in a traceback."""
     try:
-        encode_by_name(manifest, out, **settings)
+        encode(**arguments)
     except SyllableLMError as error:
         return str(error)
     return None

@@ -1,8 +1,9 @@
-"""The folder of an encoded corpus: what is to be done, what is there, and the units read back."""
+"""The folder of an encoded corpus: its plan, its shards with their ledger, and the units read back."""
 
 from __future__ import annotations
 
 import json
+import math
 import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
@@ -11,20 +12,14 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from syllablelm.core.artifact import (
-    FORMAT_VERSION,
-    RECORD,
-    code_commit,
-    digest_bytes,
-    digest_json,
-    fingerprint,
-)
-from syllablelm.core.errors import AudioError, FormatError, InputError
-from syllablelm.core.files import atomic_path
+from syllablelm.core.artifact import FORMAT_VERSION, RECORD, artifact_record, digest_bytes
+from syllablelm.core.errors import FormatError, InputError, check_positive
+from syllablelm.core.files import atomic_path, json_objects, write_text
+from syllablelm.core.results import Record, read_json
 from syllablelm.core.segmentation import Segmentation
-from syllablelm.data.corpus import SkippedFile, write_errors
-from syllablelm.data.manifest import Manifest, Recording, read_drafts
-from syllablelm.formats import read_segmentations
+from syllablelm.data.corpus import SkippedFile, no_usable, read_manifest, write_errors
+from syllablelm.data.manifest import Manifest, Recording
+from syllablelm.formats import open_writer, read_segmentations
 
 KIND = "units"
 PLAN, SHARDS, LEDGER, CLAIMS = "plan", "shards", "ledger", "claims"
@@ -41,7 +36,7 @@ class Shard:
 
     @property
     def name(self) -> str:
-        """ "000003": of its files, without their suffixes."""
+        """Name of its files without suffix: "000003"."""
         return f"{self.index:06d}"
 
     def __len__(self) -> int:
@@ -49,17 +44,16 @@ class Shard:
 
 
 def plan_shards(seconds: Sequence[float], shard_seconds: float) -> list[Shard]:
-    """Cut a corpus into shards: neighbours of at most `shard_seconds` together; a longer recording is alone.
+    """Divide a corpus into shards: neighbours of at most `shard_seconds` together; a longer recording alone.
 
     Args:
-        seconds: length of each recording, in the manifest's order.
-        shard_seconds: most audio of a shard.
+        seconds: length of each recording in seconds, in the manifest's order.
+        shard_seconds: maximum audio per shard in seconds.
 
     Raises:
         InputError: `shard_seconds` is not above 0 and finite.
     """
-    if not 0 < shard_seconds < float("inf"):
-        raise InputError(f"shard_seconds {shard_seconds}: must be above 0 and finite")
+    check_positive("shard_seconds", shard_seconds)
     starts: list[int] = []
     held = 0.0
     for index, length in enumerate(seconds):
@@ -71,13 +65,66 @@ def plan_shards(seconds: Sequence[float], shard_seconds: float) -> list[Shard]:
 
 
 @dataclass(frozen=True)
+class FailedRecording(Record):
+    """A recording that could not be encoded, and the reason."""
+
+    id: str
+    path: Path
+    reason: str
+
+
+@dataclass(frozen=True)
+class ShardEntry(Record):
+    """The ledger of a finished shard.
+
+    Args:
+        recordings: number of recordings of the plan.
+        done: number of encoded ones.
+        seconds: their total length.
+        segments: their total number of segments.
+        digest: digest of the shard's file.
+        failed: the other recordings.
+    """
+
+    recordings: int
+    done: int
+    seconds: float
+    segments: int
+    digest: str
+    failed: tuple[FailedRecording, ...]
+
+
+@dataclass(frozen=True)
+class CorpusSummary(Record):
+    """Counts over the shards of a corpus that exist.
+
+    Args:
+        shards: number of shards.
+        shards_planned: number of shards of the plan.
+        recordings: number of encoded recordings.
+        seconds: their total length.
+        segments: their total number of segments.
+        failed: number of recordings that could not be encoded.
+        skipped: number of rows of the manifest whose file could not be opened.
+    """
+
+    shards: int
+    shards_planned: int
+    recordings: int
+    seconds: float
+    segments: int
+    failed: int
+    skipped: int
+
+
+@dataclass(frozen=True)
 class Corpus:
     """An encoded corpus on disk, finished or not.
 
     Args:
         path: its folder.
-        manifest: every recording that is to be encoded, in order.
-        config: what the units depend on besides model and manifest: rule, precision, shard_seconds.
+        manifest: every recording of the plan, in order.
+        config: settings that the units depend on besides model and manifest: rule, precision, shard_seconds.
         parents: digests of the model and of the manifest's file.
     """
 
@@ -88,90 +135,75 @@ class Corpus:
 
     @cached_property
     def shards(self) -> list[Shard]:
-        """The plan: a function of the manifest's lengths and `shard_seconds` alone."""
+        """The shards of the plan: a function of the manifest's lengths and `shard_seconds` alone."""
         return plan_shards([recording.seconds for recording in self.manifest], self.config["shard_seconds"])
 
     def recordings(self, shard: Shard) -> Manifest:
-        """The recordings of a shard."""
+        """Return the recordings of a shard."""
         return self.manifest[shard.first : shard.last]
 
     def shard_file(self, shard: Shard) -> Path:
-        """Where a shard's units are, once they are all there."""
+        """Return the file of a shard's units, which appears complete or not at all."""
         return self.path / SHARDS / f"{shard.name}.parquet"
 
     def ledger_file(self, shard: Shard) -> Path:
-        """Where a shard's ledger is."""
+        """Return the file of a shard's ledger."""
         return self.path / LEDGER / f"{shard.name}.json"
 
     def is_done(self, shard: Shard) -> bool:
-        """Whether the shard is there; it is never there in part."""
+        """Return whether the shard exists."""
         return self.shard_file(shard).exists()
 
     def missing(self) -> list[Shard]:
-        """The shards that are not there yet."""
+        """Return the shards that do not exist yet."""
         folder = self.path / SHARDS
-        there = {name for name in os.listdir(folder) if not name.startswith(".")} if folder.is_dir() else set()
+        there = set(os.listdir(folder)) if folder.is_dir() else set()
         return [shard for shard in self.shards if f"{shard.name}.parquet" not in there]
 
     @property
     def is_finished(self) -> bool:
-        """Whether every shard is there and entered in `artifact.json`."""
+        """Whether every shard exists and is entered in `artifact.json`."""
         return (self.path / RECORD).exists() and not self.missing()
 
     def skipped(self) -> list[SkippedFile]:
-        """Rows of the manifest whose file could not be opened when the plan was made."""
-        lines = (self.path / PLAN / SKIPPED).read_text(encoding="utf-8").splitlines()
-        return [SkippedFile(Path(item["path"]), item["reason"]) for item in map(json.loads, lines)]
+        """Return the rows of the manifest whose file could not be opened when the plan was made."""
+        return [SkippedFile.from_dict(row, place) for place, row in json_objects(self.path / PLAN / SKIPPED)]
 
-    def entry(self, shard: Shard) -> dict[str, Any]:
-        """The ledger of a finished shard: recordings, done, segments, seconds, digest, failed (id, path, reason).
+    def entry(self, shard: Shard) -> ShardEntry:
+        """Return the ledger of a finished shard.
 
         Raises:
             FormatError: it is missing or damaged.
         """
         path = self.ledger_file(shard)
         try:
-            entry = json.loads(path.read_text(encoding="utf-8"))
-            if {"recordings", "done", "segments", "seconds", "digest", "failed"} <= set(entry):
-                return entry
-        except (FileNotFoundError, ValueError, TypeError):
-            pass
-        raise FormatError(
-            f"{path}: missing or damaged; remove {self.shard_file(shard)} and run the same encode command again"
-        )
+            return ShardEntry.from_dict(read_json(path), str(path))
+        except FormatError:
+            raise FormatError(
+                f"{path}: missing or damaged; remove {self.shard_file(shard)} and run the same encode command again"
+            ) from None
 
-    def summary(self) -> dict[str, Any]:
-        """Counts of what is there: shards, recordings, seconds, segments, failed, skipped."""
+    def summary(self) -> CorpusSummary:
+        """Return counts over the shards that exist."""
         missing = set(self.missing())
         entries = [self.entry(shard) for shard in self.shards if shard not in missing]
-        return {
-            "shards": len(entries),
-            "shards_planned": len(self.shards),
-            "recordings": sum(entry["done"] for entry in entries),
-            "seconds": sum(entry["seconds"] for entry in entries),
-            "segments": sum(entry["segments"] for entry in entries),
-            "failed": sum(len(entry["failed"]) for entry in entries),
-            "skipped": len(self.skipped()),
-        }
+        return CorpusSummary(
+            shards=len(entries),
+            shards_planned=len(self.shards),
+            recordings=sum(entry.done for entry in entries),
+            seconds=sum(entry.seconds for entry in entries),
+            segments=sum(entry.segments for entry in entries),
+            failed=sum(len(entry.failed) for entry in entries),
+            skipped=len(self.skipped()),
+        )
 
     def finish(self) -> None:
-        """Write `artifact.json`, the sign that every shard is there, and clear up after killed processes."""
-        # A shard may have been removed by hand to be encoded anew, hence a new record even where there is one.
-        files = {f"{SHARDS}/{self.shard_file(shard).name}": self.entry(shard)["digest"] for shard in self.shards}
-        record = {
-            "kind": KIND,
-            "format": FORMAT_VERSION,
-            "fingerprint": fingerprint(KIND, self.config, 0, self.parents),
-            "digest": digest_json(files),
-            "commit": code_commit(),
-            "seed": 0,
-            "config": dict(self.config),
-            "parents": dict(self.parents),
-            "files": files,
-            "metrics": self.summary(),
-        }
-        with atomic_path(self.path / RECORD) as part:
-            part.write_text(json.dumps(record, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+        """Write `artifact.json`, the mark of a complete corpus, and remove what killed processes left."""
+        # Anew where there is one: a shard may have been removed by hand to be encoded again.
+        files = {f"{SHARDS}/{self.shard_file(shard).name}": self.entry(shard).digest for shard in self.shards}
+        metrics = self.summary().to_dict()
+        record = artifact_record(KIND, self.config, 0, self.parents, files, metrics) | {"config": dict(self.config)}
+        write_text(self.path / RECORD, json.dumps(record, indent=2, sort_keys=True) + "\n")
         for folder in (SHARDS, LEDGER):
             for leftover in (self.path / folder).glob(".*.tmp.*"):
                 leftover.unlink(missing_ok=True)
@@ -183,20 +215,20 @@ class Corpus:
 def begin_corpus(
     manifest: str | Path, path: str | Path, *, config: Mapping[str, Any], parents: Mapping[str, str]
 ) -> Corpus:
-    """Start a corpus, or take up one that was begun with the same manifest, model and settings.
+    """Begin a corpus, or open one that was begun with the same manifest, model and settings.
 
-    The plan is made by whoever comes first and never changes: it appears by the renaming of a folder, which fails
-    where one is already there.
+    The first process makes the plan, which never changes: it appears by renaming a folder, which fails where one
+    exists.
 
     Args:
         manifest: a .jsonl or .csv manifest; headers are read only of files whose length it does not give.
         path: folder of the corpus; new, empty, or begun before.
-        config: what the units depend on; see `Corpus`.
-        parents: digests of what they are made by; that of the manifest is added.
+        config: settings that the units depend on; see `Corpus`.
+        parents: digests of the model; that of the manifest is added.
 
     Raises:
-        FormatError: the manifest cannot be read.
-        InputError: it names no usable recording, or the folder holds something else or was begun otherwise.
+        FormatError: an unreadable manifest.
+        InputError: no usable recording, or a folder with other contents or of other settings.
     """
     path, manifest = Path(path), Path(manifest)
     try:
@@ -205,12 +237,13 @@ def begin_corpus(
         raise FormatError(f"{manifest}: cannot be read ({error.strerror}); check the name") from None
     if not (path / PLAN).exists():
         _check_free(path)
-        recordings, skipped = _read_manifest(manifest)
-        plan_shards([], config["shard_seconds"])
+        recordings, skipped = read_manifest(manifest)
+        if not recordings:
+            raise no_usable(skipped)
         try:
             with atomic_path(path / PLAN) as folder:
                 folder.mkdir()
-                Manifest(recordings).save(folder / MANIFEST)
+                recordings.save(folder / MANIFEST)
                 write_errors(skipped, folder / SKIPPED)
                 description = {
                     "kind": KIND,
@@ -222,7 +255,7 @@ def begin_corpus(
                 text = json.dumps(description, indent=2, sort_keys=True) + "\n"
                 (folder / DESCRIPTION).write_text(text, encoding="utf-8")
         except OSError:
-            # Another process that started at the same moment was faster; its plan holds.
+            # Another process that started at the same moment was faster: its plan counts.
             if not (path / PLAN / DESCRIPTION).exists():
                 raise
     corpus = open_corpus(path)
@@ -233,25 +266,11 @@ def begin_corpus(
 def _check_free(path: Path) -> None:
     if path.exists() and not path.is_dir():
         raise InputError(f"{path}: is a file; give the name of a folder")
-    # What another process is just writing, or one that was killed left behind, is no foreign file. Nor is anything
-    # once there is a plan: another process may have made it, and begun its work, since the caller looked.
+    # The plan that another process is writing, or that a killed one left, is not foreign. Nor is anything once there
+    # is a plan: another process may have made it, and begun its work, since the caller looked.
     foreign = path.is_dir() and any(not item.name.startswith(f".{PLAN}.") for item in path.iterdir())
     if foreign and not (path / PLAN).exists():
         raise InputError(f"{path}: is not empty and holds no corpus begun by encode; choose another folder")
-
-
-def _read_manifest(path: Path) -> tuple[list[Recording], list[SkippedFile]]:
-    recordings: list[Recording] = []
-    skipped: list[SkippedFile] = []
-    for draft in read_drafts(path):
-        try:
-            recordings.append(draft.recording())
-        except AudioError as error:
-            skipped.append(SkippedFile(draft.path, str(error).removeprefix(f"{draft.path}: ")))
-    if not recordings:
-        reason = f"{skipped[0].path}: {skipped[0].reason}" if skipped else "the manifest is empty"
-        raise InputError(f"{path}: no usable recording: {reason}")
-    return recordings, skipped
 
 
 def _check_same(there: Mapping[str, Any], asked: Mapping[str, Any], path: Path) -> None:
@@ -279,12 +298,12 @@ def open_corpus(path: str | Path) -> Corpus:
     """
     path = Path(path)
     file = path / PLAN / DESCRIPTION
+    if not file.is_file():
+        raise FormatError(f"{path}: not an encoded corpus (no {PLAN}/{DESCRIPTION}); make one with encode")
+    table = read_json(file)
     try:
-        table = json.loads(file.read_text(encoding="utf-8"))
         kind, version, config, parents = table["kind"], table["format"], dict(table["config"]), dict(table["parents"])
         float(config["shard_seconds"])
-    except (FileNotFoundError, NotADirectoryError):
-        raise FormatError(f"{path}: not an encoded corpus (no {PLAN}/{DESCRIPTION}); make one with encode") from None
     except (ValueError, KeyError, TypeError) as error:
         raise FormatError(f"{file}: damaged ({error})") from None
     if kind != KIND or version > FORMAT_VERSION:
@@ -292,21 +311,65 @@ def open_corpus(path: str | Path) -> Corpus:
     return Corpus(path, Manifest.load(path / PLAN / MANIFEST), config, parents)
 
 
+def enter_shard(
+    corpus: Corpus, shard: Shard, segmentations: Mapping[int, Segmentation], failed: Mapping[int, str]
+) -> None:
+    """Write a finished shard, its ledger first; the bytes do not depend on when, where or in what order it was encoded.
+
+    Args:
+        corpus: the corpus.
+        shard: one of its shards.
+        segmentations: units of its recordings, by their place in the shard.
+        failed: the reason for every other place.
+
+    Raises:
+        OSError: the disk is full, or the folder may not be written; names the shard's file.
+    """
+    recordings, file = corpus.recordings(shard), corpus.shard_file(shard)
+    try:
+        with atomic_path(file) as part:
+            with open_writer(part, "parquet", tokenizer=corpus.parents.get("model", "")) as writer:
+                for place, segmentation in sorted(segmentations.items()):
+                    writer.write(recordings[place].id, recordings[place].path, segmentation)
+            # On some file systems a crash of the machine leaves a renamed file empty that was not flushed before.
+            with part.open("rb+") as written:
+                os.fsync(written.fileno())
+            entry = ShardEntry(
+                recordings=len(shard),
+                done=len(segmentations),
+                seconds=math.fsum(recordings[place].seconds for place in segmentations),
+                segments=sum(len(segmentation) for segmentation in segmentations.values()),
+                digest=digest_bytes(part.read_bytes()),
+                failed=tuple(
+                    FailedRecording(recordings[place].id, recordings[place].path, reason)
+                    for place, reason in sorted(failed.items())
+                ),
+            )
+            text = json.dumps(entry.to_dict(), ensure_ascii=False, indent=1) + "\n"
+            write_text(corpus.ledger_file(shard), text)
+    except FileNotFoundError:
+        # Another process that worked on the same shard was faster, finished the corpus and cleaned up.
+        if not corpus.is_done(shard):
+            raise
+    except OSError as error:
+        raise OSError(error.errno, error.strerror or str(error), str(file)) from error
+
+
 def read_units(path: str | Path, *, unfinished: bool = False) -> Iterator[tuple[Recording, Segmentation]]:
-    """Read an encoded corpus: every recording with its units, in the manifest's order; failed ones are left out.
+    """Yield the recordings of an encoded corpus with their units, in the manifest's order, without the failed ones.
 
     Args:
         path: folder of the corpus.
-        unfinished: read the shards that are there; otherwise all of them must be.
+        unfinished: read the shards that exist; otherwise all of them must exist.
 
     Raises:
-        FormatError: not a corpus, shards that are not there yet, or a damaged shard.
+        FormatError: not a corpus, missing shards, or a damaged shard.
     """
     corpus = open_corpus(path)
     missing = set(corpus.missing())
     if missing and not unfinished:
         raise FormatError(
-            f"{path}: {len(missing)} of {len(corpus.shards)} shards are not there yet; "
+            f"{path}: {len(missing)} of {len(corpus.shards)} shards are missing; "
             "run the same encode command again to finish it"
         )
     return _units(corpus, missing)

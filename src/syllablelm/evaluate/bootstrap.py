@@ -15,6 +15,8 @@ import numpy.typing as npt
 from scipy import sparse
 
 from syllablelm.core.errors import InputError
+from syllablelm.core.results import Estimate
+from syllablelm.evaluate.counts import C
 
 CountsT = TypeVar("CountsT")
 
@@ -118,6 +120,16 @@ def bootstrap_interval(
     resampled = [statistic(total) for weights in draws for total in stack.sums(weights)]
     (score,) = (statistic(total) for total in stack.sums(np.ones((1, len(items)), dtype=np.int64)))
     return _percentiles(resampled, level, score if centered else None)
+
+
+def bootstrap_estimate(items: Sequence[C], statistic: Callable[[C], float], **options: Any) -> Estimate:
+    """Return the score of all items together, with its percentile bootstrap interval.
+
+    Args:
+        items, statistic, options: as for `bootstrap_interval`.
+    """
+    low, high = bootstrap_interval(items, statistic, **options)
+    return Estimate(statistic(type(items[0]).merge(items)), low, high)
 
 
 def bootstrap_difference(

@@ -1,26 +1,33 @@
-"""How fast a tokenizer is, stage by stage, and whether lower precision changes its units."""
+"""Speed of a tokenizer, stage by stage, and the agreement of its units in lower precision."""
 
 from __future__ import annotations
 
+import math
 import os
 import platform
+import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
 
 from syllablelm.core.errors import InputError
 from syllablelm.core.models import BUNDLED
+from syllablelm.core.results import Record, Result
 from syllablelm.core.segmentation import Segmentation
 from syllablelm.data.audio import SAMPLE_RATE, load_audio, save_audio
 from syllablelm.data.manifest import Manifest, Recording
-from syllablelm.evaluate.boundaries.scores import BoundaryCounts, boundary_counts
+from syllablelm.encoders.device import Precision
+from syllablelm.evaluate.boundaries.matching import BoundaryCounts, boundary_counts
+from syllablelm.evaluate.counts import Counts
+from syllablelm.evaluate.lists import ScoredData, note_omitted
+from syllablelm.evaluate.units.inputs import Recordings, open_recordings
 from syllablelm.tokenizer.tokenizer import Tokenizer
 
 TOLERANCE = 0.02
@@ -28,22 +35,23 @@ TOLERANCE = 0.02
 
 DECODE, CONVOLUTIONS, TRANSFORMER = "decoding", "convolutions", "transformer"
 SEGMENTATION, UNITS, REST = "segmentation", "pooling and units", "the rest"
+ALL = "all"
 STAGES = (DECODE, CONVOLUTIONS, TRANSFORMER, SEGMENTATION, UNITS, REST)
 
 
 class Stopwatch:
-    """Seconds spent in stages; what a stage spends inside another counts for the inner one only.
+    """Seconds spent in stages; the time of a stage inside another counts for the inner one only.
 
     Args:
-        synchronize: waits for what was started on a GPU; called on both sides of every stage.
+        synchronize: waits for work started on a GPU; called on both sides of every stage.
 
-    Only calls from one thread are counted right. On leaving its `with` block all that it watched is as it was.
+    For calls from one thread only. On leaving its `with` block the watched methods are as they were.
     """
 
     def __init__(self, synchronize: Callable[[], None] = lambda: None) -> None:
         self.seconds: dict[str, float] = defaultdict(float)
         self._synchronize = synchronize
-        # Of each stage that is running, the time that stages inside it took.
+        # For each running stage, the time of the stages inside it.
         self._inner: list[float] = []
         self._watched: list[tuple[Any, str]] = []
 
@@ -84,77 +92,203 @@ class Stopwatch:
 
 
 @dataclass(frozen=True)
-class Speed:
+class StageTime(Record):
+    """Time of one of `STAGES`, or of `ALL`.
+
+    Args:
+        stage: its name.
+        seconds: time spent.
+        share: share of the time of the whole run.
+        audio_per_second: seconds of audio per second; None where no time was spent.
+    """
+
+    stage: str
+    seconds: float
+    share: float
+    audio_per_second: float | None
+
+
+@dataclass(frozen=True)
+class Speed(Record):
     """One timed run.
 
     Args:
-        precision: of the encoder.
-        recordings: how many were encoded.
+        precision: numeric precision of the encoder.
+        recordings: number of recordings encoded.
         audio_seconds: their length together.
-        stages: seconds of each of `STAGES`.
-        cpu_seconds: computing time of all threads; hardly changed by what else a machine does.
-        peak_memory_mib: most memory of the process during the run.
-        peak_device_mib: most memory of tensors on the GPU during the run; None on a CPU.
-        num_units: units found.
+        cpu_seconds: computing time of all threads; hardly changed by other work on the machine.
+        peak_memory_mib: highest memory of the process during the run.
+        peak_device_mib: highest memory of tensors on the GPU during the run; None on a CPU.
+        units: number of units found.
+        stages: time of each of `STAGES`, then of `ALL`.
     """
+
+    derived: ClassVar[tuple[str, ...]] = ("seconds", "audio_per_second", "audio_per_cpu_second")
 
     precision: str
     recordings: int
     audio_seconds: float
-    stages: Mapping[str, float]
     cpu_seconds: float
     peak_memory_mib: float
     peak_device_mib: float | None
-    num_units: int
+    units: int
+    stages: tuple[StageTime, ...]
 
     @property
     def seconds(self) -> float:
         """Time of the whole run."""
-        return sum(self.stages.values())
+        return self.stages[-1].seconds
 
     @property
-    def speed(self) -> float:
+    def audio_per_second(self) -> float:
         """Seconds of audio per second."""
         return self.audio_seconds / self.seconds
 
-    def rows(self) -> list[dict[str, Any]]:
-        """A row for each stage and one for all: seconds, share, seconds of audio per second."""
-        parts = {**self.stages, "all": self.seconds}
-        return [
-            {
-                "stage": stage,
-                "seconds": seconds,
-                "share": seconds / self.seconds,
-                "audio_per_second": self.audio_seconds / seconds if seconds > 0 else None,
-            }
-            for stage, seconds in parts.items()
-        ]
+    @property
+    def audio_per_cpu_second(self) -> float | None:
+        """Seconds of audio per second of computing."""
+        return self.audio_seconds / self.cpu_seconds if self.cpu_seconds else None
 
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON."""
-        return {
-            "precision": self.precision,
-            "recordings": self.recordings,
-            "audio_seconds": self.audio_seconds,
-            "seconds": self.seconds,
-            "audio_per_second": self.speed,
-            "cpu_seconds": self.cpu_seconds,
-            "audio_per_cpu_second": self.audio_seconds / self.cpu_seconds if self.cpu_seconds else None,
-            "peak_memory_mib": self.peak_memory_mib,
-            "peak_device_mib": self.peak_device_mib,
-            "units": self.num_units,
-            "stages": self.rows(),
-        }
+
+@dataclass(frozen=True)
+class MachineInfo(Record):
+    """The machine that a speed was measured on.
+
+    Args:
+        processor: its model.
+        cores, threads: processor cores, and threads that torch uses.
+        load: load average over a minute; above the number of cores, other work slowed the run down.
+        gpu: model of the GPU; None on a CPU.
+        torch: version.
+    """
+
+    processor: str
+    cores: int | None
+    threads: int
+    load: float | None
+    gpu: str | None
+    torch: str
+
+
+@dataclass(frozen=True)
+class Agreement(Record):
+    """Agreement of units in lower precision with those in float32.
+
+    Args:
+        precision, against: the two precisions.
+        boundary_f1_20ms: F1 of boundaries at `TOLERANCE`.
+        unit_agreement: share of frames with the same unit.
+        frames, recordings: numbers compared.
+        same_recordings: recordings with the same boundaries and units throughout.
+    """
+
+    precision: str
+    against: str
+    boundary_f1_20ms: float
+    unit_agreement: float
+    frames: int
+    recordings: int
+    same_recordings: int
+
+
+@dataclass(frozen=True)
+class SpeedResult(Result):
+    """Speed of a tokenizer.
+
+    Args:
+        model: the tokenizer.
+        data: what was encoded.
+        machine: where.
+        batch_seconds: seconds of audio encoded at once.
+        runs: a run in float32, and one in the precision asked for if that is another.
+        agreement: how far the units of the two runs agree.
+    """
+
+    evaluation: ClassVar[str] = "speed"
+
+    model: str
+    data: ScoredData
+    machine: MachineInfo
+    batch_seconds: float
+    runs: tuple[Speed, ...]
+    agreement: Agreement | None
+
+
+def evaluate_speed(
+    recordings: Recordings | None = None,
+    model: str | os.PathLike[str] = "small",
+    *,
+    rate: float | None = None,
+    rule: str | None = None,
+    delta: float | None = None,
+    precision: Precision = "float32",
+    batch_seconds: float = 120.0,
+    clips: int = 8,
+    repeats: int = 1,
+    device: str = "auto",
+) -> SpeedResult:
+    """Time a tokenizer stage by stage, in float32 and, if another is given, in that precision, and compare the units.
+
+    Args:
+        recordings: audio files, folders, patterns or one manifest, or the recordings themselves; by default clips of
+            25 s of the bundled recording, repeated.
+        model: bundled name, folder, hub id or checkpoint file of a tokenizer.
+        rate, rule, delta, precision, batch_seconds, device: as for `Tokenizer.load`.
+        clips: number of clips where no recordings are given.
+        repeats: timed runs, of which the fastest counts.
+
+    Raises:
+        InputError: nothing usable, or a number out of range.
+        AudioError: a recording that cannot be used.
+    """
+    if not 0 < batch_seconds < math.inf:
+        raise InputError(f"batch_seconds must be above 0 and finite, not {batch_seconds}")
+    with tempfile.TemporaryDirectory() as folder:
+        if recordings:
+            name, manifest, skipped = open_recordings(recordings)
+        else:
+            name, manifest, skipped = "bundled recording, repeated", make_clips(Path(folder), clips), []
+        note_omitted({"unusable": len(skipped)})
+        runs: list[Speed] = []
+        units: list[list[Segmentation]] = []
+        for chosen in dict.fromkeys(("float32", precision)):
+            tokenizer = Tokenizer.load(
+                str(model),
+                device=device,
+                rate=rate,
+                rule=rule,
+                delta=delta,
+                precision=chosen,
+                batch_seconds=batch_seconds,
+            )
+            run, found = measure_speed(tokenizer, manifest, repeats=repeats)
+            runs.append(run)
+            units.append(found)
+        machine = describe_machine(tokenizer.encoder.device)
+    agreement = None
+    if len(units) > 1:
+        counts = AgreementCounts.merge(compare_units(*pair) for pair in zip(units[1], units[0], strict=True))
+        agreement = Agreement(
+            precision,
+            "float32",
+            counts.boundaries.f1,
+            counts.unit_agreement,
+            counts.frames,
+            counts.recordings,
+            counts.same_recordings,
+        )
+    data = ScoredData(name=name, recordings=len(manifest), seconds=manifest.total_seconds)
+    return SpeedResult(str(model), data, machine, batch_seconds, tuple(runs), agreement)
 
 
 def measure_speed(
     tokenizer: Tokenizer, recordings: Sequence[Recording], *, repeats: int = 1
 ) -> tuple[Speed, list[Segmentation]]:
-    """Time the way from audio files to units, after an untimed one that compiles and warms up.
+    """Time the way from audio files to units, after an untimed run that compiles and warms up.
 
     Args:
-        tokenizer: what is timed.
-        recordings: what is encoded; decoded in this thread, all held at once.
+        tokenizer: the tokenizer.
+        recordings: recordings to encode; decoded in this thread, all held at once.
         repeats: timed runs, of which the fastest counts.
 
     Returns:
@@ -166,7 +300,7 @@ def measure_speed(
     """
     if not recordings or repeats < 1:
         raise InputError("there must be at least one recording and one repeat to time")
-    # Short and long recordings take different ways, and a GPU chooses its algorithms by the shape of a batch.
+    # Short and long recordings are encoded differently, and a GPU chooses its algorithms by the shape of a batch.
     tokenizer.encode([recording.load() for recording in recordings])
     runs = [_run(tokenizer, recordings) for _ in range(repeats)]
     return min(runs, key=lambda run: run[0].seconds)
@@ -183,17 +317,23 @@ def _run(tokenizer: Tokenizer, recordings: Sequence[Recording]) -> tuple[Speed, 
         with watch.stage(REST):
             found = tokenizer.encode(waves)
     cpu, taken = time.process_time() - cpu, time.perf_counter() - start
-    # What passed between the stages belongs to none of them.
+    # Time between the stages belongs to none of them.
     watch.seconds[REST] += max(0.0, taken - sum(watch.seconds.values()))
+    audio_seconds = sum(map(len, waves)) / SAMPLE_RATE
+    parts = {stage: watch.seconds[stage] for stage in STAGES}
+    total = sum(parts.values())
     return Speed(
         precision=getattr(tokenizer.encoder, "precision", "float32"),
         recordings=len(waves),
-        audio_seconds=sum(map(len, waves)) / SAMPLE_RATE,
-        stages={stage: watch.seconds[stage] for stage in STAGES},
+        audio_seconds=audio_seconds,
         cpu_seconds=cpu,
         peak_memory_mib=_peak_memory() / 2**20,
         peak_device_mib=torch.cuda.max_memory_allocated(device) / 2**20 if device.type == "cuda" else None,
-        num_units=sum(map(len, found)),
+        units=sum(map(len, found)),
+        stages=tuple(
+            StageTime(stage, seconds, seconds / total, audio_seconds / seconds if seconds > 0 else None)
+            for stage, seconds in {**parts, ALL: total}.items()
+        ),
     ), found
 
 
@@ -205,7 +345,7 @@ def _watch_stages(watch: Stopwatch, tokenizer: Tokenizer) -> None:
         watch.watch(encoder, "transform", TRANSFORMER)
     else:
         watch.watch(encoder, "encode", TRANSFORMER)
-    watch.watch(tokenizer.rule, "boundaries", SEGMENTATION)
+    watch.watch(tokenizer.rule, "spans", SEGMENTATION)
     watch.watch(tokenizer, "pool", UNITS)
     if tokenizer.codebook is not None:
         watch.watch(tokenizer.codebook, "assign", UNITS)
@@ -216,12 +356,12 @@ def _reset_peak(device: torch.device) -> None:
         torch.cuda.reset_peak_memory_stats(device)
     peak = Path("/proc/self/clear_refs")
     if peak.exists():
-        # Linux: forget the highest resident size so far.
+        # Linux: reset the highest resident size.
         peak.write_text("5")
 
 
 def _peak_memory() -> float:
-    """Most resident bytes of this process: since the reset on Linux, else ever."""
+    """Return the highest resident size of this process in bytes: since the reset on Linux, else ever."""
     status = Path("/proc/self/status")
     if status.exists():
         line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
@@ -233,14 +373,14 @@ def _peak_memory() -> float:
 
 
 @dataclass(frozen=True)
-class Agreement:
-    """How far the units of two runs are the same; add those of recordings to get those of a corpus.
+class AgreementCounts(Counts):
+    """Agreement of the units of two runs; add those of recordings to get those of a corpus.
 
     Args:
-        boundaries: of one run against the other's, `TOLERANCE` apart at most.
+        boundaries: boundaries of one run against the other's, `TOLERANCE` apart at most.
         frames: frames of both.
         same_frames: of them, those that carry the same unit (or both none).
-        recordings: how many were compared.
+        recordings: recordings compared.
         same_recordings: of them, those with the same boundaries and units throughout.
     """
 
@@ -250,34 +390,13 @@ class Agreement:
     recordings: int = 0
     same_recordings: int = 0
 
-    def __add__(self, other: Agreement) -> Agreement:
-        if not isinstance(other, Agreement):
-            return NotImplemented
-        return Agreement(
-            self.boundaries + other.boundaries,
-            self.frames + other.frames,
-            self.same_frames + other.same_frames,
-            self.recordings + other.recordings,
-            self.same_recordings + other.same_recordings,
-        )
-
     @property
     def unit_agreement(self) -> float:
         """Share of the frames that carry the same unit; 1.0 where there are no frames."""
         return self.same_frames / self.frames if self.frames else 1.0
 
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON."""
-        return {
-            "boundary_f1_20ms": self.boundaries.f1,
-            "unit_agreement": self.unit_agreement,
-            "frames": self.frames,
-            "recordings": self.recordings,
-            "same_recordings": self.same_recordings,
-        }
 
-
-def compare_units(found: Segmentation, reference: Segmentation) -> Agreement:
+def compare_units(found: Segmentation, reference: Segmentation) -> AgreementCounts:
     """Compare two segmentations of one recording.
 
     Raises:
@@ -288,7 +407,7 @@ def compare_units(found: Segmentation, reference: Segmentation) -> Agreement:
     frame_seconds = found.hop / found.sample_rate
     counts = boundary_counts(found.boundaries * frame_seconds, reference.boundaries * frame_seconds, TOLERANCE)
     same = int(np.count_nonzero(_frame_units(found) == _frame_units(reference)))
-    return Agreement(counts, found.num_frames, same, 1, int(found == reference))
+    return AgreementCounts(counts, found.num_frames, same, 1, int(found == reference))
 
 
 def _frame_units(segmentation: Segmentation) -> np.ndarray:
@@ -301,36 +420,35 @@ def _frame_units(segmentation: Segmentation) -> np.ndarray:
 
 
 def make_clips(folder: Path, count: int, seconds: float = 25.0) -> Manifest:
-    """Write clips of the bundled recording, repeated, each from another place on, as flac files.
+    """Write clips of the bundled recording, repeated, each from another offset, as flac files.
 
     Raises:
         InputError: no clips, or clips without length.
     """
-    if count < 1 or not 0 < seconds < float("inf"):
+    if count < 1 or not 0 < seconds < math.inf:
         raise InputError(f"{count} clips of {seconds} s: give at least one, and some length")
     sample = load_audio(BUNDLED / "sample.flac")
     length = max(1, round(seconds * SAMPLE_RATE))
     clips = []
     for number in range(count):
         path = folder / f"clip{number:04d}.flac"
-        # An odd step, so that no two clips of a batch are the same.
+        # The step is a prime, so that no two clips of a batch are the same.
         save_audio(path, np.resize(np.roll(sample, -number * 7919), length))
         clips.append(Recording(path.stem, path, length, SAMPLE_RATE))
     return Manifest(clips)
 
 
-def describe_machine(device: torch.device) -> dict[str, Any]:
-    """What the numbers belong to: processor, cores, threads, load, GPU, torch."""
+def describe_machine(device: torch.device) -> MachineInfo:
+    """Describe this machine: processor, cores, threads, load, GPU, torch."""
     processor = platform.processor() or platform.machine()
     if Path("/proc/cpuinfo").exists():
         lines = Path("/proc/cpuinfo").read_text().splitlines()
         processor = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), processor)
-    return {
-        "processor": processor,
-        "cores": os.cpu_count(),
-        "threads": torch.get_num_threads(),
-        # Above the number of cores, other work slowed this run down.
-        "load": os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
-        "gpu": torch.cuda.get_device_name(device) if device.type == "cuda" else None,
-        "torch": torch.__version__,
-    }
+    return MachineInfo(
+        processor=processor,
+        cores=os.cpu_count(),
+        threads=torch.get_num_threads(),
+        load=os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
+        gpu=torch.cuda.get_device_name(device) if device.type == "cuda" else None,
+        torch=torch.__version__,
+    )

@@ -1,12 +1,34 @@
-"""Files of units from one format to another, one recording at a time."""
+"""Conversion of files of units from one format to another, one recording at a time."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from syllablelm.core.errors import FormatError, InputError
-from syllablelm.formats import FORMATS, Unsaid, detect_format, open_writer, read_entries
+from syllablelm.core.errors import FormatError, InputError, located
+from syllablelm.core.results import Record, json_key
+from syllablelm.formats import FORMATS, FormatOptions, detect_format, open_writer, read_entries
+
+
+@dataclass(frozen=True)
+class UnitsConversion(Record):
+    """Result of `convert_units`.
+
+    Args:
+        source_format: format of the source.
+        to: format of the output.
+        recordings: number of recordings.
+        segments: number of segments.
+        grids: frame grids (hop, sample rate) that occur.
+        loses: properties that the output's format does not hold.
+    """
+
+    source_format: str = json_key("from")
+    to: str
+    recordings: int
+    segments: int
+    grids: tuple[tuple[int, int], ...]
+    loses: tuple[str, ...]
 
 
 def convert_units(
@@ -15,50 +37,34 @@ def convert_units(
     *,
     to: str,
     format: str | None = None,
-    unsaid: Unsaid | None = None,
-    merge_repeats: bool = False,
-) -> dict[str, Any]:
+    options: FormatOptions | None = None,
+    deduplicate: bool = False,
+) -> UnitsConversion:
     """Write the units of a file or a folder in another format; the output appears complete or not at all.
 
     Args:
         source: a file, or a folder of files of one format.
         out: file, folder (textgrid, sdhubert) or prefix (textless-lines) to write.
         to: format of the output, a name of the registry.
-        format: format of the source; None tells it by suffix and content.
-        unsaid: what foreign formats leave out.
-        merge_repeats: join segments that touch and carry the same unit.
-
-    Returns:
-        the formats, the counts of recordings and segments, the frame grids ([hop, sample_rate]), and what the output's
-        format does not hold.
+        format: format of the source; None detects it by suffix and content.
+        options: properties that foreign formats do not hold.
+        deduplicate: join touching segments of equal units.
 
     Raises:
         FormatError: unreadable input, or a recording that the output's format would change; file and line are named.
-        InputError: unknown format, an output that cannot be written, or something that a format must be told.
+        InputError: unknown format, an output that cannot be written, or a missing option.
     """
-    unsaid = unsaid or Unsaid()
     format = detect_format(source) if format is None else format
     if Path(out).exists() and Path(out).samefile(source):
         raise InputError(f"{out} is the input itself: choose another --out")
-    recordings, segments, grids = 0, 0, set()
-    with open_writer(out, to, unsaid) as writer:
-        for entry in read_entries(source, format, unsaid):
-            segmentation = entry.segmentation
-            try:
-                if merge_repeats:
-                    segmentation = segmentation.merge_repeats()
+    recordings, segments, grids = 0, 0, set[tuple[int, int]]()
+    with open_writer(out, to, options) as writer:
+        for entry in read_entries(source, format, options):
+            with located(entry.place):
+                segmentation = entry.segmentation.deduplicate() if deduplicate else entry.segmentation
                 writer.write(entry.id, entry.path, segmentation)
-            except InputError as error:
-                raise FormatError(f"{entry.place}: {error}") from None
             recordings, segments = recordings + 1, segments + len(segmentation)
             grids.add((segmentation.hop, segmentation.sample_rate))
         if not recordings:
             raise FormatError(f"{source}: holds no recording")
-    return {
-        "from": format,
-        "to": to,
-        "recordings": recordings,
-        "segments": segments,
-        "grids": [list(grid) for grid in sorted(grids)],
-        "loses": list(FORMATS[to].loses),
-    }
+    return UnitsConversion(format, to, recordings, segments, tuple(sorted(grids)), FORMATS[to].loses)

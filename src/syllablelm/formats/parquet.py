@@ -10,16 +10,17 @@ from typing import Any
 from syllablelm.core.errors import FormatError, MissingDependencyError
 from syllablelm.core.files import find_files
 from syllablelm.core.segmentation import Segmentation
-from syllablelm.formats.form import Entry, Format, Unsaid
+from syllablelm.formats.base import Entry, FormatOptions, RecordWriter
 from syllablelm.formats.record import KEYS, entry_of, to_record
-from syllablelm.formats.writer import RecordWriter
 
 ROWS_PER_GROUP = 1024
-# Of the file's metadata: digest of the tokenizer that made the units.
+# Key of the file's metadata: digest of the tokenizer that made the units.
 TOKENIZER_KEY = "syllablelm.tokenizer.tokenizer"
 
 
-class _Writer(RecordWriter):
+class Writer(RecordWriter):
+    """Writer of ``parquet``."""
+
     name = "parquet"
     binary = True
 
@@ -47,8 +48,9 @@ class _Writer(RecordWriter):
             self._rows = []
 
 
-def _read(path: Path, unsaid: Unsaid) -> Iterator[Entry]:
-    for file in find_files(path, PARQUET.suffixes):
+def read(path: Path, options: FormatOptions) -> Iterator[Entry]:
+    """Read ``parquet``."""
+    for file in find_files(path, (".parquet",)):
         for record in _records(file):
             yield entry_of(str(file), record)
 
@@ -67,7 +69,7 @@ def _records(file: Path) -> Iterator[dict[str, Any]]:
 
 
 def read_tokenizer(file: Path) -> str:
-    """Digest of the tokenizer that made a file's units; "" if it does not say.
+    """Return the digest of the tokenizer that made a file's units; "" if unknown.
 
     Raises:
         FormatError: not a Parquet file.
@@ -87,6 +89,3 @@ def _import_pyarrow() -> tuple[Any, Any]:
     except ImportError as error:
         raise MissingDependencyError("the parquet format needs pyarrow: pip install pyarrow") from error
     return pyarrow, parquet
-
-
-PARQUET = Format("parquet", (".parquet",), _read, _Writer)

@@ -1,4 +1,4 @@
-"""The records of `tokenize`, and the jsonl of them: frames, exact."""
+"""The records of `tokenize` and their jsonl: frames, exact."""
 
 from __future__ import annotations
 
@@ -6,13 +6,11 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from syllablelm.core.errors import FormatError, InputError
+from syllablelm.core.errors import FormatError, located
 from syllablelm.core.files import find_files, json_lines
 from syllablelm.core.segmentation import Segmentation
-from syllablelm.formats.form import Entry, Format, Unsaid
-from syllablelm.formats.writer import JsonlWriter
+from syllablelm.formats.base import Entry, FormatOptions, JsonlWriter
+from syllablelm.formats.times import int_array
 
 KEYS = ("id", "path", "sample_rate", "hop", "num_frames", "unit", "start", "end")
 
@@ -22,7 +20,7 @@ def to_record(id: str, path: str | Path, segmentation: Segmentation) -> dict[str
 
     Args:
         id: name of the recording, unique in its file.
-        path: where its audio is.
+        path: path of its audio.
         segmentation: its segments; without units, "unit" is None.
     """
     return {
@@ -38,73 +36,56 @@ def to_record(id: str, path: str | Path, segmentation: Segmentation) -> dict[str
 
 
 def from_record(record: Mapping[str, Any]) -> Segmentation:
-    """Rebuild the segmentation of a record; other keys than the format's are ignored.
+    """Return the segmentation of a record; unknown keys are ignored.
 
     Raises:
-        FormatError: a key is missing, a value is of the wrong kind, or the segments are unsorted, overlap or leave
+        FormatError: a key is missing, a value has the wrong type, or the segments are unsorted, overlap or leave
             the recording.
     """
     if not isinstance(record, Mapping):
         raise FormatError(f"a record must be an object with keys {', '.join(KEYS)}, not {type(record).__name__}")
-    name = f"record {record['id']!r}" if "id" in record else "record without id"
-    missing = [key for key in KEYS if key not in record]
-    if missing:
-        raise FormatError(f"{name}: missing {', '.join(missing)}")
-    for key in ("id", "path"):
-        if not isinstance(record[key], str):
-            raise FormatError(f"{name}: {key} must be a string, not {record[key]!r}")
-    for key in ("sample_rate", "hop", "num_frames"):
-        if not _is_int(record[key]):
-            raise FormatError(f"{name}: {key} must be an integer, not {record[key]!r}")
-    for key in ("unit", "start", "end"):
-        values = record[key]
-        if key == "unit" and values is None:
-            continue
-        if not isinstance(values, list) or not all(_is_int(value) for value in values):
-            raise FormatError(f"{name}: {key} must be a list of integers{' or null' if key == 'unit' else ''}")
-        if values and not -(2**31) <= min(values) <= max(values) < 2**31:
-            raise FormatError(f"{name}: {key} holds a number that does not fit 32 bits")
-    try:
+    with located(f"record {record['id']!r}" if "id" in record else "record without id"):
+        missing = [key for key in KEYS if key not in record]
+        if missing:
+            raise FormatError(f"missing {', '.join(missing)}")
+        for key in ("id", "path"):
+            if not isinstance(record[key], str):
+                raise FormatError(f"{key} must be a string, not {record[key]!r}")
+        for key in ("sample_rate", "hop", "num_frames"):
+            if not isinstance(record[key], int) or isinstance(record[key], bool):
+                raise FormatError(f"{key} must be an integer, not {record[key]!r}")
         return Segmentation(
-            start=np.array(record["start"], dtype=np.int32),
-            end=np.array(record["end"], dtype=np.int32),
-            unit=None if record["unit"] is None else np.array(record["unit"], dtype=np.int32),
+            start=int_array(record["start"], "start"),
+            end=int_array(record["end"], "end"),
+            unit=None if record["unit"] is None else int_array(record["unit"], "unit", or_null=True),
             num_frames=record["num_frames"],
             hop=record["hop"],
             sample_rate=record["sample_rate"],
         )
-    except InputError as error:
-        raise FormatError(f"{name}: {error}") from error
-
-
-def _is_int(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
 
 
 def entry_of(place: str, record: Any) -> Entry:
-    """The entry of a record that was read somewhere.
+    """Return the entry of a record.
 
     Raises:
         FormatError: see `from_record`; the message begins with the place.
     """
-    try:
+    with located(place):
         segmentation = from_record(record)
-    except FormatError as error:
-        raise FormatError(f"{place}: {error}") from error
     return Entry(record["id"], record["path"], segmentation, place)
 
 
-def _read(path: Path, unsaid: Unsaid) -> Iterator[Entry]:
-    for file in find_files(path, JSONL.suffixes):
+def read(path: Path, options: FormatOptions) -> Iterator[Entry]:
+    """Read ``jsonl``."""
+    for file in find_files(path, (".jsonl",)):
         for place, record in json_lines(file):
             yield entry_of(place, record)
 
 
-class _Writer(JsonlWriter):
+class Writer(JsonlWriter):
+    """Writer of ``jsonl``."""
+
     name = "jsonl"
 
     def _record(self, id: str, path: str | Path, segmentation: Segmentation) -> dict[str, Any]:
         return to_record(id, path, segmentation)
-
-
-JSONL = Format("jsonl", (".jsonl",), _read, _Writer, keys=frozenset({"unit", "start", "end"}))

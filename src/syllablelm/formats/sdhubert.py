@@ -19,18 +19,19 @@ from zipfile import BadZipFile
 
 import numpy as np
 
-from syllablelm.core.errors import FormatError, InputError
+from syllablelm.core.errors import FormatError, InputError, located
 from syllablelm.core.files import find_files, id_below
 from syllablelm.core.segmentation import Segmentation
-from syllablelm.formats.form import Entry, Format, Unsaid
+from syllablelm.formats.base import Entry, FolderWriter, FormatOptions
 from syllablelm.formats.times import whole_frames
-from syllablelm.formats.writer import FolderWriter
 
 FRAMES_PER_SECOND = 50
 _HOP = 320
 
 
-class _Writer(FolderWriter):
+class Writer(FolderWriter):
+    """Writer of ``sdhubert``."""
+
     name = "sdhubert"
     suffix = ".npz"
     keeps_grid = False
@@ -48,14 +49,13 @@ class _Writer(FolderWriter):
         np.savez(file, **arrays)
 
 
-def _read(path: Path, unsaid: Unsaid) -> Iterator[Entry]:
-    hop = unsaid.hop or _HOP
-    for file in find_files(path, SDHUBERT.suffixes):
+def read(path: Path, options: FormatOptions) -> Iterator[Entry]:
+    """Read ``sdhubert``."""
+    hop = options.hop or _HOP
+    for file in find_files(path, (".npz", ".npy")):
         arrays = _load(file)
-        try:
-            segmentation = _segmentation(arrays, hop, unsaid.sample_rate)
-        except (InputError, FormatError) as error:
-            raise FormatError(f"{file}: {error}") from error
+        with located(file):
+            segmentation = _segmentation(arrays, hop, options.sample_rate)
         yield Entry(id_below(path, file), "", segmentation, str(file))
 
 
@@ -77,7 +77,7 @@ def _segmentation(arrays: dict[str, Any], hop: int, sample_rate: int) -> Segment
 
 
 def _load(file: Path) -> dict[str, Any]:
-    """The plain arrays of a file."""
+    """Return the plain arrays of a file."""
     with open(file, "rb") as stream:
         magic = stream.read(6)
     if magic[:4] != b"PK\x03\x04" and magic != b"\x93NUMPY":
@@ -98,12 +98,3 @@ def _load(file: Path) -> dict[str, Any]:
     if "segments" not in arrays:
         raise FormatError(f"{file}: holds no array called 'segments'")
     return arrays
-
-
-SDHUBERT = Format(
-    "sdhubert",
-    (".npz", ".npy"),
-    _read,
-    _Writer,
-    loses=("path", "hop and sample rate (but 50 frames per second)"),
-)

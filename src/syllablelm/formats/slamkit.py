@@ -11,68 +11,69 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from syllablelm.core.errors import FormatError
+from syllablelm.core.errors import FormatError, located
 from syllablelm.core.files import find_files, json_lines
 from syllablelm.core.segmentation import Segmentation
-from syllablelm.formats.form import Entry, Format, Unsaid
+from syllablelm.formats.base import Entry, FormatOptions, JsonlWriter
 from syllablelm.formats.times import from_durations, int_list, to_durations
-from syllablelm.formats.writer import JsonlWriter
 
 _TOKENS = re.compile(r"(?:<Un[0-9]{1,10}>)*")
 
 
-class _FeaturesWriter(JsonlWriter):
+class FeaturesWriter(JsonlWriter):
+    """Writer of ``slamkit``."""
+
     name = "slamkit"
     keeps_grid = False
     needs_units = True
 
     def _record(self, id: str, path: str | Path, segmentation: Segmentation) -> dict[str, Any]:
-        units, durations = to_durations(id, segmentation, self._unsaid.gap_unit)
+        units, durations = to_durations(id, segmentation, self._options.gap_unit)
         return {"units": units.tolist(), "duration": durations.tolist(), "file_name": str(path) or id}
 
 
-class _TokensWriter(JsonlWriter):
+class TokensWriter(JsonlWriter):
+    """Writer of ``slamkit-tokens``."""
+
     name = "slamkit-tokens"
     needs_units = True
 
     def _record(self, id: str, path: str | Path, segmentation: Segmentation) -> dict[str, Any]:
-        # All times are lost here, so gaps are lost with them unless a unit is to stand for them.
+        # The format has no times, so gaps are lost unless a unit stands for them.
         units = segmentation.unit
-        if units is None or self._unsaid.gap_unit is not None:
-            units, _ = to_durations(id, segmentation, self._unsaid.gap_unit)
+        if units is None or self._options.gap_unit is not None:
+            units, _ = to_durations(id, segmentation, self._options.gap_unit)
         return {"file_name": str(path) or id, "audio_repr": "".join(f"<Un{unit}>" for unit in units.tolist())}
 
 
-def _read_features(path: Path, unsaid: Unsaid) -> Iterator[Entry]:
-    hop = unsaid.need_hop("slamkit")
+def read_features(path: Path, options: FormatOptions) -> Iterator[Entry]:
+    """Read ``slamkit``."""
+    hop = options.need_hop("slamkit")
     for place, id, record in _records(path):
-        try:
-            segmentation = from_durations(int_list(record, "units"), int_list(record, "duration"), hop, unsaid)
-        except FormatError as error:
-            raise FormatError(f"{place}: {error}") from error
+        with located(place):
+            segmentation = from_durations(int_list(record, "units"), int_list(record, "duration"), hop, options)
         yield Entry(id, record["file_name"], segmentation, place)
 
 
-def _read_tokens(path: Path, unsaid: Unsaid) -> Iterator[Entry]:
-    hop, frames = unsaid.need_hop("slamkit-tokens"), unsaid.need_unit_frames("slamkit-tokens")
+def read_tokens(path: Path, options: FormatOptions) -> Iterator[Entry]:
+    """Read ``slamkit-tokens``."""
+    hop, frames = options.need_hop("slamkit-tokens"), options.need_unit_frames("slamkit-tokens")
     for place, id, record in _records(path):
         text = record.get("audio_repr")
         if not isinstance(text, str) or not _TOKENS.fullmatch(text):
             raise FormatError(f"{place}: 'audio_repr' must be a string of <Un...> tokens and nothing else")
         units = [int(unit) for unit in re.findall("[0-9]+", text)]
-        try:
-            segmentation = from_durations(units, [frames] * len(units), hop, unsaid)
-        except FormatError as error:
-            raise FormatError(f"{place}: {error}") from error
+        with located(place):
+            segmentation = from_durations(units, [frames] * len(units), hop, options)
         yield Entry(id, record["file_name"], segmentation, place)
 
 
 def _records(path: Path) -> Iterator[tuple[str, str, dict[str, Any]]]:
-    """Place, id and content of every record.
+    """Yield place, id and content of every record.
 
-    The id is the name of the audio file without folder and suffix, or with its folder where two would be the same.
+    The id is the audio file's name without suffix, and without folder where the ids are unique nevertheless.
     """
-    files = find_files(path, SLAMKIT.suffixes)
+    files = find_files(path, (".jsonl",))
     # Read twice, because a corpus does not fit into memory.
     names = {_file_name(place, record) for file in files for place, record in json_lines(file)}
     unique = len({PurePosixPath(name).stem for name in names}) == len(names)
@@ -87,21 +88,3 @@ def _file_name(place: str, record: Any) -> str:
     if not isinstance(name, str) or not PurePosixPath(name).name:
         raise FormatError(f"{place}: a record must be an object in which 'file_name' names an audio file")
     return name
-
-
-SLAMKIT = Format(
-    "slamkit",
-    (".jsonl",),
-    _read_features,
-    _FeaturesWriter,
-    loses=("id (the audio file's name)", "hop and sample rate", "gaps (need a gap unit)"),
-    keys=frozenset({"units", "duration"}),
-)
-SLAMKIT_TOKENS = Format(
-    "slamkit-tokens",
-    (".jsonl",),
-    _read_tokens,
-    _TokensWriter,
-    loses=("id (the audio file's name)", "all times", "gaps"),
-    keys=frozenset({"audio_repr"}),
-)

@@ -12,16 +12,17 @@ import numpy as np
 from syllablelm.core.errors import FormatError, InputError, MissingDependencyError
 from syllablelm.core.files import find_files, id_below
 from syllablelm.core.segmentation import Segmentation
-from syllablelm.formats.form import Entry, Format, Unsaid
+from syllablelm.formats.base import Entry, FolderWriter, FormatOptions
 from syllablelm.formats.times import whole_frames
-from syllablelm.formats.writer import FolderWriter
 
 TIER = "units"
 # Label of a segment without a unit: an empty label would be a gap.
 NO_UNIT = "-"
 
 
-class _Writer(FolderWriter):
+class Writer(FolderWriter):
+    """Writer of ``textgrid``."""
+
     name = "textgrid"
     suffix = ".TextGrid"
     keeps_grid = False
@@ -42,10 +43,11 @@ class _Writer(FolderWriter):
         grid.save(str(file), format="long_textgrid", includeBlankSpaces=True)
 
 
-def _read(path: Path, unsaid: Unsaid) -> Iterator[Entry]:
-    hop = unsaid.need_hop("TextGrid")
-    for file in find_files(path, TEXTGRID.suffixes):
-        yield Entry(id_below(path, file), "", _read_file(file, hop, unsaid.sample_rate), str(file))
+def read(path: Path, options: FormatOptions) -> Iterator[Entry]:
+    """Read ``textgrid``."""
+    hop = options.need_hop("TextGrid")
+    for file in find_files(path, (".TextGrid",)):
+        yield Entry(id_below(path, file), "", _read_file(file, hop, options.sample_rate), str(file))
 
 
 def _read_file(file: Path, hop: int, sample_rate: int) -> Segmentation:
@@ -80,6 +82,3 @@ def _import_textgrid() -> Any:
     except ImportError as error:
         raise MissingDependencyError("the textgrid format needs praatio: pip install praatio") from error
     return textgrid
-
-
-TEXTGRID = Format("textgrid", (".TextGrid",), _read, _Writer, loses=("path", "hop and sample rate"))

@@ -2,7 +2,7 @@
 
 Two formats. `textless` is a jsonl of what its `SpeechEncoder` returns, {"units", "durations"}; "dense" and "f0" are
 ignored. `textless-lines` is what its `transcribe.py` writes: OUT.units and OUT.durations, a line per recording, numbers
-between blanks, after the recording's name and a tab if it was told to preserve names.
+between blanks, after the recording's name and a tab where names were preserved.
 """
 
 from __future__ import annotations
@@ -13,43 +13,42 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
-from syllablelm.core.errors import FormatError, InputError
+from syllablelm.core.errors import FormatError, InputError, located
 from syllablelm.core.files import find_files, json_lines, text_lines
 from syllablelm.core.segmentation import Segmentation
-from syllablelm.formats.form import Entry, Format, Unsaid
+from syllablelm.formats.base import Entry, FormatOptions, JsonlWriter, RecordWriter, open_new
 from syllablelm.formats.times import from_durations, int_list, parse_ints, to_durations
-from syllablelm.formats.writer import JsonlWriter, RecordWriter, open_new
 
-_LOSES = ("path", "hop and sample rate", "gaps (need a gap unit)")
 _UNITS, _DURATIONS = ".units", ".durations"
 
 
-class _RecordsWriter(JsonlWriter):
+class RecordsWriter(JsonlWriter):
+    """Writer of ``textless``."""
+
     name = "textless"
     keeps_grid = False
     needs_units = True
 
     def _record(self, id: str, path: str | Path, segmentation: Segmentation) -> dict[str, Any]:
-        units, durations = to_durations(id, segmentation, self._unsaid.gap_unit)
+        units, durations = to_durations(id, segmentation, self._options.gap_unit)
         return {"name": id, "units": units.tolist(), "durations": durations.tolist()}
 
 
-def _read_records(path: Path, unsaid: Unsaid) -> Iterator[Entry]:
-    hop = unsaid.need_hop("textless")
-    for file in find_files(path, TEXTLESS.suffixes):
+def read_records(path: Path, options: FormatOptions) -> Iterator[Entry]:
+    """Read ``textless``."""
+    hop = options.need_hop("textless")
+    for file in find_files(path, (".jsonl",)):
         for number, (place, record) in enumerate(json_lines(file), start=1):
-            try:
+            with located(place):
                 units, durations = int_list(record, "units"), int_list(record, "durations")
-                segmentation = from_durations(units, durations, hop, unsaid)
-            except FormatError as error:
-                raise FormatError(f"{place}: {error}") from error
-            # The library's own dictionary has no name; those who wrote it to disk added one.
+                segmentation = from_durations(units, durations, hop, options)
+            # The library's own dictionary has no name; programs that write it to disk add one.
             names = [record[key] for key in ("name", "id", "file_name") if isinstance(record.get(key), str)]
             yield Entry(names[0] if names else f"{file.stem}-{number}", "", segmentation, place)
 
 
-class _LinesWriter(RecordWriter):
-    """PREFIX.units and PREFIX.durations; a prefix that ends in ".units" is taken without it."""
+class LinesWriter(RecordWriter):
+    """Writer of ``textless-lines``: PREFIX.units and PREFIX.durations; either suffix of the prefix is dropped."""
 
     name = "textless-lines"
     keeps_grid = False
@@ -64,57 +63,52 @@ class _LinesWriter(RecordWriter):
     def _write(self, id: str, path: str | Path, segmentation: Segmentation) -> None:
         if not id or set(id) & set("\t\r\n"):
             raise InputError(f"{id!r} cannot stand in a line: an id needs letters, and no tab or line end")
-        units, durations = to_durations(id, segmentation, self._unsaid.gap_unit)
+        units, durations = to_durations(id, segmentation, self._options.gap_unit)
         for stream, numbers in ((self._stream, units), (self._durations, durations)):
             stream.write(f"{id}\t{' '.join(map(str, numbers.tolist()))}\n")
 
 
 def _pair(path: Path) -> tuple[Path, Path]:
-    """The two files of a prefix, or of one of them."""
+    """Return the two files of a prefix, or of one of them."""
     prefix = path.with_suffix("") if path.suffix in (_UNITS, _DURATIONS) else path
     return prefix.with_name(prefix.name + _UNITS), prefix.with_name(prefix.name + _DURATIONS)
 
 
-def _read_lines(path: Path, unsaid: Unsaid) -> Iterator[Entry]:
-    hop = unsaid.need_hop("textless-lines")
+def read_lines(path: Path, options: FormatOptions) -> Iterator[Entry]:
+    """Read ``textless-lines``."""
+    hop = options.need_hop("textless-lines")
     for file in find_files(path, (_UNITS,)):
         units_file, durations_file = _pair(file)
         if durations_file.is_file():
             pairs = zip_longest(text_lines(units_file), text_lines(durations_file))
         else:
-            unsaid.need_unit_frames("textless-lines (without the .durations file)")
+            options.need_unit_frames("textless-lines (without the .durations file)")
             pairs = ((line, None) for line in text_lines(units_file))
         for number, (units, durations) in enumerate(pairs, start=1):
             if units is None or (durations is None and durations_file.is_file()):
                 raise FormatError(f"{units_file}:{number}: as many lines as in {durations_file.name} are needed")
-            yield _entry(units, durations, f"{units_file.stem}-{number}", hop, unsaid)
+            yield _entry(units, durations, f"{units_file.stem}-{number}", hop, options)
 
 
-def _entry(units: tuple[str, str], durations: tuple[str, str] | None, nameless: str, hop: int, unsaid: Unsaid) -> Entry:
+def _entry(
+    units: tuple[str, str], durations: tuple[str, str] | None, nameless: str, hop: int, options: FormatOptions
+) -> Entry:
     place, line = units
     name, numbers = _split(line)
-    try:
+    with located(place):
         values = parse_ints(numbers)
         if durations is None:
-            lengths = [unsaid.unit_frames or 1] * len(values)
+            lengths = [options.unit_frames or 1] * len(values)
         else:
             other, numbers = _split(durations[1])
             if other != name:
                 raise FormatError(f"units of {name!r} beside durations of {other!r}")
             lengths = parse_ints(numbers)
-        segmentation = from_durations(values, lengths, hop, unsaid)
-    except FormatError as error:
-        raise FormatError(f"{place}: {error}") from error
+        segmentation = from_durations(values, lengths, hop, options)
     return Entry(nameless if name is None else name, "", segmentation, place)
 
 
 def _split(line: str) -> tuple[str | None, str]:
-    """Name and numbers of a line; None where names were not preserved."""
+    """Return name and numbers of a line; None where names were not preserved."""
     name, tab, numbers = line.partition("\t")
     return (name, numbers) if tab else (None, line)
-
-
-TEXTLESS = Format(
-    "textless", (".jsonl",), _read_records, _RecordsWriter, loses=_LOSES, keys=frozenset({"units", "durations"})
-)
-TEXTLESS_LINES = Format("textless-lines", (_UNITS, _DURATIONS), _read_lines, _LinesWriter, loses=_LOSES)

@@ -1,4 +1,4 @@
-"""Between segments and the ways in which other programs write times: durations, seconds."""
+"""Conversions between segments and the times of other formats: durations, seconds."""
 
 from __future__ import annotations
 
@@ -10,25 +10,25 @@ import numpy.typing as npt
 
 from syllablelm.core.errors import FormatError, InputError
 from syllablelm.core.segmentation import IntArray, Segmentation
-from syllablelm.formats.form import Unsaid
+from syllablelm.formats.base import FormatOptions
 
-# Of a frame: other programs round seconds to a few digits.
+# Largest rounding error of times in frames: other programs round seconds to a few digits.
 ROUNDING = 0.1
 
 
 def to_durations(id: str, segmentation: Segmentation, gap_unit: int | None) -> tuple[IntArray, IntArray]:
-    """Cover the whole recording with units, for formats that hold units and their durations only.
+    """Return the units and durations that cover the whole recording, for formats without gaps.
 
     Args:
-        id: for messages.
-        segmentation: with units.
-        gap_unit: the unit in the place of a gap; None where gaps are not to be filled.
+        id: name of the recording, for messages.
+        segmentation: segments with units.
+        gap_unit: unit of a gap; None refuses gaps.
 
     Returns:
-        (N,) units and (N,) frames of each, which add up to the recording's.
+        (N,) units and (N,) their durations in frames, which sum to the recording's length.
 
     Raises:
-        InputError: there is a gap and no unit for it, or that unit is one of the recording's.
+        InputError: a gap and no gap unit, or a gap unit that occurs in the recording.
     """
     start, end, unit = segmentation.start, segmentation.end, segmentation.unit
     if unit is None:
@@ -41,7 +41,7 @@ def to_durations(id: str, segmentation: Segmentation, gap_unit: int | None) -> t
     if len(gaps) and gap_unit is None:
         raise InputError(
             f"{id}: frames {before[gaps[0]]} to {after[gaps[0]]} belong to no segment, and this format has no gaps: "
-            "give --gap-unit N, a unit that is to stand for them"
+            "give --gap-unit N, the unit that stands for them"
         )
     # A gap lies before the segment of its index.
     units = np.insert(unit, gaps, 0 if gap_unit is None else gap_unit)
@@ -49,11 +49,11 @@ def to_durations(id: str, segmentation: Segmentation, gap_unit: int | None) -> t
     return units.astype(np.int32), lengths.astype(np.int32)
 
 
-def from_durations(units: Sequence[int], durations: Sequence[int], hop: int, unsaid: Unsaid) -> Segmentation:
-    """Lay segments of given lengths one after the other from frame 0; those of the gap unit become gaps.
+def from_durations(units: Sequence[int], durations: Sequence[int], hop: int, options: FormatOptions) -> Segmentation:
+    """Return adjacent segments of these units and durations, from frame 0; those of the gap unit become gaps.
 
     Raises:
-        FormatError: lists of different length, or numbers that are no units or durations.
+        FormatError: lists of different lengths, or numbers that are not units or durations.
     """
     if len(units) != len(durations):
         raise FormatError(f"{len(units)} units but {len(durations)} durations")
@@ -61,39 +61,54 @@ def from_durations(units: Sequence[int], durations: Sequence[int], hop: int, uns
     if len(length) and length.min() < 1:
         place = int(np.argmin(length))
         raise FormatError(
-            f"unit {units[place]} lasts {durations[place]} frames; remove what takes no time, such as marks of "
-            "beginning and end"
+            f"unit {units[place]} lasts {durations[place]} frames; remove tokens without duration, such as start and "
+            "end marks"
         )
     end = np.cumsum(length)
     total = int(end[-1]) if len(end) else 0
     if total >= 2**31 or (len(units) and not 0 <= min(units) <= max(units) < 2**31):
         raise FormatError("a number does not fit 31 bits")
     unit = np.array(units, dtype=np.int32)
-    kept = np.ones(len(unit), dtype=bool) if unsaid.gap_unit is None else unit != unsaid.gap_unit
+    kept = np.ones(len(unit), dtype=bool) if options.gap_unit is None else unit != options.gap_unit
     return Segmentation(
-        (end - length)[kept].astype(np.int32), end[kept].astype(np.int32), unit[kept], total, hop, unsaid.sample_rate
+        (end - length)[kept].astype(np.int32), end[kept].astype(np.int32), unit[kept], total, hop, options.sample_rate
     )
 
 
 def int_list(record: Any, key: str) -> list[int]:
-    """A list of integers in a JSON record.
+    """Return a list of integers of a JSON record.
 
     Raises:
-        FormatError: no object, the key is missing, or its value is something else.
+        FormatError: not an object, or its value of this key is missing or not a list of integers.
     """
-    values = record.get(key) if isinstance(record, dict) else None
-    if not isinstance(values, list) or not all(isinstance(x, int) and not isinstance(x, bool) for x in values):
+    if not isinstance(record, dict) or not isinstance(record.get(key), list):
         raise FormatError(f"a record must be an object in which {key!r} is a list of integers")
+    return int_array(record[key], repr(key)).tolist()
+
+
+def int_array(values: Any, name: str, *, or_null: bool = False) -> IntArray:
+    """Return a list of integers of a JSON file as an array.
+
+    Args:
+        values: the list.
+        name: its name in messages.
+        or_null: say in messages that null is allowed too.
+
+    Raises:
+        FormatError: not a list, or elements that are not integers of 32 bits.
+    """
+    if not isinstance(values, list) or not all(isinstance(x, int) and not isinstance(x, bool) for x in values):
+        raise FormatError(f"{name} must be a list of integers{' or null' if or_null else ''}")
     if values and not -(2**31) <= min(values) <= max(values) < 2**31:
-        raise FormatError(f"{key!r} holds a number that does not fit 32 bits")
-    return values
+        raise FormatError(f"{name} holds a number that does not fit 32 bits")
+    return np.array(values, dtype=np.int32)
 
 
 def parse_ints(text: str) -> list[int]:
-    """Numbers between blanks.
+    """Return the numbers of a line, separated by blanks.
 
     Raises:
-        FormatError: something else is among them.
+        FormatError: a word that is not a number.
     """
     words = text.split()
     for word in words:
@@ -104,7 +119,12 @@ def parse_ints(text: str) -> list[int]:
 
 
 def whole_frames(seconds: npt.ArrayLike, hop: int, sample_rate: int) -> IntArray:
-    """Seconds as frames, which they must be but for the rounding of printed digits.
+    """Convert times to frames, of which they must be multiples but for the rounding of printed digits.
+
+    Args:
+        seconds: times in seconds, any shape.
+        hop: samples per frame.
+        sample_rate: samples per second.
 
     Raises:
         FormatError: a time between two frames.

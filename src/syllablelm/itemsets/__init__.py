@@ -1,15 +1,12 @@
-"""Open sets of spoken pairs, made here: words and non-words, minimal pairs of sentences, stories and their endings.
+"""Open sets of spoken pairs: words and non-words, minimal pairs of sentences, stories and their endings.
 
-They let the suites of `syllablelm.evaluate` run without licensed downloads, and lie on disk as those suites read them.
-They are sets of their own: scores on them are no scores on sWUGGY, sBLIMP or StoryCloze.
-
-``pronunciations``, ``nonwords``, ``wordlist``: the words; ``sentences``: the minimal pairs; ``stories``: the endings;
-``spoken``: any of them to a folder.
+They let the suites of `syllablelm.evaluate` run without licensed downloads, in the layout that those suites read. They
+are sets of their own: scores on them are not scores on sWUGGY, sBLIMP or StoryCloze.
 """
 
-from syllablelm.itemsets.sentences import make_minimal_pairs
-from syllablelm.itemsets.speak import Clip, ItemSet, Source, speak_set
-from syllablelm.itemsets.stories import make_topic_cloze
-from syllablelm.itemsets.wordlist import make_wordlist
+from syllablelm.itemsets.sentences import prepare_minimal_pairs
+from syllablelm.itemsets.speak import SpokenSet
+from syllablelm.itemsets.stories import prepare_topic_cloze
+from syllablelm.itemsets.wordlist import prepare_wordlist
 
-__all__ = ["Clip", "ItemSet", "Source", "make_minimal_pairs", "make_topic_cloze", "make_wordlist", "speak_set"]
+__all__ = ["SpokenSet", "prepare_minimal_pairs", "prepare_topic_cloze", "prepare_wordlist"]

@@ -12,6 +12,7 @@ import re
 import tarfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ import numpy as np
 
 from syllablelm.core.errors import FormatError, InputError
 from syllablelm.core.files import find_files, json_lines
-from syllablelm.itemsets.speak import Clip, ItemSet, Source
+from syllablelm.itemsets.speak import Clip, ItemSet, Source, SpokenSet, prepare_set
 
 NAME = "open-minimal-pairs"
 COLUMNS = ("type", "subtype", "transcription")
@@ -29,13 +30,24 @@ _FIELDS = ("sentence_good", "sentence_bad", "linguistics_term", "UID", "pairID")
 
 @dataclass(frozen=True)
 class SentencePair:
-    """A grammatical sentence and its ungrammatical other."""
+    """A grammatical sentence and its ungrammatical counterpart."""
 
     good: str
     bad: str
     phenomenon: str
     paradigm: str
     number: str
+
+
+def prepare_minimal_pairs(blimp: str | Path, out: str | Path, **options: Any) -> SpokenSet:
+    """Speak pairs of sentences of BLiMP into a folder for ``evaluate syntactic``.
+
+    Args:
+        blimp: as in `make_minimal_pairs`.
+        out: folder of the set; an unfinished one is resumed.
+        options: arguments of `make_minimal_pairs` and `prepare_set`: per_paradigm, limit, seed, engine, voices, ...
+    """
+    return prepare_set(partial(make_minimal_pairs, Path(blimp)), out, **options)
 
 
 def make_minimal_pairs(
@@ -51,20 +63,20 @@ def make_minimal_pairs(
 
     Args:
         path: BLiMP's ``.tar.gz``, a folder with its jsonl files, or one of them.
-        voices: to draw from.
-        per_paradigm: pairs of each paradigm; all of a paradigm that has fewer.
-        limit: pairs in all, as evenly over the paradigms as can be.
-        seed: of pairs and voices.
-        licence: of the sentences.
+        voices: voices to draw from.
+        per_paradigm: number of pairs per paradigm; all of a paradigm that has fewer.
+        limit: maximum number of pairs, spread evenly over the paradigms.
+        seed: random seed of pairs and voices.
+        licence: licence of the sentences.
 
     Raises:
-        InputError: there is no such file.
-        FormatError: no pairs in it, or a line that is none.
+        InputError: no such file.
+        FormatError: a file without pairs, or an invalid line.
     """
     rng = np.random.default_rng(seed)
     paradigms: dict[str, list[SentencePair]] = {}
     for pair in read_sentences(path):
-        # A pair that is read out alike (Who's, Whose) is only told apart after it was spoken.
+        # Pairs that sound the same (Who's, Whose) are found only after they are spoken.
         if pair.good != pair.bad:
             paradigms.setdefault(pair.paradigm, []).append(pair)
     drawn: list[tuple[int, SentencePair]] = []
@@ -82,7 +94,7 @@ def make_minimal_pairs(
 
 
 def read_sentences(path: Path) -> Iterator[SentencePair]:
-    """All pairs of an archive, a folder or a file; see `make_minimal_pairs`."""
+    """Yield the pairs of an archive, a folder or a file; see `make_minimal_pairs`."""
     if not path.exists():
         raise InputError(f"{path}: no such file or folder")
     found = False
@@ -102,7 +114,7 @@ def _rows(path: Path) -> Iterator[tuple[str, Any]]:
             yield from json_lines(file)
         return
     try:
-        # Read member by member: nothing is unpacked to the disk.
+        # Read member by member: nothing is unpacked to disk.
         with tarfile.open(path) as archive:
             for member in sorted(archive.getmembers(), key=lambda member: member.name):
                 stream = archive.extractfile(member) if member.name.endswith(".jsonl") and member.isfile() else None

@@ -1,13 +1,13 @@
-"""A set of pairs to a folder of speech, resumably.
+"""Speech of a set of pairs, written to a folder; resumable.
 
     OUT/lexical/dev/*.flac, gold.csv       recordings and gold list, as the benchmark's readers want them
     OUT/manifest.jsonl                     a line per recording: text, voice, pair, licence, ...
-    OUT/alignments.jsonl                   words and phones in seconds, if the engine tells them (flite)
+    OUT/alignments.jsonl                   words and phones in seconds, if the engine prints them (flite)
     OUT/errors.jsonl                       pairs that were left out, with the reason
-    OUT/settings.json                      what the set is made of, its licences and what was measured on it
+    OUT/settings.json                      settings, sources, licences and measures of the set
 
-The folder appears whole. While it is made, speech lies in a folder beside it that is named by all it depends on, so a
-killed run resumes.
+The folder appears complete or not at all. Until then, speech lies in a folder beside it whose name is a digest of all
+settings, so that a killed run resumes.
 """
 
 from __future__ import annotations
@@ -22,9 +22,11 @@ from pathlib import Path
 from typing import Any
 
 from syllablelm.core.artifact import digest_json, digest_path
-from syllablelm.core.errors import FormatError, InputError
-from syllablelm.core.files import atomic_path, json_lines
-from syllablelm.tts.engines import Engine
+from syllablelm.core.errors import InputError
+from syllablelm.core.files import atomic_path, json_lines, write_json_lines, write_text
+from syllablelm.core.progress import ProgressBar
+from syllablelm.core.results import Record, json_key, read_json
+from syllablelm.tts.engines import Engine, open_engine
 from syllablelm.tts.synthesize import synthesize
 
 SETTINGS = "settings.json"
@@ -38,10 +40,10 @@ class Clip:
     Args:
         stem: name of its file, without the suffix.
         pair: the pair it belongs to.
-        correct: whether it is the one that should be likelier.
-        voice: who speaks; the two of a pair share it.
-        text: what the engine is told to say.
-        about: columns of the gold list, and what else the manifest tells of it.
+        correct: whether it is the one that should be more likely.
+        voice: voice of the engine; the two of a pair share it.
+        text: text to speak.
+        about: values of the gold list's columns, and further ones for the manifest.
     """
 
     stem: str
@@ -53,13 +55,13 @@ class Clip:
 
 
 @dataclass(frozen=True)
-class Source:
+class Source(Record):
     """A text that a set is made from.
 
     Args:
-        name: of the file or folder, without the path to it.
-        digest: of its contents.
-        licence: what may be done with it, in a line.
+        name: name of the file or folder, without its path.
+        digest: digest of its contents.
+        licence: its licence, in one line.
     """
 
     name: str
@@ -68,22 +70,22 @@ class Source:
 
     @classmethod
     def of(cls, path: Path, licence: str) -> Source:
-        """Of a file or a folder."""
+        """Return the source of a file or a folder."""
         return cls(path.name, digest_path(path), licence)
 
 
 @dataclass(frozen=True)
 class ItemSet:
-    """What to speak.
+    """A set of pairs before it is spoken.
 
     Args:
-        name: of the set.
+        name: name of the set.
         place: folder of the recordings in the set's folder.
-        columns: of the gold list, from the clips' ``about``; () for a suite that needs no gold list.
-        clips: the recordings; each pair has a right and a wrong one in each of its voices.
-        sources: the texts.
-        options: settings that decide the items.
-        measures: what is known of the items before they are spoken.
+        columns: columns of the gold list, from the clips' ``about``; () for a suite without a gold list.
+        clips: recordings; each pair has a correct and an incorrect one in each of its voices.
+        sources: texts the items are made from.
+        options: settings that the items depend on.
+        measures: values of fields of `SpokenSet` that are known already.
     """
 
     name: str
@@ -95,68 +97,128 @@ class ItemSet:
     measures: Mapping[str, Any]
 
 
-def speak_set(
-    items: ItemSet,
-    out: Path,
-    engine: Engine,
-    *,
-    workers: int = 1,
-    audio_format: str = "flac",
-    progress: Callable[[int], None] = lambda count: None,
-) -> dict[str, Any]:
-    """Speak a set into a folder; a folder that is finished is only read.
-
-    Both recordings of a pair have the same voice, the engine's usual speed and its usual pitch.
+@dataclass(frozen=True, kw_only=True)
+class SpokenSet(Record):
+    """The record of a spoken set, as ``settings.json`` holds it.
 
     Args:
-        items: what to speak.
-        out: the folder; it must not hold anything else.
-        engine: who speaks.
-        workers: engines at a time.
-        audio_format: "flac" or "wav", which the readers of the suites take.
-        progress: told how many more recordings are done.
+        version: version of the layout.
+        name: name of the set.
+        engine, voices, audio_format: engine, voices and file format of the recordings.
+        options: settings that the items depend on.
+        sources: texts the items are made from.
+        licences: licences of texts and speech.
+        pairs, recordings: number of pairs and of recordings.
+        seconds: total length of the recordings.
+        left_out: number of pairs (times voices) that could not be spoken.
+        phenomena, paradigms: minimal pairs: number of each.
+        stories: topic cloze: number of stories.
+        score_difference, score_distance: word list: mean (absolute) difference of the bigram scores in nats.
+        score_bias: word list: share of pairs in which the non-word has the lower score; .5 is no bias.
+        bands: word list: number of pairs per band of word frequency, where words were counted.
+        length_bias, length_difference: see `measure_lengths`.
+        key: digest of settings and items.
+    """
 
-    Returns:
-        the record that ``settings.json`` holds.
+    version: int
+    name: str
+    engine: str
+    voices: tuple[str, ...]
+    audio_format: str
+    options: Mapping[str, Any]
+    sources: tuple[Source, ...]
+    licences: tuple[str, ...]
+    pairs: int
+    recordings: int
+    seconds: float
+    left_out: int
+    phenomena: int | None = json_key(omit_none=True)
+    paradigms: int | None = json_key(omit_none=True)
+    stories: int | None = json_key(omit_none=True)
+    score_difference: float | None = json_key(omit_none=True)
+    score_distance: float | None = json_key(omit_none=True)
+    score_bias: float | None = json_key(omit_none=True)
+    bands: Mapping[str, int] | None = json_key(omit_none=True)
+    length_bias: float
+    length_difference: float
+    key: str
+
+
+def prepare_set(
+    make: Callable[..., ItemSet],
+    out: str | Path,
+    *,
+    engine: str | Engine = "flite",
+    voices: str | Sequence[str] | None = None,
+    workers: int = 1,
+    audio_format: str = "flac",
+    **options: Any,
+) -> SpokenSet:
+    """Make a set and speak it into a folder, or resume one.
+
+    Args:
+        make: function of the voices and the options that makes the set.
+        out, workers, audio_format: as in `speak_set`.
+        engine, voices: as in `open_engine`.
+        options: arguments of ``make``.
+    """
+    speaker, chosen = open_engine(engine, voices)
+    return speak_set(make(voices=chosen, **options), out, speaker, workers=workers, audio_format=audio_format)
+
+
+def speak_set(
+    items: ItemSet, out: str | Path, engine: Engine, *, workers: int = 1, audio_format: str = "flac"
+) -> SpokenSet:
+    """Speak a set into a folder; a finished folder is only read.
+
+    Both recordings of a pair have the same voice and the engine's default speed and pitch.
+
+    Args:
+        items: the set.
+        out: folder of the set, without other contents.
+        engine: text-to-speech engine.
+        workers: number of engine processes.
+        audio_format: "flac" or "wav", which the readers of the suites take.
 
     Raises:
         MissingDependencyError: the engine is not installed.
-        InputError: an unusable voice or option, or a folder that holds something else.
+        InputError: an unusable voice or option, or a folder with other contents.
     """
     if audio_format not in ("flac", "wav"):
         raise InputError(f"audio format {audio_format!r}: sets of pairs are flac or wav")
-    settings = {
+    out = Path(out)
+    settings: dict[str, Any] = {
         "version": _VERSION,
         "name": items.name,
         "engine": engine.name,
         "voices": sorted({clip.voice for clip in items.clips}),
         "audio_format": audio_format,
         "options": dict(items.options),
-        "sources": [asdict(source) for source in items.sources],
+        "sources": [source.to_dict() for source in items.sources],
     }
     # The clips too: another version of this program may draw others from the same sources.
     key = digest_json([settings, [asdict(clip) for clip in items.clips]])
     finished = _read_finished(out, key)
     if finished is not None:
-        progress(len(items.clips))
         return finished
     parts = out.parent / f".{out.name}-{key}.parts"
-    spoken = _speak_voices(items, parts, engine, workers=workers, audio_format=audio_format, progress=progress)
+    with ProgressBar(items.name, len(items.clips), closing_line=False) as bar:
+        spoken = _speak_voices(items, parts, engine, workers=workers, audio_format=audio_format, progress=bar.advance)
     kept, errors = _sort_out(items.clips, spoken)
     if not kept:
         raise InputError(f"{items.name}: not one of its pairs could be spoken; the first: {errors[0]['error']}")
     seconds = {clip.stem: spoken[clip.stem].seconds for clip in kept}
-    record = {
-        **settings,
-        "licences": sorted({engine.licence, *(source.licence for source in items.sources)}),
-        "pairs": len({clip.pair for clip in kept}),
-        "recordings": len(kept),
-        "seconds": sum(seconds.values()),
-        "left_out": len(errors),
+    record = SpokenSet(
+        **settings | {"voices": tuple(settings["voices"]), "sources": items.sources},
+        licences=tuple(sorted({engine.licence, *(source.licence for source in items.sources)})),
+        pairs=len({clip.pair for clip in kept}),
+        recordings=len(kept),
+        seconds=sum(seconds.values()),
+        left_out=len(errors),
         **items.measures,
         **measure_lengths(kept, seconds),
-        "key": key,
-    }
+        key=key,
+    )
     with atomic_path(out) as part:
         _write(part, items, kept, spoken, errors, record)
     shutil.rmtree(parts)
@@ -164,15 +226,15 @@ def speak_set(
 
 
 def measure_lengths(clips: Sequence[Clip], seconds: Mapping[str, float]) -> dict[str, float]:
-    """How far length alone tells the two of a pair apart.
+    """Return how well length alone tells the two recordings of a pair apart.
 
     Args:
-        clips: recordings, each pair whole.
+        clips: recordings of complete pairs.
         seconds: their lengths by stem.
 
     Returns:
-        ``length_bias``: the share of comparisons (pair and voice) in which the right recording is the shorter one,
-        equal lengths counting .5, so .5 is no bias; ``length_difference``: mean seconds of right minus wrong.
+        ``length_bias``: share of comparisons (pair and voice) in which the correct recording is the shorter one, equal
+        lengths counting .5, so that .5 is no bias; ``length_difference``: mean seconds of correct minus incorrect.
     """
     couples = _couples(clips)
     differences = [seconds[right.stem] - seconds[wrong.stem] for right, wrong in couples.values()]
@@ -185,7 +247,7 @@ def measure_lengths(clips: Sequence[Clip], seconds: Mapping[str, float]) -> dict
 
 @dataclass(frozen=True)
 class _Spoken:
-    """What became of a clip: a file with its manifest and alignment rows, or an error."""
+    """A spoken clip: a file with its manifest and alignment rows, or an error."""
 
     path: Path | None = None
     row: Mapping[str, Any] = field(default_factory=dict)
@@ -197,15 +259,12 @@ class _Spoken:
         return self.row["num_samples"] / self.row["sample_rate"]
 
 
-def _read_finished(out: Path, key: str) -> dict[str, Any] | None:
+def _read_finished(out: Path, key: str) -> SpokenSet | None:
     path = out / SETTINGS
     if path.is_file():
-        try:
-            record = json.loads(path.read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise FormatError(f"{path}: damaged ({error}); choose another folder") from None
-        if isinstance(record, dict) and record.get("key") == key:
-            return record
+        table = read_json(path)
+        if table.get("key") == key:
+            return SpokenSet.from_dict(table, str(path))
         raise InputError(f"{out} holds a set with other items or settings; choose another folder")
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise InputError(f"{out} exists and is no set of pairs; choose another folder")
@@ -220,7 +279,7 @@ def _speak_voices(items: ItemSet, parts: Path, engine: Engine, **options: Any) -
     spoken: dict[str, _Spoken] = {}
     for voice, texts in sorted(by_voice.items()):
         folder = parts / voice.replace("/", "-")
-        # One folder per voice and a range of one point: nothing is left to draw, so both of a pair sound alike.
+        # One folder per voice and ranges of one point: nothing is drawn, so that both of a pair sound alike.
         result = synthesize(
             texts, folder, engine=engine, voices=(voice,), speed_range=(1, 1), pitch_range=(1, 1), **options
         )
@@ -233,16 +292,16 @@ def _speak_voices(items: ItemSet, parts: Path, engine: Engine, **options: Any) -
 
 
 def _couples(clips: Sequence[Clip]) -> dict[tuple[str, str], tuple[Clip, Clip]]:
-    """(right, wrong) by pair and voice."""
+    """Return (correct, incorrect) by pair and voice."""
     right = {(clip.pair, clip.voice): clip for clip in clips if clip.correct}
     wrong = {(clip.pair, clip.voice): clip for clip in clips if not clip.correct}
     if right.keys() != wrong.keys() or len(clips) != 2 * len(right):
-        raise ValueError("each pair needs one right and one wrong recording per voice")
+        raise ValueError("each pair needs one correct and one incorrect recording per voice")
     return {key: (clip, wrong[key]) for key, clip in right.items()}
 
 
 def _sort_out(clips: Sequence[Clip], spoken: Mapping[str, _Spoken]) -> tuple[list[Clip], list[dict[str, str]]]:
-    """The clips of whole pairs whose two recordings differ, and what was left out."""
+    """Return the clips of complete pairs whose two recordings differ, and the errors of the others."""
     kept: list[Clip] = []
     errors: list[dict[str, str]] = []
     for (pair, voice), couple in _couples(clips).items():
@@ -263,7 +322,7 @@ def _write(
     clips: Sequence[Clip],
     spoken: Mapping[str, _Spoken],
     errors: Sequence[Mapping[str, str]],
-    record: Mapping[str, Any],
+    record: SpokenSet,
 ) -> None:
     place = out / items.place
     place.mkdir(parents=True)
@@ -287,13 +346,12 @@ def _write(
     if alignments:
         lists["alignments"] = alignments
     for file, rows in lists.items():
-        lines = [json.dumps(row, ensure_ascii=False) + "\n" for row in rows]
-        (out / f"{file}.jsonl").write_text("".join(lines), encoding="utf-8")
-    (out / SETTINGS).write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        write_json_lines(out / f"{file}.jsonl", rows)
+    write_text(out / SETTINGS, json.dumps(record.to_dict(), indent=1, ensure_ascii=False) + "\n")
 
 
 def _link(source: Path, target: Path) -> None:
-    # A second name costs no space; some file systems know only one name per file.
+    # A hard link costs no space; some file systems have none.
     try:
         os.link(source, target)
     except OSError:

@@ -1,8 +1,8 @@
 """open-topic-cloze: a story with its own next sentence against one from another story.
 
 Two contexts swap their endings: A and B give the items "A, end of A" against "A, end of B" and "B, end of B" against
-"B, end of A", in one voice. So every ending is right once and wrong once, and neither endings nor their lengths alone
-tell anything.
+"B, end of A", in one voice. Every ending is correct once and incorrect once, so that neither endings nor their lengths
+alone give the answer away.
 """
 
 from __future__ import annotations
@@ -10,7 +10,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -18,22 +20,33 @@ from syllablelm.core.errors import FormatError, InputError
 from syllablelm.core.files import find_files, text_lines
 from syllablelm.data.texts import split_sentences, strip_gutenberg
 from syllablelm.formats.transcript import is_transcript, transcript_lines
-from syllablelm.itemsets.speak import Clip, ItemSet, Source
+from syllablelm.itemsets.speak import Clip, ItemSet, Source, SpokenSet, prepare_set
 
 NAME = "open-topic-cloze"
 _MIN_WORDS = 4
-# Stories and chapters of plain texts are set apart by two empty lines or more.
+# Two or more empty lines separate stories and chapters of plain texts.
 _BREAK = re.compile(r"\n[^\S\n]*\n[^\S\n]*\n\s*")
 
 
 @dataclass(frozen=True)
 class Passage:
-    """Some sentences of a story and the one that follows them."""
+    """Some sentences of a story and the next one."""
 
     name: str
     story: str
     context: tuple[str, ...]
     ending: str
+
+
+def prepare_topic_cloze(texts: Sequence[str | Path], out: str | Path, **options: Any) -> SpokenSet:
+    """Speak stories with their own ending and with another's into a folder for ``evaluate cloze``.
+
+    Args:
+        texts: as in `make_topic_cloze`.
+        out: folder of the set; an unfinished one is resumed.
+        options: arguments of `make_topic_cloze` and `prepare_set`: items, context, seed, engine, voices, ...
+    """
+    return prepare_set(partial(make_topic_cloze, [Path(text) for text in texts]), out, **options)
 
 
 def make_topic_cloze(
@@ -50,16 +63,17 @@ def make_topic_cloze(
 
     Args:
         paths: text files, LibriSpeech transcripts (``.trans.txt``, each chapter is a story), or folders of them.
-        voices: to draw from, one for each swap.
-        items: how many, an even number; fewer if the texts have no more.
-        context: sentences before the ending.
-        max_words: of a sentence; a longer utterance of a transcript ends a passage, longer prose is cut at commas.
-        seed: of passages and voices.
-        licence: of the texts.
+        voices: voices to draw from, one for each swap.
+        items: number of items, even; fewer if the texts have no more.
+        context: number of sentences before the ending.
+        max_words: maximum words of a sentence; a longer utterance of a transcript ends a passage, longer prose is split
+            at commas.
+        seed: random seed of passages and voices.
+        licence: licence of the texts.
 
     Raises:
         InputError: no such file, an odd number of items, or too few stories for a single swap.
-        FormatError: not UTF-8, or a transcript that is none.
+        FormatError: not UTF-8, or an invalid transcript.
     """
     if items % 2:
         raise InputError(f"{items} items: every swap of endings gives two; ask for {items - 1} or {items + 1}")
@@ -86,13 +100,13 @@ def make_topic_cloze(
 
 
 def swap_endings(passages: Sequence[Passage]) -> list[tuple[Passage, Passage]]:
-    """Couple passages of two stories, of nearly equal lengths of ending (ties in the order given), while there are."""
+    """Pair passages of different stories with endings of nearly equal length (ties in the order given)."""
     waiting = sorted(passages, key=lambda passage: len(passage.ending))
     couples = []
     while waiting:
         one = waiting.pop()
         for i in reversed(range(len(waiting))):
-            # The same words from two stories (a refrain) would make a pair of equals.
+            # Equal words from two stories (a refrain) would make both items correct.
             if waiting[i].story != one.story and _words(waiting[i].ending) != _words(one.ending):
                 couples.append((one, waiting.pop(i)))
                 break
@@ -100,19 +114,19 @@ def swap_endings(passages: Sequence[Passage]) -> list[tuple[Passage, Passage]]:
 
 
 def read_passages(path: Path, *, context: int, max_words: int) -> Iterator[Passage]:
-    """Passages of ``context`` sentences and an ending, none of which overlap; see `make_topic_cloze`."""
+    """Yield passages of ``context`` sentences and an ending, without overlap; see `make_topic_cloze`."""
     if not path.exists():
         raise InputError(f"{path}: no such text")
     for file in find_files(path, (".txt",)):
         for story, sentences in _runs(file, max_words):
             step = context + 1
             for number, first in enumerate(range(0, len(sentences) - context, step)):
-                told = sentences[first : first + step]
-                yield Passage(f"{story}-{number:03d}", story.partition(".")[0], tuple(told[:-1]), told[-1])
+                *before, ending = sentences[first : first + step]
+                yield Passage(f"{story}-{number:03d}", story.partition(".")[0], tuple(before), ending)
 
 
 def _runs(file: Path, max_words: int) -> Iterator[tuple[str, list[str]]]:
-    """Stretches of sentences that follow each other, under unique names "STORY" or "STORY.PART"."""
+    """Yield runs of consecutive sentences, under unique names "STORY" or "STORY.PART"."""
     if is_transcript(file):
         yield from _transcript_runs(file, max_words)
         return
@@ -156,6 +170,6 @@ def _clips(passage: Passage, other: Passage, voice: str) -> tuple[Clip, Clip]:
 
 
 def _closed(sentence: str) -> str:
-    """With a full stop, where transcripts have none and prose was cut at a comma: it makes the voice come to an end."""
+    """Return a sentence with a full stop, which transcripts and prose split at a comma lack."""
     bare = sentence.rstrip(" ,;:-")
     return bare if re.search(r"[.!?]\W*$", bare) else f"{bare}."

@@ -1,4 +1,4 @@
-"""open-wordlist: spoken words against non-words made from them, in several voices, by frequency."""
+"""open-wordlist: spoken words against non-words derived from them, in several voices, by frequency."""
 
 from __future__ import annotations
 
@@ -7,17 +7,31 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from syllablelm.core.errors import InputError
+from syllablelm.core.progress import ProgressBar
 from syllablelm.data.syllables import NUCLEI
 from syllablelm.itemsets.nonwords import NonWord, Phonotactics, make_nonword
-from syllablelm.itemsets.pronunciations import Lexicon, Phones, plain, to_ear
-from syllablelm.itemsets.speak import Clip, ItemSet, Source
+from syllablelm.itemsets.phone_voice import PhoneFlite
+from syllablelm.itemsets.pronunciations import (
+    Lexicon,
+    Phones,
+    count_words,
+    default_dictionary,
+    plain,
+    read_dictionary,
+    read_spoken_dictionary,
+    to_ear,
+)
+from syllablelm.itemsets.speak import Clip, ItemSet, Source, SpokenSet, prepare_set
 
 NAME = "open-wordlist"
 COLUMNS = ("frequency", "word", "phones", "length")
+CMUDICT_LICENCE = "CMU Pronouncing Dictionary: BSD-2-Clause (Carnegie Mellon University)"
 # First count of each frequency band; words that the text lacks are the first band.
 BANDS = (0, 1, 6, 21, 101)
 # Three letters at least, and hardly more phones than letters: not an abbreviation that is spelled out.
@@ -29,12 +43,60 @@ FindStress = Callable[[str, Phones], "Phones | None"]
 
 @dataclass(frozen=True)
 class WordPair:
-    """A word, its phones with stress, how often it occurs (None: not counted), and its non-word."""
+    """A word, its phones with stress, its count in a text (None: not counted), and its non-word."""
 
     word: str
     phones: Phones
     frequency: int | None
     nonword: NonWord
+
+
+def prepare_wordlist(
+    out: str | Path,
+    *,
+    dictionary: str | Path | None = None,
+    alignments: str | Path | None = None,
+    text: Sequence[str | Path] = (),
+    pairs: int = 1000,
+    licence: str | None = None,
+    seed: int = 0,
+    **speech: Any,
+) -> SpokenSet:
+    """Speak words and non-words like them by flite into a folder for ``evaluate lexical``.
+
+    Args:
+        out: folder of the set; an unfinished one is resumed.
+        dictionary: pronouncing dictionary in the format of CMUdict; None for the one in pocketsphinx.
+        alignments: alignments of a corpus whose words and phones are the dictionary instead.
+        text: text files or folders in which words are counted; without them words are drawn evenly.
+        pairs: number of pairs; fewer if the dictionary has no more.
+        licence: licence of the texts and of a dictionary given.
+        seed: random seed of words and non-words.
+        speech: arguments of `prepare_set`: voices, workers, audio_format.
+
+    Raises:
+        InputError: both a dictionary and alignments, no usable word, no such file, or as `speak_set`.
+        FormatError: an invalid file.
+        MissingDependencyError: flite or the default dictionary is not installed.
+    """
+    if dictionary is not None and alignments is not None:
+        raise InputError("--dictionary and --alignments: give one of them")
+    given = alignments or dictionary
+    path = Path(given) if given else default_dictionary()
+    lexicon = read_spoken_dictionary(path) if alignments else read_dictionary(path)
+    licence = licence or "not given"
+    texts = [Path(file) for file in text]
+    sources = [Source.of(path, licence if given else CMUDICT_LICENCE), *(Source.of(file, licence) for file in texts)]
+    counts = count_words(texts) if texts else None
+    engine = PhoneFlite()
+
+    def make(voices: Sequence[str]) -> ItemSet:
+        def find_stress(word: str, phones: Phones) -> Phones | None:
+            return engine.find_stress(word, phones, voice=voices[0])
+
+        return make_wordlist(lexicon, counts, find_stress, sources, voices=voices, pairs=pairs, seed=seed)
+
+    return prepare_set(make, out, engine=engine, **speech)
 
 
 def make_wordlist(
@@ -46,34 +108,34 @@ def make_wordlist(
     voices: Sequence[str],
     pairs: int = 1000,
     seed: int = 0,
-    progress: Callable[[int], None] = lambda count: None,
 ) -> ItemSet:
-    """Draw words and make a non-word for each.
+    """Draw words and derive a non-word from each.
 
     Args:
-        lexicon: the pronouncing dictionary.
-        counts: how often words occur in a text; the same number of words is drawn from each band of frequency. None:
-            words are drawn evenly and the gold list leaves their frequency empty.
-        find_stress: the stress of a word whose dictionary has none, or None to pass it over.
-        sources: what dictionary and counts are from.
-        voices: that each pair is spoken by.
-        pairs: how many to make; fewer if the dictionary has no more.
-        seed: of words and non-words.
-        progress: told how many more pairs are made.
+        lexicon: pronouncing dictionary.
+        counts: counts of words in a text; the same number of words is drawn from each band of frequency. None: words
+            are drawn evenly and the gold list leaves their frequency empty.
+        find_stress: function of a word and its phones without stress that returns them with stress, or None to skip it.
+        sources: sources of dictionary and counts.
+        voices: voices; each pair is spoken by all of them.
+        pairs: number of pairs; fewer if the dictionary has no more.
+        seed: random seed of words and non-words.
 
     Raises:
         InputError: no word of the dictionary can be used.
     """
-    found = draw_pairs(lexicon, counts, find_stress, pairs=pairs, seed=seed, progress=progress)
+    with ProgressBar("non-words", pairs, closing_line=False) as bar:
+        found = draw_pairs(lexicon, counts, find_stress, pairs=pairs, seed=seed, progress=bar.advance)
     if not found:
         raise InputError("no word of the dictionary can be used: 3 to 12 phones, letters a-z, a non-word like it")
     differences = np.array([pair.nonword.difference for pair in found])
-    measures = {
+    measures: dict[str, Any] = {
         "score_difference": float(differences.mean()),
         "score_distance": float(np.abs(differences).mean()),
         "score_bias": float(np.where(differences == 0, 0.5, differences < 0).mean()),
-        "bands": dict(sorted(Counter(_band(pair.frequency) for pair in found).items())) if counts is not None else None,
     }
+    if counts is not None:
+        measures["bands"] = dict(sorted(Counter(_band(pair.frequency) for pair in found).items()))
     options = {"pairs": pairs, "seed": seed}
     clips = tuple(clip for i, pair in enumerate(found) for voice in voices for clip in _clips(i, pair, voice))
     return ItemSet(NAME, "lexical/dev", COLUMNS, clips, tuple(sources), options, measures)
@@ -96,7 +158,7 @@ def draw_pairs(
     sounds: set[Phones] = set()
     taken: set[Phones] = set()
     while len(found) < pairs and waiting:
-        # One of each band in turn, so that a band that runs dry is made up for by the others.
+        # One of each band in turn, so that the others make up for a band that is exhausted.
         for band in list(waiting):
             if len(found) == pairs:
                 break
@@ -104,7 +166,7 @@ def draw_pairs(
             while pair is None and waiting[band]:
                 word, frequency = waiting[band].pop()
                 if plain(lexicon.entries[word][0]) in sounds:
-                    continue  # a homophone of a word that is drawn already
+                    continue  # a homophone of a word drawn before
                 phones = _stressed(word, lexicon, find_stress)
                 nonword = make_nonword(phones, phonotactics, lexicon, taken, rng) if phones else None
                 if phones and nonword:
@@ -120,7 +182,7 @@ def draw_pairs(
 
 
 def _by_band(lexicon: Lexicon, counts: Mapping[str, int] | None) -> dict[str, list[tuple[str, int | None]]]:
-    """Usable words by band of frequency."""
+    """Return the usable words by band of frequency."""
     bands: dict[str, list[tuple[str, int | None]]] = {}
     for word, variants in sorted(lexicon.entries.items()):
         phones = plain(variants[0])

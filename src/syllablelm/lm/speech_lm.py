@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from syllablelm.core.artifact import open_artifact
 from syllablelm.core.errors import FormatError, InputError
-from syllablelm.core.models import BUNDLED
+from syllablelm.core.models import find_model
 from syllablelm.core.segmentation import Segmentation
 from syllablelm.encoders.device import pick_device
 from syllablelm.encoders.quiet import quiet_transformers
@@ -81,23 +81,25 @@ class SpeechLM:
         batch_tokens: int = 8192,
         precision: Precision = "float32",
         context: int | None = None,
+        revision: str | None = None,
     ) -> SpeechLM:
         """Open a language model.
 
         Args:
-            name: a bundled name ("small"), or the folder that ``train lm`` wrote.
+            name: a bundled name ("small"), a folder that ``train lm`` or ``train bundle`` wrote, or the hub id of one.
             precision: of scoring and generation: "bfloat16" moves mean scores by a few hundredths of a nat, and what
                 stands beside a segmentation may then show in the last digits; "auto" is bfloat16 on a GPU.
             context: most units that it reads at once, up to the model's positions, in place of its longest crop in
                 training; what lies beyond that was never trained, and costs more nats the farther it goes.
+            revision: branch, tag or commit of a hub id.
 
         Raises:
             FormatError: no such model, or a damaged one.
-            InputError: a precision or a context that there is not.
+            InputError: an unsupported precision or context length.
         """
         if precision not in get_args(Precision):
             raise InputError(f"precision {precision!r}: choose {', '.join(get_args(Precision))}")
-        folder = find_lm(name)
+        folder = find_lm(name, revision)
         artifact = open_artifact(folder, "lm")
         info = read_info(folder / INFO_FILE)
         try:
@@ -364,7 +366,11 @@ def load_opt(folder: Path) -> nn.Module:
         with quiet_transformers():
             # Bundles hold float16; computing is float32 everywhere.
             loaded: Any = OPTForCausalLM.from_pretrained(
-                folder, output_loading_info=True, local_files_only=True, dtype=torch.float32
+                folder,
+                output_loading_info=True,
+                local_files_only=True,
+                dtype=torch.float32,
+                trust_remote_code=False,
             )
     except (OSError, RuntimeError, ValueError, SafetensorError) as error:
         raise FormatError(f"{folder}: not a readable OPT model ({str(error).splitlines()[0]})") from None
@@ -375,18 +381,21 @@ def load_opt(folder: Path) -> nn.Module:
     return model
 
 
-def find_lm(name: str | Path) -> Path:
-    """The folder of a language model, by what `SpeechLM.load` takes.
+def find_lm(name: str | Path, revision: str | None = None) -> Path:
+    """Return the folder of a language model, by the names that ``SpeechLM.load`` takes.
 
     Raises:
-        FormatError: no such model.
+        FormatError: no such model, or one without a language model.
     """
-    path = Path(name)
-    if (path / INFO_FILE).exists():
-        return path
-    bundled = BUNDLED / str(name) / FOLDER
-    if len(path.parts) == 1 and bundled.is_dir():
-        return bundled
-    if path.is_dir() and (path / FOLDER / INFO_FILE).exists():
-        return path / FOLDER
-    raise FormatError(f"{name}: no such language model; give a folder written by 'train lm', or small, the bundled one")
+    folder = find_model(name, revision)
+    for part in (folder, folder / FOLDER):
+        if (part / INFO_FILE).is_file():
+            return part
+    raise FormatError(f"{name}: holds no language model; give a folder that 'train lm' or 'train bundle' wrote")
+
+
+def count_parameters(model: nn.Module) -> tuple[int, int]:
+    """Return the number of non-embedding and of all parameters; token and position embeddings are embeddings."""
+    total = sum(p.numel() for p in model.parameters())
+    embeddings = sum(m.weight.numel() for m in model.modules() if isinstance(m, nn.Embedding))
+    return total - embeddings, total

@@ -53,7 +53,7 @@ class TokenInfo:
 
     def as_modelled(self, segmentation: Segmentation) -> Segmentation:
         """The units as models of this vocabulary see them, in training as in scoring: equal neighbours are one."""
-        return segmentation if self.keep_repeats else segmentation.merge_repeats()
+        return segmentation if self.keep_repeats else segmentation.deduplicate()
 
     @property
     def bos(self) -> int:

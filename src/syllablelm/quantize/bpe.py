@@ -1,13 +1,14 @@
-"""Pieces: frequent stretches of symbols with codes of their own, by byte-pair encoding or a unigram model.
+"""Subword vocabularies: codes for frequent sequences of symbols, by byte-pair encoding or a unigram model.
 
-Symbols are integers (units, characters of a text); to the libraries they are characters of a private alphabet, so
-that nothing is normalised, split at blanks or left out. A code below the number of symbols is that symbol itself, hence
-everything can be coded and every code spelled out again.
+Symbols are integers (units, or characters of a text); the libraries see them as characters of a private alphabet, so
+nothing is normalised, split at blanks or left out. A code below the number of symbols is that symbol itself, so every
+sequence can be encoded and every code decoded exactly.
 """
 
 from __future__ import annotations
 
 import io
+import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -24,20 +25,20 @@ Method = Literal["bpe", "unigram"]
 # Above the surrogates, so that symbols are consecutive code points.
 _FIRST = 0x20000
 MAX_SYMBOLS = 0x110000 - _FIRST
-# What a symbol that was never seen costs: as much as SentencePiece takes off for unknown characters.
+# Penalty of an unseen symbol; as SentencePiece's for unknown characters.
 _UNSEEN_PENALTY = 10.0
 
 
 @dataclass(frozen=True)
-class PieceModel:
-    """How sequences of symbols are cut into pieces.
+class SubwordModel:
+    """A subword vocabulary and its segmentation of symbol sequences.
 
     Args:
-        method: "bpe" (merges in the order in which they were learned) or "unigram" (the likeliest cut).
-        num_symbols: symbols are 0 to num_symbols - 1, and so are their codes.
-        pieces: spelling of the codes from num_symbols on, two symbols or more each.
-        merges: of "bpe": pairs of codes, most urgent first.
-        scores: of "unigram": log-probability of each code.
+        method: "bpe" (merges in learned order) or "unigram" (the most probable segmentation).
+        num_symbols: size of the alphabet; symbols, and their codes, are 0 to num_symbols - 1.
+        subwords: symbols of each code from num_symbols on, two or more.
+        merges: pairs of codes, in order of priority ("bpe").
+        scores: log-probability of each code ("unigram").
 
     Raises:
         FormatError: the parts contradict each other.
@@ -45,37 +46,37 @@ class PieceModel:
 
     method: Method
     num_symbols: int
-    pieces: tuple[tuple[int, ...], ...] = ()
+    subwords: tuple[tuple[int, ...], ...] = ()
     merges: tuple[tuple[int, int], ...] = ()
     scores: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         _check_count(self.num_symbols)
-        spelled = [symbol for piece in self.pieces for symbol in piece]
-        if any(len(piece) < 2 for piece in self.pieces) or len(set(self.pieces)) != len(self.pieces):
-            raise FormatError("pieces must be distinct and of at least two symbols")
+        spelled = [symbol for subword in self.subwords for symbol in subword]
+        if any(len(subword) < 2 for subword in self.subwords) or len(set(self.subwords)) != len(self.subwords):
+            raise FormatError("subwords must be distinct, of two symbols or more each")
         if spelled and not 0 <= min(spelled) <= max(spelled) < self.num_symbols:
-            raise FormatError(f"a piece is spelled with symbols outside 0 to {self.num_symbols - 1}")
+            raise FormatError(f"a subword is spelled with symbols outside 0 to {self.num_symbols - 1}")
         if self.method == "unigram" and len(self.scores) != self.num_codes:
-            raise FormatError(f"{len(self.scores)} scores of {self.num_codes} pieces")
+            raise FormatError(f"{len(self.scores)} scores of {self.num_codes} subwords")
         codes = {self._spell(code): code for code in range(self.num_codes)} if self.merges else {}
         for left, right in self.merges:
             inside = 0 <= left < self.num_codes and 0 <= right < self.num_codes
             if not inside or self._spell(left) + self._spell(right) not in codes:
-                raise FormatError(f"the merge of {left} and {right} gives no piece")
+                raise FormatError(f"the merge of {left} and {right} gives no subword")
 
     @property
     def num_codes(self) -> int:
-        """Size of the vocabulary: symbols and pieces."""
-        return self.num_symbols + len(self.pieces)
+        """Vocabulary size: symbols and subwords."""
+        return self.num_symbols + len(self.subwords)
 
     @cached_property
     def lengths(self) -> IntArray:
-        """(num_codes,) symbols of each code."""
-        return np.array([1] * self.num_symbols + [len(piece) for piece in self.pieces], dtype=np.int32)
+        """(num_codes,) number of symbols of each code."""
+        return np.array([1] * self.num_symbols + [len(subword) for subword in self.subwords], dtype=np.int32)
 
     def encode(self, symbols: npt.ArrayLike) -> IntArray:
-        """Symbols (n,) to codes (m,), m <= n.
+        """Encode symbols (n,) as codes (m,), m <= n.
 
         Raises:
             InputError: a symbol outside 0 to num_symbols - 1.
@@ -87,7 +88,7 @@ class PieceModel:
         return np.array(self._coder.encode(_to_text(array)).ids, dtype=np.int32)
 
     def expand(self, codes: npt.ArrayLike) -> IntArray:
-        """Codes (m,) back to the symbols (n,) that they were made of, exactly.
+        """Decode codes (m,) to the symbols (n,) that they stand for, exactly.
 
         Raises:
             InputError: a code outside the vocabulary.
@@ -101,11 +102,11 @@ class PieceModel:
         return flat[np.repeat(offsets[array], count) + within]
 
     def _spell(self, code: int) -> tuple[int, ...]:
-        return (code,) if code < self.num_symbols else self.pieces[code - self.num_symbols]
+        return (code,) if code < self.num_symbols else self.subwords[code - self.num_symbols]
 
     @cached_property
     def _spellings(self) -> tuple[IntArray, npt.NDArray[np.int64]]:
-        flat = [symbol for piece in self.pieces for symbol in piece]
+        flat = [symbol for subword in self.subwords for symbol in subword]
         symbols = np.concatenate([np.arange(self.num_symbols), np.array(flat, dtype=np.int64)]).astype(np.int32)
         lengths = self.lengths.astype(np.int64)
         return symbols, np.cumsum(lengths) - lengths
@@ -118,66 +119,64 @@ class PieceModel:
         if self.method == "bpe":
             merges = [(texts[left], texts[right]) for left, right in self.merges]
             return Tokenizer(models.BPE({text: code for code, text in enumerate(texts)}, merges))
-        # The library wants an entry for what is unknown; no sequence of ours holds any, so the last one serves.
+        # The library wants an unknown token; no sequence of ours holds it.
         unknown = len(texts)
         entries = [*zip(texts, self.scores, strict=True), (chr(0), min(self.scores) - _UNSEEN_PENALTY)]
         return Tokenizer(models.Unigram(entries, unknown, False))
 
     def to_table(self) -> dict[str, Any]:
-        """Plain values for JSON."""
+        """Return plain values for JSON."""
         table: dict[str, Any] = {"method": self.method, "num_symbols": self.num_symbols}
-        table["pieces"] = [list(piece) for piece in self.pieces]
+        table["pieces"] = [list(subword) for subword in self.subwords]
         if self.method == "bpe":
             return table | {"merges": [list(pair) for pair in self.merges]}
         return table | {"scores": list(self.scores)}
 
     @classmethod
-    def from_table(cls, table: Any, where: str) -> PieceModel:
-        """What ``to_table`` gave.
+    def from_table(cls, table: Any, where: str) -> SubwordModel:
+        """Build a model from what ``to_table`` returned.
 
         Raises:
-            FormatError: something else; ``where`` names the file.
+            FormatError: a damaged table; ``where`` names the file.
         """
         try:
             if table["method"] not in get_args(Method):
                 raise FormatError(f"unknown method {table['method']!r}")
-            pieces = tuple(tuple(int(symbol) for symbol in piece) for piece in table["pieces"])
+            subwords = tuple(tuple(int(symbol) for symbol in subword) for subword in table["pieces"])
             merges = tuple((int(left), int(right)) for left, right in table.get("merges", ()))
             scores = tuple(float(score) for score in table.get("scores", ()))
-            return cls(table["method"], int(table["num_symbols"]), pieces, merges, scores)
+            return cls(table["method"], int(table["num_symbols"]), subwords, merges, scores)
         except (FormatError, InputError, KeyError, TypeError, ValueError, AttributeError) as error:
-            raise FormatError(f"{where}: damaged pieces ({error})") from None
+            raise FormatError(f"{where}: damaged subword model ({error})") from None
 
 
-def fit_pieces(
+def fit_subwords(
     sequences: Iterable[npt.ArrayLike], num_symbols: int, method: Method, num_codes: int, *, longest: int = 16
-) -> PieceModel:
-    """Learn pieces.
+) -> SubwordModel:
+    """Learn a subword vocabulary.
 
     Args:
-        sequences: symbols (n,) of each recording or word; no piece runs over their ends.
-        num_symbols: all symbols there are, seen or not.
+        sequences: symbols (n,) of each recording or word; no subword crosses their ends.
+        num_symbols: size of the alphabet, unseen symbols included.
         method: "bpe" or "unigram" (SentencePiece).
-        num_codes: size of the vocabulary, symbols included. Less comes out where the sequences do not hold as many.
-        longest: most symbols of a unigram piece; SentencePiece's own default.
+        num_codes: vocabulary size, symbols included; smaller where the sequences do not hold as many subwords.
+        longest: maximum number of symbols of a unigram subword (SentencePiece's default).
 
     Raises:
-        InputError: nothing to learn from, a vocabulary of fewer codes than symbols, or a symbol outside the alphabet.
+        InputError: no symbols, a vocabulary of fewer codes than symbols, or a symbol outside the alphabet.
     """
     _check_count(num_symbols)
     if num_codes < num_symbols:
         raise InputError(f"a vocabulary of {num_codes} does not hold the {num_symbols} single units; ask for more")
     texts = [_to_text(row) for row in _checked(sequences, num_symbols)]
     if not texts:
-        raise InputError("no units at all: nothing to learn pieces from")
+        raise InputError("no units at all: nothing to learn a vocabulary from")
     if method == "bpe":
         return _fit_bpe(texts, num_symbols, num_codes)
     return _fit_unigram(texts, num_symbols, num_codes, longest)
 
 
-def _fit_bpe(texts: Sequence[str], num_symbols: int, num_codes: int) -> PieceModel:
-    import json
-
+def _fit_bpe(texts: Sequence[str], num_symbols: int, num_codes: int) -> SubwordModel:
     from tokenizers import Tokenizer, models, trainers
 
     coder = Tokenizer(models.BPE())
@@ -190,19 +189,19 @@ def _fit_bpe(texts: Sequence[str], num_symbols: int, num_codes: int) -> PieceMod
     codes = {text: code for code, text in enumerate(alphabet)}
     merges = []
     for left, right in learned:
-        # Two merges may spell the same piece.
+        # Two merges may spell the same subword.
         codes.setdefault(left + right, len(codes))
         merges.append((codes[left], codes[right]))
-    pieces = tuple(_to_symbols(text) for text in list(codes)[num_symbols:])
-    return PieceModel("bpe", num_symbols, pieces, merges=tuple(merges))
+    subwords = tuple(_to_symbols(text) for text in list(codes)[num_symbols:])
+    return SubwordModel("bpe", num_symbols, subwords, merges=tuple(merges))
 
 
-def _fit_unigram(texts: Sequence[str], num_symbols: int, num_codes: int, longest: int) -> PieceModel:
+def _fit_unigram(texts: Sequence[str], num_symbols: int, num_codes: int, longest: int) -> SubwordModel:
     try:
         import sentencepiece
     except ImportError:
-        raise MissingDependencyError("unigram pieces need sentencepiece: pip install sentencepiece") from None
-    # One entry of its vocabulary is for what is unknown; symbols that do not occur it leaves out.
+        raise MissingDependencyError("a unigram vocabulary needs sentencepiece: pip install sentencepiece") from None
+    # Its vocabulary has one unknown token and leaves out symbols that do not occur.
     seen = set().union(*map(set, texts))
     written, processor = io.BytesIO(), sentencepiece.SentencePieceProcessor
     try:
@@ -233,11 +232,11 @@ def _fit_unigram(texts: Sequence[str], num_symbols: int, num_codes: int, longest
         raise InputError(f"SentencePiece cannot learn from these units: {str(error).splitlines()[0]}") from None
     model: Any = processor(model_proto=written.getvalue())
     found = {model.id_to_piece(entry): float(model.get_score(entry)) for entry in range(1, model.get_piece_size())}
-    pieces = [text for text in found if len(text) > 1]
+    subwords = [text for text in found if len(text) > 1]
     least = min(found.values()) - _UNSEEN_PENALTY
     scores = [found.get(chr(_FIRST + symbol), least) for symbol in range(num_symbols)]
-    scores += [found[text] for text in pieces]
-    return PieceModel("unigram", num_symbols, tuple(map(_to_symbols, pieces)), scores=tuple(scores))
+    scores += [found[text] for text in subwords]
+    return SubwordModel("unigram", num_symbols, tuple(map(_to_symbols, subwords)), scores=tuple(scores))
 
 
 def _checked(sequences: Iterable[npt.ArrayLike], num_symbols: int) -> Iterator[npt.NDArray[np.int64]]:
@@ -256,7 +255,7 @@ def _check_inside(values: npt.NDArray[np.int64], size: int, noun: str, whole: st
 
 def _check_count(num_symbols: int) -> None:
     if not 1 <= num_symbols <= MAX_SYMBOLS:
-        raise InputError(f"{num_symbols} units: pieces are made of 1 to {MAX_SYMBOLS} different ones")
+        raise InputError(f"{num_symbols} units: choose 1 to {MAX_SYMBOLS}")
 
 
 def _to_text(symbols: npt.ArrayLike) -> str:
@@ -267,6 +266,6 @@ def _to_symbols(text: str) -> tuple[int, ...]:
     return tuple(ord(character) - _FIRST for character in text)
 
 
-def spelled(model: PieceModel, names: Mapping[int, str] | Sequence[str]) -> list[str]:
-    """Every code as text, given the names of the symbols."""
+def code_texts(model: SubwordModel, names: Mapping[int, str] | Sequence[str]) -> list[str]:
+    """Return the text of every code, given the names of the symbols."""
     return ["".join(names[symbol] for symbol in model._spell(code)) for code in range(model.num_codes)]

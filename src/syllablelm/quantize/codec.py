@@ -1,6 +1,6 @@
-"""Codecs: units to coarser units and back: run lengths, acoustic BPE (Shen et al. 2023), SentencePiece unigram.
+"""Codecs of units: deduplication, acoustic BPE (Shen et al. 2023), SentencePiece unigram; decodable to the same units.
 
-The language model sees a sequence of units, and so does a codec: pieces may run over gaps between segments.
+A codec, like a language model, sees the sequence of units alone: a code may span gaps between segments.
 """
 
 from __future__ import annotations
@@ -14,11 +14,10 @@ from typing import Any, Literal
 
 import numpy as np
 
-from syllablelm.core.artifact import digest_json, open_artifact
+from syllablelm.core.artifact import digest_json, open_artifact, read_payload
 from syllablelm.core.errors import InputError
-from syllablelm.core.payload import read_payload
 from syllablelm.core.segmentation import Segmentation
-from syllablelm.quantize.bpe import PieceModel, fit_pieces
+from syllablelm.quantize.bpe import SubwordModel, fit_subwords
 
 Kind = Literal["runs", "bpe", "unigram"]
 KIND = "codec"
@@ -28,27 +27,28 @@ FORMAT = "syllablelm-codec-1"
 
 @dataclass(frozen=True)
 class Codec:
-    """Turns the units of one tokenizer into coarser ones and back.
+    """Encodes the units of one tokenizer as fewer, coarser units, and decodes them.
 
     Args:
-        num_units: units of the tokenizer; each of them is a code too, under its own number.
-        pieces: the pieces and how they are found; None joins runs and does nothing else.
-        merge_repeats: units that touch and are equal are joined first, as language models see them (and as the acoustic
-            BPE of the paper does). What goes on from there is exact; how many there were in a run is not kept.
-        hop, sample_rate: of the frames.
-        tokenizer: digest of the tokenizer whose units they are; "" if unknown.
+        num_units: size of the tokenizer's vocabulary; each of its units is a code too, under its own number.
+        subwords: subword vocabulary; None deduplicates and does nothing else.
+        deduplicate: deduplicate units first, as for language models and as in the paper's acoustic BPE; the number of
+            repetitions is lost.
+        hop: samples per frame.
+        sample_rate: samples per second.
+        tokenizer: digest of the tokenizer of the units; "" if unknown.
 
-    What is exact: ``decode(encode(s)).unit`` is ``s.unit`` (of ``s.merge_repeats()`` where repeats are merged), for
-    units that were never seen in training as well. The start of a code is that of its first unit and its end that of
-    its last one. Boundaries and gaps between the units of one code are not kept: ``decode`` spreads them evenly.
+    ``decode(encode(s)).unit`` equals ``s.unit`` (of ``s.deduplicate()`` where units are deduplicated) exactly, also for
+    sequences that were not seen in training. The start of a code is that of its first unit and its end that of its last
+    one. Boundaries and gaps between the units of one code are lost: ``decode`` spaces them evenly.
 
     Raises:
-        InputError: a runs codec that would not merge, or pieces of other symbols than the units.
+        InputError: neither subwords nor deduplication, or subwords of another alphabet.
     """
 
     num_units: int
-    pieces: PieceModel | None = None
-    merge_repeats: bool = True
+    subwords: SubwordModel | None = None
+    deduplicate: bool = True
     hop: int = 320
     sample_rate: int = 16_000
     tokenizer: str = ""
@@ -56,54 +56,55 @@ class Codec:
     def __post_init__(self) -> None:
         if self.num_units < 1 or self.hop < 1 or self.sample_rate < 1:
             raise InputError("a codec needs num_units, hop and sample_rate of at least 1")
-        if self.pieces is None and not self.merge_repeats:
-            raise InputError("a codec without pieces that keeps repeats changes nothing")
-        if self.pieces is not None and self.pieces.num_symbols != self.num_units:
-            raise InputError(f"pieces of {self.pieces.num_symbols} symbols do not code {self.num_units} units")
+        if self.subwords is None and not self.deduplicate:
+            raise InputError("a codec that neither has subwords nor deduplicates changes nothing")
+        if self.subwords is not None and self.subwords.num_symbols != self.num_units:
+            raise InputError(f"subwords of {self.subwords.num_symbols} symbols do not encode {self.num_units} units")
 
     @property
     def kind(self) -> Kind:
-        return "runs" if self.pieces is None else self.pieces.method
+        """Kind of codec."""
+        return "runs" if self.subwords is None else self.subwords.method
 
     @property
     def num_codes(self) -> int:
-        """Size of the vocabulary."""
-        return self.num_units if self.pieces is None else self.pieces.num_codes
+        """Vocabulary size."""
+        return self.num_units if self.subwords is None else self.subwords.num_codes
 
     def prepare(self, segmentation: Segmentation) -> Segmentation:
-        """The units that are coded: with repeats merged, if they are.
+        """Return the units that are encoded: deduplicated, where the codec does so.
 
         Raises:
-            InputError: no units, units that the tokenizer does not have, or another frame grid.
+            InputError: no units, units outside the tokenizer's vocabulary, or another frame grid.
         """
         self._check(segmentation, self.num_units, "units")
-        return segmentation.merge_repeats() if self.merge_repeats else segmentation
+        return segmentation.deduplicate() if self.deduplicate else segmentation
 
     def encode(self, segmentation: Segmentation) -> Segmentation:
-        """Units to codes; see the class for what is kept.
+        """Encode units as codes; see the class for what is lost.
 
         Raises:
-            InputError: as ``prepare``.
+            InputError: see ``prepare``.
         """
         fine = self.prepare(segmentation)
-        if self.pieces is None or fine.unit is None or len(fine) == 0:
+        if self.subwords is None or fine.unit is None or len(fine) == 0:
             return fine
-        codes = self.pieces.encode(fine.unit)
-        last = np.cumsum(self.pieces.lengths[codes]) - 1
+        codes = self.subwords.encode(fine.unit)
+        last = np.cumsum(self.subwords.lengths[codes]) - 1
         first = np.append(0, last[:-1] + 1)
         return Segmentation(fine.start[first], fine.end[last], codes, fine.num_frames, fine.hop, fine.sample_rate)
 
     def decode(self, coarse: Segmentation) -> Segmentation:
-        """Codes to units; a code's units share its time evenly.
+        """Decode codes to units; the units of a code divide its time evenly.
 
         Raises:
             InputError: no codes, codes outside the vocabulary, another frame grid, or a code of fewer frames than
                 units, which ``encode`` never makes.
         """
         self._check(coarse, self.num_codes, "codes")
-        if self.pieces is None or coarse.unit is None or len(coarse) == 0:
+        if self.subwords is None or coarse.unit is None or len(coarse) == 0:
             return coarse
-        count = self.pieces.lengths[coarse.unit].astype(np.int64)
+        count = self.subwords.lengths[coarse.unit].astype(np.int64)
         frames = (coarse.end - coarse.start).astype(np.int64)
         if np.any(frames < count):
             place = int(np.argmax(frames < count))
@@ -115,7 +116,7 @@ class Codec:
         return Segmentation(
             (start + number * length // parts).astype(np.int32),
             (start + (number + 1) * length // parts).astype(np.int32),
-            self.pieces.expand(coarse.unit),
+            self.subwords.expand(coarse.unit),
             coarse.num_frames,
             coarse.hop,
             coarse.sample_rate,
@@ -134,11 +135,11 @@ class Codec:
 
     @cached_property
     def digest(self) -> str:
-        """Identity: of what it does and of the tokenizer whose units it takes, wherever it is kept."""
+        """Hash of the codec and of its tokenizer's digest, wherever it is stored."""
         return digest_json(self._table())
 
     def write_payload(self, folder: Path) -> None:
-        """Write the file of a codec artifact into its folder."""
+        """Write the codec's file into the folder of an artifact."""
         (folder / CODEC_FILE).write_text(json.dumps(self._table()) + "\n", encoding="utf-8")
 
     def _table(self) -> dict[str, Any]:
@@ -147,11 +148,11 @@ class Codec:
             "kind": self.kind,
             "num_units": self.num_units,
             "num_codes": self.num_codes,
-            "merge_repeats": self.merge_repeats,
+            "merge_repeats": self.deduplicate,
             "hop": self.hop,
             "sample_rate": self.sample_rate,
             "tokenizer": self.tokenizer,
-            "pieces": None if self.pieces is None else self.pieces.to_table(),
+            "pieces": None if self.subwords is None else self.subwords.to_table(),
         }
 
     @classmethod
@@ -159,14 +160,14 @@ class Codec:
         """Open a codec artifact.
 
         Raises:
-            FormatError: not one, or a damaged one.
+            FormatError: no codec, or a damaged one.
         """
 
         def build(table: dict[str, Any], where: str) -> Codec:
-            pieces = None if table["pieces"] is None else PieceModel.from_table(table["pieces"], where)
+            subwords = None if table["pieces"] is None else SubwordModel.from_table(table["pieces"], where)
             return cls(
                 int(table["num_units"]),
-                pieces,
+                subwords,
                 bool(table["merge_repeats"]),
                 int(table["hop"]),
                 int(table["sample_rate"]),
@@ -182,17 +183,18 @@ def fit_codec(
     num_units: int,
     num_codes: int | None = None,
     *,
-    merge_repeats: bool = True,
+    deduplicate: bool = True,
     tokenizer: str = "",
 ) -> Codec:
     """Learn a codec.
 
     Args:
         segmentations: recordings with units, all of one frame grid.
-        kind: "runs", "bpe" (default size 4,096, where the paper found the lowest bit rate) or "unigram" (5,000).
-        num_units: units of the tokenizer.
-        num_codes: size of the vocabulary, single units included.
-        merge_repeats, tokenizer: see ``Codec``.
+        kind: "runs" (deduplication only), "bpe" or "unigram".
+        num_units: size of the tokenizer's vocabulary.
+        num_codes: vocabulary size, single units included (default: 4,096 for "bpe", where the paper found the lowest
+            bit rate, 5,000 for "unigram").
+        deduplicate, tokenizer: see ``Codec``.
 
     Raises:
         InputError: no units, units outside ``num_units``, several frame grids, or a size below ``num_units``.
@@ -202,13 +204,13 @@ def fit_codec(
     if len(grids) != 1:
         raise InputError(f"a codec is made of recordings of one frame grid, not of {sorted(grids) or 'none'}")
     hop, sample_rate = grids.pop()
-    merge = merge_repeats or kind == "runs"
+    deduplicate = deduplicate or kind == "runs"
     plain = Codec(num_units, None, True, hop, sample_rate, tokenizer)
     units: list[Any] = []
     for row in rows:
         plain._check(row, num_units, "units")
-        units.append((row.merge_repeats() if merge else row).unit)
+        units.append((row.deduplicate() if deduplicate else row).unit)
     if kind == "runs":
         return plain
     size = num_codes or {"bpe": 4096, "unigram": 5000}[kind]
-    return Codec(num_units, fit_pieces(units, num_units, kind, size), merge, hop, sample_rate, tokenizer)
+    return Codec(num_units, fit_subwords(units, num_units, kind, size), deduplicate, hop, sample_rate, tokenizer)

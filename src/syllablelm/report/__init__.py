@@ -1,5 +1,5 @@
-"""One page of every result beside the paper's: results read, put into the paper's tables, drawn and written.
+"""Results beside the paper's tables.
 
-`results` reads files, `extract` turns each result into cells, `tables` puts them beside the published rows, `figures`,
-`html` and `markdown` show them, `build` writes the folder.
+`result_files` reads files, `extract` turns each result into cells, `paper_tables` puts them beside the published rows,
+`figures` and `page` show them, `build` writes the folder. `segmentation_figure` draws one recording.
 """

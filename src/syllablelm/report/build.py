@@ -5,99 +5,175 @@ from __future__ import annotations
 import os
 import shutil
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
+from syllablelm.core.document import Picture, to_html, to_markdown
 from syllablelm.core.errors import InputError, plural
 from syllablelm.core.files import atomic_path
-from syllablelm.report.extract import EXTRACTORS, curves, extract
-from syllablelm.report.figures import Figure, Sample, draw_figures, has_matplotlib
-from syllablelm.report.html import render_html
-from syllablelm.report.markdown import render_markdown
+from syllablelm.core.progress import note
+from syllablelm.core.results import Record, Result
+from syllablelm.data.audio import load_audio
+from syllablelm.report.extract import extract, extract_curves
+from syllablelm.report.figures import FOLDER, Sample, draw_figures, has_matplotlib
+from syllablelm.report.page import TITLE, make_page
 from syllablelm.report.paper_tables import Table, fill_tables
-from syllablelm.report.result_files import read_results
+from syllablelm.report.result_files import read_inputs
+from syllablelm.tokenizer.tokenizer import Tokenizer
 
-PAGE, TEXT, FIGURES = "index.html", "report.md", "figures"
+PAGE, TEXT = "index.html", "report.md"
 NO_FIGURES = "This report has no figures: they need matplotlib (pip install 'syllablelm[plot]')."
 
 
 @dataclass(frozen=True)
 class Report:
-    """What a report holds, before it is written."""
+    """A report before it is written: tables, figures, remarks and the number of results in it."""
 
     tables: tuple[Table, ...]
-    figures: tuple[Figure, ...]
+    figures: tuple[Picture, ...]
     notes: tuple[str, ...]
     num_results: int
 
+    @property
+    def html(self) -> str:
+        """The report as one page."""
+        return to_html(TITLE, make_page(self.tables, self.figures, self.notes))
 
-def make_report(paths: Sequence[str | Path], sample: Sample | None = None) -> Report:
+    @property
+    def markdown(self) -> str:
+        """The report as Markdown, with links to its figures."""
+        return to_markdown(TITLE, make_page(self.tables, self.figures, self.notes))
+
+
+@dataclass(frozen=True)
+class ReportData(Record):
+    """Results of a report: the paths given, and the number of results in them."""
+
+    name: str
+    items: int
+
+
+@dataclass(frozen=True)
+class ReportResult(Result):
+    """A report that was written.
+
+    Args:
+        model: tokenizer of the recording whose self-similarity is shown; None without one.
+        data: the results in it.
+        page: the page.
+        rows: number of rows of ours by table.
+        figures: names of the figures.
+    """
+
+    evaluation: ClassVar[str] = "report"
+
+    model: str | None
+    data: ReportData
+    page: str
+    rows: Mapping[str, int]
+    figures: tuple[str, ...]
+
+
+def evaluate_report(
+    results: Sequence[str | Path | Result],
+    out: str | Path,
+    *,
+    audio: str | Path | None = None,
+    model: str | Path = "small",
+    device: str = "auto",
+) -> ReportResult:
+    """Write results beside the paper's tables: index.html, report.md and figures/.
+
+    Args:
+        results: as for `make_report`.
+        out: output directory; an earlier report there is replaced.
+        audio: recording whose self-similarity and segments are drawn.
+        model: tokenizer of this recording.
+        device: "auto", "cpu" or "cuda".
+
+    Raises:
+        AudioError: a recording that cannot be used.
+        FormatError: a file that is no result.
+        InputError: results that disagree about a cell, a recording without segments, or an unusable ``out``.
+    """
+    sample = None
+    if audio is not None and has_matplotlib():
+        segmentation, features_TD = Tokenizer.load(model, device=device).encode_with_features(load_audio(audio))
+        if not len(segmentation):
+            raise InputError(f"{audio}: no segments to draw")
+        sample = Sample(Path(audio).name, str(model), features_TD, segmentation)
+    report = make_report(results, sample)
+    for text in report.notes:
+        note(text)
+    folder = write_report(report, out)
+    return ReportResult(
+        model=None if audio is None else str(model),
+        data=ReportData(" ".join(_name(one) for one in results), report.num_results),
+        page=str(folder / PAGE),
+        rows={table.id: len(table.ours) for table in report.tables},
+        figures=tuple(Path(figure.file).stem for figure in report.figures),
+    )
+
+
+def _name(source: str | Path | Result) -> str:
+    return source.evaluation if isinstance(source, Result) else str(source)
+
+
+def make_report(results: Sequence[str | Path | Result], sample: Sample | None = None) -> Report:
     """Read results and put them beside the paper's.
 
     Args:
-        paths: files that ``evaluate`` printed, records of ``train lm``, PNG pictures, or folders of such JSON.
-        sample: a recording whose similarity matrix is drawn.
+        results: results, their files, folders of such files, and PNG pictures.
+        sample: recording whose self-similarity is drawn.
 
     Raises:
-        FormatError: a file that is no result, or one without a key that its evaluation needs.
-        InputError: an evaluation that has no place here, or two results that disagree about a cell.
+        FormatError: a file that is no result.
+        InputError: two results that disagree about a cell.
     """
-    found = read_results([Path(path) for path in paths], EXTRACTORS)
-    results = found.results
-    blocks = extract(results)
+    inputs = read_inputs(results)
+    blocks = extract(inputs.results)
     tables = fill_tables(blocks)
     used = {block.source for block in blocks}
-    notes = [f"{result.path.name} has no cell in these tables." for result in results if result.path not in used]
-    if found.passed_over:
-        first = found.passed_over[0]
-        notes.append(
-            f"Passed over: {plural(len(found.passed_over), 'file')} that no evaluation printed, such as {first}."
-        )
-    drawn: list[Figure] = []
+    notes = [f"{file.path.name} has no cell in these tables." for file in inputs.results if file.path not in used]
+    if inputs.passed_over:
+        files = plural(len(inputs.passed_over), "file")
+        notes.append(f"Passed over: {files} that no evaluation printed, such as {inputs.passed_over[0]}.")
+    figures: list[Picture] = []
     if has_matplotlib():
-        drawn = draw_figures(tables, curves(results), sample)
+        figures = draw_figures(tables, extract_curves(inputs.results), sample)
     else:
         notes.append(NO_FIGURES)
-    for number, picture in enumerate(found.pictures, start=1):
-        data = picture.read_bytes()
-        drawn.append(Figure(f"picture{number}", picture.stem, f"As given: {picture.name}.", data, data))
-    return Report(tables, tuple(drawn), tuple(notes), len(results))
+    for number, path in enumerate(inputs.pictures, start=1):
+        file = f"{FOLDER}/picture{number}.png"
+        figures.append(Picture(file, f"As given: {path.name}.", path.read_bytes(), "image/png", path.stem))
+    return Report(tables, tuple(figures), tuple(notes), len(inputs.results))
 
 
 def write_report(report: Report, out: str | Path) -> Path:
-    """Write index.html, report.md and figures/ into a folder that appears whole; an earlier report is replaced.
+    """Write index.html, report.md and figures/ into a folder that appears complete; an earlier report is replaced.
 
     Raises:
         InputError: ``out`` is a file, or a folder that holds anything else than a report.
     """
     out = Path(out)
-    _check_place(out)
-    with atomic_path(out) as folder:
-        folder.mkdir()
-        (folder / PAGE).write_text(render_html(report.tables, report.figures, report.notes), encoding="utf-8")
-        text = render_markdown(report.tables, report.figures, report.notes, FIGURES)
-        (folder / TEXT).write_text(text, encoding="utf-8")
-        if report.figures:
-            (folder / FIGURES).mkdir()
-        for figure in report.figures:
-            (folder / FIGURES / f"{figure.name}.png").write_bytes(figure.light)
-        _clear(out)
-    return out
-
-
-def _check_place(out: Path) -> None:
     if out.is_dir():
-        strange = {path.name for path in out.iterdir()} - {PAGE, TEXT, FIGURES}
-        if strange:
-            raise InputError(f"{out}: holds {min(strange)!r}, which is no part of a report; give another --out")
+        foreign = {path.name for path in out.iterdir()} - {PAGE, TEXT, FOLDER}
+        if foreign:
+            raise InputError(f"{out}: holds {min(foreign)!r}, which is no part of a report; give another --out")
     elif out.exists():
         raise InputError(f"{out}: is a file; give a folder as --out")
-
-
-def _clear(out: Path) -> None:
-    """Take an earlier report away, once the new one is complete."""
-    if out.is_dir():
-        old = out.with_name(f".{out.name}.{uuid.uuid4().hex}.old")
-        os.replace(out, old)
-        shutil.rmtree(old)
+    with atomic_path(out) as folder:
+        folder.mkdir()
+        (folder / PAGE).write_text(report.html, encoding="utf-8")
+        (folder / TEXT).write_text(report.markdown, encoding="utf-8")
+        for figure in report.figures:
+            (folder / FOLDER).mkdir(exist_ok=True)
+            (folder / figure.file).write_bytes(figure.image)
+        # The new report is complete; only now is the earlier one removed.
+        if out.is_dir():
+            old = out.with_name(f".{out.name}.{uuid.uuid4().hex}.old")
+            os.replace(out, old)
+            shutil.rmtree(old)
+    return out

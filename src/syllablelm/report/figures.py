@@ -1,6 +1,6 @@
 """The report's figures, each in a light and a dark version; matplotlib is optional.
 
-Published points are hollow, ours are filled. A figure is drawn only where there is something of ours to show.
+Published points are hollow, ours are filled. A figure is drawn only where there are results for it.
 """
 
 from __future__ import annotations
@@ -13,11 +13,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from syllablelm.core.document import Picture
 from syllablelm.core.errors import MissingDependencyError
 from syllablelm.core.segmentation import Segmentation
 from syllablelm.report.paper_tables import Row, Table, short_name
-from syllablelm.report.segmentation_figure import BLUE, SKY, VERMILLION, self_similarity
+from syllablelm.report.segmentation_figure import BLUE, SKY, VERMILLION, draw_similarity, import_matplotlib
 
+FOLDER = "figures"
 WIDTH, HEIGHT, DOTS = 6.4, 4.4, 150
 SIMILARITY_SECONDS = 5.0
 GREEN, PURPLE = "#009E73", "#CC79A7"
@@ -38,22 +40,12 @@ LIGHT, DARK = Theme("#ffffff", "#1b1f24", "#6b7280"), Theme("#171b21", "#e6e8eb"
 
 
 @dataclass(frozen=True)
-class Figure:
-    """A figure: file name without suffix, heading, caption, and its two pictures as PNG."""
-
-    name: str
-    title: str
-    caption: str
-    light: bytes
-    dark: bytes
-
-
-@dataclass(frozen=True)
 class Curve:
     """Continuations of one model over temperature.
 
     Args:
-        system, data: what was measured, on what.
+        system: name of the model.
+        data: name of the data set.
         points: (temperature, perplexity, VERT).
         oracle: perplexity and VERT of the reference texts.
     """
@@ -66,7 +58,7 @@ class Curve:
 
 @dataclass(frozen=True)
 class Sample:
-    """A recording for the picture of a similarity matrix: its features (T, D), its segments, and names."""
+    """A recording for the figure of its self-similarity: its name, its model's, (T, D) features and segments."""
 
     name: str
     model: str
@@ -75,16 +67,16 @@ class Sample:
 
 
 def has_matplotlib() -> bool:
-    """Whether figures can be drawn."""
+    """Return whether figures can be drawn."""
     try:
-        import matplotlib  # noqa: F401
-    except ImportError:
+        import_matplotlib()
+    except MissingDependencyError:
         return False
     return True
 
 
-def draw_figures(tables: Sequence[Table], curves: Sequence[Curve], sample: Sample | None) -> list[Figure]:
-    """All figures for which there is data.
+def draw_figures(tables: Sequence[Table], curves: Sequence[Curve], sample: Sample | None) -> list[Picture]:
+    """Draw all figures for which there is data.
 
     Raises:
         MissingDependencyError: matplotlib is not installed.
@@ -99,36 +91,23 @@ def draw_figures(tables: Sequence[Table], curves: Sequence[Curve], sample: Sampl
     return [figure for figure in figures if figure is not None]
 
 
-def _similarity_figure(sample: Sample) -> Figure:
+def _similarity_figure(sample: Sample) -> Picture:
     step = sample.segmentation.hop / sample.segmentation.sample_rate
-    frames = min(len(sample.features_TD), round(SIMILARITY_SECONDS / step))
-    similarity_TT = self_similarity(np.asarray(sample.features_TD[:frames], dtype=np.float64))
-    end = frames * step
+    end = min(len(sample.features_TD), round(SIMILARITY_SECONDS / step)) * step
 
     def draw(axes: Any, theme: Theme) -> None:
         colours = "Greys" if theme is LIGHT else "Greys_r"
-        axes.imshow(similarity_TT, cmap=colours, vmin=-0.2, vmax=1.0, extent=(0, end, end, 0), aspect="equal")
-        for first, last in sample.segmentation.seconds.tolist():
-            if first < end:
-                axes.plot(
-                    [first, last, last, first, first],
-                    [first, first, last, last, first],
-                    color=VERMILLION,
-                    linewidth=1.1,
-                )
-        axes.set_xlim(0, end)
-        axes.set_ylim(end, 0)
-        axes.set_xlabel("time (s)")
-        axes.set_ylabel("time (s)")
+        draw_similarity(axes, sample.features_TD, sample.segmentation, 0.0, end, colours=colours, line_width=1.1)
+        axes.set_aspect("equal")
 
     caption = (
         f"Cosine similarity of the frames of {sample.name} (mean frame removed), the first {end:.1f} s. "
         f"Squares: segments of {short_name(sample.model)}."
     )
-    return _figure("similarity", "Self-similarity and cuts", caption, draw, height=6.0)
+    return _figure("similarity", "Self-similarity and segments", caption, draw, height=6.0)
 
 
-def _rate_figure(table: Table) -> Figure | None:
+def _rate_figure(table: Table) -> Picture | None:
     # A rate says something of a system only where the system chose it.
     chosen = [row for row in table.ours if not row.given_count and _number(row, "hz")]
     several = [row for row in chosen if sum(level in row.values for level in LEVELS) > 1]
@@ -152,9 +131,9 @@ def _rate_figure(table: Table) -> Figure | None:
         axes.set_ylabel("F1 at 50 ms (%)")
         _legend(axes, theme)
 
-    told = "; ".join(dict.fromkeys(row.protocol for row in ours))
+    protocols = "; ".join(dict.fromkeys(row.protocol for row in ours))
     caption = (
-        f"Filled, with their names: ours, where they chose their rate by themselves ({_sets(ours)}; {told}). "
+        f"Filled, with their names: ours, where they chose their rate by themselves ({_sets(ours)}; {protocols}). "
         f"Hollow, joined: published ({table.data})."
     )
     return _figure("f1_by_rate", "F1 against unit rate", caption, draw)
@@ -172,7 +151,7 @@ def _name_system(axes: Any, row: Row, theme: Theme) -> None:
         )  # fmt: skip
 
 
-def _error_figure(table: Table) -> Figure | None:
+def _error_figure(table: Table) -> Picture | None:
     ours = [row for row in table.ours if _number(row, "bps") and "wer" in row.values]
     if not ours:
         return None
@@ -192,7 +171,7 @@ def _error_figure(table: Table) -> Figure | None:
     return _figure("errors_by_bitrate", "Error rate against bit rate", caption, draw)
 
 
-def _curve_figure(table: Table, curves: Sequence[Curve]) -> Figure | None:
+def _curve_figure(table: Table, curves: Sequence[Curve]) -> Picture | None:
     if not any(curve.points for curve in curves):
         return None
 
@@ -228,21 +207,17 @@ def _curve_figure(table: Table, curves: Sequence[Curve]) -> Figure | None:
 
 def _figure(
     name: str, title: str, caption: str, draw: Callable[[Any, Theme], None], *, height: float = HEIGHT
-) -> Figure:
-    light, dark = (_picture(draw, theme, height) for theme in (LIGHT, DARK))
-    return Figure(name, title, caption, light, dark)
+) -> Picture:
+    light, dark = (_draw(draw, theme, height) for theme in (LIGHT, DARK))
+    return Picture(f"{FOLDER}/{name}.png", caption, light, "image/png", title, dark)
 
 
-def _picture(draw: Callable[[Any, Theme], None], theme: Theme, height: float) -> bytes:
-    try:
-        import matplotlib
-        from matplotlib.figure import Figure as Canvas
-    except ImportError:
-        raise MissingDependencyError("figures need matplotlib: pip install 'syllablelm[plot]'") from None
+def _draw(draw: Callable[[Any, Theme], None], theme: Theme, height: float) -> bytes:
+    matplotlib, canvas_class = import_matplotlib()
     inked = ("text.color", "axes.labelcolor", "xtick.color", "ytick.color", "axes.edgecolor")
     settings: dict[Any, Any] = {"font.size": 10, **dict.fromkeys(inked, theme.ink)}
     with matplotlib.rc_context(settings):
-        canvas = Canvas(figsize=(WIDTH, height), dpi=DOTS, facecolor=theme.paper, layout="constrained")
+        canvas = canvas_class(figsize=(WIDTH, height), dpi=DOTS, facecolor=theme.paper, layout="constrained")
         axes = canvas.add_subplot(facecolor=theme.paper)
         axes.spines[["top", "right"]].set_visible(False)
         draw(axes, theme)

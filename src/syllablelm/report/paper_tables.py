@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from syllablelm.core.config import read_toml
 from syllablelm.core.errors import InputError
@@ -15,8 +15,8 @@ from syllablelm.evaluate.units.stability import CONDITIONS, MEAN
 PUBLISHED = Path(__file__).with_name("published.toml")
 STABILITY = "S"
 """The id of the table of `evaluate stability`, which the paper does not have."""
-# What fills columns of a table but does not ask for a row of its own there.
-SUPPORT = {"3": ("rate", "run"), "6": ("rate",)}
+# Tables whose rows show a tokenizer's rates but in which a rate alone makes no row.
+RATE_BESIDE = ("3", "6")
 # Tables whose row may hold scores of several sets, as the paper's does; each set is named in the row.
 MIXED = ("2", "3", "6")
 
@@ -51,7 +51,7 @@ class Column:
     text: bool = False
 
     def show(self, value: Value | None) -> tuple[str, str]:
-        """A cell as text, and its interval; "" for what there is not."""
+        """Return a cell as text, and its interval; "" where there is none."""
         if value is None:
             return "", ""
         if value.text is not None or value.number is None:
@@ -66,11 +66,12 @@ class Column:
 
 @dataclass(frozen=True)
 class Row:
-    """A row: who, on what, how, and its cells by column; ``ours`` tells it from the published ones.
+    """A row: name, data set, protocol and cells by column.
 
     Args:
+        ours: whether it is ours and not published.
         detail: what it does not share with the rows of its set and protocol, such as a shift of its own.
-        given_count: its number of groups was given to it; ``Block`` says more.
+        given_count: whether the number of segments was given to the system; ``Block`` says more.
     """
 
     name: str
@@ -115,19 +116,9 @@ class Table:
         """Rows of ours that can be compared, and what they have in common: protocol, and set if not that of all."""
         found: dict[str, list[Row]] = {}
         for row in self.ours:
-            told = [text for text in ("" if self.shared else row.data, row.protocol) if text]
-            found.setdefault("; ".join(told) or "other measures", []).append(row)
-        return tuple((told, tuple(rows)) for told, rows in found.items())
-
-    @property
-    def intervals(self) -> bool:
-        """Whether some row of ours has a 95 % interval."""
-        return any(value.low is not None and not value.bar for row in self.ours for value in row.values.values())
-
-    @property
-    def bars(self) -> bool:
-        """Whether some row of ours has a two-sigma bar."""
-        return any(value.bar for row in self.ours for value in row.values.values())
+            shared = [text for text in ("" if self.shared else row.data, row.protocol) if text]
+            found.setdefault("; ".join(shared) or "other measures", []).append(row)
+        return tuple((shared, tuple(rows)) for shared, rows in found.items())
 
 
 @dataclass(frozen=True)
@@ -135,25 +126,26 @@ class Block:
     """Cells that one result gives to one row of one table.
 
     Args:
-        table: its number.
+        table: number of the table.
         system: what was measured, as the user gave it: key and name of the row.
         family: kind of the measurement; a row has at most one of each.
-        data: the set as the user gave it; size: how much of it.
-        protocol: how it was measured, for the reader.
-        values: by column.
-        source: the result's file.
-        tokenizer: whose units the system uses, where that is another name.
-        units: the file that they came from, where no tokenizer was run.
+        data: data set as the user gave it.
+        size: size of the data set, as text.
+        protocol: how it was measured, as text.
+        values: cells by column.
+        source: file of the result.
+        tokenizer: tokenizer of the system's units, where that is another name.
+        units: file of the units, where no tokenizer was run.
         part: which of several things about the system ("vocoder only").
-        detail: of the protocol, what other systems under it do not share.
-        given_count: the number of groups was given to the system (the reference's, say): these are not the units that
-            it finds by itself, and nothing measured on those belongs beside them.
+        detail: part of the protocol that other systems under it do not share.
+        given_count: whether the number of segments was given to the system (the reference's, say): then these are not
+            the units that it finds by itself, and nothing measured on those belongs beside them.
         open_set: name of an open set of pairs; "" for any other set.
     """
 
     table: str
     system: str
-    family: Literal["boundaries", "purity", "rate", "resynthesis", "lexical", "syntactic", "cloze"] | str
+    family: str
     data: str
     size: str
     protocol: str
@@ -168,7 +160,7 @@ class Block:
 
     @property
     def identity(self) -> tuple[str, ...]:
-        """What two blocks share that speak of the same cells."""
+        """Return what two blocks of the same cells share."""
         who = (self.table, self.system, self.part, self.tokenizer, self.units)
         return (*who, self.family, self.data, self.protocol, self.detail)
 
@@ -191,20 +183,20 @@ class _Draft:
 
 @cache
 def read_published() -> tuple[Table, ...]:
-    """The paper's tables in order, published rows only."""
+    """Return the paper's tables in order, published rows only."""
     return tuple(_table(entry) for entry in read_toml(PUBLISHED)["table"])
 
 
 def own_tables() -> tuple[Table, ...]:
-    """Tables that the paper does not have, without rows."""
+    """Return the tables that the paper does not have, without rows."""
     columns = [Column(condition.name, condition.heading) for condition in CONDITIONS.values()]
-    told = "units of distorted recordings against those of the clean ones; a column for each distortion"
+    protocol = "units of distorted recordings against those of the clean ones; a column for each distortion"
     notes = (
         "Unit edit distance: edits per unit of the clean recording, both deduplicated; lower is better. Boundary F1: "
         "distorted against clean boundaries; higher is better. The mean counts all conditions of its row together.",
     )
     title = "Stability: the same recordings, distorted"
-    return (Table(STABILITY, title, "", told, (*columns, Column(MEAN, "Mean")), (), notes),)
+    return (Table(STABILITY, title, "", protocol, (*columns, Column(MEAN, "Mean")), (), notes),)
 
 
 def _table(entry: Mapping[str, Any]) -> Table:
@@ -228,7 +220,7 @@ def _published_value(value: float | str, half: float | None) -> Value:
 
 
 def fill_tables(blocks: Iterable[Block]) -> tuple[Table, ...]:
-    """The paper's tables with rows of ours below the published ones, then tables of ours that have rows.
+    """Return the paper's tables with rows of ours below the published ones, then tables of ours that have rows.
 
     Raises:
         InputError: two results give the same cell another value; the message names both files.
@@ -242,19 +234,17 @@ def fill_tables(blocks: Iterable[Block]) -> tuple[Table, ...]:
 
 
 def _merge(blocks: Iterable[Block]) -> list[Block]:
-    """Blocks of the same cells as one; what two files say of a cell must be the same."""
+    """Return blocks of the same cells as one; two files must agree on every cell."""
     found: dict[tuple[str, ...], Block] = {}
-    told: dict[tuple[str, ...], dict[str, Path]] = {}
+    origins: dict[tuple[str, ...], dict[str, Path]] = {}
     for block in blocks:
         first = found.setdefault(block.identity, block)
-        sources = told.setdefault(block.identity, {})
+        sources = origins.setdefault(block.identity, {})
         for key, value in block.values.items():
             if key in sources and first.values[key].number != value.number:
                 raise InputError(
                     f"{sources[key]} and {block.source} disagree on {key!r} of {block.system} on {block.data} in "
                     f"Table {block.table} ({first.values[key].number:g} and {value.number:g}): leave one out"
-                    if first.values[key].number is not None and value.number is not None
-                    else f"{sources[key]} and {block.source} disagree on {key!r} of {block.system}: leave one out"
                 )
             sources.setdefault(key, block.source)
         found[block.identity] = replace(first, values={**block.values, **first.values})
@@ -262,11 +252,11 @@ def _merge(blocks: Iterable[Block]) -> list[Block]:
 
 
 def _our_rows(table: str, blocks: Sequence[Block]) -> list[Row]:
-    support = [block for block in blocks if block.family in SUPPORT.get(table, ())]
+    rates = [block for block in blocks if block.family == "rate" and table in RATE_BESIDE]
     drafts: dict[tuple[str, str], list[_Draft]] = {}
     # What the systems find by themselves first.
     for block in sorted(blocks, key=lambda block: block.given_count):
-        if block in support:
+        if block in rates:
             continue
         rows = drafts.setdefault((block.system, block.part), [])
         # A row on the same set first; only then, where the table allows it, one on another set.
@@ -276,22 +266,21 @@ def _our_rows(table: str, blocks: Sequence[Block]) -> list[Row]:
             place = _Draft()
             rows.append(place)
         place.blocks.append(block)
-    made = [_finish(row.blocks, support) for rows in drafts.values() for row in rows]
+    made = [_finish(row.blocks, rates) for rows in drafts.values() for row in rows]
     # Rows that can be compared stand together.
     order = {key: place for place, key in reversed([*enumerate((row.data, row.protocol) for row in made)])}
     return sorted(made, key=lambda row: order[row.data, row.protocol])
 
 
-def _finish(blocks: Sequence[Block], support: Sequence[Block]) -> Row:
+def _finish(blocks: Sequence[Block], rates: Sequence[Block]) -> Row:
     first = blocks[0]
-    used = [*blocks, *_helpers(blocks, support)]
+    used = [*blocks, *_rate_of(blocks, rates)]
     values: dict[str, Value] = {}
     for block in used:
         values = {**block.values, **values}
     name = short_name(first.system)
     other = next((block.tokenizer for block in blocks if block.tokenizer not in ("", first.system)), "")
     name += f" on {short_name(other)}" if other else ""
-    given = any(block.given_count for block in blocks)
     return Row(
         f"{name}, {first.part}" if first.part else name,
         _sets(_scored(blocks)),
@@ -299,58 +288,44 @@ def _finish(blocks: Sequence[Block], support: Sequence[Block]) -> Row:
         values,
         ours=True,
         detail=_details(blocks, used),
-        given_count=given,
+        given_count=any(block.given_count for block in blocks),
     )
 
 
 def _scored(blocks: Sequence[Block]) -> Sequence[Block]:
-    """The blocks whose sets head a row: a rate is told beside it, unless there is nothing else."""
+    """Return the blocks whose sets head a row: a rate stands beside it, unless there is nothing else."""
     return [block for block in blocks if block.family != "rate"] or blocks
 
 
 def _details(blocks: Sequence[Block], used: Sequence[Block]) -> str:
-    """What a row alone has: a shift, files of units, a rate measured on another set."""
+    """Return what a row alone has: a shift, files of units, a rate measured on another set."""
     units = ", ".join(dict.fromkeys(block.units for block in blocks if block.units))
     sets = {(block.data, block.size) for block in _scored(blocks)}
     rates = [block for block in used if block.family == "rate" and (block.data, block.size) not in sets]
-    told = [block.detail for block in blocks]
-    told += [f"units: {units}"] if units else []
-    told += [f"rate on {_set_text(block)}" for block in rates]
-    return "; ".join(dict.fromkeys(text for text in told if text))
+    details = [block.detail for block in blocks]
+    details += [f"units: {units}"] if units else []
+    details += [f"rate on {_set_text(block)}" for block in rates]
+    return "; ".join(dict.fromkeys(text for text in details if text))
 
 
-def _helpers(blocks: Sequence[Block], support: Sequence[Block]) -> list[Block]:
-    """Sizes and rates of what a row is about; a rate measured on one of the row's own sets first."""
+def _rate_of(blocks: Sequence[Block], rates: Sequence[Block]) -> list[Block]:
+    """Return the rate of a row's units, if there is one; a rate measured on one of the row's own sets first."""
     files = [f"units {block.units}" for block in blocks if block.units]
     names = {name for block in blocks for name in (block.system, block.tokenizer, *files) if name}
     sets = {block.data for block in blocks}
-    found: dict[str, Block] = {}
-    for block in sorted(support, key=lambda block: block.data not in sets):
-        if not any(same_model(block.system, name) for name in names):
-            continue
-        first = found.setdefault(block.family, block)
-        if block.family == "run" and first.values != block.values:
-            raise InputError(
-                f"{first.source} and {block.source} both look like the record of {blocks[0].system}: leave one out"
-            )
-    return list(found.values())
+    own = [block for block in rates if any(same_model(block.system, name) for name in names)]
+    return sorted(own, key=lambda block: block.data not in sets)[:1]
 
 
 def same_model(one: str, other: str) -> bool:
-    """Whether two names mean one model: alike, or one path ends as the other, with or without a last "lm".
-
-    ``train lm`` puts a model into a folder "lm" of the run's own, and either may be given to a verb.
-    """
-    if one == other:
-        return True
-    places = [path.parts[:-1] if path.name == "lm" else path.parts for path in (Path(one), Path(other))]
-    short, long = sorted(places, key=len)
+    """Return whether two names mean one model: they are equal, or one path ends with the other."""
+    short, long = sorted((Path(one).parts, Path(other).parts), key=len)
     # One word alone is a bundled model's name, or too little to go by.
-    return len(short) > 1 and long[-len(short) :] == short
+    return one == other or (len(short) > 1 and long[-len(short) :] == short)
 
 
 def _sets(blocks: Sequence[Block]) -> str:
-    """The sets of a row; what each was used for where there are several."""
+    """Return the sets of a row, and what each was used for where there are several."""
     uses: dict[str, list[str]] = {}
     for block in blocks:
         if block.data:
@@ -367,7 +342,7 @@ def _set_text(block: Block) -> str:
 
 
 def short_name(text: str) -> str:
-    """A name as given; of an absolute path its last parts, which are what tells a reader something."""
+    """Return a name as given; of an absolute path its last parts."""
     if not text.startswith("/"):
         return text
     path = Path(text)
@@ -377,7 +352,7 @@ def short_name(text: str) -> str:
 
 
 def short_count(number: float) -> str:
-    """A count as the paper prints it: 500, 16k, 90M, 1.2B."""
+    """Return a count as the paper prints it: 500, 16k, 90M, 1.2B."""
     for size, letter in ((1e9, "B"), (1e6, "M"), (1e3, "k")):
         # 999,999 is 1M, not 1,000k.
         if number >= 0.9995 * size:

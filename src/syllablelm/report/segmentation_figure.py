@@ -94,7 +94,7 @@ def plot_segmentation(
     """
     path = Path(path)
     samples, features_TD = _check(waveform, segmentation, features, path, start, seconds)
-    matplotlib, figure_class = _import_matplotlib()
+    matplotlib, figure_class = import_matplotlib()
     first = start
     last = min(start + seconds, len(samples) / SAMPLE_RATE)
     num_lines = max(1, int(np.ceil((last - first) / LINE_SECONDS - 1e-9)))
@@ -155,7 +155,12 @@ def _check(
     return samples, features_TD
 
 
-def _import_matplotlib() -> tuple[Any, Any]:
+def import_matplotlib() -> tuple[Any, Any]:
+    """Return matplotlib and its Figure, which needs no display.
+
+    Raises:
+        MissingDependencyError: matplotlib is not installed.
+    """
     try:
         import matplotlib
         from matplotlib.figure import Figure
@@ -297,39 +302,66 @@ def fit_label(label: str, width: float, height: float) -> tuple[float, int] | No
 
 
 def self_similarity(features_TD: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """(T, T) cosine similarity of frames after the mean frame is taken away, which otherwise drowns the contrast."""
+    """Return the (T, T) cosine similarity of frames without their mean frame, which would drown the contrast."""
     centred_TD = features_TD - features_TD.mean(axis=0)
     length_T1 = np.linalg.norm(centred_TD, axis=1, keepdims=True)
     unit_TD = np.divide(centred_TD, length_T1, out=np.zeros_like(centred_TD), where=length_T1 > 0)
     return unit_TD @ unit_TD.T
 
 
-def _draw_matrix(
-    figure: Any, features_TD: npt.NDArray[np.float64], segmentation: Segmentation, first: float, last: float
-) -> None:
+def draw_similarity(
+    axes: Any,
+    features_TD: npt.NDArray[np.floating[Any]],
+    segmentation: Segmentation,
+    first: float,
+    last: float,
+    *,
+    colours: str = "Greys",
+    line_width: float = 1.3,
+) -> Any:
+    """Draw the self-similarity of a stretch of features, its segments as squares.
+
+    Args:
+        axes: axes of a figure.
+        features_TD: (num_frames, D) features of the whole recording.
+        segmentation: segments of the whole recording.
+        first, last: ends of the stretch in seconds.
+        colours: name of a colour map.
+        line_width: width of the squares' lines in points.
+
+    Returns:
+        The image, for a colour bar; None where the stretch has no frame.
+    """
     step = segmentation.hop / segmentation.sample_rate
-    frames = slice(round(first / step), max(round(first / step) + 1, round(last / step)))
-    shown_TD = features_TD[frames]
-    axes = _axes(figure, LEFT, BOTTOM, MATRIX_SIZE, MATRIX_SIZE)
-    axes.set_title("Self-similarity of the features, segments as squares", fontsize=10, loc="left", pad=6)
+    start = round(first / step)
+    shown_TD = np.asarray(features_TD[start : max(start + 1, round(last / step))], dtype=np.float64)
+    image = None
     if len(shown_TD):
-        low, high = frames.start * step, (frames.start + len(shown_TD)) * step
-        picture = axes.imshow(
-            self_similarity(shown_TD), cmap="Greys", vmin=-0.2, vmax=1.0, extent=(low, high, high, low), aspect="auto"
-        )
-        bar = figure.colorbar(picture, cax=_axes(figure, LEFT + MATRIX_SIZE + 0.12, BOTTOM, 0.16, MATRIX_SIZE))
-        bar.set_label("cosine similarity, mean frame removed")
-        bar.outline.set_visible(False)
-    line_width = 1.3 if last - first <= LINE_SECONDS else 0.8
-    for start, end in segmentation.seconds.tolist():
-        if end > first and start < last:
-            x = [start, end, end, start, start]
-            y = [start, start, end, end, start]
+        low, high = start * step, (start + len(shown_TD)) * step
+        extent = (low, high, high, low)
+        image = axes.imshow(self_similarity(shown_TD), cmap=colours, vmin=-0.2, vmax=1.0, extent=extent, aspect="auto")
+    for left, right in segmentation.seconds.tolist():
+        if right > first and left < last:
+            x, y = [left, right, right, left, left], [left, left, right, right, left]
             axes.plot(x, y, color=VERMILLION, linewidth=line_width, solid_joinstyle="miter")
     axes.set_xlim(first, last)
     axes.set_ylim(last, first)
     axes.set_xlabel("time (s)", labelpad=2)
     axes.set_ylabel("time (s)")
+    return image
+
+
+def _draw_matrix(
+    figure: Any, features_TD: npt.NDArray[np.float64], segmentation: Segmentation, first: float, last: float
+) -> None:
+    axes = _axes(figure, LEFT, BOTTOM, MATRIX_SIZE, MATRIX_SIZE)
+    axes.set_title("Self-similarity of the features, segments as squares", fontsize=10, loc="left", pad=6)
+    line_width = 1.3 if last - first <= LINE_SECONDS else 0.8
+    image = draw_similarity(axes, features_TD, segmentation, first, last, line_width=line_width)
+    if image is not None:
+        bar = figure.colorbar(image, cax=_axes(figure, LEFT + MATRIX_SIZE + 0.12, BOTTOM, 0.16, MATRIX_SIZE))
+        bar.set_label("cosine similarity, mean frame removed")
+        bar.outline.set_visible(False)
 
 
 # Facts

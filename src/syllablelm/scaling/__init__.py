@@ -1,47 +1,36 @@
-"""Scaling laws of language models on speech units: counting, fitting, planning, plotting. Needs no torch."""
+"""Scaling laws of language models on speech units: planning, fitting, prediction, figures. Needs no torch."""
 
 from __future__ import annotations
 
-from syllablelm.scaling.answers import predict
-from syllablelm.scaling.design import PlannedRun, plan_grid, plan_isoflops, plan_ratios, with_rates
-from syllablelm.scaling.downstream import (
-    ScoreLaw,
-    ScoreLine,
-    compute_for_same_gain,
-    fit_score_law,
-    fit_score_line,
-)
-from syllablelm.scaling.envelope import fit_envelope
-from syllablelm.scaling.fit import Diagnostics, FittedLaw, fit_loss_law
-from syllablelm.scaling.flops import PEAK_TFLOPS, SPEECH_SHAPES, Shape, flops_of_hours, llama, opt_layers, opt_shape
-from syllablelm.scaling.isoflop import IsoFlop, IsoFlopFit, fit_isoflops
-from syllablelm.scaling.laws import PUBLISHED, REPEATED, LossLaw, Optimum, RepetitionLaw
-from syllablelm.scaling.power import PowerLaw, fit_power_law, frontier
-from syllablelm.scaling.repeated_data import FittedRepetition, fit_repetition
-from syllablelm.scaling.runs import Run, collect_run, losses, read_runs
-from syllablelm.scaling.study import Study, fit_study, load_study, save_study
+from typing import TYPE_CHECKING
+
+from syllablelm.core.lazy import lazy_names
+
+if TYPE_CHECKING:
+    from syllablelm.scaling.downstream import compute_for_same_gain, fit_score_law, fit_score_line
+    from syllablelm.scaling.fit import FittedLaw, fit_loss_law
+    from syllablelm.scaling.isoflop import fit_isoflops
+    from syllablelm.scaling.law_plots import plot_study
+    from syllablelm.scaling.laws import PUBLISHED, LossLaw
+    from syllablelm.scaling.plan import StudyPlan, plan_study, read_study_plan
+    from syllablelm.scaling.power import fit_envelope, fit_power_law
+    from syllablelm.scaling.prediction import Prediction, predict
+    from syllablelm.scaling.repetition_law import PUBLISHED_REPETITION, RepetitionLaw, fit_repetition
+    from syllablelm.scaling.runs import Run, collect_runs, read_groups, read_runs
+    from syllablelm.scaling.study import Study, fit_study
+    from syllablelm.scaling.study_report import write_report
 
 __all__ = [
-    "PEAK_TFLOPS",
     "PUBLISHED",
-    "REPEATED",
-    "SPEECH_SHAPES",
-    "Diagnostics",
+    "PUBLISHED_REPETITION",
     "FittedLaw",
-    "FittedRepetition",
-    "IsoFlop",
-    "IsoFlopFit",
     "LossLaw",
-    "Optimum",
-    "PlannedRun",
-    "PowerLaw",
+    "Prediction",
     "RepetitionLaw",
     "Run",
-    "ScoreLaw",
-    "ScoreLine",
-    "Shape",
     "Study",
-    "collect_run",
+    "StudyPlan",
+    "collect_runs",
     "compute_for_same_gain",
     "fit_envelope",
     "fit_isoflops",
@@ -51,18 +40,29 @@ __all__ = [
     "fit_score_law",
     "fit_score_line",
     "fit_study",
-    "flops_of_hours",
-    "frontier",
-    "llama",
-    "load_study",
-    "losses",
-    "opt_layers",
-    "opt_shape",
-    "plan_grid",
-    "plan_isoflops",
-    "plan_ratios",
+    "plan_study",
+    "plot_study",
     "predict",
+    "read_groups",
     "read_runs",
-    "save_study",
-    "with_rates",
+    "read_study_plan",
+    "write_report",
 ]
+
+__getattr__, __dir__ = lazy_names(
+    __name__,
+    {
+        "downstream": ["compute_for_same_gain", "fit_score_law", "fit_score_line"],
+        "fit": ["FittedLaw", "fit_loss_law"],
+        "isoflop": ["fit_isoflops"],
+        "law_plots": ["plot_study"],
+        "laws": ["PUBLISHED", "LossLaw"],
+        "plan": ["StudyPlan", "plan_study", "read_study_plan"],
+        "power": ["fit_envelope", "fit_power_law"],
+        "prediction": ["Prediction", "predict"],
+        "repetition_law": ["PUBLISHED_REPETITION", "RepetitionLaw", "fit_repetition"],
+        "runs": ["Run", "collect_runs", "read_groups", "read_runs"],
+        "study": ["Study", "fit_study"],
+        "study_report": ["write_report"],
+    },
+)

@@ -1,38 +1,54 @@
-"""Scores: power laws of compute on the running best (Figure 2), lines of loss (Figure 4), and speech against text."""
+"""Downstream scores: power laws of compute on the running best, lines on the loss, and compute for the same gain.
+
+Figures 2 and 4 and section 4.2 of Cuervo & Marxer (2024).
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+import math
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from syllablelm.core.errors import InputError
-from syllablelm.scaling.power import PowerLaw, fit_power_law, frontier, resample_rows
-from syllablelm.scaling.resample import LEVEL, FloatArray, Interval, interval, open_interval, student_level
+from syllablelm.core.results import Record, json_key
+from syllablelm.scaling.power import PowerLaw, fit_power_law, frontier
+from syllablelm.scaling.resample import (
+    LEVEL,
+    UNKNOWN,
+    FloatArray,
+    Interval,
+    band,
+    extent,
+    interval,
+    open_interval,
+    resample_rows,
+    samples_of,
+    student_level,
+)
 
 # A frontier whose upper half rises by less than this share of its lower half's exponent is bending.
 _BENDING = 0.6
-# Points of a half of the frontier below which its exponent says nothing.
+# Minimum number of points of half a frontier to fit its exponent.
 _HALF = 4
-# Frontiers of fewer runs say nothing; nor do scores that rise with compute no more than shuffled ones do: so many
-# shuffles, and the share of them from which a rise may be chance.
+# Minimum number of runs on a frontier, number of shuffles, and p-value from which a rise may be chance.
 _FRONTIER, _SHUFFLES, _CHANCE = 5, 1999, 0.05
 
 
 @dataclass(frozen=True)
-class ScoreLaw:
+class ScoreLaw(Record):
     """Q = scale * C^gamma on the running best.
 
     Args:
-        power: the law. Its status is "degenerate: ..." when the scores rise no more than noise does or few runs are on
-            the frontier, and "bending: ..." when the frontier's upper half rises much less than its lower half.
-        saturation: the score from which points were left out, if any.
-        saturated: how many points of the frontier that left out.
+        power: power law. Its status is "degenerate: ..." when the scores rise no more than noise does or few runs are
+            on the frontier, and "bending: ..." when the frontier's upper half rises much less than its lower half.
+        saturation: score from which points were left out; None for none.
+        saturated: number of points of the frontier left out.
         early, late: exponents of the lower and upper half of the fitted frontier; NaN for short ones.
-        p_value: how often scores shuffled over the runs rise as much with compute. A running best always rises, so its
-            exponent cannot tell.
+        p_value: share of shuffles of the scores over the runs that rise as much with compute. A running best always
+            rises, so its exponent is no evidence.
     """
 
     power: PowerLaw
@@ -40,7 +56,7 @@ class ScoreLaw:
     saturated: int
     early: float
     late: float
-    p_value: float = float("nan")
+    p_value: float = math.nan
 
     @property
     def gamma(self) -> float:
@@ -49,14 +65,16 @@ class ScoreLaw:
 
 
 @dataclass(frozen=True)
-class ScoreLine:
+class ScoreLine(Record):
     """score = intercept + slope * loss.
 
     Args:
-        correlation: Pearson's, of loss and score; rank_correlation: Spearman's.
+        correlation, rank_correlation: Pearson's and Spearman's correlation of loss and score.
+        runs: number of fitted runs.
         loss_range: least and most loss of the runs.
-        correlation_interval, slope_interval: 95 % over resampled runs.
-        level: of the percentiles of `samples` that make 95 % intervals (`student_level`).
+        status: "ok", or "degenerate: " and why.
+        correlation_interval, slope_interval: 95 % intervals over resampled runs; NaNs without bootstrap.
+        level: level of the percentiles of `samples` that make 95 % intervals (`student_level`).
         samples: (resamples, 3), intercept, slope and correlation.
     """
 
@@ -67,24 +85,18 @@ class ScoreLine:
     runs: int
     loss_range: Interval
     status: str = "ok"
-    correlation_interval: Interval = (float("nan"), float("nan"))
-    slope_interval: Interval = (float("nan"), float("nan"))
+    correlation_interval: Interval = UNKNOWN
+    slope_interval: Interval = UNKNOWN
     level: float = LEVEL
-    samples: FloatArray = field(default_factory=lambda: np.empty((0, 3)), repr=False, compare=False)
+    samples: FloatArray = json_key(**samples_of(3))
 
     def at(self, loss: npt.ArrayLike) -> Any:
-        """Score at a loss."""
+        """Return the score at a loss."""
         return self.intercept + self.slope * np.asarray(loss, dtype=np.float64)
 
     def band(self, loss: npt.ArrayLike) -> tuple[FloatArray, FloatArray]:
-        """95 % interval of the line at each loss (points,)."""
-        values = self.samples[:, :1] + self.samples[:, 1:2] * np.atleast_1d(np.asarray(loss, dtype=np.float64))
-        values = values[np.isfinite(values).all(axis=1)]
-        if not len(values):
-            nothing = np.full(values.shape[1], np.nan)
-            return nothing, nothing
-        low, high = np.quantile(values, [(1 - self.level) / 2, (1 + self.level) / 2], axis=0)
-        return low, high
+        """Return the 95 % interval of the line at each loss, (points,)."""
+        return band(self.samples[:, :1] + self.samples[:, 1:2] * np.atleast_1d(np.asarray(loss)), self.level)
 
 
 def fit_score_law(
@@ -98,8 +110,10 @@ def fit_score_law(
     """Fit a score's power law of compute on the compute-efficient frontier (Cuervo & Marxer 2024, section 4.2).
 
     Args:
-        flops, score: of each run.
-        saturation: power laws hold before a score nears its ceiling: runs that reach this score are left out.
+        flops, score: training FLOPs and score of each run, (runs,).
+        saturation: score from which runs are left out, since power laws end where a score nears its ceiling.
+        bootstrap: number of resamples for the intervals; 0 for none.
+        seed: random seed of the resamples and shuffles.
 
     Raises:
         InputError: fewer than three runs on the frontier.
@@ -130,9 +144,9 @@ def fit_score_law(
 
 
 def _chance_of_rise(x: FloatArray, y: FloatArray, seed: int) -> float:
-    """One-sided p-value of the slope of y on x through all points, by shuffling y over them.
+    """Return the one-sided p-value of the slope of y on x through all points, by shuffling y over them.
 
-    The exponent of the frontier would be a poor judge: a shuffled frontier reaches its top within few runs, steeply.
+    The exponent of the frontier would be a poor statistic: a shuffled frontier reaches its top steeply within few runs.
     """
     across = x - x.mean()
     shuffled = np.random.default_rng(seed).permuted(np.tile(y, (_SHUFFLES, 1)), axis=1)
@@ -143,9 +157,17 @@ def _chance_of_rise(x: FloatArray, y: FloatArray, seed: int) -> float:
 def fit_score_line(loss: npt.ArrayLike, score: npt.ArrayLike, *, bootstrap: int = 0, seed: int = 0) -> ScoreLine:
     """Fit a line of scores on losses, with correlations.
 
+    Args:
+        loss, score: held-out loss and score of each run, (runs,).
+        bootstrap: number of resamples for the intervals; 0 for none.
+        seed: random seed of the resamples.
+
     Raises:
         InputError: fewer than three runs, or losses that are all the same.
     """
+    # It takes a second to load.
+    from scipy.stats import rankdata
+
     losses, scores = np.asarray(loss, dtype=np.float64), np.asarray(score, dtype=np.float64)
     if losses.shape != scores.shape or losses.ndim != 1 or len(np.unique(losses)) < 3:
         raise InputError("a line of scores on losses needs at least 3 runs of different losses")
@@ -153,16 +175,15 @@ def fit_score_line(loss: npt.ArrayLike, score: npt.ArrayLike, *, bootstrap: int 
         raise InputError("losses and scores must be finite")
 
     intercept, slope, correlation = _regress(losses, scores)
-    samples = resample_rows(len(losses), bootstrap, seed, lambda rows: _regress(losses[rows], scores[rows]))
-    samples = samples if bootstrap else np.empty((0, 3))
+    samples = resample_rows(len(losses), bootstrap, seed, lambda rows: _regress(losses[rows], scores[rows]), 3)
     level = student_level(len(losses) - 2)
     return ScoreLine(
         intercept,
         slope,
         correlation,
-        _regress(_ranks(losses), _ranks(scores))[2],
+        _regress(rankdata(losses), rankdata(scores))[2],
         len(losses),
-        (float(losses.min()), float(losses.max())),
+        extent(losses),
         "ok" if slope < 0 else "degenerate: the score does not rise as the loss falls",
         interval(samples[:, 2], level),
         interval(samples[:, 1], level),
@@ -172,17 +193,17 @@ def fit_score_line(loss: npt.ArrayLike, score: npt.ArrayLike, *, bootstrap: int 
 
 
 def compute_for_same_gain(slow: PowerLaw, fast: PowerLaw, factor: float = 10.0) -> tuple[float, Interval]:
-    """By how much ``slow`` must multiply its compute for the gain that ``factor`` times the compute gives ``fast``.
+    """Return how much more compute ``slow`` needs for the gain that ``factor`` times the compute gives ``fast``.
 
-    With slow the speech model and fast the text model: 10^(gamma_text / gamma_speech) for a factor of 10. Of losses the
-    gain is the factor by which they fall.
+    With speech as ``slow`` and text as ``fast``: 10^(gamma_text / gamma_speech) for a factor of 10. For losses the gain
+    is the factor by which they fall.
 
     Returns:
-        the multiple, infinite where one law rises and the other falls; and its 95 % interval (NaNs unless both laws
+        The multiple, infinite where one law rises and the other falls; and its 95 % interval (NaNs unless both laws
         have resamples).
     """
     count = min(len(slow.samples), len(fast.samples))
-    # Both may be resampled with one seed; in another order their draws have nothing to do with one another.
+    # Both may be resampled with one seed; in another order their draws are independent.
     other = np.random.default_rng(0).permutation(fast.samples[:count, 1])
     between = open_interval(_multiple(slow.samples[:count, 1], other, factor), max(slow.level, fast.level))
     return float(_multiple(np.array(slow.exponent), np.array(fast.exponent), factor)), between
@@ -195,20 +216,14 @@ def _multiple(slow: FloatArray, fast: FloatArray, factor: float) -> FloatArray:
 
 
 def _exponent(x: FloatArray, y: FloatArray) -> float:
-    return float(np.polyfit(np.log(x), np.log(y), 1)[0]) if len(x) >= _HALF else float("nan")
+    return float(np.polyfit(np.log(x), np.log(y), 1)[0]) if len(x) >= _HALF else math.nan
 
 
 def _regress(x: FloatArray, y: FloatArray) -> tuple[float, float, float]:
-    """Intercept, slope, Pearson's correlation; NaNs where x does not vary, and no correlation where y does not."""
+    """Return intercept, slope and Pearson's correlation; NaNs where x is constant, no correlation where y is."""
     across, up = x - x.mean(), y - y.mean()
     if not across @ across > 0:
-        return float("nan"), float("nan"), float("nan")
+        return math.nan, math.nan, math.nan
     slope = float(across @ up / (across @ across))
-    correlation = float(across @ up / np.sqrt((across @ across) * (up @ up))) if up @ up > 0 else float("nan")
+    correlation = float(across @ up / np.sqrt((across @ across) * (up @ up))) if up @ up > 0 else math.nan
     return float(y.mean() - slope * x.mean()), slope, correlation
-
-
-def _ranks(values: FloatArray) -> FloatArray:
-    """Ranks from 1; equal values share the mean of theirs."""
-    _, place, counts = np.unique(values, return_inverse=True, return_counts=True)
-    return (np.cumsum(counts) - (counts - 1) / 2)[place]

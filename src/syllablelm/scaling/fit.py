@@ -2,36 +2,51 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 import numpy as np
 import numpy.typing as npt
 
 from syllablelm.core.errors import InputError
-from syllablelm.scaling.laws import FLOPS_PER_PARAM_TOKEN, LossLaw
+from syllablelm.core.results import Record, json_key
+from syllablelm.scaling.flops import FLOPS_PER_PARAM_TOKEN
+from syllablelm.scaling.laws import LossLaw
 from syllablelm.scaling.minimise import Objective, minimise
-from syllablelm.scaling.resample import USABLE, FloatArray, Interval, draw_weights, interval, student_level
+from syllablelm.scaling.resample import (
+    USABLE,
+    FloatArray,
+    Interval,
+    draw_weights,
+    extent,
+    interval,
+    samples_of,
+    student_level,
+)
+from syllablelm.scaling.runs import check_columns
 
 NAMES = ("E", "A", "B", "alpha", "beta")
 # Exponents of the starts; E, A and B follow from them by least squares.
 _EXPONENTS = np.geomspace(0.05, 1.6, 12)
-# Resamples are fitted together in blocks of so many residuals (32 MB an array).
+# Maximum number of residuals in a block of resamples fitted together (32 MB an array).
 _BLOCK = 4_000_000
-# A share of the loss below which a term or its change is none, and exponents that no study has come near.
+# Share of the loss below which a term or its change counts as none; exponents outside of any study's.
 _NOTHING, _LEAST, _MOST = 1e-3, 0.01, 2.0
 # Relative standard deviation of sizes and token counts across the ray on which they nearly lie.
 _RAY = 1e-3
 
 
 @dataclass(frozen=True)
-class Diagnostics:
-    """What the fit leaves over; residuals are ln(predicted) - ln(measured).
+class Diagnostics(Record):
+    """Residuals ln(predicted) - ln(measured) of a fit.
 
     Args:
-        rms, largest: of the residuals.
+        rms, largest: root mean square and largest absolute residual.
         r_squared: share of the variance of ln(loss) that the law explains.
         outliers: runs whose residual is more than 5 robust standard deviations from the median.
-        trend_params, trend_tokens: correlation of the residuals with ln N and ln D; a law that fits leaves none.
+        trend_params, trend_tokens: correlation of the residuals with ln N and ln D; near 0 where the law fits.
     """
 
     rms: float
@@ -42,42 +57,44 @@ class Diagnostics:
     trend_tokens: float
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class FittedLaw(LossLaw):
-    """A loss law with what is known about its fit.
+    """A fitted loss law.
 
     Args:
-        objective: Huber's loss of the log residuals, summed.
-        huber_delta: of the fit.
-        runs: how many were fitted.
+        objective: sum of Huber's loss of the log residuals.
+        huber_delta: threshold of Huber's loss.
+        runs: number of fitted runs.
         status: "ok", or "degenerate: " and why the constants should not be trusted one by one.
-        diagnostics: of the residuals.
-        intervals: 95 % of E, A, B, alpha, beta, a, b over resampled runs (`level`); empty without bootstrap. NaNs for a
-            and b where too few resamples have an optimum (`usable`).
+        diagnostics: residuals.
+        intervals: 95 % intervals of E, A, B, alpha, beta, a, b over resampled runs (`level`); empty without bootstrap.
+            NaNs for a and b where too few resamples have an optimum (`usable`).
         samples: (resamples, 5), constants of each resample in the order of `NAMES`.
-        params_range, tokens_range: least and most of the runs; outside is extrapolation.
-        flops_range: of 6 N D.
     """
+
+    derived: ClassVar[tuple[str, ...]] = ("a", "b", "G", "resamples", "usable")
 
     objective: float
     huber_delta: float
     runs: int
     status: str
     diagnostics: Diagnostics
-    params_range: Interval
-    tokens_range: Interval
-    flops_range: Interval
     intervals: dict[str, Interval] = field(default_factory=dict)
-    samples: FloatArray = field(default_factory=lambda: np.empty((0, 5)), repr=False, compare=False)
+    samples: FloatArray = json_key(**samples_of(5))
 
     @property
     def level(self) -> float:
-        """Of the percentiles of `samples` that make 95 % intervals."""
+        """Level of the percentiles of `samples` that make 95 % intervals."""
         return student_level(self.runs - len(NAMES))
 
     @property
+    def resamples(self) -> int:
+        """Number of resamples."""
+        return len(self.samples)
+
+    @property
     def usable(self) -> int:
-        """How many resamples have an optimum: an exponent that the runs do not tell may be below 0."""
+        """Number of resamples with an optimum: an exponent that the runs do not determine may be below 0."""
         return int(_with_optimum(self.samples).sum())
 
     @property
@@ -87,13 +104,13 @@ class FittedLaw(LossLaw):
             return ""
         return f"only {self.usable} of {len(self.samples)} resamples have an optimum"
 
-    def sampled_laws(self) -> list[LossLaw]:
-        """The law of each resample; `has_optimum` is not true of all."""
+    def sampled_laws(self) -> Sequence[LossLaw]:
+        """Return the law of each resample; not all have an optimum."""
         return [LossLaw(*map(float, row)) for row in self.samples]
 
 
 def log_residuals(theta_SP: FloatArray, log_params: FloatArray, log_tokens: FloatArray, log_loss: FloatArray):
-    """Residuals (S, runs) of ln E, ln A, ln B, alpha, beta (S, 5) and their derivatives, five of (S, runs)."""
+    """Return residuals (S, runs) of ln E, ln A, ln B, alpha, beta (S, 5) and their five derivatives (S, runs)."""
     log_E, log_A, log_B, alpha, beta = (theta_SP[:, k, None] for k in range(5))
     size_term = np.exp(log_A - alpha * log_params)
     data_term = np.exp(log_B - beta * log_tokens)
@@ -105,7 +122,7 @@ def log_residuals(theta_SP: FloatArray, log_params: FloatArray, log_tokens: Floa
 
 
 def huber(residuals: FloatArray, delta: float) -> tuple[FloatArray, FloatArray]:
-    """Huber's loss and its derivative: r^2 / 2 up to ``delta``, delta (|r| - delta / 2) beyond."""
+    """Return Huber's loss and its derivative: r^2 / 2 up to ``delta``, delta (|r| - delta / 2) beyond."""
     bent = np.clip(residuals, -delta, delta)
     return bent * (residuals - bent / 2), bent
 
@@ -113,7 +130,7 @@ def huber(residuals: FloatArray, delta: float) -> tuple[FloatArray, FloatArray]:
 def law_objective(
     params: FloatArray, tokens: FloatArray, loss: FloatArray, delta: float, weights: FloatArray | None = None
 ) -> Objective:
-    """Summed Huber loss of ln E, ln A, ln B, alpha, beta, with gradients; row s is weighted by ``weights[s]``."""
+    """Return the summed Huber loss of ln E, ln A, ln B, alpha, beta with gradients; row s has ``weights[s]``."""
     log_params, log_tokens, log_loss = np.log(params), np.log(tokens), np.log(loss)
 
     def evaluate(theta_SP: FloatArray, rows: npt.NDArray[np.intp]) -> tuple[FloatArray, FloatArray]:
@@ -138,10 +155,10 @@ def fit_loss_law(
 
     Args:
         params, tokens: N and D of each run, (runs,).
-        loss: in nats, of one tokenisation.
-        huber_delta: 1e-3 in Hoffmann et al., 0.03 in Cuervo & Marxer.
-        bootstrap: resamples for the intervals; 0 for none.
-        seed: of the resamples.
+        loss: held-out loss of each run in nats, of one tokenisation, (runs,).
+        huber_delta: threshold of Huber's loss: 1e-3 in Hoffmann et al., 0.03 in Cuervo & Marxer.
+        bootstrap: number of resamples for the intervals; 0 for none.
+        seed: random seed of the resamples.
 
     Raises:
         InputError: runs that cannot tell the five constants apart, or numbers that are not above 0.
@@ -154,7 +171,8 @@ def fit_loss_law(
     fitter = _Fitter(sizes, data, losses, huber_delta)
     best, objective = fitter.fit()
     values = _constants(fitter.original(best[None]))[0]
-    law = LossLaw(*map(float, values))
+    columns = {"flops": FLOPS_PER_PARAM_TOKEN * sizes * data, "params": sizes, "tokens": data}
+    law = LossLaw(*map(float, values), ranges={name: extent(column) for name, column in columns.items()})
     samples = fitter.resample(best, bootstrap, seed) if bootstrap else np.empty((0, 5))
     return FittedLaw(
         **vars(law),
@@ -163,16 +181,13 @@ def fit_loss_law(
         runs=len(losses),
         status=_status(law, sizes, data, losses),
         diagnostics=_diagnose(law, sizes, data, losses),
-        params_range=_range(sizes),
-        tokens_range=_range(data),
-        flops_range=_range(FLOPS_PER_PARAM_TOKEN * sizes * data),
         intervals=_intervals(samples, student_level(len(losses) - len(NAMES))) if bootstrap else {},
         samples=samples,
     )
 
 
 def check_runs(params: npt.ArrayLike, tokens: npt.ArrayLike, loss: npt.ArrayLike) -> tuple[FloatArray, ...]:
-    """The columns as arrays, if the five constants of a loss law can be told from them.
+    """Return the columns as arrays, if they determine the five constants of a loss law.
 
     Raises:
         InputError: too few runs, sizes or token counts, all on one ray, or a number that is not above 0.
@@ -194,29 +209,6 @@ def check_runs(params: npt.ArrayLike, tokens: npt.ArrayLike, loss: npt.ArrayLike
     return sizes, data, losses
 
 
-def check_columns(**columns: npt.ArrayLike) -> tuple[FloatArray, ...]:
-    """Columns of runs as arrays of one length, (runs,) each.
-
-    Raises:
-        InputError: other shapes, or a number that is not above 0.
-    """
-    arrays = [np.asarray(column, dtype=np.float64) for column in columns.values()]
-    try:
-        arrays = [np.array(array) for array in np.broadcast_arrays(*arrays)]
-    except ValueError:
-        arrays = []
-    if not arrays or arrays[0].ndim != 1:
-        raise InputError(f"{', '.join(columns)} must be lists of the same length, one number for each run")
-    for name, array in zip(columns, arrays, strict=True):
-        bad = np.flatnonzero(~(np.isfinite(array) & (array > 0)))
-        if len(bad):
-            raise InputError(
-                f"{name} of run {bad[0]} is {array[bad[0]]:g}; every one must be above 0 and finite "
-                f"({len(bad)} of {len(array)} are not)"
-            )
-    return tuple(arrays)
-
-
 class _Fitter:
     """The fit in centred logarithms, in which the constants hardly depend on one another."""
 
@@ -236,7 +228,7 @@ class _Fitter:
         return again.point[best], float(again.value[best])
 
     def resample(self, best: FloatArray, resamples: int, seed: int) -> FloatArray:
-        """Constants (resamples, 5) of fits to resampled runs, from the whole fit and from two far starts."""
+        """Return constants (resamples, 5) of fits to resampled runs, from the whole fit and from two far starts."""
         weights = draw_weights(len(self.losses), resamples, seed)
         far = best[None, 3:] * np.array([[0.7, 0.7], [1.4, 1.4]])
         found = np.empty((resamples, 5))
@@ -252,13 +244,13 @@ class _Fitter:
         return _constants(self.original(found))
 
     def original(self, theta_SP: FloatArray) -> FloatArray:
-        """ln E, ln A, ln B, alpha, beta of the uncentred law."""
+        """Return ln E, ln A, ln B, alpha, beta of the uncentred law."""
         shift = np.zeros_like(theta_SP)
         shift[:, 1:3] = theta_SP[:, 3:] * np.array(self.centre)
         return theta_SP + shift
 
     def _starts(self, exponents: FloatArray, weights: FloatArray) -> FloatArray:
-        """Points (S, 5) with given exponents (S, 2) or (2,) and least-squares E, A, B under weights (S, runs)."""
+        """Return points (S, 5) with exponents (S, 2) or (2,) and least-squares E, A, B under weights (S, runs)."""
         count = max(np.atleast_2d(exponents).shape[0], np.atleast_2d(weights).shape[0])
         powers = np.broadcast_to(np.atleast_2d(exponents), (count, 2))
         weights = np.broadcast_to(np.atleast_2d(weights), (count, len(self.losses)))
@@ -281,7 +273,7 @@ def _constants(theta_SP: FloatArray) -> FloatArray:
 
 def _intervals(samples: FloatArray, level: float) -> dict[str, Interval]:
     found = {name: interval(samples[:, k], level) for k, name in enumerate(NAMES)}
-    # Without an optimum there are no shares, and those of the rest alone would be too narrow.
+    # Without an optimum there are no shares, and the interval of the rest alone would be too narrow.
     usable = _with_optimum(samples)
     share = np.full(len(samples), np.nan)
     share[usable] = samples[usable, 4] / samples[usable, 3:].sum(axis=1)
@@ -289,12 +281,12 @@ def _intervals(samples: FloatArray, level: float) -> dict[str, Interval]:
 
 
 def _with_optimum(samples: FloatArray) -> npt.NDArray[np.bool_]:
-    """`LossLaw.has_optimum` of each resample."""
+    """Return `LossLaw.has_optimum` of each resample."""
     return np.asarray((samples[:, 3:] > 0).all(axis=1) & np.isfinite(samples).all(axis=1))
 
 
 def _status(law: LossLaw, sizes: FloatArray, data: FloatArray, losses: FloatArray) -> str:
-    """Why the constants should not be trusted one by one, if so."""
+    """Return "ok", or why the constants should not be trusted one by one."""
     least = float(losses.min())
     terms = {"A / N^alpha": law.A * sizes**-law.alpha, "B / D^beta": law.B * data**-law.beta}
     reasons = [f"{name} hardly changes" for name, term in terms.items() if np.ptp(term) < _NOTHING * least]
@@ -314,7 +306,7 @@ def _diagnose(law: LossLaw, sizes: FloatArray, data: FloatArray, losses: FloatAr
     return Diagnostics(
         rms=float(np.sqrt((residuals**2).mean())),
         largest=float(np.abs(residuals).max()),
-        r_squared=1 - float((residuals**2).sum()) / total if total else float("nan"),
+        r_squared=1 - float((residuals**2).sum()) / total if total else math.nan,
         outliers=int((apart > max(5 * spread, 1e-12)).sum()),
         trend_params=_correlation(residuals, np.log(sizes)),
         trend_tokens=_correlation(residuals, np.log(data)),
@@ -325,7 +317,3 @@ def _correlation(left: FloatArray, right: FloatArray) -> float:
     if left.std() < 1e-12 or right.std() < 1e-12:
         return 0.0
     return float(np.corrcoef(left, right)[0, 1])
-
-
-def _range(values: FloatArray) -> Interval:
-    return float(values.min()), float(values.max())

@@ -2,31 +2,35 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 
 from syllablelm.core.errors import InputError
-from syllablelm.scaling.laws import FLOPS_PER_PARAM_TOKEN
+from syllablelm.core.results import Record
+from syllablelm.scaling.flops import FLOPS_PER_PARAM_TOKEN
 from syllablelm.scaling.power import PowerLaw, fit_power_law
 from syllablelm.scaling.resample import USABLE, FloatArray, interval, student_level
+from syllablelm.scaling.runs import check_columns
 
-# Budgets belong together when they differ by less than this (natural logarithm).
+# Maximum difference of the FLOPs of runs of one budget (natural logarithm).
 _SAME_BUDGET = 0.05
-# Sizes without which a parabola of a budget would only join the dots.
+# Minimum number of sizes of a budget; a parabola passes through any three points.
 _SIZES = 4
 
 
 @dataclass(frozen=True)
-class IsoFlop:
+class IsoFlop(Record):
     """One budget's parabola, loss = loss_least + curvature * (ln N - ln params)^2.
 
     Args:
-        flops: the budget; runs: how many were fitted.
-        params, tokens, loss: at the minimum.
-        curvature: of the parabola.
-        status: "ok", or "degenerate: " and why the minimum is none or lies outside of the runs.
+        flops: budget in FLOP.
+        runs: number of fitted runs.
+        params, tokens, loss: values at the minimum.
+        curvature: curvature of the parabola.
+        status: "ok", or "degenerate: " and why there is no minimum within the runs.
     """
 
     flops: float
@@ -39,12 +43,14 @@ class IsoFlop:
 
 
 @dataclass(frozen=True)
-class IsoFlopFit:
-    """All budgets, and the laws N_opt and D_opt of the FLOPs through the sound ones.
+class IsoFlopFit(Record):
+    """Parabolas of all budgets, and power laws of N_opt and D_opt through their minima.
 
     Args:
-        curves: by budget; params, tokens: N_opt and D_opt.
-        resamples: how many were asked for; usable: in how many of them at least three budgets have a minimum.
+        curves: parabola of each budget.
+        params, tokens: power laws of N_opt and D_opt in FLOPs.
+        resamples: number of resamples.
+        usable: number of resamples in which at least three budgets have a minimum.
         status: "ok", or "degenerate: " and why the intervals are missing or too narrow.
     """
 
@@ -68,22 +74,20 @@ def fit_isoflops(
     """Fit a parabola to each budget and power laws to their minima (Hoffmann et al. 2022, section 3.2).
 
     Args:
-        params, loss, flops: of each run; runs whose FLOPs differ by less than 5 % form a budget.
-        tokens: of each run, if FLOPs are not 6 N D; then D_opt comes from a parabola over ln D.
-        bootstrap: resamples of the parabolas' residuals. The sizes stay as they are: runs drawn anew would often leave
-            a budget of five without the three sizes that a parabola needs.
+        params, loss, flops: parameters, loss and FLOPs of each run, (runs,); runs whose FLOPs differ by less than 5 %
+            form a budget.
+        tokens: tokens of each run, if FLOPs are not 6 N D; then D_opt comes from a parabola over ln D.
+        bootstrap: number of resamples of the parabolas' residuals; 0 for none. The sizes stay as they are: resampled
+            runs would often leave a budget of five without the three sizes that a parabola needs.
+        seed: random seed of the resamples.
 
     Raises:
         InputError: fewer than three budgets whose parabola has a minimum among its runs.
     """
-    given = FLOPS_PER_PARAM_TOKEN * np.asarray(params, dtype=np.float64)
-    data = np.asarray(flops, dtype=np.float64) / given if tokens is None else tokens
-    try:
-        table = np.stack([np.asarray(column, dtype=np.float64) for column in (params, data, loss, flops)])
-    except ValueError:
-        raise InputError("IsoFLOP runs: params, loss and flops must be lists of the same length") from None
-    if table.ndim != 2 or not (np.isfinite(table) & (table > 0)).all():
-        raise InputError("IsoFLOP runs: params, tokens, loss and flops must all be above 0 and finite")
+    what = "IsoFLOP runs"
+    sizes, losses, budgets = check_columns(what, params=params, loss=loss, flops=flops)
+    data = budgets / (FLOPS_PER_PARAM_TOKEN * sizes) if tokens is None else check_columns(what, tokens=tokens)[0]
+    table = np.stack([sizes, data, losses, budgets])
     groups = _group(table[3])
     curves = tuple(_fit_budget(table[:, rows]) for rows in groups)
     sound = [curve for curve in curves if curve.status == "ok"]
@@ -97,7 +101,7 @@ def fit_isoflops(
 
 
 def has_budgets(params: npt.ArrayLike, flops: npt.ArrayLike) -> bool:
-    """Whether runs were planned as IsoFLOP curves: at least three budgets of at least four sizes each."""
+    """Return whether runs form IsoFLOP curves: at least three budgets of at least four sizes each."""
     sizes = np.asarray(params, dtype=np.float64)
     return sum(len(np.unique(sizes[rows])) >= _SIZES for rows in _group(np.asarray(flops, dtype=np.float64))) >= 3
 
@@ -113,8 +117,8 @@ def _fit_budget(table: FloatArray) -> IsoFlop:
     budget = float(np.exp(np.log(flops).mean()))
     count = len(np.unique(params))
     if count < _SIZES:
-        nan = float("nan")
-        return IsoFlop(budget, len(loss), nan, nan, nan, nan, f"degenerate: {count} sizes, a parabola needs 4")
+        status = f"degenerate: {count} sizes, a parabola needs {_SIZES}"
+        return IsoFlop(budget, len(loss), math.nan, math.nan, math.nan, math.nan, status)
     best, least, curvature, inside = _minimum(np.log(params), loss)
     data, *_ = _minimum(np.log(tokens), loss)
     status = "ok"
@@ -126,11 +130,11 @@ def _fit_budget(table: FloatArray) -> IsoFlop:
 
 
 def _minimum(log_x: FloatArray, loss: FloatArray) -> tuple[float, float, float, bool]:
-    """Where a parabola is least, its value there, its curvature, and whether that is within the points."""
+    """Return the minimum of a parabola, its value, its curvature, and whether the minimum is within the points."""
     centre = log_x.mean()
     curvature, slope, offset = np.polyfit(log_x - centre, loss, 2)
     if not curvature > 0:
-        return float("nan"), float("nan"), float(curvature), False
+        return math.nan, math.nan, float(curvature), False
     best = -slope / (2 * curvature)
     inside = (log_x - centre).min() <= best <= (log_x - centre).max()
     return float(best + centre), float(offset - slope**2 / (4 * curvature)), float(curvature), bool(inside)

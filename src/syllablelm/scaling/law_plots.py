@@ -1,33 +1,49 @@
-"""Figures 1, 2, 4 and 5 of the speech scaling study for runs of one's own: loss and scores against compute."""
+"""Figures 1, 2, 4 and 5 of Cuervo & Marxer (2024) for own runs: loss and scores against compute."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from syllablelm.core.errors import InputError, MissingDependencyError
 from syllablelm.core.files import atomic_path
+from syllablelm.core.results import Record
+from syllablelm.scaling.choices import Figure, Per
 from syllablelm.scaling.downstream import fit_score_law, fit_score_line
-from syllablelm.scaling.envelope import fit_envelope
-from syllablelm.scaling.power import PowerLaw
-from syllablelm.scaling.runs import Per, Run, column, curve, curve_points, losses, score_names
+from syllablelm.scaling.power import PowerLaw, fit_envelope
+from syllablelm.scaling.runs import Run, by_tokenizer, check_columns, column, curve, curve_points, losses, score_names
 
-Figure = Literal["loss", "scores", "lines", "tokens"]
 SUFFIXES = (".png", ".svg", ".pdf")
-# Inches of a panel, and dots per inch of a PNG.
+# Size of a panel in inches, and dots per inch of a PNG.
 PANEL_WIDTH, PANEL_HEIGHT, DPI = 4.6, 3.6, 200
-# Okabe and Ito's colours, safe for colour-blind readers, with a mark each for those who print in grey.
+# Okabe and Ito's colours, safe for colour-blind readers, with a mark each for print in grey.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
 MARKS = ("o", "s", "^", "D", "v", "P")
 GREY, LIGHT = "#555555", "#BBBBBB"
-# A fitted line is drawn so far beyond the data, dashed.
+# Factor by which a fitted line is drawn beyond the data, dashed.
 BEYOND = 3.0
 _REPEATED, _SATURATED = "repeated data", "saturated, left out"
+
+
+@dataclass(frozen=True)
+class StudyFigure(Record):
+    """A drawn figure.
+
+    Args:
+        picture: file of the figure.
+        figure: its kind.
+        shown: exponents and correlations in the figure, by panel and group; None where nothing could be fitted.
+    """
+
+    picture: str
+    figure: Figure
+    shown: Mapping[str, Mapping[str, float | None]]
 
 
 @dataclass(frozen=True)
@@ -38,90 +54,73 @@ class _Style:
     alone: bool
 
 
-def plot_runs(
+_Draw = Callable[[Any, Sequence[Run], _Style], "float | None"]
+
+
+def plot_study(
     groups: Mapping[str, Sequence[Run]],
+    out: str | Path,
     *,
-    path: str | Path,
     figure: Figure = "loss",
     per: Per = "token",
     saturation: float | None = None,
     bootstrap: int = 200,
     seed: int = 0,
     columns: int = 3,
-) -> dict[str, Any]:
+) -> StudyFigure:
     """Draw runs with their fitted laws and 95 % bands into one file.
 
     Args:
-        groups: runs by what the legend calls them: speech and text, or two tokenisations.
-        path: .png, .svg or .pdf.
-        figure: "loss", loss and its envelope against FLOPs (Figure 1), where runs that see their data again are open
-            marks and no part of the envelope; "scores", every score against FLOPs with the
-            law of its frontier (Figure 2); "lines", scores against loss (Figure 4); "tokens", nats per second and
-            every score against FLOPs, to compare tokenisations (Figure 5).
+        groups: runs by their label in the legend: speech and text, or two tokenisations.
+        out: .png, .svg or .pdf file.
+        figure: "loss", loss and its envelope against FLOPs (Figure 1), where runs on repeated data are open marks and
+            no part of the envelope; "scores", every score against FLOPs with the law of its frontier (Figure 2);
+            "lines", scores against loss (Figure 4); "tokens", nats per second and every score against FLOPs, to
+            compare tokenisations (Figure 5), where a single group is divided by tokenisation.
         per: unit of the losses; "tokens" always takes seconds.
-        saturation: scores from which runs are no part of the frontier's law; they are drawn grey.
-        bootstrap: resamples for the bands.
-        columns: panels side by side, at most.
-
-    Returns:
-        exponents and correlations that the picture shows, by panel and group; None where nothing could be fitted.
+        saturation: score from which runs are left out of the frontier's law; they are drawn grey.
+        bootstrap: number of resamples for the bands.
+        seed: random seed of the resamples.
+        columns: maximum number of panels side by side.
 
     Raises:
         InputError: an unknown suffix, no runs, no scores where they are asked for, losses that cannot be compared,
             numbers that are not above 0 or not finite.
         MissingDependencyError: matplotlib is not installed.
     """
-    path = Path(path)
-    if path.suffix not in SUFFIXES:
-        raise InputError(f"{path}: the suffix must be one of {', '.join(SUFFIXES)}")
+    out = Path(out)
+    if out.suffix not in SUFFIXES:
+        raise InputError(f"{out}: the suffix must be one of {', '.join(SUFFIXES)}")
     if not groups or not all(groups.values()):
         raise InputError("no runs to draw")
     names = score_names([run for runs in groups.values() for run in runs])
     if figure in ("scores", "lines") and not names:
         raise InputError('the runs have no scores to draw; give them a column such as "scores": {"sblimp": 55.1}')
     unit: Per = "second" if figure == "tokens" else per
-    _check(groups, figure, unit)
-    panels: list[tuple[str, _Draw]] = []
-    if figure in ("loss", "tokens"):
-        panels.append(("loss", lambda axes, runs, style: _draw_loss(axes, runs, style, unit, bootstrap, seed)))
-    for name in names if figure != "loss" else ():
-        if figure == "lines":
-            draw = _bound(_draw_line, name, unit, bootstrap, seed)
-        else:
-            draw = _bound(_draw_score, name, saturation, bootstrap, seed)
-        panels.append((name, draw))
-    return _draw_figure(panels, groups, path, columns)
-
-
-def _check(groups: Mapping[str, Sequence[Run]], figure: Figure, unit: Per) -> None:
-    """Refuse what could not be drawn, before anything is."""
     for label, runs in groups.items():
-        columns: dict[str, Any] = {name: column(runs, name) for name in ("params", "tokens", "flops")}
-        if figure != "scores":
-            columns["loss"] = losses(runs, unit)
-        for name, values in columns.items():
-            if len(bad := np.flatnonzero(~(np.isfinite(values) & (values > 0)))):
-                run = runs[bad[0]].name or str(bad[0])
-                raise InputError(
-                    f"{label}: {name} of run {run} is {values[bad[0]]:g}; every one must be above 0 and finite "
-                    f"({len(bad)} of {len(runs)} are not)"
-                )
+        loss = {} if figure == "scores" else {"loss": losses(runs, unit)}
+        check_columns(label, **{name: column(runs, name) for name in ("params", "tokens", "flops")}, **loss)
         for run in runs:
             for name, value in run.scores.items():
                 if not np.isfinite(value):
                     raise InputError(f"{label}: {name} of run {run.name} is {value:g}; it must be finite")
-
-
-_Draw = Callable[[Any, Sequence[Run], _Style], "float | None"]
-
-
-def _bound(draw: Callable[..., float | None], *rest: Any) -> _Draw:
-    return lambda axes, runs, style: draw(axes, runs, style, *rest)
+    if figure == "tokens" and len(groups) == 1:
+        groups = by_tokenizer(*groups.values())
+    resampling: dict[str, Any] = {"bootstrap": bootstrap, "seed": seed}
+    panels: dict[str, _Draw] = {}
+    if figure in ("loss", "tokens"):
+        panels["loss"] = partial(_draw_loss, per=unit, **resampling)
+    for name in names if figure != "loss" else ():
+        if figure == "lines":
+            panels[name] = partial(_draw_line, name=name, per=unit, **resampling)
+        else:
+            panels[name] = partial(_draw_score, name=name, saturation=saturation, **resampling)
+    return StudyFigure(str(out), figure, _draw_figure(panels, groups, out, columns))
 
 
 def _draw_figure(
-    panels: list[tuple[str, _Draw]], groups: Mapping[str, Sequence[Run]], path: Path, columns: int
-) -> dict[str, Any]:
+    panels: Mapping[str, _Draw], groups: Mapping[str, Sequence[Run]], out: Path, columns: int
+) -> dict[str, dict[str, float | None]]:
     try:
         import matplotlib
         from matplotlib.figure import Figure as Canvas
@@ -129,18 +128,13 @@ def _draw_figure(
         raise MissingDependencyError("pictures need matplotlib: pip install 'syllablelm[plot]'") from error
     columns = min(columns, len(panels))
     rows = -(-len(panels) // columns)
-    shown: dict[str, Any] = {}
-    settings: dict[Any, Any] = {
-        "svg.hashsalt": "syllablelm",
-        "pdf.fonttype": 42,
-        "font.size": 9,
-        "axes.spines.top": False,
-        "axes.spines.right": False,
-    }
+    shown: dict[str, dict[str, float | None]] = {}
+    settings: dict[Any, Any] = {"svg.hashsalt": "syllablelm", "pdf.fonttype": 42, "font.size": 9,
+                                "axes.spines.top": False, "axes.spines.right": False}  # fmt: skip
     with matplotlib.rc_context(settings):
         canvas = Canvas(figsize=(PANEL_WIDTH * columns, PANEL_HEIGHT * rows), facecolor="white", layout="constrained")
         all_axes = np.atleast_1d(np.asarray(canvas.subplots(rows, columns))).ravel()
-        for (name, draw), axes in zip(panels, all_axes, strict=False):
+        for (name, draw), axes in zip(panels.items(), all_axes, strict=False):
             shown[name] = {}
             for number, (label, runs) in enumerate(groups.items()):
                 style = _Style(label, COLOURS[number % len(COLOURS)], MARKS[number % len(MARKS)], len(groups) == 1)
@@ -149,9 +143,9 @@ def _draw_figure(
             axes.legend(frameon=False, fontsize=7.5)
         for axes in all_axes[len(panels) :]:
             axes.set_axis_off()
-        with atomic_path(path) as part:
+        with atomic_path(out) as part:
             # Without a date the same runs give the same file.
-            metadata = {".svg": {"Date": None}, ".pdf": {"CreationDate": None}}.get(path.suffix)
+            metadata = {".svg": {"Date": None}, ".pdf": {"CreationDate": None}}.get(out.suffix)
             canvas.savefig(part, dpi=DPI, metadata=metadata)
     return shown
 
@@ -160,7 +154,7 @@ def _draw_loss(axes: Any, runs: Sequence[Run], style: _Style, per: Per, bootstra
     flops, loss, params = column(runs, "flops"), losses(runs, per), column(runs, "params")
     again = np.array([run.repeats for run in runs])
     ways = [curve(run, per) for run in runs]
-    # The runs of a size are joined by a line where nothing is known of the way to each.
+    # The runs of a size are joined by a line where no run has a curve.
     line = "none" if any(ways) else "-"
     for size, shade in _sizes(params, style):
         for k in np.flatnonzero(params == size) if any(ways) else ():
@@ -180,13 +174,7 @@ def _draw_loss(axes: Any, runs: Sequence[Run], style: _Style, per: Per, bootstra
 
 
 def _draw_score(
-    axes: Any,
-    runs: Sequence[Run],
-    style: _Style,
-    name: str,
-    saturation: float | None,
-    bootstrap: int,
-    seed: int,
+    axes: Any, runs: Sequence[Run], style: _Style, name: str, saturation: float | None, bootstrap: int, seed: int
 ) -> float | None:
     rows = [run for run in runs if name in run.scores]
     if not rows:
@@ -229,13 +217,13 @@ def _scatter(axes: Any, x: npt.NDArray[Any], y: npt.NDArray[Any], runs: Sequence
 
 
 def _sizes(params: npt.NDArray[Any], style: _Style) -> list[tuple[float, str]]:
-    """The sizes, each with its colour: a shade of its own where the group stands alone."""
+    """Return the sizes with their colours: a shade each where there is one group."""
     sizes = np.unique(params)
     return list(zip(sizes, _shades(len(sizes)) if style.alone else [style.colour] * len(sizes), strict=True))
 
 
 def _explain(axes: Any, which: npt.NDArray[np.bool_], text: str, **look: Any) -> None:
-    """Name a kind of mark in the legend, once, if there are any."""
+    """Name a kind of mark in the legend, once, if it is used."""
     if which.any() and text not in axes.get_legend_handles_labels()[1]:
         axes.plot([], [], ls="none", ms=4, label=text, **look)
 
@@ -243,7 +231,7 @@ def _explain(axes: Any, which: npt.NDArray[np.bool_], text: str, **look: Any) ->
 def _draw_power(axes: Any, power: PowerLaw | None, style: _Style, what: str) -> float | None:
     colour = GREY if style.alone else style.colour
     if power is None or power.status.startswith("degenerate"):
-        # A line through noise, or through too few points, would say what the fit does not.
+        # A line through noise, or through too few points, would mislead.
         reason = "too few points" if power is None else power.status.removeprefix("degenerate: ").partition(" (")[0]
         mark = None if style.alone else style.mark
         axes.plot([], [], marker=mark, ls="none", color=colour, ms=4, label=_legend(style, f"no law: {reason}"))
@@ -262,7 +250,7 @@ def _draw_power(axes: Any, power: PowerLaw | None, style: _Style, what: str) -> 
 
 
 def _fit_to_marks(axes: Any) -> None:
-    """Limits by runs and laws: a band may run off, and would leave nothing else to see."""
+    """Set the limits by runs and laws: a wide band would squeeze everything else."""
     drawn = [np.asarray(line.get_ydata(), dtype=np.float64) for line in axes.lines]
     values = np.concatenate([np.empty(0), *drawn])
     values = values[np.isfinite(values) & (values > 0)]
@@ -273,7 +261,7 @@ def _fit_to_marks(axes: Any) -> None:
 
 
 def _attempt(fit: Callable[[], Any]) -> Any:
-    """A fit, or None where the runs are too few: the points are drawn all the same."""
+    """Return a fit, or None where the runs are too few: the points are drawn all the same."""
     try:
         return fit()
     except InputError:
@@ -285,7 +273,7 @@ def _legend(style: _Style, text: str) -> str:
 
 
 def _shades(count: int) -> list[str]:
-    """From light to dark blue."""
+    """Return colours from light to dark."""
     from matplotlib import colormaps
     from matplotlib.colors import to_hex
 
@@ -293,7 +281,7 @@ def _shades(count: int) -> list[str]:
 
 
 def _plain_ticks(axes: Any, values: npt.NDArray[Any]) -> None:
-    """A narrow logarithmic axis with ticks that say something: 3.2 and not 3.2 x 10^0."""
+    """Label a narrow logarithmic axis with plain numbers: 3.2 and not 3.2 x 10^0."""
     from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
 
     if values.max() < 30 * values.min():
@@ -303,7 +291,7 @@ def _plain_ticks(axes: Any, values: npt.NDArray[Any]) -> None:
 
 
 def short_number(value: float) -> str:
-    """20M, 1.3B; nothing for what is not finite."""
+    """Return a number such as 20M or 1.3B; an empty text for what is not finite."""
     if not np.isfinite(value):
         return ""
     # Rounded first: 999,999 is 1M, not 1e+03k.

@@ -1,39 +1,45 @@
-"""Power laws y = scale * x^exponent by least squares of logarithms, and the frontier of the best runs."""
+"""Power laws y = scale * x^exponent by least squares of logarithms, of all points or of the frontier of the best."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
+import math
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from syllablelm.core.errors import InputError
+from syllablelm.core.results import Record, json_key
 from syllablelm.scaling.resample import (
     LEVEL,
+    UNKNOWN,
     FloatArray,
     Interval,
-    draw_weights,
+    band,
+    extent,
     interval,
     open_interval,
+    resample_rows,
+    samples_of,
     student_level,
 )
+from syllablelm.scaling.runs import check_columns
 
 Best = Literal["least", "most"]
 
 
 @dataclass(frozen=True)
-class PowerLaw:
+class PowerLaw(Record):
     """y = scale * x^exponent.
 
     Args:
-        points: how many were fitted.
+        points: number of fitted points.
         r_squared: share of the variance of ln y that is explained.
         x_range: least and most x of the points; outside is extrapolation.
         status: "ok", or "degenerate: " or "bending: " and why.
-        exponent_interval: 95 % over resampled runs; NaNs without bootstrap.
-        level: of the percentiles of `samples` that make 95 % intervals: fewer points, wider (`student_level`).
+        exponent_interval: 95 % interval over resampled runs; NaNs without bootstrap.
+        level: level of the percentiles of `samples` that make 95 % intervals (`student_level`).
         samples: (resamples, 2), ln scale and exponent of each resample.
     """
 
@@ -43,34 +49,28 @@ class PowerLaw:
     r_squared: float
     x_range: Interval
     status: str = "ok"
-    exponent_interval: Interval = (float("nan"), float("nan"))
+    exponent_interval: Interval = UNKNOWN
     level: float = LEVEL
-    samples: FloatArray = field(default_factory=lambda: np.empty((0, 2)), repr=False, compare=False)
+    samples: FloatArray = json_key(**samples_of(2))
 
     def at(self, x: npt.ArrayLike) -> Any:
-        """y at x."""
+        """Return y at x."""
         return self.scale * np.asarray(x, dtype=np.float64) ** self.exponent
 
     def solve(self, y: float) -> float:
-        """The x at which the law reaches y."""
+        """Return the x at which the law reaches y."""
         if not y > 0:
             raise InputError(f"a power law does not reach {y}; ask for a value above 0")
         with np.errstate(over="ignore"):
-            return float(np.exp(np.log(y / self.scale) / np.float64(self.exponent))) if self.exponent else float("nan")
+            return float(np.exp(np.log(y / self.scale) / np.float64(self.exponent))) if self.exponent else math.nan
 
     def band(self, x: npt.ArrayLike) -> tuple[FloatArray, FloatArray]:
-        """95 % interval of y at each x (points,)."""
+        """Return the 95 % interval of y at each x, (points,)."""
         log_x = np.log(np.atleast_1d(np.asarray(x, dtype=np.float64)))
-        usable = self.samples[np.isfinite(self.samples).all(axis=1)]
-        if not len(usable):
-            nothing = np.full(len(log_x), np.nan)
-            return nothing, nothing
-        values = np.exp(usable[:, :1] + usable[:, 1:] * log_x)
-        low, high = np.quantile(values, [(1 - self.level) / 2, (1 + self.level) / 2], axis=0)
-        return low, high
+        return band(np.exp(self.samples[:, :1] + self.samples[:, 1:] * log_x), self.level)
 
     def solve_interval(self, y: float) -> Interval:
-        """95 % interval of `solve`; an end is infinite where too many resamples go the other way and never reach y."""
+        """Return the 95 % interval of `solve`; an end is infinite where too many resamples never reach y."""
         log_scale, exponent = self.samples[:, 0], self.samples[:, 1]
         with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
             found = np.exp((np.log(y) - log_scale) / exponent)
@@ -78,12 +78,12 @@ class PowerLaw:
         return open_interval(np.where(turned, np.inf, found), self.level)
 
     def extrapolates(self, x: float) -> bool:
-        """Whether x lies outside of the fitted points."""
+        """Return whether x lies outside of the fitted points."""
         return not self.x_range[0] * (1 - 1e-9) <= x <= self.x_range[1] * (1 + 1e-9)
 
 
 def frontier(x: npt.ArrayLike, y: npt.ArrayLike, best: Best) -> npt.NDArray[np.intp]:
-    """Indices, by increasing x, of the points that are better than every point of no more x."""
+    """Return the indices, by increasing x, of the points that are better than every point of no more x."""
     x, y = np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64)
     merit = -y if best == "least" else y
     order = np.lexsort((-merit, x))
@@ -104,37 +104,36 @@ def fit_power_law(
     """Fit a power law to all points, or to the frontier of the best ones.
 
     Args:
-        x, y: (points,), above 0.
-        best: which y are better, if only the frontier counts; None for all points.
-        groups: (points,), what stands or falls together in a resample, such as the points of one run's way; by default
+        x, y: points above 0, (points,).
+        best: which y are better, to fit the frontier only; None for all points.
+        groups: (points,), labels of points that are resampled together, such as those of one run's curve; by default
             each point is drawn by itself.
-        bootstrap: resamples of the groups; the frontier is found anew in each.
-        what: what the points are, for the errors.
+        bootstrap: number of resamples of the groups, each with its own frontier; 0 for none.
+        seed: random seed of the resamples.
+        what: name of the points in error messages.
 
     Raises:
         InputError: fewer than three points, all at one x, or a number that is not above 0.
     """
-    xs, ys = np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64)
-    if xs.ndim != 1 or xs.shape != ys.shape:
-        raise InputError(f"{what}: x and y must be lists of the same length")
-    for name, values in (("x", xs), ("y", ys)):
-        if not (np.isfinite(values) & (values > 0)).all():
-            raise InputError(f"{what}: every {name} must be above 0 and finite")
+    xs, ys = check_columns(what, x=x, y=y)
     chosen = _choose(xs, ys, best)
     if len(np.unique(xs[chosen])) < 3:
         raise InputError(f"{what}: {len(np.unique(xs[chosen]))} points are left to fit; it needs at least 3")
     log_scale, exponent, r_squared = _line(xs[chosen], ys[chosen])
     members = _members(groups, len(xs), what)
-    samples = resample_rows(
-        len(members), bootstrap, seed, lambda drawn: _sample(*_rows(xs, ys, [members[k] for k in drawn]), best)
-    )
+
+    def fit_again(drawn: npt.NDArray[np.intp]) -> tuple[float, float]:
+        rows = np.concatenate([members[k] for k in drawn])
+        return _sample(xs[rows], ys[rows], best)
+
+    samples = resample_rows(len(members), bootstrap, seed, fit_again)
     level = student_level(len(chosen) - 2)
     return PowerLaw(
         scale=float(np.exp(log_scale)),
         exponent=exponent,
         points=len(chosen),
         r_squared=r_squared,
-        x_range=(float(xs[chosen].min()), float(xs[chosen].max())),
+        x_range=extent(xs[chosen]),
         status="ok" if abs(exponent) > 1e-4 else "degenerate: y does not change with x",
         exponent_interval=interval(samples[:, 1], level),
         level=level,
@@ -142,29 +141,32 @@ def fit_power_law(
     )
 
 
+def fit_envelope(
+    flops: npt.ArrayLike, loss: npt.ArrayLike, runs: npt.ArrayLike | None = None, *, bootstrap: int = 0, seed: int = 0
+) -> PowerLaw:
+    """Fit L = scale * C^exponent to the runs that no cheaper run beats (Figure 1 of Cuervo & Marxer 2024).
+
+    Args:
+        flops, loss: FLOPs and loss of each run, or of each checkpoint of the runs, (points,).
+        runs: index of the run of each point; by default each point is a run of its own.
+        bootstrap: number of resamples of the runs, each with all its points, for the intervals; 0 for none.
+        seed: random seed of the resamples.
+
+    Raises:
+        InputError: fewer than three points on the envelope, or a number that is not above 0.
+    """
+    what = "envelope of least loss"
+    return fit_power_law(flops, loss, best="least", groups=runs, bootstrap=bootstrap, seed=seed, what=what)
+
+
 def _members(groups: npt.ArrayLike | None, points: int, what: str) -> list[npt.NDArray[np.intp]]:
-    """Rows of each group."""
+    """Return the rows of each group."""
     if groups is None:
         return list(np.arange(points)[:, None])
     labels = np.asarray(groups)
     if labels.shape != (points,):
         raise InputError(f"{what}: {points} points need as many groups")
     return [np.flatnonzero(labels == label) for label in np.unique(labels)]
-
-
-def _rows(x: FloatArray, y: FloatArray, drawn: list[npt.NDArray[np.intp]]) -> tuple[FloatArray, FloatArray]:
-    rows = np.concatenate(drawn)
-    return x[rows], y[rows]
-
-
-def resample_rows(
-    count: int, resamples: int, seed: int, fit: Callable[[npt.NDArray[np.intp]], tuple[float, ...]]
-) -> FloatArray:
-    """What ``fit`` gives for each resample's rows (resamples, values); an empty (0, 2) without resamples."""
-    if not resamples:
-        return np.empty((0, 2))
-    counts = draw_weights(count, resamples, seed).astype(np.intp)
-    return np.array([fit(np.repeat(np.arange(count), row)) for row in counts])
 
 
 def _choose(x: FloatArray, y: FloatArray, best: Best | None) -> npt.NDArray[np.intp]:
@@ -174,12 +176,12 @@ def _choose(x: FloatArray, y: FloatArray, best: Best | None) -> npt.NDArray[np.i
 def _sample(x: FloatArray, y: FloatArray, best: Best | None) -> tuple[float, float]:
     chosen = _choose(x, y, best)
     if len(np.unique(x[chosen])) < 2:
-        return float("nan"), float("nan")
+        return UNKNOWN
     return _line(x[chosen], y[chosen])[:2]
 
 
 def _line(x: FloatArray, y: FloatArray) -> tuple[float, float, float]:
-    """Intercept, slope and R^2 of ln y on ln x."""
+    """Return intercept, slope and R^2 of ln y on ln x."""
     log_x, log_y = np.log(x), np.log(y)
     across, up = log_x - log_x.mean(), log_y - log_y.mean()
     slope = float(across @ up / (across @ across))

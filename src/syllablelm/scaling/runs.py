@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,47 +12,61 @@ import numpy as np
 import numpy.typing as npt
 
 from syllablelm.core.errors import FormatError, InputError
-from syllablelm.core.files import json_objects
-from syllablelm.scaling.laws import FLOPS_PER_PARAM_TOKEN
+from syllablelm.core.files import json_objects, write_json_lines
+from syllablelm.core.results import Record, json_key, read_json
+from syllablelm.scaling.choices import Per
+from syllablelm.scaling.flops import FLOPS_PER_PARAM_TOKEN
+from syllablelm.scaling.resample import FloatArray
 
 RUN_FILE, SCORES_FILE = "run.json", "scores.json"
-Per = Literal["token", "second"]
-FloatArray = npt.NDArray[np.float64]
-# Tokens of so many passes count as seen once: a run ends at a whole update, and the law of repeated data gives such
-# tokens their full worth to a thousandth.
+# Tokens of up to this many passes count as seen once: a run ends at a whole update, and the law of repeated data gives
+# such tokens their full worth to a thousandth.
 ONCE = 1.05
 
 
 @dataclass(frozen=True)
-class Run:
+class Run(Record):
     """A training run.
 
     Args:
-        params: non-embedding parameters; tokens: seen in training.
-        loss: held out, in nats per token.
-        flops: of the training; 6 N D unless it was measured.
-        nats_per_second: held out, in nats per second of audio: comparable across tokenisations.
+        params: non-embedding parameters.
+        tokens: tokens seen in training.
+        loss: held-out loss in nats per token.
+        flops: training FLOPs, 6 N D unless measured.
+        nats_per_second: held-out loss in nats per second of audio, comparable across tokenisations.
         tokenizer: identity of the tokens; None if unknown.
-        unique_tokens: how many of the tokens differ; None if all.
-        scores: of evaluations, by name.
-        name: for the reader.
-        curve: held-out losses on the way: tokens seen, nats per token and, where known, per second.
+        unique_tokens: number of distinct training tokens; None if all.
+        scores: scores of evaluations by name.
+        name: name of the run.
+        curve: held-out losses during training: tokens seen, nats per token and, where known, per second.
+
+    Raises:
+        InputError: unique tokens or a point of the curve that are not above 0.
     """
 
     params: float
     tokens: float
     loss: float
     flops: float
-    nats_per_second: float | None = None
-    tokenizer: str | None = None
-    unique_tokens: float | None = None
+    nats_per_second: float | None = json_key(omit_none=True)
+    tokenizer: str | None = json_key(omit_none=True)
+    unique_tokens: float | None = json_key(omit_none=True)
     scores: Mapping[str, float] = field(default_factory=dict)
     name: str = ""
     curve: tuple[tuple[float, float, float | None], ...] = ()
 
+    def __post_init__(self) -> None:
+        if self.unique_tokens is not None and not self.unique_tokens > 0:
+            raise InputError(
+                f"unique_tokens {self.unique_tokens:g} must be above 0; leave it out where all tokens differ"
+            )
+        for value in (value for point in self.curve for value in point if value is not None):
+            if not 0 < value < math.inf:
+                raise InputError(f"curve: {value:g} must be above 0 and finite")
+
     @property
     def once_tokens(self) -> float:
-        """Up to so many of its tokens count as seen once."""
+        """Number of its tokens that count as seen once."""
         return math.inf if self.unique_tokens is None else ONCE * self.unique_tokens
 
     @property
@@ -61,86 +74,125 @@ class Run:
         """Whether the run saw tokens again."""
         return self.tokens > self.once_tokens
 
-    def to_row(self) -> dict[str, Any]:
-        """The record as a row, without what is unknown."""
-        return {key: value for key, value in asdict(self).items() if value not in (None, {}, "", ())}
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain JSON values, without what is empty."""
+        return {key: value for key, value in super().to_dict().items() if value not in ({}, "", [])}
+
+    @classmethod
+    def from_dict(cls, table: Mapping[str, Any], where: str = "run") -> Run:
+        """Build a run from a row; columns that are no field are ignored, missing FLOPs are 6 N D.
+
+        Raises:
+            FormatError: a column is missing or of the wrong type.
+        """
+        known = {item.name for item in fields(cls)}
+        row = {key: value for key, value in table.items() if key in known and value is not None}
+        run = super().from_dict({"flops": math.nan, **row}, where)
+        return run if "flops" in row else replace(run, flops=FLOPS_PER_PARAM_TOKEN * run.params * run.tokens)
 
 
-def run_from_row(row: Mapping[str, Any], where: str) -> Run:
-    """Read a row; columns that are not of a `Run` are left out.
-
-    Raises:
-        FormatError: a column is missing or no number; ``where`` begins the message.
-    """
-    values: dict[str, Any] = {}
-    for name in ("params", "tokens", "loss"):
-        values[name] = _number(row, name, where, required=True)
-    for name in ("flops", "nats_per_second", "unique_tokens"):
-        values[name] = _number(row, name, where, required=False)
-    if values["unique_tokens"] is not None and not values["unique_tokens"] > 0:
-        raise FormatError(
-            f"{where}: unique_tokens {values['unique_tokens']:g} must be above 0; leave it out where all tokens differ"
-        )
-    if values["flops"] is None:
-        values["flops"] = FLOPS_PER_PARAM_TOKEN * values["params"] * values["tokens"]
-    scores = row.get("scores") or {}
-    if not isinstance(scores, Mapping):
-        raise FormatError(f'{where}: scores must be an object such as {{"sblimp": 55.1}}')
-    values["scores"] = {name: _number(scores, name, where, required=True) for name in scores}
-    values["curve"] = _curve(row.get("curve") or [], f"{where}: curve")
-    tokenizer = row.get("tokenizer")
-    return Run(**values, tokenizer=None if tokenizer is None else str(tokenizer), name=str(row.get("name") or ""))
-
-
-def read_runs(path: str | Path) -> list[Run]:
-    """Read a jsonl file of rows with at least params, tokens and loss.
+def read_runs(*paths: str | Path) -> list[Run]:
+    """Read jsonl files of rows with at least params, tokens and loss.
 
     Raises:
-        FormatError: no such file, no rows, or a row that is none; the message gives the line.
+        FormatError: no such file, no rows, or a row that is no run; the message gives the line.
     """
-    runs = [run_from_row(row, where) for where, row in json_objects(Path(path))]
-    if not runs:
-        raise FormatError(f"{path}: no runs; write some with `syllablelm scale collect`")
+    runs = []
+    for path in paths:
+        rows = [Run.from_dict(row, where) for where, row in json_objects(Path(path))]
+        if not rows:
+            raise FormatError(f"{path}: no runs; write some with `syllablelm scale collect`")
+        runs += rows
     return runs
 
 
+def read_groups(arguments: Sequence[str]) -> dict[str, list[Run]]:
+    """Read groups of runs from files written as ``LABEL=PATH`` or ``PATH``; the default label is the file's stem."""
+    groups: dict[str, list[Run]] = {}
+    for argument in arguments:
+        label, equals, path = argument.partition("=")
+        path = path if equals else argument
+        groups.setdefault(label if equals else Path(path).stem, []).extend(read_runs(path))
+    return groups
+
+
 def collect_run(folder: str | Path) -> Run:
-    """The record of a finished run of ``train lm``: its run.json, and the scores.json beside it if there is one.
+    """Read the record of a finished run of ``train lm``: its run.json, and the scores.json beside it if there is one.
 
     Args:
-        folder: of the language model; scores.json is an object of names and numbers.
+        folder: folder of the language model; scores.json is an object of names and numbers.
 
     Raises:
-        FormatError: no run.json, a damaged one, or one without scores on held-out units.
+        FormatError: no run.json, a damaged one, or one without a held-out loss.
     """
     folder = Path(folder)
-    record = _read_json(folder / RUN_FILE)
+    record = read_json(folder / RUN_FILE)
     held_out = record.get("valid", {}).get("model") if isinstance(record.get("valid"), dict) else None
     if not isinstance(held_out, dict):
         raise FormatError(f"{folder / RUN_FILE}: no held-out loss; train with a `valid` set in the recipe")
-    row = {
-        key: record.get(key) for key in ("params", "tokens", "flops", "tokenizer", "unique_tokens", "scores", "curve")
-    }
-    row |= {"loss": held_out.get("nats_per_token"), "nats_per_second": held_out.get("nats_per_second")}
+    row = {**record, "loss": held_out.get("nats_per_token"), "nats_per_second": held_out.get("nats_per_second")}
     if (folder / SCORES_FILE).exists():
-        row["scores"] = {**(row["scores"] or {}), **_read_json(folder / SCORES_FILE)}
-    return run_from_row({**row, "name": _name(folder)}, str(folder / RUN_FILE))
+        row["scores"] = {**(row.get("scores") or {}), **read_json(folder / SCORES_FILE)}
+    # `train lm` puts the model into a folder "lm" inside the run's.
+    resolved = folder.resolve()
+    name = resolved.parent.name if resolved.name == "lm" else resolved.name
+    return Run.from_dict({**row, "name": name}, str(folder / RUN_FILE))
 
 
-def find_run_folders(root: str | Path) -> list[Path]:
-    """Every folder at or below ``root`` that holds a run.json, in order; those of unfinished stages are left out."""
-    return sorted(
-        path.parent
-        for path in Path(root).rglob(RUN_FILE)
-        if not any(part.startswith(".") for part in path.relative_to(root).parts)
-    )
+@dataclass(frozen=True)
+class CollectedRuns:
+    """Records of finished runs.
+
+    Args:
+        runs: the runs.
+        left_out: reasons why folders were left out.
+    """
+
+    runs: tuple[Run, ...]
+    left_out: tuple[str, ...]
+
+    def write(self, path: str | Path) -> None:
+        """Write the runs as a jsonl file."""
+        write_json_lines(Path(path), [run.to_dict() for run in self.runs])
+
+
+def collect_runs(folders: Iterable[str | Path]) -> CollectedRuns:
+    """Gather the records of all finished runs at or below folders, each once; unfinished stages are left out.
+
+    Raises:
+        InputError: no such folder, or no finished run in any.
+    """
+    runs, left_out = [], []
+    seen: set[Path] = set()
+    for root in map(Path, folders):
+        if not root.is_dir():
+            raise InputError(f"{root}: no such folder")
+        # Folders of unfinished stages begin with a dot.
+        files = [
+            path
+            for path in sorted(root.rglob(RUN_FILE))
+            if not any(part.startswith(".") for part in path.relative_to(root).parts)
+        ]
+        if not files:
+            left_out.append(f"{root}: no {RUN_FILE} below this folder")
+        for file in files:
+            # Folders may lie in one another, or be named twice.
+            if file.resolve() not in seen:
+                seen.add(file.resolve())
+                try:
+                    runs.append(collect_run(file.parent))
+                except FormatError as error:
+                    left_out.append(str(error))
+    if not runs:
+        raise InputError(f"no finished run: {'; '.join(left_out[:3])}")
+    return CollectedRuns(tuple(runs), tuple(left_out))
 
 
 def losses(runs: Sequence[Run], per: Per = "token") -> FloatArray:
-    """The losses of runs that may be compared.
+    """Return the losses of runs, (runs,), if they can be compared.
 
     Args:
-        per: "token", of one tokenisation only, or "second" of audio.
+        per: nats per "token", for one tokenisation only, or per "second" of audio.
 
     Raises:
         InputError: mixed tokenisations per token, or a run without nats per second.
@@ -153,20 +205,20 @@ def losses(runs: Sequence[Run], per: Per = "token") -> FloatArray:
     kinds = sorted({str(run.tokenizer) for run in runs})
     if len(kinds) > 1:
         raise InputError(
-            f"the runs are of {len(kinds)} tokenisations ({', '.join(kinds[:3])}), whose losses per token cannot be "
+            f"the runs have {len(kinds)} tokenisations ({', '.join(kinds[:3])}), whose losses per token cannot be "
             "compared; fit each alone, or all in nats per second of audio (--per second)"
         )
     return np.array([run.loss for run in runs], dtype=np.float64)
 
 
 def curve_points(runs: Sequence[Run], per: Per = "token") -> tuple[FloatArray, FloatArray, npt.NDArray[np.intp]]:
-    """The ends of runs and the points on their way, as far as no token was seen twice.
+    """Return the ends of runs and the points of their curves, as far as no token was seen twice.
 
     Args:
-        per: unit of the losses; a point that has none in it is left out.
+        per: unit of the losses; a point without a loss in this unit is left out.
 
     Returns:
-        FLOPs, losses and places in ``runs``, (points,) each: of each run its curve and then its end.
+        FLOPs, losses and indices of ``runs``, (points,) each: for each run its curve and then its end.
 
     Raises:
         InputError: as for `losses`.
@@ -181,19 +233,19 @@ def curve_points(runs: Sequence[Run], per: Per = "token") -> tuple[FloatArray, F
 
 
 def curve(run: Run, per: Per = "token") -> list[tuple[float, float, float]]:
-    """The points on a run's way: tokens, FLOPs, which grow with them, and the loss in the unit, where there is one."""
+    """Return the points of a run's curve that have a loss in the unit: tokens, FLOPs in proportion, loss."""
     each = run.flops / run.tokens
     values = [(tokens, nats if per == "token" else by_second) for tokens, nats, by_second in run.curve]
     return [(tokens, each * tokens, loss) for tokens, loss in values if loss is not None]
 
 
 def column(runs: Sequence[Run], name: Literal["params", "tokens", "flops"]) -> FloatArray:
-    """A column of the runs."""
+    """Return a column of the runs, (runs,)."""
     return np.array([getattr(run, name) for run in runs], dtype=np.float64)
 
 
 def by_tokenizer(runs: Iterable[Run]) -> dict[str, list[Run]]:
-    """Runs by their tokenisation, in the order in which they come."""
+    """Return the runs by tokenisation, in order of appearance."""
     groups: dict[str, list[Run]] = {}
     for run in runs:
         groups.setdefault(str(run.tokenizer), []).append(run)
@@ -201,48 +253,32 @@ def by_tokenizer(runs: Iterable[Run]) -> dict[str, list[Run]]:
 
 
 def score_names(runs: Sequence[Run]) -> list[str]:
-    """Names of all scores, in order."""
+    """Return the names of all scores, sorted."""
     return sorted({name for run in runs for name in run.scores})
 
 
-def _number(row: Mapping[str, Any], name: str, where: str, *, required: bool) -> float | None:
-    value = row.get(name)
-    if value is None and not required:
-        return None
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise FormatError(f"{where}: {name} must be a number, not {json.dumps(value, default=str)}")
-    # NaN and the like are read, so that the fit can say how many runs are bad.
-    if math.isinf(float(value)):
-        raise FormatError(f"{where}: {name} is infinite")
-    return float(value)
+def check_columns(what: str = "", **columns: npt.ArrayLike) -> tuple[FloatArray, ...]:
+    """Return columns of runs as arrays of one length, (runs,) each; numbers are repeated for all runs.
 
+    Args:
+        what: what the error messages begin with.
 
-def _curve(points: Any, where: str) -> tuple[tuple[float, float, float | None], ...]:
-    if not isinstance(points, list) or not all(isinstance(point, list) and len(point) in (2, 3) for point in points):
-        raise FormatError(f"{where} must be a list of [tokens, nats per token, nats per second]")
-    found = []
-    for point in points:
-        for value in point[:2] if point[-1] is None else point:
-            if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
-                raise FormatError(f"{where}: {json.dumps(value, default=str)} must be a number above 0")
-        by_second = point[2] if len(point) == 3 else None
-        found.append((float(point[0]), float(point[1]), None if by_second is None else float(by_second)))
-    return tuple(found)
-
-
-def _read_json(path: Path) -> dict[str, Any]:
+    Raises:
+        InputError: other shapes, or a number that is not above 0.
+    """
+    start = f"{what}: " if what else ""
+    arrays = [np.asarray(column, dtype=np.float64) for column in columns.values()]
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise FormatError(f"{path}: no such file; give folders that `syllablelm train lm` wrote") from None
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise FormatError(f"{path}: damaged ({error})") from None
-    if not isinstance(value, dict):
-        raise FormatError(f"{path}: must hold one JSON object")
-    return value
-
-
-def _name(folder: Path) -> str:
-    """The run's name: `train lm` puts the model into a folder "lm" of the run's own."""
-    resolved = folder.resolve()
-    return resolved.parent.name if resolved.name == "lm" else resolved.name
+        arrays = [np.array(array) for array in np.broadcast_arrays(*arrays)]
+    except ValueError:
+        arrays = []
+    if not arrays or arrays[0].ndim != 1:
+        raise InputError(f"{start}{', '.join(columns)} must be lists of the same length, one number for each run")
+    for name, array in zip(columns, arrays, strict=True):
+        bad = np.flatnonzero(~(np.isfinite(array) & (array > 0)))
+        if len(bad):
+            raise InputError(
+                f"{start}{name} of run {bad[0]} is {array[bad[0]]:g}; every one must be above 0 and finite "
+                f"({len(bad)} of {len(array)} are not)"
+            )
+    return tuple(arrays)

@@ -1,25 +1,23 @@
-"""One report of a study: tables, figures and what they can and cannot say, as Markdown and as a page for a browser."""
+"""Report of a study: tables, figures and warnings, as Markdown and as one page for a browser."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from syllablelm.core.document import Block, Bullets, Figure, Heading, Paragraph, Table, to_html, to_markdown
+from syllablelm.core.document import Block, Bullets, Heading, Paragraph, Picture, Table, to_html, to_markdown
 from syllablelm.core.errors import InputError
 from syllablelm.core.files import atomic_path
-from syllablelm.scaling.answers import predict
-from syllablelm.scaling.downstream import compute_for_same_gain
-from syllablelm.scaling.findings import describe
-from syllablelm.scaling.fit import FittedLaw
 from syllablelm.scaling.law_plots import Figure as Kind
-from syllablelm.scaling.law_plots import plot_runs, short_number
+from syllablelm.scaling.law_plots import plot_study, short_number
+from syllablelm.scaling.prediction import compare_gains, predict_budget
+from syllablelm.scaling.repetition_law import MOST
 from syllablelm.scaling.resample import Interval
-from syllablelm.scaling.runs import Per, Run, by_tokenizer, score_names
+from syllablelm.scaling.runs import Per, Run, by_tokenizer, column, score_names
 from syllablelm.scaling.study import Study, fit_study
 
 REPORT_MARKDOWN, REPORT_PAGE = "report.md", "report.html"
@@ -32,6 +30,8 @@ _CAPTIONS: dict[Kind, str] = {
 }
 # Decades above the largest run that the table of optima reaches.
 _AHEAD = 3
+# Warnings: correlation of residuals with ln N or ln D above this, decades of compute below this.
+_TREND, _DECADES = 0.4, 2.0
 
 
 def write_report(
@@ -48,11 +48,13 @@ def write_report(
     """Fit every group of runs and write report.md, report.html and the figures into a folder.
 
     Args:
-        groups: runs by what the report calls them: speech and text, or two tokenisations.
-        per, huber_delta, saturation, bootstrap, seed: of the fits (`fit_study`).
+        groups: runs by the name that the report gives them: speech and text, or two tokenisations.
+        out: output directory.
+        per, huber_delta, saturation, bootstrap, seed: options of the fits (`fit_study`).
+        title: title of the report.
 
     Returns:
-        the status of each group's law of loss; where none could be fitted, the reason.
+        The status of each group's loss law; where none could be fitted, the reason.
 
     Raises:
         InputError: no group can be fitted, or losses that cannot be compared.
@@ -69,108 +71,140 @@ def write_report(
     if not studies:
         raise InputError("; ".join(f"{label}: {reason}" for label, reason in reasons.items()))
     out.mkdir(parents=True, exist_ok=True)
-    blocks: list[Block] = [Heading("What the data can say")]
-    for label, runs in groups.items():
-        blocks += [Heading(label, 3)] if len(groups) > 1 else []
-        blocks.append(Bullets(tuple(describe(runs, studies.get(label), reasons.get(label, "")))))
-    blocks += [Heading("Loss and compute"), _figure("loss", groups, out, drawn)]
-    for label, study in studies.items():
-        blocks += [Heading(label, 3)] if len(groups) > 1 else []
-        blocks += _law_blocks(study)
+
+    def figure(kind: Kind, shown: Mapping[str, Sequence[Run]] = groups) -> Picture:
+        path = out / f"{kind}.svg"
+        plot_study(shown, path, figure=kind, columns=1, **drawn)
+        return Picture(path.name, _CAPTIONS[kind], path.read_bytes(), "image/svg+xml")
+
+    def by_group(labels: Sequence[str], make: Callable[[str], Sequence[Block]]) -> list[Block]:
+        return [
+            block for label in labels for block in (*([Heading(label, 3)] if len(groups) > 1 else []), *make(label))
+        ]
+
+    blocks: list[Block] = [Heading("Summary")]
+    blocks += by_group(
+        [*groups], lambda label: [Bullets(summarize(groups[label], studies.get(label), reasons.get(label, "")))]
+    )
+    blocks += [Heading("Loss and compute"), figure("loss")]
+    blocks += by_group([*studies], lambda label: _law_blocks(studies[label]))
     if score_names([run for runs in groups.values() for run in runs]):
-        blocks += [Heading("Scores"), _figure("scores", groups, out, drawn), *_score_blocks(studies)]
-        blocks += [_figure("lines", groups, out, drawn)]
+        blocks += [Heading("Scores"), figure("scores"), *_score_table(studies), figure("lines")]
     kinds = _tokenisations(groups)
     if len(kinds) > 1 and all(run.nats_per_second is not None for runs in kinds.values() for run in runs):
-        blocks += [Heading("Tokenisations"), _figure("tokens", kinds, out, drawn)]
+        blocks += [Heading("Tokenisations"), figure("tokens", kinds)]
     if len(studies) > 1:
         blocks += _comparison(studies)
-    blocks += [Heading("Runs"), Paragraph(_RESIDUAL)]
-    for label, runs in groups.items():
-        blocks += [Heading(label, 3)] if len(groups) > 1 else []
-        blocks.append(_runs_table(runs, studies.get(label), per))
+    blocks += [Heading("Runs"), Paragraph("N: parameters without embeddings. Residual: predicted over measured loss.")]
+    blocks += by_group([*groups], lambda label: [_runs_table(groups[label], studies.get(label), per)])
     for name, text in ((REPORT_MARKDOWN, to_markdown(title, blocks)), (REPORT_PAGE, to_html(title, blocks))):
         with atomic_path(out / name) as part:
             part.write_text(text, encoding="utf-8")
     return {**{label: study.law.status for label, study in studies.items()}, **reasons}
 
 
-_RESIDUAL = "N are parameters without embeddings. Left over: predicted over measured loss, where a law was fitted."
+def summarize(runs: Sequence[Run], study: Study | None, reason: str = "") -> tuple[str, ...]:
+    """Return short statements about a group of runs: its extent, and warnings about what was fitted to it.
 
-
-def _figure(kind: Kind, groups: Mapping[str, Sequence[Run]], out: Path, drawn: Mapping[str, Any]) -> Figure:
-    path = out / f"{kind}.svg"
-    plot_runs(groups, path=path, figure=kind, columns=1, **drawn)
-    return Figure(path.name, path.read_text(encoding="utf-8"), _CAPTIONS[kind])
+    Args:
+        runs: runs of the group.
+        study: fit of these runs; None where no loss law could be fitted.
+        reason: why none could be fitted.
+    """
+    sizes, tokens, flops = (column(runs, name) for name in ("params", "tokens", "flops"))
+    decades = math.log10(flops.max() / flops.min())
+    n, d = (f"{short_number(values.min())} to {short_number(values.max())}" for values in (sizes, tokens))
+    lines = [
+        f"{len(runs)} runs of {len(np.unique(sizes))} sizes: {n} parameters, {d} tokens, {decades:.1f} decades of "
+        f"compute; {sum(run.repeats for run in runs)} repeat their data."
+    ]
+    if decades < _DECADES:
+        lines.append("Less than two decades of compute: exponents are weak evidence beyond the runs.")
+    if study is None:
+        return (*lines, f"No loss law fitted: {reason}.")
+    law = study.law
+    if law.status != "ok":
+        lines.append(f"Constants of the loss law are not identified one by one ({law.status}).")
+    trends = {"ln N": law.diagnostics.trend_params, "ln D": law.diagnostics.trend_tokens}
+    bent = [f"{name} ({value:+.2f})" for name, value in trends.items() if abs(value) > _TREND]
+    if bent:
+        lines.append(f"Residuals correlate with {' and '.join(bent)}: the form of the law does not fit.")
+    if law.shortfall:
+        lines.append(f"No optimum: {law.shortfall}.")
+    low, high = law.intervals.get("a", (math.nan, math.nan))
+    # The quotient a means nothing where the constants do not.
+    if law.status == "ok" and not math.isnan(low):
+        verdict = "not distinguishable from 0.5" if low <= 0.5 <= high else "above 0.5" if low > 0.5 else "below 0.5"
+        lines.append(f"The best N grows with C^a, a = {law.a:.2f} ({low:.2f} to {high:.2f}): {verdict}.")
+    if study.isoflops is not None:
+        sound = [curve.status == "ok" for curve in study.isoflops.curves]
+        lines.append(f"IsoFLOP curves with their minimum among the runs: {sum(sound)} of {len(sound)}.")
+    return (*lines, *(f"Not fitted: {what}: {why}." for what, why in study.skipped.items()))
 
 
 def _law_blocks(study: Study) -> list[Block]:
-    law, unit = study.law, f"nats per {study.per}"
-    names = ("E", "A", "B", "alpha", "beta", "a", "b")
-    rows = [(name, _number(getattr(law, name)), _between(law.intervals.get(name))) for name in names]
-    blocks: list[Block] = [
-        Paragraph(
-            f"L = E + A / N^alpha + B / D^beta in {unit}, fitted to {law.runs} runs (Huber's loss of log residuals, "
-            f"delta {law.huber_delta:g}). The best N grows with C^a, the best D with C^b. Status: {law.status}."
-        ),
-        Table(("constant", "value", "95 % interval"), tuple(rows)),
+    law, left = study.law, study.law.diagnostics
+    constants = [
+        (name, _number(getattr(law, name)), _between(law.intervals.get(name)))
+        for name in ("E", "A", "B", "alpha", "beta", "a", "b")
     ]
-    left = law.diagnostics
     checks = [
-        ("residual, root mean square", f"{100 * left.rms:.3g} %"),
-        ("largest residual", f"{100 * left.largest:.3g} %"),
+        ("root mean square", f"{100 * left.rms:.3g} %"),
+        ("largest", f"{100 * left.largest:.3g} %"),
         ("variance of ln(loss) explained", f"{left.r_squared:.5f}"),
         ("outliers", str(left.outliers)),
-        ("correlation of residuals with ln N", f"{left.trend_params:+.2f}"),
-        ("correlation of residuals with ln D", f"{left.trend_tokens:+.2f}"),
+        ("correlation with ln N", f"{left.trend_params:+.2f}"),
+        ("correlation with ln D", f"{left.trend_tokens:+.2f}"),
     ]
-    blocks.append(Table(("residuals", ""), tuple(checks)))
-    fits = []
-    if study.envelope is not None:
-        power = study.envelope
-        exponent, between = _number(power.exponent), _between(power.exponent_interval)
-        fits.append(("least loss, exponent of C", exponent, between, str(power.points), power.status))
-    if study.isoflops is not None:
-        for what, power in (("IsoFLOP, exponent of N", study.isoflops.params), ("of D", study.isoflops.tokens)):
-            exponent, between = _number(power.exponent), _between(power.exponent_interval)
-            fits.append((what, exponent, between, str(power.points), study.isoflops.status))
-    if study.repetition is not None:
-        repeated = study.repetition
-        for what, name in (("R_D*", "repeat_tokens"), ("R_N*", "repeat_params")):
-            between = _between(repeated.intervals.get(name))
-            fits.append((what, _number(getattr(repeated, name)), between, str(repeated.runs), repeated.status))
-    if fits:
-        blocks.append(Table(("other fits", "value", "95 % interval", "points", "status"), tuple(fits)))
-    return [*blocks, Heading("Best models for a budget", 3), _optimum_table(study)]
+    fits: list[tuple[str, ...]] = []
+
+    def add(name: str, value: float, interval: Interval | None, points: int, status: str) -> None:
+        fits.append((name, _number(value), _between(interval), str(points), status))
+
+    if (power := study.envelope) is not None:
+        add("envelope, exponent of C", power.exponent, power.exponent_interval, power.points, power.status)
+    if (flat := study.isoflops) is not None:
+        for name, one in (("N", flat.params), ("D", flat.tokens)):
+            add(f"IsoFLOP, exponent of {name}", one.exponent, one.exponent_interval, one.points, flat.status)
+    if (again := study.repetition) is not None:
+        for name, key in (("R_D*", "repeat_tokens"), ("R_N*", "repeat_params")):
+            add(name, getattr(again, key), again.intervals.get(key), again.runs, again.status)
+    return [
+        Paragraph(
+            f"L = E + A / N^alpha + B / D^beta in nats per {study.per}; {law.runs} runs; Huber's loss of log "
+            f"residuals, delta {law.huber_delta:g}. Status: {law.status}."
+        ),
+        Table(("constant", "value", "95 % interval"), tuple(constants)),
+        Table(("residuals", ""), tuple(checks)),
+        *([Table(("other fits", "value", "95 % interval", "points", "status"), tuple(fits))] if fits else []),
+        Heading("Best models for a budget", 3),
+        _optimum_table(study),
+    ]
 
 
 def _optimum_table(study: Study) -> Table:
-    law = study.law
+    # The runs' own range in three steps, and decades above it.
+    low, high = study.law.ranges["flops"]
     rows = []
-    for flops in _budgets(law):
-        answer = predict(study, flops)
-        beyond = ", ".join(f"{name} {factor:.2g}x beyond" for name, factor in answer["extrapolated"].items())
-        between = answer.get("intervals", {})
+    for flops in (*np.geomspace(low, high, 3).tolist(), *(high * 10.0**k for k in range(1, _AHEAD + 1))):
+        best = predict_budget(study, flops)
+        beyond = ", ".join(f"{name} {factor:.2g}x beyond" for name, factor in (best.extrapolated or {}).items())
+        between = best.intervals or {}
+        status = f"extrapolated: {beyond}" if beyond else "within the runs"
         rows.append(
             (
                 _number(flops),
-                answer.get("status") or (f"extrapolated: {beyond}" if beyond else "within the runs"),
-                _short(answer["params"], between.get("params")),
-                _short(answer["tokens"], between.get("tokens")),
-                _number(answer["tokens"] / answer["params"]),
-                _with(answer["loss"], between.get("loss"), 4),
+                status if best.status == "ok" else best.status,
+                _with(best.params, between.get("params"), short_number),
+                _with(best.tokens, between.get("tokens"), short_number),
+                _number(best.tokens / best.params),
+                _with(best.loss, between.get("loss"), lambda value: _number(value, 4)),
             )
         )
     return Table(("FLOP", "status", "best N", "best D", "D / N", f"loss, nats per {study.per}"), tuple(rows))
 
 
-def _budgets(law: FittedLaw) -> list[float]:
-    """The runs' own range in three steps, and decades above it."""
-    low, high = law.flops_range
-    return [*np.geomspace(low, high, 3).tolist(), *(high * 10.0**k for k in range(1, _AHEAD + 1))]
-
-
-def _score_blocks(studies: Mapping[str, Study]) -> list[Block]:
+def _score_table(studies: Mapping[str, Study]) -> list[Block]:
     rows = []
     for label, study in studies.items():
         for name in sorted({*study.scores, *study.lines}):
@@ -191,32 +225,30 @@ def _score_blocks(studies: Mapping[str, Study]) -> list[Block]:
 
 
 def _comparison(studies: Mapping[str, Study]) -> list[Block]:
-    """How much more compute each group needs for the gain that tenfold compute gives the first."""
+    """Return how much more compute each group needs for the gain that tenfold compute gives the first."""
     (first, reference), *others = studies.items()
     rows = []
     for label, study in others:
-        pairs = [("loss", study.envelope, reference.envelope)]
-        pairs += [(name, study.scores[name].power, reference.scores[name].power) for name in study.scores
-                  if name in reference.scores]  # fmt: skip
-        for name, power, other in pairs:
-            if power is not None and other is not None:
-                multiple, between = compute_for_same_gain(power, other, 10.0)
-                both = ((label, power), (first, other))
-                bad = "; ".join(f"{whose}: {law.status}" for whose, law in both if law.status != "ok")
-                rows.append((f"{label}: {name}", _with(multiple, between), _number(power.exponent),
-                             _number(other.exponent), bad or "ok"))  # fmt: skip
+        try:
+            gains = compare_gains(study, reference)
+        except InputError:
+            # The two share neither an envelope nor a score.
+            continue
+        for name, gain in gains.items():
+            numbers = _with(gain.compute, gain.interval), _number(gain.gamma), _number(gain.other_gamma)
+            rows.append((f"{label}: {name}", *numbers, gain.status))
     if not rows:
         return []
     return [
         Heading("Compute for the same gain"),
-        Paragraph(f"Where {first} gains by ten times the compute, the others need so many times theirs."),
-        Table(("group", "times the compute", "exponent", f"exponent of {first}", "status"), tuple(rows)),
+        Paragraph(f"Factor of compute that gives a group the gain of {first} from ten times the compute."),
+        Table(("group", "factor of compute", "exponent", f"exponent of {first}", "status"), tuple(rows)),
     ]
 
 
 def _runs_table(runs: Sequence[Run], study: Study | None, per: Per) -> Table:
     names = score_names(runs)
-    head = ("run", "N", "D", "D / N", "passes", "FLOP", "nats per token", "per second", "left over", *names)
+    head = ("run", "N", "D", "D / N", "passes", "FLOP", "nats per token", "per second", "residual", *names)
     rows = []
     for run in sorted(runs, key=lambda run: run.flops):
         loss = run.loss if per == "token" else run.nats_per_second
@@ -235,13 +267,11 @@ def _predicted(study: Study, run: Run) -> float:
     return study.law.loss(run.params, run.tokens)
 
 
-def _tokenisations(groups: Mapping[str, Sequence[Run]]) -> dict[str, list[Run]]:
+def _tokenisations(groups: Mapping[str, Sequence[Run]]) -> Mapping[str, Sequence[Run]]:
     """The groups again if each is of one tokenisation, else the runs by tokenisation."""
-    mixed = any(len({run.tokenizer for run in runs}) > 1 for runs in groups.values())
-    if not mixed:
-        different = {run.tokenizer for runs in groups.values() for run in runs}
-        return {label: list(runs) for label, runs in groups.items()} if len(different) > 1 else {}
-    return by_tokenizer(run for runs in groups.values() for run in runs)
+    if any(len({run.tokenizer for run in runs}) > 1 for runs in groups.values()):
+        return by_tokenizer(run for runs in groups.values() for run in runs)
+    return groups if len({run.tokenizer for runs in groups.values() for run in runs}) > 1 else {}
 
 
 def _number(value: float, digits: int = 3) -> str:
@@ -249,20 +279,14 @@ def _number(value: float, digits: int = 3) -> str:
     return f"{value:.{digits}g}" if math.isfinite(value) else ""
 
 
-def _between(interval: Interval | None, digits: int = 3) -> str:
+def _between(interval: Interval | None, show: Callable[[float], str] = _number) -> str:
     if interval is None or math.isnan(interval[0]):
         return ""
-    high = "no end" if math.isinf(interval[1]) else _number(interval[1], digits)
-    return f"{_number(interval[0], digits)} to {high}"
+    # An interval of repeated data that ends at MOST has no end either.
+    return f"{show(interval[0])} to {'no end' if interval[1] in (MOST, math.inf) else show(interval[1])}"
 
 
-def _with(value: float, interval: Interval | None, digits: int = 3) -> str:
-    between = _between(interval, digits)
-    return f"{_number(value, digits)} ({between})" if between else _number(value, digits)
-
-
-def _short(value: float, interval: Interval | None) -> str:
+def _with(value: float, interval: Interval | None, show: Callable[[float], str] = _number) -> str:
     """13.3B (1.22B to 8.45B)."""
-    if interval is None or math.isnan(interval[0]):
-        return short_number(value)
-    return f"{short_number(value)} ({short_number(interval[0])} to {short_number(interval[1])})"
+    between = _between(interval, show)
+    return f"{show(value)} ({between})" if between else show(value)

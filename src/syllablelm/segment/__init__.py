@@ -1,7 +1,7 @@
-"""Features, similarities or waveforms to boundaries: pure functions, no models held.
+"""Segmentation: features, similarities or waveforms to boundaries, as pure functions, and the registry of methods.
 
-Boundaries are int32 arrays [0, ..., num_frames]: `num_segments + 1` frame indices, strictly increasing.
-Importing this package loads neither torch nor numba; they come with the first call that needs them.
+Boundaries are int32 arrays [0, ..., num_frames]: `num_segments + 1` frame indices, strictly increasing. The names below
+are loaded on first use.
 """
 
 from __future__ import annotations
@@ -10,15 +10,13 @@ from typing import TYPE_CHECKING
 
 from syllablelm.core.lazy import lazy_names
 
-# Bound here and now, not on demand: these functions share their names with the modules that hold them, and the
-# import system would put the module in the function's place whenever the module happened to be imported first.
-from syllablelm.segment.mincut import merge_similar, mincut, similarity_matrix
-from syllablelm.segment.minsum import feasible_count, minsum, minsum_dynamic, segment_costs
-
 if TYPE_CHECKING:
     from syllablelm.segment.baselines import boundary_strength, envelope, envelope_valleys, even_boundaries
+    from syllablelm.segment.graph_cut import merge_similar, mincut, similarity_matrix
+    from syllablelm.segment.least_squares import feasible_count, minsum, minsum_dynamic, segment_costs
     from syllablelm.segment.losspred import losspred_matrix
     from syllablelm.segment.mel import log_mel, mfcc
+    from syllablelm.segment.registry import METHODS, Method, get_method
     from syllablelm.segment.rivals import (
         greedy_cosine_merge,
         norm_peaks,
@@ -26,16 +24,23 @@ if TYPE_CHECKING:
         relative_threshold,
         similarity_merge,
     )
+    from syllablelm.segment.segmenter import FrameGrid, Segmenter, make_segmenter
 
 __all__ = [
+    "METHODS",
+    "FrameGrid",
+    "Method",
+    "Segmenter",
     "boundary_strength",
     "envelope",
     "envelope_valleys",
     "even_boundaries",
     "feasible_count",
+    "get_method",
     "greedy_cosine_merge",
     "log_mel",
     "losspred_matrix",
+    "make_segmenter",
     "merge_similar",
     "mfcc",
     "mincut",
@@ -49,12 +54,16 @@ __all__ = [
     "similarity_merge",
 ]
 
+# No module here may bear the name of a function: importing it would put the module in the function's place.
 __getattr__, __dir__ = lazy_names(
     __name__,
     {
         "baselines": ["boundary_strength", "envelope", "envelope_valleys", "even_boundaries"],
+        "graph_cut": ["merge_similar", "mincut", "similarity_matrix"],
+        "least_squares": ["feasible_count", "minsum", "minsum_dynamic", "segment_costs"],
         "losspred": ["losspred_matrix"],
         "mel": ["log_mel", "mfcc"],
+        "registry": ["METHODS", "Method", "get_method"],
         "rivals": [
             "greedy_cosine_merge",
             "norm_peaks",
@@ -62,5 +71,6 @@ __getattr__, __dir__ = lazy_names(
             "relative_threshold",
             "similarity_merge",
         ],
+        "segmenter": ["FrameGrid", "Segmenter", "make_segmenter"],
     },
 )

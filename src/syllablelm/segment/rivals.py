@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from syllablelm.core.errors import InputError
 from syllablelm.segment.arrays import FloatArray, IntArray, check_finite, to_float64
-from syllablelm.segment.mincut import merge_pairs, merge_similar, mincut, similarity_matrix
+from syllablelm.segment.graph_cut import merge_pairs, merge_similar, mincut, similarity_matrix
 
 # Of the norms of these systems' own features.
 SDHUBERT_THRESHOLD, SYLBER_THRESHOLD = 2.0, 2.6

@@ -1,48 +1,71 @@
-"""Released tokenizers and our tokenizer artifacts, one into the other."""
+"""Conversion of released tokenizers to tokenizer artifacts and back."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from syllablelm.core.artifact import digest_bytes, new_artifact
 from syllablelm.core.errors import InputError
-from syllablelm.tokenizer.released import CENTRES, ENCODER, TABLE, load_released, released_rule, save_released
+from syllablelm.core.results import Record, json_key
+from syllablelm.tokenizer.released_checkpoint import (
+    CENTRES,
+    ENCODER,
+    TABLE,
+    load_released,
+    released_rule,
+    save_released,
+)
 from syllablelm.tokenizer.tokenizer import Tokenizer
+
+
+@dataclass(frozen=True)
+class TokenizerConversion(Record):
+    """Result of ``convert_tokenizer``.
+
+    Args:
+        source_format: form of the source: "released" or "tokenizer".
+        to: form of the output.
+        units: number of units.
+        loses: properties that the output does not hold.
+    """
+
+    source_format: str = json_key("from")
+    to: str
+    units: int
+    loses: tuple[str, ...]
 
 
 def convert_tokenizer(
     source: str | Path, out: str | Path, *, to: str, format: str | None = None, delta: float | None = None
-) -> dict[str, Any]:
-    """Turn a released tokenizer into an artifact of this package, or one with such an encoder back.
+) -> TokenizerConversion:
+    """Convert a released tokenizer to an artifact of this package, or an artifact with such an encoder back.
 
     Args:
-        source: the release's ``SylBoost_833Hz.pth``, whose companions lie beside it; or an artifact's folder.
-        out: the artifact's folder; or the release's ``.pth``.
+        source: the ``SylBoost_833Hz.pth`` of a release, with its companions beside it; or the folder of an artifact.
+        out: folder of the artifact; or the ``.pth`` of a release.
         to: "tokenizer" or "released".
-        format: of the source, the other of the two; None tells it by its suffix.
+        format: form of the source, the other of the two; None detects it by suffix.
         delta: threshold of the released rule instead of the published one of the rate in the name.
-
-    Returns:
-        the formats, the number of units, and what the output does not hold.
 
     Raises:
         FormatError: unreadable input.
-        InputError: nothing to convert, an output that exists or cannot hold the tokenizer.
+        InputError: unknown forms, an output that exists or cannot hold the tokenizer.
     """
     source, out = Path(source), Path(out)
     if format is None:
         format = "released" if source.suffix == ENCODER else "tokenizer"
     if (format, to) == ("released", "tokenizer"):
-        return {"from": format, "to": to, **_to_artifact(source, out, delta)}
+        return TokenizerConversion(format, to, *_to_artifact(source, out, delta))
     if (format, to) == ("tokenizer", "released"):
         if delta is not None:
             raise InputError("--delta belongs to reading a released tokenizer; its files hold none")
-        return {"from": format, "to": to, **_to_release(source, out)}
-    raise InputError(f"{source}: {format} cannot become {to}: a tokenizer is 'released' or 'tokenizer', and turns over")
+        return TokenizerConversion(format, to, *_to_release(source, out))
+    raise InputError(f"{source}: {format} cannot become {to}: convert a 'released' tokenizer to 'tokenizer', or back")
 
 
-def _to_artifact(source: Path, out: Path, delta: float | None) -> dict[str, Any]:
+def _to_artifact(source: Path, out: Path, delta: float | None) -> tuple[int, tuple[str, ...]]:
     if out.exists():
         raise InputError(f"{out} exists; choose another --out or remove it")
     encoder, codebook, rule = load_released(source, device="cpu", delta=delta)
@@ -51,10 +74,10 @@ def _to_artifact(source: Path, out: Path, delta: float | None) -> dict[str, Any]
     metrics: dict[str, Any] = {}
     with new_artifact(out, "tokenizer", config=rule, seed=0, parents=parents, metrics=metrics) as folder:
         Tokenizer(encoder, codebook, rule).write_payload(folder)
-    return {"units": codebook.num_units, "loses": []}
+    return codebook.num_units, ()
 
 
-def _to_release(source: Path, out: Path) -> dict[str, Any]:
+def _to_release(source: Path, out: Path) -> tuple[int, tuple[str, ...]]:
     if out.suffix != ENCODER:
         raise InputError(f"--out {out}: the name of a released tokenizer ends in {ENCODER}, as in SylBoost_833Hz.pth")
     tokenizer = Tokenizer.load(source, device="cpu")
@@ -67,5 +90,5 @@ def _to_release(source: Path, out: Path) -> dict[str, Any]:
     except InputError:
         kept = False
     rule = tokenizer.rule
-    lost = [] if kept else [f"the rule ({rule.method}, delta {rule.delta:g}, rate {rule.rate:g})"]
-    return {"units": tokenizer.codebook.num_units, "loses": lost}
+    lost = () if kept else (f"the rule ({rule.method}, delta {rule.delta:g}, rate {rule.rate:g})",)
+    return tokenizer.codebook.num_units, lost

@@ -1,19 +1,109 @@
-"""Whole corpora in this process: recordings in, segmentations out, in bounded memory and in order."""
+"""Corpora in this process: recordings in, segmentations or unit files out, in bounded memory and in order."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Any
 
-from syllablelm.core.errors import AudioError
+import numpy as np
+import numpy.typing as npt
+
+from syllablelm.core.errors import AudioError, InputError
 from syllablelm.core.progress import ProgressBar
 from syllablelm.core.segmentation import Segmentation
 from syllablelm.data.audio import read_blocks
-from syllablelm.data.corpus import SkippedFile
+from syllablelm.data.corpus import SkippedFile, errors_file, no_usable, read_recordings, write_errors
 from syllablelm.data.manifest import Manifest, Recording
+from syllablelm.formats import TOKENIZE_FORMATS, open_writer
 from syllablelm.tokenizer.tokenizer import Tokenizer
 
+Blocks = Iterable[npt.NDArray[np.float32]]
 # Decoded recordings held at once; the tokenizer sorts them by length into its own, smaller batches.
 GROUP_SECONDS = 600.0
+
+
+@dataclass(frozen=True)
+class TokenizedFiles:
+    """The outcome of ``tokenize_files``.
+
+    Args:
+        recordings: number of encoded recordings.
+        units: their units, or segments without a codebook.
+        seconds: their total length.
+        took_seconds: time that encoding took, without opening the model.
+        skipped: files that cannot be used, and why.
+        errors: file that lists them; None without one.
+        segmentations: by id, where no output was given; else empty.
+    """
+
+    recordings: int
+    units: int
+    seconds: float
+    took_seconds: float
+    skipped: tuple[SkippedFile, ...]
+    errors: Path | None = None
+    segmentations: Mapping[str, Segmentation] = field(default_factory=dict)
+
+
+def tokenize_files(
+    audio: str | Path | Sequence[str | Path],
+    model: str | Path | Tokenizer = "small",
+    *,
+    out: str | Path | IO[str] | None = None,
+    format: str = "jsonl",
+    errors: str | Path | None = None,
+    **options: Any,
+) -> TokenizedFiles:
+    """Turn recordings of any length into units; unusable files are listed and skipped.
+
+    Args:
+        audio: files, folders and patterns, or one manifest.
+        model: a tokenizer, or its name as ``Tokenizer.load`` takes it.
+        out: file (a folder for TextGrids) or text stream to write; by default the segmentations are returned.
+        format: format of ``out``: jsonl, parquet, textgrid or slamkit.
+        errors: file that lists what was skipped; by default OUT.errors.jsonl beside an output file, else none.
+        options: arguments of ``Tokenizer.load``: device, rate, rule, delta, precision, ...
+
+    Raises:
+        InputError: no usable recording, an unknown format, or one that cannot go to a stream.
+        FormatError: no such model, or a damaged one.
+    """
+    if format not in TOKENIZE_FORMATS:
+        raise InputError(f"unknown format {format!r}: choose one of {', '.join(TOKENIZE_FORMATS)}")
+    is_file = isinstance(out, str | Path)
+    if format in ("parquet", "textgrid") and out is not None and not is_file:
+        raise InputError(f"--format {format} does not go to standard output; give --out PATH")
+    listing = Path(errors) if errors is not None else errors_file(out) if is_file else None
+    manifest, skipped = read_recordings([str(path) for path in ([audio] if isinstance(audio, str | Path) else audio)])
+    found: dict[str, Segmentation] = {}
+    done, units, seconds = 0, 0, 0.0
+    try:
+        if not manifest:
+            raise no_usable(skipped)
+        tokenizer = model if isinstance(model, Tokenizer) else Tokenizer.load(model, **options)
+        started = time.monotonic()
+        with nullcontext() if out is None else open_writer(out, format, tokenizer=tokenizer.digest) as writer:
+            for recording, segmentation in encode_recordings(tokenizer, manifest, skipped):
+                if writer is None:
+                    found[recording.id] = segmentation
+                elif format == "textgrid" and segmentation.num_frames == 0:
+                    reason = "is shorter than one frame, which a TextGrid cannot hold"
+                    skipped.append(SkippedFile(recording.path, reason))
+                    continue
+                else:
+                    writer.write(recording.id, recording.path, segmentation)
+                done, units, seconds = done + 1, units + len(segmentation), seconds + recording.seconds
+            if not done:
+                raise no_usable(skipped)
+        took = time.monotonic() - started
+    finally:
+        if listing is not None:
+            write_errors(skipped, listing)
+    return TokenizedFiles(done, units, seconds, took, tuple(skipped), listing, found)
 
 
 def encode_recordings(
@@ -21,16 +111,15 @@ def encode_recordings(
 ) -> Iterator[tuple[Recording, Segmentation]]:
     """Encode a corpus in bounded memory and in its order; recordings that fail to load are added to ``skipped``.
 
-    Recordings that may be longer than the tokenizer's window are read block by block, the others in groups.
+    Recordings longer than the tokenizer's window are read block by block, the others in groups.
     """
-
     with ProgressBar("tokenize", len(manifest), closing_line=False) as bar:
         for group in group_recordings(manifest, tokenizer.window_seconds):
             usable, waves = [], []
             for recording in group:
                 try:
                     if recording.seconds > tokenizer.window_seconds:
-                        yield recording, _encode_long(tokenizer, recording)
+                        yield recording, encode_in_blocks(tokenizer, recording)
                         continue
                     waves.append(recording.load())
                     usable.append(recording)
@@ -41,16 +130,28 @@ def encode_recordings(
             bar.advance(len(group))
 
 
-def _encode_long(tokenizer: Tokenizer, recording: Recording) -> Segmentation:
+def encode_in_blocks(
+    tokenizer: Tokenizer, recording: Recording, read: Callable[[Iterator[Any]], Blocks] = iter
+) -> Segmentation:
+    """Encode a recording of any length in bounded memory.
 
+    Args:
+        tokenizer: the tokenizer; its ``batch_seconds`` is the length of a block, so that the windows which a block
+            completes are encoded together.
+        recording: a recording of a manifest.
+        read: given the iterator of decoded blocks, returns the blocks to encode, such as a reader that decodes the next
+            block in another thread.
+
+    Raises:
+        AudioError: the recording cannot be read.
+    """
     stop = recording.start + recording.num_samples
-    # A block of many windows lets them be encoded together.
     blocks = read_blocks(recording.path, max(tokenizer.batch_seconds, 1.0), start=recording.start, stop=stop)
-    return Segmentation.join(tokenizer.stream(blocks))
+    return Segmentation.join(tokenizer.stream(read(blocks)))
 
 
 def group_recordings(manifest: Manifest, longest: float) -> Iterator[list[Recording]]:
-    """Neighbours of at most `GROUP_SECONDS` together; a recording of more than ``longest`` seconds is alone."""
+    """Yield neighbours of at most `GROUP_SECONDS` together; a recording of more than ``longest`` seconds alone."""
     group: list[Recording] = []
     seconds = 0.0
     for recording in manifest:

@@ -1,6 +1,6 @@
-"""Reference units: phones, syllables, words or pieces of the transcript as units, for toplines and text models.
+"""Reference units: phones, syllables, words or subwords of the transcript as units, for toplines and text models.
 
-A vocabulary gives labels their numbers; 0 is whatever it does not hold. Silence is a gap.
+A vocabulary maps labels to units; unit 0 stands for all other labels. Silence is a gap.
 """
 
 from __future__ import annotations
@@ -16,13 +16,14 @@ from typing import Any, Literal, get_args
 import numpy as np
 import numpy.typing as npt
 
-from syllablelm.core.artifact import digest_json, new_artifact, open_artifact
-from syllablelm.core.errors import InputError
-from syllablelm.core.payload import read_payload
+from syllablelm.core.artifact import digest_json, new_artifact, open_artifact, read_payload
+from syllablelm.core.errors import FormatError, InputError
+from syllablelm.core.results import Record, json_key
 from syllablelm.core.segmentation import Segmentation
-from syllablelm.data.alignment import Alignment
+from syllablelm.data.alignment import Alignment, read_alignments
 from syllablelm.data.syllables import Interval
-from syllablelm.quantize.bpe import PieceModel, fit_pieces, spelled
+from syllablelm.formats import FORMATS, FormatOptions, open_writer
+from syllablelm.quantize.bpe import SubwordModel, code_texts, fit_subwords
 
 Tier = Literal["phone", "syllable", "word", "text"]
 KIND = "vocabulary"
@@ -34,13 +35,13 @@ TEXT_SIZE = 5000
 
 
 @dataclass(frozen=True)
-class Placed:
+class ReferenceUnits:
     """Reference units of one recording.
 
     Args:
         segmentation: the units.
-        unseen: how many of them the vocabulary does not hold.
-        moved: how many could not be put on the nearest frames, because a unit needs a frame of its own.
+        unseen: number of units whose label the vocabulary does not hold.
+        moved: number of units that are not on the nearest frames, because every unit needs a frame of its own.
     """
 
     segmentation: Segmentation
@@ -53,21 +54,22 @@ class Vocabulary:
     """Labels of a reference tier and their units.
 
     Args:
-        tier: "phone", "syllable", "word", or "text" (SentencePiece unigram pieces of each word).
-        labels: by unit; the first is ``UNSEEN``. Of "text": the characters, a mark of the word's beginning among them.
-        hop, sample_rate: of the frames that the units are put on.
-        pieces: of "text": pieces of these characters; its units follow the characters.
-        digest: of the artifact that it was loaded from.
+        tier: "phone", "syllable", "word", or "text" (SentencePiece unigram subwords of each word).
+        labels: label of each unit; the first is ``UNSEEN``. For "text" the characters and the mark of a word's start.
+        hop: samples per frame of the units.
+        sample_rate: samples per second.
+        subwords: for "text", the subword model of these characters; its units follow the characters.
+        digest: digest of the artifact it was loaded from.
 
     Raises:
-        InputError: the parts contradict each other.
+        InputError: the arguments contradict each other.
     """
 
     tier: Tier
     labels: tuple[str, ...]
     hop: int = 320
     sample_rate: int = 16_000
-    pieces: PieceModel | None = None
+    subwords: SubwordModel | None = None
     digest: str = ""
 
     def __post_init__(self) -> None:
@@ -75,33 +77,33 @@ class Vocabulary:
             raise InputError(f"a vocabulary needs a tier of {', '.join(get_args(Tier))} and a frame grid")
         if self.labels[:1] != (UNSEEN,) or len(set(self.labels)) != len(self.labels):
             raise InputError(f"the labels of a vocabulary are distinct and begin with {UNSEEN}")
-        if (self.tier == "text") != (self.pieces is not None):
-            raise InputError("a vocabulary of text, and no other, has pieces")
-        if self.pieces is not None and self.pieces.num_symbols != len(self.labels):
-            raise InputError(f"pieces of {self.pieces.num_symbols} symbols for {len(self.labels)} characters")
+        if (self.tier == "text") != (self.subwords is not None):
+            raise InputError("a vocabulary of text, and no other, has subwords")
+        if self.subwords is not None and self.subwords.num_symbols != len(self.labels):
+            raise InputError(f"subwords of {self.subwords.num_symbols} symbols for {len(self.labels)} characters")
 
     @property
     def num_units(self) -> int:
-        """Size of the vocabulary, the unit of unseen labels included."""
-        return len(self.labels) if self.pieces is None else self.pieces.num_codes
+        """Vocabulary size, the unit of unseen labels included."""
+        return len(self.labels) if self.subwords is None else self.subwords.num_codes
 
     @cached_property
     def names(self) -> list[str]:
         """The label of each unit."""
-        return list(self.labels) if self.pieces is None else spelled(self.pieces, self.labels)
+        return list(self.labels) if self.subwords is None else code_texts(self.subwords, self.labels)
 
     @cached_property
     def _numbers(self) -> Mapping[str, int]:
         return {label: number for number, label in enumerate(self.labels)}
 
-    def encode(self, alignment: Alignment) -> Placed:
-        """The units of one recording, on the nearest frames.
+    def encode(self, alignment: Alignment) -> ReferenceUnits:
+        """Return the units of one recording, on the nearest frames.
 
         Raises:
             InputError: more units than frames.
             FormatError: syllables of phones that are not ARPAbet.
         """
-        labelled = list(self._text_units(alignment) if self.pieces is not None else self._label_units(alignment))
+        labelled = list(self._text_units(alignment) if self.subwords is not None else self._label_units(alignment))
         units = np.array([unit for unit, _, _ in labelled], dtype=np.int32)
         frames = self.sample_rate / self.hop
         num_frames = round(alignment.duration * frames)
@@ -115,23 +117,23 @@ class Vocabulary:
             raise InputError(f"alignment of {alignment.id}: {error}") from None
         segmentation = Segmentation(start, end, units, num_frames, self.hop, self.sample_rate)
         unseen = sum(0 in self._characters(unit) for unit in units.tolist())
-        return Placed(segmentation, unseen, moved)
+        return ReferenceUnits(segmentation, unseen, moved)
 
     def _characters(self, unit: int) -> tuple[int, ...]:
-        return (unit,) if self.pieces is None else tuple(self.pieces.expand([unit]).tolist())
+        return (unit,) if self.subwords is None else tuple(self.subwords.expand([unit]).tolist())
 
     def _label_units(self, alignment: Alignment) -> Iterator[tuple[int, float, float]]:
         for interval in _intervals(alignment, self.tier):
             yield self._numbers.get(interval.label, 0), interval.start, interval.end
 
     def _text_units(self, alignment: Alignment) -> Iterator[tuple[int, float, float]]:
-        """Pieces of each word, which share its time by their letters."""
-        if self.pieces is None:
+        """Subwords of each word, which share its time by their letters."""
+        if self.subwords is None:
             return
         for word in _intervals(alignment, "text"):
-            codes = self.pieces.encode([self._numbers.get(c, 0) for c in WORD_MARK + word.label])
-            # The mark of the beginning takes no time.
-            edges = np.append(0, np.maximum(np.cumsum(self.pieces.lengths[codes]) - 1, 0)) / max(len(word.label), 1)
+            codes = self.subwords.encode([self._numbers.get(c, 0) for c in WORD_MARK + word.label])
+            # The mark of the word's start takes no time.
+            edges = np.append(0, np.maximum(np.cumsum(self.subwords.lengths[codes]) - 1, 0)) / max(len(word.label), 1)
             times = word.start + edges * (word.end - word.start)
             yield from zip(codes.tolist(), times[:-1].tolist(), times[1:].tolist(), strict=True)
 
@@ -148,7 +150,7 @@ class Vocabulary:
             "format": FORMAT,
             **config,
             "labels": list(self.labels),
-            "pieces": None if self.pieces is None else self.pieces.to_table(),
+            "pieces": None if self.subwords is None else self.subwords.to_table(),
         }
         with new_artifact(folder, KIND, config=config, seed=0, parents=parents or {}, metrics={}) as payload:
             text = json.dumps(table, ensure_ascii=False) + "\n"
@@ -164,9 +166,9 @@ class Vocabulary:
         artifact = open_artifact(folder, KIND)
 
         def build(table: dict[str, Any], where: str) -> Vocabulary:
-            pieces = None if table["pieces"] is None else PieceModel.from_table(table["pieces"], where)
+            subwords = None if table["pieces"] is None else SubwordModel.from_table(table["pieces"], where)
             labels = tuple(map(str, table["labels"]))
-            return cls(table["tier"], labels, int(table["hop"]), int(table["sample_rate"]), pieces, artifact.digest)
+            return cls(table["tier"], labels, int(table["hop"]), int(table["sample_rate"]), subwords, artifact.digest)
 
         return read_payload(artifact, VOCABULARY_FILE, FORMAT, build)
 
@@ -174,20 +176,21 @@ class Vocabulary:
 def fit_vocabulary(
     alignments: Iterable[Alignment], tier: Tier, size: int = 0, *, hop: int = 320, sample_rate: int = 16_000
 ) -> Vocabulary:
-    """Collect the labels of a tier, or learn pieces of the words.
+    """Collect the labels of a tier, or learn subwords of the words.
 
     Args:
-        alignments: of the training recordings.
+        alignments: alignments of the training recordings.
         tier: see ``Vocabulary``.
-        size: units, that of unseen labels included; the most frequent labels are kept. 0 keeps all labels (5,000 pieces
-            of text).
-        hop, sample_rate: of the frames; 160 samples at 16 kHz hold the 10 ms of forced aligners exactly.
+        size: number of units, the unit of unseen labels included; the most frequent labels are kept. 0 keeps all labels
+            (text: 5,000 subwords).
+        hop: samples per frame; 160 samples at 16 kHz hold the 10 ms of forced aligners exactly.
+        sample_rate: samples per second.
 
     Raises:
-        InputError: no labels, or a size that cannot be.
+        InputError: no labels, or an impossible size.
     """
     if size < 0 or size == 1:
-        raise InputError(f"--fit {size}: a vocabulary has two units or more (0: as many as there are labels)")
+        raise InputError(f"--fit {size}: a vocabulary has two units or more (0: all labels)")
     found = Counter(interval.label for one in alignments for interval in _intervals(one, tier))
     if not found:
         raise InputError(f"these alignments have no {'word' if tier == 'text' else tier} at all")
@@ -198,21 +201,21 @@ def fit_vocabulary(
     characters = (UNSEEN, WORD_MARK, *sorted(set("".join(found)) - {WORD_MARK}))
     numbers = {character: number for number, character in enumerate(characters)}
     words = ([numbers[c] for c in WORD_MARK + word] for word in sorted(found) for _ in range(found[word]))
-    pieces = fit_pieces(words, len(characters), "unigram", size or TEXT_SIZE)
-    return Vocabulary(tier, characters, hop, sample_rate, pieces)
+    subwords = fit_subwords(words, len(characters), "unigram", size or TEXT_SIZE)
+    return Vocabulary(tier, characters, hop, sample_rate, subwords)
 
 
 def place_on_frames(
     start: npt.NDArray[np.float64], end: npt.NDArray[np.float64], num_frames: int
 ) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32], int]:
-    """Intervals in fractions of frames to whole frames, each at least one, in order and without overlap.
+    """Round intervals in fractions of frames to whole frames, each at least one, in order and without overlap.
 
     Args:
-        start, end: (n,) sorted.
-        num_frames: of the recording.
+        start, end: (n,) sorted, in frames.
+        num_frames: frames of the recording.
 
     Returns:
-        starts, ends, and how many intervals are not on the frames nearest to them.
+        starts, ends, and the number of intervals that are not on the nearest frames.
 
     Raises:
         InputError: more intervals than frames.
@@ -224,7 +227,7 @@ def place_on_frames(
     if count == 0:
         return np.zeros(0, dtype=np.int32), np.zeros(0, dtype=np.int32), 0
     number = np.arange(count)
-    # Forwards, the n-th begins no earlier than the one before ends; backwards, those that follow leave room.
+    # Forwards, the n-th starts no earlier than the one before ends; backwards, later ones leave room.
     placed_end = np.maximum.accumulate(np.maximum(nearest_end, nearest_start + 1) - number) + number
     placed_end = np.minimum(placed_end, num_frames - (count - 1 - number))
     before = np.append(0, placed_end[:-1])
@@ -234,9 +237,93 @@ def place_on_frames(
 
 
 def alignments_digest(alignments: Mapping[str, Alignment]) -> str:
-    """Identity of what the alignments say of words, whatever file they came from."""
+    """Return the digest of the words of alignments, independent of their file format."""
     return digest_json([[name, [[w.label, w.start, w.end] for w in one.words]] for name, one in alignments.items()])
 
 
 def _intervals(alignment: Alignment, tier: Tier) -> tuple[Interval, ...]:
     return alignment.intervals("word" if tier == "text" else tier)
+
+
+@dataclass(frozen=True)
+class AlignmentsConversion(Record):
+    """Result of ``convert_alignments``.
+
+    Args:
+        source_format: format of the source.
+        to: format of the output.
+        tier: tier that became units.
+        recordings: number of recordings.
+        segments: number of segments.
+        vocabulary: vocabulary size.
+        unseen: number of units whose label the vocabulary does not hold.
+        moved: number of units that are not on the nearest frames.
+        grids: frame grids (hop, sample rate) of the output.
+        loses: properties that the output does not hold.
+    """
+
+    source_format: str = json_key("from")
+    to: str
+    tier: str
+    recordings: int
+    segments: int
+    vocabulary: int
+    unseen: int
+    moved: int
+    grids: tuple[tuple[int, int], ...]
+    loses: tuple[str, ...]
+
+
+def convert_alignments(
+    source: str | Path,
+    out: str | Path,
+    *,
+    to: str,
+    tier: Tier,
+    vocabulary: str | Path,
+    fit: int | None = None,
+    options: FormatOptions | None = None,
+) -> AlignmentsConversion:
+    """Write the phones, syllables, words or subwords of alignments as units.
+
+    Args:
+        source: alignments, as ``read_alignments`` takes them.
+        out: file, folder or prefix of the units.
+        to: format of the output, a name of the registry.
+        tier: "phone", "syllable", "word" or "text".
+        vocabulary: folder of the vocabulary: created if ``fit`` is given, else opened.
+        fit: number of units of a new vocabulary, the unit of unseen labels included; 0 for all labels.
+        options: hop and sample rate of a new vocabulary (320 at 16 kHz), and the unit that stands for gaps.
+
+    Raises:
+        FormatError, InputError: unreadable input, a vocabulary of another tier, an output that cannot be written.
+    """
+    alignments = read_alignments(Path(source))
+    options = options or FormatOptions()
+    if fit is None:
+        used = Vocabulary.load(vocabulary)
+        if used.tier != tier:
+            raise InputError(f"{vocabulary}: a vocabulary of tier {used.tier}, not {tier}")
+        if options.hop not in (None, used.hop):
+            raise InputError(f"{vocabulary}: a vocabulary of frames of {used.hop} samples; --hop cannot change them")
+    else:
+        if Path(vocabulary).exists():
+            raise InputError(f"{vocabulary} exists; choose another --vocab, or leave out --fit to use what it holds")
+        grid: Any = {"hop": options.hop or 320, "sample_rate": options.sample_rate}
+        used = fit_vocabulary(alignments.values(), tier, fit, **grid)
+    segments, unseen, moved = 0, 0, 0
+    with open_writer(out, to, options, tokenizer=used.digest) as writer:
+        for name, alignment in alignments.items():
+            units = used.encode(alignment)
+            try:
+                writer.write(name, "", units.segmentation)
+            except InputError as error:
+                raise FormatError(f"{source}: {error}") from None
+            segments += len(units.segmentation)
+            unseen, moved = unseen + units.unseen, moved + units.moved
+    if fit is not None:
+        used.save(vocabulary, {"alignments": alignments_digest(alignments)})
+    loses = ("silences (they are gaps)", *FORMATS[to].loses)
+    grids = ((used.hop, used.sample_rate),)
+    counts = (len(alignments), segments, used.num_units, unseen, moved)
+    return AlignmentsConversion("alignments", to, tier, *counts, grids, loses)

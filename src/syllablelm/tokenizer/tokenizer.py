@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
@@ -11,8 +12,8 @@ from typing import Any, overload
 import numpy as np
 import numpy.typing as npt
 
-from syllablelm.core.artifact import new_artifact, open_artifact
-from syllablelm.core.errors import AudioError, InputError
+from syllablelm.core.artifact import Artifact, check_tokenizer, new_artifact, open_artifact
+from syllablelm.core.errors import AudioError, FormatError, InputError
 from syllablelm.core.models import find_model
 from syllablelm.core.segmentation import Segmentation
 from syllablelm.data.audio import check_waveform
@@ -22,13 +23,19 @@ from syllablelm.encoders.device import Precision
 from syllablelm.encoders.load import load_encoder
 from syllablelm.quantize import Codebook, pool_segments
 from syllablelm.quantize.centres import read_codebook
-from syllablelm.tokenizer.released import load_released, released_digest
-from syllablelm.tokenizer.segment_rule import RULE_FILE, Method, SegmentRule, change_rule, read_rule
+from syllablelm.quantize.codec import KIND as CODEC_KIND
+from syllablelm.quantize.codec import Codec
+from syllablelm.tokenizer.released_checkpoint import load_released, released_digest
+from syllablelm.tokenizer.segment_rule import RULE_FILE, SegmentRule, change_rule, read_rule
 from syllablelm.tokenizer.windows import WINDOW_SECONDS, Stitcher, Stretch, WindowGrid, WindowReader, merge_pieces
 
 Waveform = npt.NDArray[np.float32]
 Features = npt.NDArray[np.float32]
 CODEBOOK_FILE = "codebook.safetensors"
+# A tokenizer with a codec on disk: the kind of its artifact and the folders of the two parts.
+RECODED_KIND, CODEC_FOLDER, BASE_FOLDER = "recoded", "codec", "tokenizer"
+# The entry of a codec artifact's record that names the tokenizer whose units it recodes.
+TOKENIZER_NAME = "tokenizer_name"
 FRAME_UNITS = SegmentRule("frames", drop_edges=False, merge=True)
 """The rule of HuBERT-like units: the nearest centre of every frame, equal neighbours joined."""
 
@@ -45,6 +52,10 @@ class Tokenizer:
             window where that is less) and are joined at a boundary that both found (see ``windows``). Encoders that
             take no clip so long have shorter windows (Whisper: 30 s).
         digest: identity of the weights, where it was loaded from an artifact.
+
+    Attributes:
+        base, codec: of a tokenizer made by ``with_codec``, the tokenizer and the codec that recodes its units; else
+            None.
 
     A recording of at most one window is encoded whole. Of a longer one every segment comes from one window and lies
     at least 2.5 s (a sixteenth of a shorter window) away from any edge the recording itself does not have; counts
@@ -70,6 +81,8 @@ class Tokenizer:
             )
         self.encoder, self.codebook, self.rule = encoder, codebook, rule
         self.batch_seconds, self.digest = batch_seconds, digest
+        self.base: Tokenizer | None = None
+        self.codec: Codec | None = None
         most = getattr(encoder, "max_frames", None)
         if most is not None:
             window_seconds = min(window_seconds, most * encoder.hop / encoder.sample_rate)
@@ -82,38 +95,85 @@ class Tokenizer:
         *,
         device: str = "auto",
         rate: float | None = None,
-        rule: Method | None = None,
+        rule: str | None = None,
         delta: float | None = None,
         precision: Precision = "float32",
         batch_seconds: float = 120.0,
         window_seconds: float = WINDOW_SECONDS,
+        revision: str | None = None,
     ) -> Tokenizer:
-        """Open a tokenizer.
+        """Open a tokenizer, or a codec together with the tokenizer whose units it recodes.
 
         Args:
-            name: a bundled name ("small", "tiny"), a tokenizer artifact's folder, the hub id of one, or a released
+            name: a bundled name ("small", "tiny"), the folder or hub id of a tokenizer or codec artifact, or a released
                 SyllableLM checkpoint (SylBoost_833Hz.pth with its _kmeans.npy and _agglom.npy beside it).
             device: "auto", "cpu" or "cuda".
-            rate: groups per second instead of the tokenizer's own.
-            rule: "rate" (MinSum), "peaks", "released" or "frames" instead of the tokenizer's own way of cutting.
+            rate: segments per second instead of the tokenizer's own.
+            rule: segmentation method, see ``SegmentRule``, instead of the tokenizer's own.
             delta: threshold of the "released" rule instead of the tokenizer's own.
             precision: of the encoder: "float32", "bfloat16" or, on a GPU, "float16".
             batch_seconds, window_seconds: see the class.
+            revision: branch, tag or commit of a hub id.
 
         Raises:
-            FormatError: no such tokenizer, or a damaged one.
+            FormatError: no such tokenizer, a damaged one, or a codec whose tokenizer is unknown or another one.
             InputError: a rate or delta that is not above zero or not of the rule, or an unknown rule.
         """
         sizes: Any = {"batch_seconds": batch_seconds, "window_seconds": window_seconds}
-        path = find_model(name)
+        path = find_model(name, revision)
         if path.is_file():
             encoder, codebook, own = load_released(path, device=device, delta=delta, precision=precision)
             return cls(encoder, codebook, change_rule(own, rate, rule, None), **sizes, digest=released_digest(path))
+        artifact = open_artifact(path)
+        if artifact.kind in (CODEC_KIND, RECODED_KIND):
+            changes: Any = {"device": device, "rate": rate, "rule": rule, "delta": delta, "precision": precision}
+            return cls._load_recoded(artifact, **changes, **sizes)
         artifact = open_artifact(path, "tokenizer")
         changed = change_rule(read_rule(artifact), rate, rule, delta)
         encoder = load_encoder(artifact.path, device=device, precision=precision)
         codebook = Codebook.load(artifact.file(CODEBOOK_FILE))
         return cls(encoder, codebook, changed, **sizes, digest=artifact.digest)
+
+    @classmethod
+    def _load_recoded(cls, artifact: Artifact, **options: Any) -> Tokenizer:
+        """Open a codec artifact that names its tokenizer, or what ``save`` wrote of a tokenizer with a codec."""
+        if artifact.kind == RECODED_KIND:
+            codec = Codec.load(artifact.path / CODEC_FOLDER)
+            base = cls.load(artifact.path / BASE_FOLDER, **options)
+            # A copy's files may differ from those of the original, which the codec names.
+            base.digest = codec.tokenizer
+            return base.with_codec(codec)
+        source = artifact.record.get(TOKENIZER_NAME)
+        if not source:
+            raise FormatError(
+                f"{artifact.path}: this codec does not know its tokenizer; train it again with --tokenizer, or recode "
+                "its units"
+            )
+        return cls.load(str(source), **options).with_codec(Codec.load(artifact.path))
+
+    def with_codec(self, codec: Codec) -> Tokenizer:
+        """Return a tokenizer whose units a codec recodes.
+
+        Its ``digest`` is the codec's, of which this tokenizer's is a part. A codec reads whole recordings, so
+        ``stream`` then yields all units at the end.
+
+        Args:
+            codec: learned from the units of this tokenizer.
+
+        Raises:
+            FormatError: the codec is of another tokenizer.
+            InputError: no codebook, or another number of units or frame grid than the codec's.
+        """
+        check_tokenizer("codec", codec.tokenizer, self.digest)
+        grid = (self.encoder.hop, self.encoder.sample_rate)
+        if self.num_units != codec.num_units or grid != (codec.hop, codec.sample_rate):
+            raise InputError(
+                f"a codec of {codec.num_units} units in frames of {codec.hop} samples at {codec.sample_rate} Hz does "
+                f"not fit a tokenizer of {self.num_units} units in frames of {grid[0]} at {grid[1]}"
+            )
+        recoded = copy.copy(self)
+        recoded.base, recoded.codec, recoded.digest = self, codec, codec.digest
+        return recoded
 
     @classmethod
     def from_parts(
@@ -149,19 +209,30 @@ class Tokenizer:
         return cls(encoder, codebook, rule, batch_seconds=batch_seconds, window_seconds=window_seconds)
 
     def save(self, folder: str | Path) -> None:
-        """Write a tokenizer artifact that ``load`` opens; it appears complete or not at all.
+        """Write a tokenizer artifact, the codec included, that ``load`` opens; it appears complete or not at all.
 
         Raises:
-            InputError: the folder exists, or there is no codebook to write.
+            InputError: the folder exists, there is no codebook, or the encoder cannot be saved.
         """
         if Path(folder).exists():
             raise InputError(f"{folder} exists; choose another folder or remove it")
+        if self.base is not None and self.codec is not None:
+            parents = {"codec": self.codec.digest, "tokenizer": self.base.digest}
+            config: Any = {"kind": self.codec.kind, "codes": self.codec.num_codes}
+            with new_artifact(folder, RECODED_KIND, config=config, seed=0, parents=parents, metrics={}) as payload:
+                own = {"tokenizer": self.codec.tokenizer} if self.codec.tokenizer else {}
+                with new_artifact(
+                    payload / CODEC_FOLDER, CODEC_KIND, config=config, seed=0, parents=own, metrics={}
+                ) as part:
+                    self.codec.write_payload(part)
+                self.base.save(payload / BASE_FOLDER)
+            return
         parents = {"tokenizer": self.digest} if self.digest else {}
         with new_artifact(folder, "tokenizer", config=self.rule, seed=0, parents=parents, metrics={}) as payload:
             self.write_payload(payload)
 
     def write_payload(self, folder: Path, *, half: bool = False) -> None:
-        """Write the files of a tokenizer artifact into its folder: encoder (``half``: in float16), codebook, rule."""
+        """Write the files of a tokenizer artifact into a folder: encoder (``half``: in float16), codebook, rule."""
         if self.codebook is None:
             raise InputError("a tokenizer without a codebook cannot be saved; fit one first")
         if not isinstance(self.encoder, TrainableEncoder):
@@ -175,6 +246,8 @@ class Tokenizer:
     @property
     def num_units(self) -> int | None:
         """Size of the unit vocabulary; None without a codebook."""
+        if self.codec is not None:
+            return self.codec.num_codes
         return None if self.codebook is None else self.codebook.num_units
 
     @property
@@ -221,15 +294,29 @@ class Tokenizer:
         waves = _check_all(audio)
         result = {index: self.segment(feats) for index, feats in self._encode_short(waves)}
         for index in self._long(waves):
-            result[index] = Segmentation.join(self._pieces([waves[index]]))
+            result[index] = self._recode(Segmentation.join(self._pieces([waves[index]])))
         return [result[index] for index in range(len(waves))]
 
-    def features(self, audio: Sequence[npt.NDArray[np.floating]]) -> list[Features]:
-        """Frame features of each waveform: float32 (num_frames, dim); each frame from the window that its segment has.
+    @overload
+    def features(self, audio: npt.NDArray[np.floating]) -> Features: ...
+    @overload
+    def features(self, audio: Sequence[npt.NDArray[np.floating]]) -> list[Features]: ...
+    def features(
+        self, audio: npt.NDArray[np.floating] | Sequence[npt.NDArray[np.floating]]
+    ) -> Features | list[Features]:
+        """Return frame features; each frame comes from the window that its segment comes from.
+
+        Args:
+            audio: one waveform or a list of them, as for ``encode``.
+
+        Returns:
+            float32 (num_frames, dim) per waveform, in order; a single array gives a single one.
 
         Raises:
             InputError, AudioError: as ``encode``.
         """
+        if isinstance(audio, np.ndarray):
+            return self.features([audio])[0]
         waves = _check_all(audio)
         result = dict(self._encode_short(waves))
         for index in self._long(waves):
@@ -248,7 +335,7 @@ class Tokenizer:
             return self.segment(feats), feats
         stretches = list(self._stretches(waves))
         feats = np.concatenate([stretch.features for stretch in stretches])
-        return Segmentation.join(self._join_stretches(stretches)), feats
+        return self._recode(Segmentation.join(self._join_stretches(stretches))), feats
 
     def stream(self, blocks: Iterable[npt.NDArray[np.floating]]) -> Iterator[Segmentation]:
         """Encode one recording block by block in bounded memory, without knowing where it ends.
@@ -270,35 +357,45 @@ class Tokenizer:
         """
         if isinstance(blocks, np.ndarray):
             raise InputError("stream takes blocks, one after the other; a single array is for encode")
-        return self._pieces(_check_blocks(blocks))
+        pieces = self._pieces(_check_blocks(blocks))
+        return pieces if self.codec is None else (self._recode(Segmentation.join(part)) for part in (pieces,))
 
-    def segment(self, features: Features) -> Segmentation:
-        """Features (num_frames, dim) of one recording, taken whole, to its segmentation."""
-        segmentation = self._segment_stretch(Stretch(0, features, self.boundaries(features)))
-        return segmentation.merge_repeats() if self._merges else segmentation
+    def segment(self, features: Features, spans: npt.NDArray[np.int32] | None = None) -> Segmentation:
+        """Return the segmentation of the features (num_frames, dim) of one recording, taken whole.
 
-    def boundaries(self, features: Features) -> npt.NDArray[np.int32]:
-        """Boundaries [0, ..., num_frames] of features (num_frames, dim) of one recording, taken whole, by the rule."""
-        if len(features) == 0:
-            return np.zeros(1, dtype=np.int32)
-        return self.rule.boundaries(features, self.frame_rate)
+        Args:
+            features: (num_frames, dim).
+            spans: the result of ``spans(features)``; None computes it.
+        """
+        found = self.spans(features) if spans is None else spans
+        segmentation = self._segment_stretch(Stretch(0, features, found))
+        return self._recode(segmentation.deduplicate() if self._merges else segmentation)
 
-    def pool(self, features: Features, boundaries: npt.NDArray[np.int32]) -> Features:
-        """(num_segments, dim) mean of each segment, as the rule pools."""
-        return pool_segments(features, boundaries[:-1], boundaries[1:], drop_edges=self.rule.drop_edges)
+    def spans(self, features: Features) -> npt.NDArray[np.int32]:
+        """Return int32 (num_segments, 2) starts and ends, in frames, of features (num_frames, dim) taken whole."""
+        return self.rule.spans(features, self.frame_rate)
+
+    def pool(self, features: Features, spans: npt.NDArray[np.int32]) -> Features:
+        """Return the (num_segments, dim) means of segments, given their starts and ends, as the rule pools."""
+        return pool_segments(features, spans[:, 0], spans[:, 1], drop_edges=self.rule.drop_edges)
 
     @property
     def _merges(self) -> bool:
         return self.rule.merge and self.codebook is not None
 
+    def _recode(self, segmentation: Segmentation) -> Segmentation:
+        if self.base is None or self.codec is None:
+            return segmentation
+        return self.codec.encode(self.base._recode(segmentation))
+
     def _segment_stretch(self, stretch: Stretch) -> Segmentation:
         """Units of one stretch, not merged, in frames of the recording."""
-        cuts = stretch.boundaries
+        spans = stretch.spans
         unit = None
         if self.codebook is not None:
-            vectors = self.pool(stretch.features, cuts)
+            vectors = self.pool(stretch.features, spans)
             unit = self.codebook.assign(vectors) if len(vectors) else np.zeros(0, dtype=np.int32)
-        start, end = cuts[:-1] + stretch.first, cuts[1:] + stretch.first
+        start, end = spans[:, 0] + stretch.first, spans[:, 1] + stretch.first
         finished = stretch.first + len(stretch.features)
         return Segmentation(start, end, unit, finished, self.encoder.hop, self.encoder.sample_rate)
 
@@ -336,16 +433,16 @@ class Tokenizer:
         reader, stitcher = WindowReader(self.grid), Stitcher(self.grid)
         for windows in self._window_batches(reader, blocks):
             for feats in self.encoder.encode(windows):
-                yield from stitcher.push(feats, self.boundaries(feats), last=False)
+                yield from stitcher.push(feats, self.spans(feats), last=False)
         if reader.num_samples == 0:
             raise AudioError("the stream ended without a sample; give at least one block that is not empty")
         rest = reader.close()
         if self.encoder.num_frames(len(rest)) == 0:
             feats = self._no_features()
-            yield Stretch(0, feats, self.boundaries(feats))
+            yield Stretch(0, feats, self.spans(feats))
             return
         feats = self.encoder.encode([rest])[0]
-        yield from stitcher.push(feats, self.boundaries(feats), last=True)
+        yield from stitcher.push(feats, self.spans(feats), last=True)
 
     def _window_batches(self, reader: WindowReader, blocks: Iterable[Waveform]) -> Iterator[list[Waveform]]:
         """Windows that have successors, together those that one block completes, as many as a batch may hold."""

@@ -133,16 +133,16 @@ class Stretch:
     Args:
         first: frame of the recording at which the stretch begins.
         features: (num_frames, dim) its frames, all of one window.
-        boundaries: int32 [0, ..., num_frames], counted from ``first``.
+        spans: int32 (num_segments, 2) start and end of each segment, counted from ``first``.
     """
 
     first: int
     features: FloatArray
-    boundaries: IntArray
+    spans: IntArray
 
 
 class Stitcher:
-    """Joins windows to one recording, in order: features and boundaries in, finished stretches out.
+    """Joins windows to one recording, in order: features and segments in, finished stretches out.
 
     It holds the frames of one window whose segments are not certain yet.
     """
@@ -152,29 +152,29 @@ class Stitcher:
         self._start = 0  # first frame of the window to come
         self._held: Stretch | None = None
 
-    def push(self, features: FloatArray, boundaries: IntArray, *, last: bool) -> Iterator[Stretch]:
+    def push(self, features: FloatArray, spans: IntArray, *, last: bool) -> Iterator[Stretch]:
         """Take the next window.
 
         Args:
             features: (num_frames, dim) of the window.
-            boundaries: int32 [0, ..., num_frames], counted from the window's start.
+            spans: int32 (num_segments, 2) start and end of each segment, counted from the window's start.
             last: whether the recording ends with it.
         """
         grid, start = self._grid, self._start
-        cuts = boundaries.astype(np.int64) + start
+        cuts = _edges(start, features, spans)
         begin = start
         if self._held is not None:
             held = self._held
-            held_cuts = held.boundaries.astype(np.int64) + held.first
+            held_cuts = _edges(held.first, held.features, held.spans)
             begin = choose_seam(held_cuts, cuts, start + grid.margin, start + grid.overlap - grid.margin)
             if begin > held.first:
-                yield _stretch(held.features, held.first, held_cuts, held.first, begin)
+                yield _stretch(held.features, held.first, held.spans, held.first, begin)
         end = start + len(features)
         # The next seam lies no earlier than here, so segments up to here can no longer change.
         certain = end if last else _last_certain(cuts, begin, start + grid.stride + grid.margin)
         if certain > begin:
-            yield _stretch(features, start, cuts, begin, certain)
-        self._held = None if last else _stretch(features, start, cuts, certain, end)
+            yield _stretch(features, start, spans, begin, certain)
+        self._held = None if last else _stretch(features, start, spans, certain, end)
         self._start = start + grid.stride
 
 
@@ -183,12 +183,18 @@ def _last_certain(cuts: npt.NDArray[np.integer], begin: int, limit: int) -> int:
     return int(before[-1]) if len(before) else begin
 
 
-def _stretch(features: FloatArray, offset: int, cuts: npt.NDArray[np.integer], first: int, end: int) -> Stretch:
-    """Frames [first, end) of features that begin at frame ``offset``; both ends become boundaries."""
-    inner = cuts[(cuts > first) & (cuts < end)]
-    bounds = np.concatenate([[first], inner, [end]]) if end > first else np.array([first])
+def _edges(first: int, features: FloatArray, spans: IntArray) -> npt.NDArray[np.int64]:
+    """Boundaries of a window or stretch in frames of the recording; both its ends are boundaries, and gaps have two."""
+    return np.unique(np.concatenate([[0, len(features)], spans.ravel()]).astype(np.int64)) + first
+
+
+def _stretch(features: FloatArray, offset: int, spans: IntArray, first: int, end: int) -> Stretch:
+    """Frames [first, end) of features that begin at frame ``offset``, with the parts of segments that lie there."""
+    low, high = first - offset, end - offset
+    inside = np.clip(spans, low, high)
+    inside = inside[inside[:, 0] < inside[:, 1]] - low
     # A copy, so that a kept stretch does not keep its whole window alive.
-    return Stretch(first, features[first - offset : end - offset].copy(), (bounds - first).astype(np.int32))
+    return Stretch(first, features[low:high].copy(), inside.astype(np.int32))
 
 
 def choose_seam(before: npt.NDArray[np.integer], after: npt.NDArray[np.integer], low: int, high: int) -> int:
@@ -223,7 +229,7 @@ def merge_pieces(pieces: Iterator[Segmentation]) -> Iterator[Segmentation]:
     """
     held: Segmentation | None = None
     for piece in pieces:
-        merged = (piece if held is None else Segmentation.join([held, piece])).merge_repeats()
+        merged = (piece if held is None else Segmentation.join([held, piece])).deduplicate()
         done = len(merged) - 1
         if done > 0:
             yield _part(merged, slice(0, done), int(merged.end[done - 1]))

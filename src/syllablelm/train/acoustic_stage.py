@@ -1,4 +1,4 @@
-"""The stage that makes acoustic units: k-means of frames, or the centres and the encoder that others published."""
+"""Acoustic units as a stage: k-means of frames, or published centres and encoder."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from safetensors.numpy import save_file
 
 from syllablelm.core.artifact import Artifact, digest_path
 from syllablelm.core.errors import InputError
-from syllablelm.core.models import model_folder
+from syllablelm.core.models import find_model
 from syllablelm.data.corpus import Manifest
 from syllablelm.encoders.base import FrameEncoder
 from syllablelm.encoders.load import load_encoder
@@ -30,16 +30,16 @@ class AcousticConfig:
 
     Args:
         source: "encoder" for a layer of an encoder, "mfcc" for cepstra standardised over the clip.
-        encoder: which encoder, as ``load_encoder`` takes it; by default that of the syllable tokenizer.
-        layer: 1-based, of the encoder.
-        normalize, pad: of ``load_encoder``; by default as the checkpoint says.
-        centres: .npy or .safetensors file of centres (units, dim) that are there already; by default they are fitted.
-        units: clusters.
-        frames: k-means is fitted to at most so many, evenly drawn.
-        kmeans: algorithm.
+        encoder: encoder for ``load_encoder`` (default: that of the syllable tokenizer).
+        layer: layer of the encoder, from 1.
+        normalize, pad: options of ``load_encoder`` (default: the checkpoint's).
+        centres: .npy or .safetensors file of centres (units, dim) (default: fit them).
+        units: number of clusters.
+        frames: maximum number of frames to which k-means is fitted, evenly spaced.
+        kmeans: k-means algorithm.
 
     Raises:
-        InputError: options of an encoder where there is none.
+        InputError: options of an encoder without an encoder.
     """
 
     source: Source = "encoder"
@@ -69,20 +69,25 @@ def fit_acoustic(
     seed: int = 0,
     device: str = "auto",
 ) -> Artifact:
-    """Fit the centres of the acoustic units to frames of a corpus, or take those that are given.
+    """Fit the centres of the acoustic units to frames of a corpus, or copy given ones.
 
     Args:
-        tokenizer, name: the syllable tokenizer and where it is; its encoder is used unless ``config`` names one.
+        config: acoustic units.
+        manifest: corpus.
+        tokenizer, name: syllable tokenizer and its name; its encoder is used unless ``config`` names one.
+        out: output folder.
+        seed: random seed.
+        device: "auto", "cpu" or "cuda".
 
     Raises:
         FormatError: an encoder or centres that cannot be read.
-        InputError: centres of another number or dimension than ``config`` and the encoder say.
+        InputError: centres of another number or dimension than those of ``config`` and the encoder.
     """
     parents = {"tokenizer": tokenizer.digest}
-    parents |= (
-        {"corpus": manifest_digest(manifest)} if config.centres is None else {"centres": digest_path(config.centres)}
-    )
-
+    if config.centres is None:
+        parents["corpus"] = manifest_digest(manifest)
+    else:
+        parents["centres"] = digest_path(config.centres)
     if config.encoder is not None:
         parents["encoder"] = external_encoder(config.encoder).digest
 
@@ -98,8 +103,8 @@ def fit_acoustic(
             centres = read_codebook(config.centres).centres
             if len(centres) != config.units:
                 raise InputError(f"{config.centres}: {len(centres)} centres, but acoustic.units is {config.units}")
-        said = {"source": config.source, "layer": str(config.layer)}
-        save_file({"centres": centres}, run.folder / ACOUSTIC_FILE, metadata=said)
+        metadata = {"source": config.source, "layer": str(config.layer)}
+        save_file({"centres": centres}, run.folder / ACOUSTIC_FILE, metadata=metadata)
         if config.encoder is not None:
             frame_units(encoder, run.folder / ACOUSTIC_FILE, "").write_payload(run.folder)
 
@@ -107,7 +112,7 @@ def fit_acoustic(
 
 
 def acoustic_tokenizer(config: AcousticConfig, artifact: Artifact, name: str, *, device: str = "auto") -> Tokenizer:
-    """The tokenizer of the units that ``fit_acoustic`` made; its digest says which they are."""
+    """Return the tokenizer of the units that ``fit_acoustic`` made."""
     if (artifact.path / CODEBOOK_FILE).exists():
         return open_acoustic(artifact.path, device=device)
     path = artifact.file(ACOUSTIC_FILE)
@@ -116,6 +121,6 @@ def acoustic_tokenizer(config: AcousticConfig, artifact: Artifact, name: str, *,
 
 def _open_encoder(config: AcousticConfig, name: str, device: str) -> FrameEncoder:
     if config.encoder is None:
-        return acoustic_encoder(model_folder(name), config.source, config.layer, device=device)
+        return acoustic_encoder(find_model(name), config.source, config.layer, device=device)
     options: Any = {"device": device, "normalize": config.normalize, "pad": config.pad}
     return load_encoder(config.encoder, config.layer, **options)

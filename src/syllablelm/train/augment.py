@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from syllablelm.core.errors import InputError
+from syllablelm.core.errors import InputError, check_positive
 from syllablelm.data.distortions import add_noise, equalize, gain, reverberate, telephone
 
 Waveform = npt.NDArray[np.float32]
@@ -18,12 +18,12 @@ class AugmentConfig:
     """How often and how strongly a training waveform is distorted; the default leaves it alone.
 
     Args:
-        prob: chance of each of the distortions for each crop.
-        gain_db: loudness changes by up to this much either way.
-        tilt_db: a random smooth filter boosts and cuts frequency regions by up to this much.
-        snr_db: lowest signal-to-noise ratio of added coloured noise; the highest is 25 dB above it.
-        reverb_seconds: longest reverberation time; 0 leaves reverberation out.
-        telephone_prob: chance of a telephone band, whatever ``prob`` is.
+        prob: probability of each of the distortions for each crop.
+        gain_db: maximum change of loudness in either direction, in dB.
+        tilt_db: maximum boost and cut of a random smooth filter, in dB.
+        snr_db: minimum signal-to-noise ratio of added coloured noise; the maximum is 25 dB above it.
+        reverb_seconds: maximum reverberation time in seconds; 0: no reverberation.
+        telephone_prob: probability of a telephone band, independent of ``prob``.
     """
 
     prob: float = 0.0
@@ -36,10 +36,9 @@ class AugmentConfig:
     def __post_init__(self) -> None:
         for key in ("prob", "telephone_prob"):
             if not 0 <= getattr(self, key) <= 1:
-                raise InputError(f"augment.{key} {getattr(self, key)}: a chance lies between 0 and 1")
+                raise InputError(f"augment.{key} {getattr(self, key)}: a probability lies between 0 and 1")
         for key in ("gain_db", "tilt_db", "reverb_seconds"):
-            if not 0 <= getattr(self, key) < float("inf"):
-                raise InputError(f"augment.{key} {getattr(self, key)}: must be 0 or above, and finite")
+            check_positive(f"augment.{key}", getattr(self, key), zero=True)
 
 
 def augment(waveform: Waveform, config: AugmentConfig, rng: np.random.Generator) -> Waveform:

@@ -6,14 +6,21 @@ the batches that the stopped one would have seen.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import torch
+from torch import Tensor
 
+from syllablelm.core.segmentation import Segmentation
 from syllablelm.data.audio import SAMPLE_RATE
 from syllablelm.data.corpus import Manifest, batches_by_seconds
+from syllablelm.encoders.base import TrainableEncoder
+from syllablelm.encoders.padding import pad_waveforms
+from syllablelm.train.augment import augment
 
 Waveform = npt.NDArray[np.float32]
 
@@ -47,6 +54,27 @@ class WaveformStore:
 
 
 @dataclass(frozen=True)
+class VoiceData:
+    """Recordings of one voice and their acoustic units, for the training of a unit vocoder.
+
+    Args:
+        store: recordings.
+        units: gap-free acoustic units by recording id.
+        num_units: size of the acoustic vocabulary.
+        units_digest: digest of the artifact that holds the units.
+        acoustic_digest: digest of the acoustic tokenizer, which the vocoder remembers.
+        centres: (num_units, dim) cluster centres of the units, if known.
+    """
+
+    store: WaveformStore
+    units: Mapping[str, Segmentation]
+    num_units: int
+    units_digest: str = ""
+    acoustic_digest: str = ""
+    centres: npt.NDArray[np.float32] | None = None
+
+
+@dataclass(frozen=True)
 class Crop:
     """One item of a batch: which recording, where its crop starts (in frames), and its own random seed."""
 
@@ -60,10 +88,10 @@ class CropPlan:
 
     Args:
         seconds: length of each recording.
-        crop_seconds: longer recordings are cut at a random frame.
+        crop_seconds: maximum length of a crop; longer recordings are cut at a random frame.
         batch_seconds: seconds of audio in one batch, padding included.
         hop: samples per frame.
-        seed: of the order and the crops.
+        seed: random seed of the order and the crops.
     """
 
     def __init__(
@@ -76,6 +104,12 @@ class CropPlan:
         self._lengths = [min(s, crop_seconds) for s in self.seconds]
         self._ends: list[int] = []
         self._epoch: tuple[int, list[list[int]]] | None = None
+
+    @classmethod
+    def of_stage(cls, config: Any, store: WaveformStore, hop: int, seed: int) -> CropPlan:
+        """Return the plan of a stage whose config has ``crop_seconds`` and ``loop.batch_seconds``."""
+        lengths = {"crop_seconds": config.crop_seconds, "batch_seconds": config.loop.batch_seconds}
+        return cls([recording.seconds for recording in store.manifest], **lengths, hop=hop, seed=seed)
 
     def _batches(self, epoch: int) -> list[list[int]]:
         if self._epoch is None or self._epoch[0] != epoch:
@@ -105,3 +139,21 @@ class CropPlan:
         """The samples of a crop."""
         first = crop.start * self.hop
         return waveform[first : first + self.crop_samples]
+
+
+def augmented_batch(
+    config: Any, store: WaveformStore, plan: CropPlan, encoder: TrainableEncoder, number: int
+) -> tuple[list[Crop], Tensor, dict[str, Any]]:
+    """Cut, distort (``config.augment``) and pad the waveforms of batch ``number``.
+
+    Returns:
+        the crops; (B,) frames of each; the batch: "wave" (B, N), "lengths" (B,) in samples, "seconds" of audio.
+    """
+    crops = plan.batch(number)
+    waves = [
+        augment(plan.cut(store[crop.index], crop), config.augment, np.random.default_rng((*crop.seed, 2)))
+        for crop in crops
+    ]
+    wave_BN, lengths_B = pad_waveforms(waves, torch.device("cpu"))
+    seconds = float(lengths_B.sum()) / encoder.sample_rate
+    return crops, encoder.frames(lengths_B), {"wave": wave_BN, "lengths": lengths_B, "seconds": seconds}

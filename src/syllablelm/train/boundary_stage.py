@@ -1,4 +1,4 @@
-"""Boundaries of a whole corpus: the first ones (LossPred, envelope, similarity or both combined) and later rounds'."""
+"""Boundaries of a corpus by any segmentation method: those of the first SylBoost round, and of later ones."""
 
 from __future__ import annotations
 
@@ -16,40 +16,42 @@ from syllablelm.core.progress import ProgressBar
 from syllablelm.data.corpus import Manifest
 from syllablelm.encoders.load import load_encoder
 from syllablelm.encoders.masked_prediction import MaskedPredictor
-from syllablelm.segment.registry import Segmenter, make_segmenter, speech_only
+from syllablelm.segment.registry import METHODS, get_method
+from syllablelm.segment.segmenter import Segmenter, make_segmenter, speech_only
 from syllablelm.train.batches import WaveformStore
 from syllablelm.train.features import check_max_frames, load_arrays, save_arrays
 from syllablelm.train.stage import StageRun, manifest_digest, run_stage
 
 Boundaries = npt.NDArray[np.int32]
-WITHOUT_ENCODER = ("envelope", "strength")
-WITH_HEAD = ("losspred", "combined")
-# Read from the last round's student once there is one.
-FROM_STUDENT = ("minsum", "peaks", "refined")
+# The threshold of "released" belongs to the features of one checkpoint, so it is no method for training others.
+SOURCES = tuple(name for name, method in METHODS.items() if "delta" not in method.parameters)
+WITHOUT_ENCODER = tuple(name for name in SOURCES if not {"features", "predictor"} & set(METHODS[name].needs))
+WITH_HEAD = tuple(name for name in SOURCES if "predictor" in METHODS[name].needs)
+# Read from the last round's student once there is one; the paper's first boundaries by similarity are the teacher's.
+FROM_STUDENT = tuple(name for name in SOURCES if "features" in METHODS[name].needs and name != "similarity")
 
 
 @dataclass(frozen=True)
 class BoundariesConfig:
-    """Where the groups of a SylBoost round come from.
+    """Source of the segments of a SylBoost round.
 
     Args:
-        source: "losspred" (MinCut on the loss-prediction matrix), "similarity" (MinCut on the features' similarity),
-            "envelope" (valleys of the amplitude envelope), "strength" (peaks of the acoustic score), "combined"
-            (LossPred and the acoustic score), or of the last round's features at ``layer``: "minsum" (as in the paper),
-            "peaks" (where they change most), "refined" (that and the acoustic score).
-        rate: groups per second; k = round(rate x seconds).
-        layer: of the encoder, for "similarity" and "minsum".
+        source: segmentation method, any of the registry but "released". The paper's are "losspred" for the first round
+            and "minsum" for later ones. What methods on features leave out as silence becomes a segment.
+        rate: segments per second, k = round(rate x seconds), of methods that take a number of segments.
+        layer: layer of the encoder, for methods on features.
         span, gap: of LossPred, in frames.
-        max_length: longest group, in frames.
-        vad: voice activity detection before the cut; only speech is segmented, and pauses become groups.
-        encoder: model that the boundaries are read from instead of the teacher or the last student: a hub id, folder or
-            checkpoint file. The paper's Data2Vec2 learns from boundaries of HuBERT.
-        artifact: folder of boundaries that another run made, taken as they are; the other keys then say nothing.
+        max_length: longest segment in frames, of MinSum and MinCut.
+        vad: voice activity detection before segmentation; only speech is segmented, and pauses become segments.
+        encoder: hub id, folder or checkpoint file of the model that the boundaries are read from, instead of the
+            teacher or the last student. The paper's Data2Vec2 learns from boundaries of HuBERT.
+        artifact: folder of boundaries that another run made, taken as they are; the other keys are then ignored.
+
+    Raises:
+        InputError: an unknown method, or settings that contradict each other.
     """
 
-    source: Literal["losspred", "similarity", "envelope", "strength", "combined", "minsum", "peaks", "refined"] = (
-        "losspred"
-    )
+    source: str = "losspred"
     rate: float = 6.25
     layer: int = 9
     span: int = 50
@@ -60,6 +62,7 @@ class BoundariesConfig:
     artifact: str = ""
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "source", get_method(self.source, SOURCES, "boundaries.source").name)
         if self.encoder and self.artifact:
             raise InputError("boundaries: give an encoder or an artifact, not both")
         if self.encoder and self.source in WITHOUT_ENCODER:
@@ -83,24 +86,26 @@ def find_boundaries(
     parents = {"corpus": manifest_digest(manifest)} | ({"encoder": encoder.digest} if encoder else {})
 
     def work(run: StageRun) -> None:
-        segment = _segmenter(config, encoder, device, manifest)
-        found: dict[str, Boundaries] = {}
+        segmenter = _segmenter(config, encoder, device, manifest)
+        boundaries: dict[str, Boundaries] = {}
         with ProgressBar(f"boundaries ({config.source})", len(store)) as bar:
             for index, recording in enumerate(manifest):
                 wave = store[index]
-                found[recording.id] = segment.cut(wave, segment.count_groups(wave, config.rate, config.max_length))
+                segments = segmenter(wave, segmenter.count_segments(wave, config.rate, config.max_length))
+                edges = np.concatenate([[0, segments.num_frames], segments.boundaries])
+                boundaries[recording.id] = np.unique(edges).astype(np.int32)
                 bar.advance()
-        groups = sum(len(b) - 1 for b in found.values())
-        run.metrics["groups"] = groups
-        run.metrics["rate"] = groups / manifest.total_seconds
-        save_arrays(run.folder / "boundaries.safetensors", found)
+        count = sum(len(edges) - 1 for edges in boundaries.values())
+        run.metrics["groups"] = count
+        run.metrics["rate"] = count / manifest.total_seconds
+        save_arrays(run.folder / "boundaries.safetensors", boundaries)
 
     return run_stage("boundaries", out, config=config, seed=seed, parents=parents, work=work, device=device, alone=True)
 
 
 def _segmenter(config: BoundariesConfig, encoder: Artifact | None, device: str, manifest: Manifest) -> Segmenter:
     features = predictor = None
-    if encoder is not None and config.source in ("similarity", *FROM_STUDENT):
+    if encoder is not None and config.source not in WITH_HEAD and config.source not in WITHOUT_ENCODER:
         features = load_encoder(encoder.path, config.layer, device=device)
     elif encoder is not None and config.source in WITH_HEAD:
         predictor = MaskedPredictor.load(encoder.path, device=device)
@@ -119,5 +124,5 @@ def _segmenter(config: BoundariesConfig, encoder: Artifact | None, device: str, 
 
 
 def read_boundaries(artifact: Artifact) -> Mapping[str, Boundaries]:
-    """The boundaries of a boundaries artifact: {recording id: [0, ..., T]}."""
+    """Read the boundaries of a boundaries artifact: {recording id: [0, ..., T]}."""
     return load_arrays(artifact.file("boundaries.safetensors"))

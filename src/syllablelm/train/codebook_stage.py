@@ -31,11 +31,11 @@ class CodebookConfig:
     """Clustering of segment vectors.
 
     Args:
-        units: size of the final vocabulary (2,048 at 8.33 Hz, 8,192 at 6.25 Hz, 16,384 at 5 Hz in the paper).
-        centres: k-means clusters before agglomeration; 0 takes twice the units.
-        kmeans: algorithm; "auto" depends on the size and on whether faiss is installed.
-        rule: how segments are cut and pooled, here and later in the tokenizer.
-        half: write the encoder's weights in float16; they are rounded before the codebook is fitted.
+        units: number of units (2,048 at 8.33 Hz, 8,192 at 6.25 Hz, 16,384 at 5 Hz in the paper).
+        centres: number of k-means centres before agglomeration; 0: twice the units.
+        kmeans: k-means algorithm; "auto" depends on the size and on whether faiss is installed.
+        rule: segmentation and pooling, here and later in the tokenizer.
+        half: store the encoder's weights in float16; they are rounded before the codebook is fitted.
     """
 
     units: int = 2048
@@ -66,7 +66,7 @@ def train_codebook(
         tokenizer = Tokenizer(model, None, config.rule)
         vectors = []
         for _, feats in iterate_features(store, tokenizer.encoder, label="codebook"):
-            vectors.append(tokenizer.pool(feats, tokenizer.boundaries(feats)))
+            vectors.append(tokenizer.pool(feats, tokenizer.spans(feats)))
         pooled = np.concatenate(vectors)
         codebook = _fit(config, pooled, seed)
         Tokenizer(model, codebook, config.rule).write_payload(run.folder, half=config.half)
@@ -78,7 +78,7 @@ def train_codebook(
 
 
 def _round_to_half(model: nn.Module) -> None:
-    """Round what a folder in float16 will hold, so that the codebook is fitted on the features that will be shipped.
+    """Round weights to float16, so that the codebook is fitted to the features of the stored encoder.
 
     Raises:
         InputError: weights beyond the range of float16.
@@ -92,7 +92,7 @@ def _round_to_half(model: nn.Module) -> None:
 
 
 def _fit(config: CodebookConfig, vectors: npt.NDArray[np.float32], seed: int) -> Codebook:
-    """`fit_codebook` with what it is doing on standard error."""
+    """Call `fit_codebook` with its progress on standard error."""
     centres = config.centres or 2 * config.units
     began = 0.0
 

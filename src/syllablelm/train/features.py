@@ -36,7 +36,7 @@ def iterate_features(
 
 
 def check_max_frames(encoder: FrameEncoder, manifest: Manifest, crop_seconds: float = 0.0) -> None:
-    """Make sure that an encoder without windows takes every recording, and crops of the given length, whole.
+    """Check that an encoder with a maximum length takes every recording and every crop whole.
 
     Raises:
         InputError: one is too long.

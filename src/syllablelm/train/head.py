@@ -1,8 +1,8 @@
-"""A prediction head for an encoder that has none: fitted under masking, the encoder frozen."""
+"""A prediction head for an encoder without one: fitted under masking, the encoder frozen."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -27,13 +27,13 @@ class HeadConfig:
     """Fitting of a prediction head.
 
     Args:
-        loop: the optimisation.
-        final_dim: size of the label embeddings.
-        crop_seconds: longest stretch of a recording in a batch.
+        loop: optimisation.
+        final_dim: dimension of the label embeddings.
+        crop_seconds: maximum length of a crop of a recording.
         mask_prob: expected share of frames covered by spans if these never overlapped.
         mask_length: frames per span.
-        masked_weight: alpha in L = alpha L_masked + (1 - alpha) L_unmasked. Both parts count: LossPred takes its labels
-            from the head on clean audio and its probabilities on masked.
+        masked_weight: alpha in L = alpha L_masked + (1 - alpha) L_unmasked. Both are needed: LossPred takes its labels
+            from the head on clean audio, its probabilities on masked audio.
     """
 
     loop: LoopConfig
@@ -45,12 +45,12 @@ class HeadConfig:
 
 
 class FrozenEncoder(nn.Module):
-    """A masked predictor of which only the head is a part: its encoder neither learns nor drops out nor is saved."""
+    """A masked predictor whose encoder is no submodule: it is neither trained nor saved, and has no dropout."""
 
     def __init__(self, predictor: MaskedPredictor) -> None:
         super().__init__()
         self.head = predictor.head
-        # In a tuple, where torch does not look for submodules.
+        # In a tuple, which torch does not search for submodules.
         self._whole = (predictor.eval(),)
 
     @property
@@ -59,13 +59,13 @@ class FrozenEncoder(nn.Module):
 
     @torch.no_grad()
     def inputs(self, wave_BN: Tensor, lengths_B: Tensor) -> tuple[Tensor, Tensor]:
-        """As ``MaskedPredictor.inputs``."""
-        # The loop moves its own module to the device, and under torchrun every process has another one.
+        """See ``MaskedPredictor.inputs``."""
+        # The loop moves only its own module to the device of the process.
         return self._whole[0].to(wave_BN.device).inputs(wave_BN, lengths_B)
 
     @torch.no_grad()
     def hidden(self, input_BTD: Tensor, frames_B: Tensor, mask_BT: Tensor | None = None) -> Tensor:
-        """As ``MaskedPredictor.hidden``."""
+        """See ``MaskedPredictor.hidden``."""
         return self._whole[0].hidden(input_BTD, frames_B, mask_BT)
 
 
@@ -80,15 +80,15 @@ def fit_head(
     device: str = "auto",
     store: WaveformStore | None = None,
 ) -> Artifact:
-    """Fit a head to the last layer of an encoder, so that LossPred can read it.
+    """Fit a head to the last layer of an encoder, for LossPred.
 
     Args:
-        encoder: any encoder with a mask embedding; its weights stay as they are.
+        encoder: any encoder with a mask embedding; its weights are frozen.
         labels: k-means labels of one of its layers (``make_labels`` with source "encoder").
 
     Returns:
-        a predictor: the encoder and the head beside it, for ``MaskedPredictor.load``; its record says that the head was
-        fitted, and to which layer, number of labels and seed.
+        a predictor: the encoder and its head, for ``MaskedPredictor.load``; its record states that the head was fitted,
+        and the layer, number and seed of its labels.
 
     Raises:
         FormatError: an encoder without a mask embedding.
@@ -103,13 +103,8 @@ def fit_head(
         torch.manual_seed(seed)
         predictor = MaskedPredictor(model, PredictionHead(model.dim, made["num_labels"], config.final_dim))
         frozen: Any = FrozenEncoder(predictor)
-        batches = EncoderConfig(
-            loop=config.loop,
-            crop_seconds=config.crop_seconds,
-            mask_prob=config.mask_prob,
-            mask_length=config.mask_length,
-            masked_weight=config.masked_weight,
-        )
+        shared = {field.name: getattr(config, field.name) for field in fields(config) if field.name != "final_dim"}
+        batches = EncoderConfig(**shared)
         task = MaskedPredictionTask(frozen, store, read_labels(labels), batches, seed)
         run.train(task, config.loop, "head")
         predictor.save(run.folder)

@@ -1,4 +1,4 @@
-"""Held-out loss at some steps of a language model's training, for the envelope of a scaling study (Figure 1)."""
+"""Held-out loss at some steps of a training run, for the envelope of a scaling study (Figure 1)."""
 
 from __future__ import annotations
 
@@ -13,17 +13,19 @@ from syllablelm.train.loop import LoopConfig
 from syllablelm.train.processes import on_main
 
 CURVE_FILE = "curve.json"
-# At most so many points, the first at no less than this share of the steps.
+# Maximum number of points, and the smallest share of the steps at which one is measured.
 _POINTS, _EARLIEST = 6, 1 / 8
-# All of them together may cost so much of the training, whose tokens cost three times as much as held-out ones.
+# Maximum cost of all points as a share of training, whose tokens cost three times as much as held-out ones.
 _COST, _TRAINING = 0.05, 3
 
 
 def curve_steps(loop: LoopConfig, tokens: int, held_out: int) -> list[int]:
-    """The steps after which to measure: few, evenly spaced in the logarithm, between the warm-up and the end.
+    """Return the steps after which the loss is measured: evenly spaced in the logarithm, after the warm-up.
 
     Args:
-        tokens: of the whole training; held_out: of one measurement.
+        loop: optimisation.
+        tokens: tokens of the whole training.
+        held_out: held-out tokens.
     """
     count = min(_POINTS, int(_COST * _TRAINING * tokens / max(1, held_out)))
     steps = {round(loop.steps * _EARLIEST ** (number / (count + 1))) for number in range(1, count + 1)}
@@ -31,13 +33,13 @@ def curve_steps(loop: LoopConfig, tokens: int, held_out: int) -> list[int]:
 
 
 class HeldOutCurve:
-    """Measures a model in training on held-out units, after some of its steps.
+    """Measures the held-out loss of a model in training after some of its steps.
 
     Args:
-        model: over the decoder that is being trained.
-        valid: the held-out units, all of which are used, as at the end.
-        steps: after which to measure.
-        work: folder where the losses wait for the end of the run, which may be stopped and resumed.
+        model: language model of the decoder in training.
+        valid: held-out tokens, all of which are used.
+        steps: steps after which the loss is measured.
+        work: folder that keeps the losses until the end of the run, which may be stopped and resumed.
     """
 
     def __init__(self, model: SpeechLM, valid: TokenStore, steps: Sequence[int], work: Path) -> None:
@@ -45,12 +47,12 @@ class HeldOutCurve:
         self._path = work / CURVE_FILE
 
     def __call__(self, step: int) -> None:
-        """Measure, if this step is one of them; all processes must ask."""
+        """Measure after this step if it is one of them; all processes must call."""
         if step in self._steps:
             on_main(lambda: self._measure(step))
 
     def read(self) -> dict[int, tuple[float, float]]:
-        """Nats per token and per second by step, in order."""
+        """Return nats per token and per second by step, in order."""
         rows = json.loads(self._path.read_text(encoding="utf-8")) if self._path.exists() else []
         return {step: (by_token, by_second) for step, by_token, by_second in rows if step in self._steps}
 
@@ -59,7 +61,7 @@ class HeldOutCurve:
         decoder.eval()
         found = self._model.evaluate(self._valid).as_dict()
         decoder.train()
-        # What an earlier try left behind of later steps is measured anew.
+        # Losses of later steps are from a run that was resumed before them.
         rows = [[known, *losses] for known, losses in self.read().items() if known < step]
         self._path.parent.mkdir(parents=True, exist_ok=True)
         with atomic_path(self._path) as part:

@@ -1,10 +1,10 @@
 """Training of the unit HiFi-GAN on one voice (Kong et al. 2020; Polyak et al. 2021; durations as in Lee et al. 2021).
 
 Generator and discriminators are one module with one loss, which the one training loop takes as any other: the
-discriminators' part sees the made sound detached, the generator's part sees the discriminators' weights detached, so
+discriminators' part gets the generated audio detached, the generator's part the discriminators' weights detached, so
 each part's gradient reaches its own weights only, and AdamW, which treats every weight by itself, is two optimisers in
-one. The published program updates the discriminators first and asks them again for the generator; here both move at
-once, by what they were before the step.
+one. The published program updates the discriminators first and evaluates them again for the generator; here both are
+updated at once, from their state before the step.
 
 Shape suffixes: B clips, U unit frames, R runs of one unit, N samples, M mel bands, T spectrum frames.
 """
@@ -13,7 +13,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -23,14 +22,11 @@ from torch.nn import functional as F
 from torch.nn.utils.parametrizations import weight_norm
 from torch.nn.utils.parametrize import remove_parametrizations
 
-from syllablelm.core.artifact import Artifact
 from syllablelm.core.errors import InputError
-from syllablelm.core.segmentation import Segmentation
 from syllablelm.data.audio import SAMPLE_RATE
-from syllablelm.data.corpus import Manifest
-from syllablelm.train.batches import CropPlan, WaveformStore
+from syllablelm.train.batches import CropPlan, VoiceData
 from syllablelm.train.loop import Batch, LoopConfig
-from syllablelm.train.stage import StageRun, manifest_digest, run_stage
+from syllablelm.train.stage import StageRun
 from syllablelm.vocoder.discriminators import (
     Discriminators,
     DiscriminatorShape,
@@ -38,8 +34,8 @@ from syllablelm.vocoder.discriminators import (
     discriminator_loss,
     feature_loss,
 )
-from syllablelm.vocoder.hifigan import HiFiGan, HiFiGanShape, HiFiGanVocoder
-from syllablelm.vocoder.spectral import unit_frames
+from syllablelm.vocoder.hifigan import HiFiGanNet, HiFiGanShape, HiFiGanVocoder
+from syllablelm.vocoder.unit_vocoder import unit_frames
 
 MEL_WEIGHT, FEATURE_WEIGHT, DURATION_WEIGHT = 45.0, 2.0, 1.0
 
@@ -49,10 +45,10 @@ class HiFiGanConfig:
     """The network and its training.
 
     Args:
-        loop: the optimisation, of generator and discriminators alike.
-        shape: the generator; its units and its hop must be those of the acoustic units.
-        discriminators: the judges.
-        crop_seconds: stretch of a recording in a batch; published: 8,960 samples.
+        loop: optimisation of generator and discriminators.
+        shape: generator; its number of units and its hop must be those of the acoustic units.
+        discriminators: shape of the discriminators.
+        crop_seconds: length of a crop of a recording; published: 8,960 samples.
     """
 
     loop: LoopConfig
@@ -62,7 +58,7 @@ class HiFiGanConfig:
 
 
 class MelSpectrum(nn.Module):
-    """Natural logarithm of the mel magnitude spectrum, the scale that HiFi-GAN's loss is taken on."""
+    """Natural logarithm of the mel magnitude spectrum, on which HiFi-GAN's loss is computed."""
 
     filters_FM: Tensor
     window: Tensor
@@ -89,11 +85,11 @@ class MelSpectrum(nn.Module):
 
 
 class HiFiGanLoss(nn.Module):
-    """Generator, duration predictor and discriminators, and what each of them is to learn from a batch."""
+    """Losses of generator, duration predictor and discriminators on a batch."""
 
-    def __init__(self, net: HiFiGan, shape: DiscriminatorShape) -> None:
+    def __init__(self, net: HiFiGanNet, shape: DiscriminatorShape) -> None:
         super().__init__()
-        self.net, self.judges = net, Discriminators(shape)
+        self.net, self.discriminators = net, Discriminators(shape)
         self.mel = MelSpectrum(net.shape.sampling_rate)
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
@@ -102,16 +98,16 @@ class HiFiGanLoss(nn.Module):
         with torch.autocast(real_BN.device.type, enabled=False):
             fake_BN = fake_BN.float()
             mel = F.l1_loss(self.mel(fake_BN), self.mel(real_BN))
-        # The judges' own part.
-        of_real, of_made = self.judges(real_BN), self.judges(fake_BN.detach())
-        judged = discriminator_loss(of_real, of_made)
-        # The generator's part, through judges that hold still.
-        frozen = {name: parameter.detach() for name, parameter in self.judges.named_parameters()}
-        of_fake = functional_call(self.judges, frozen, (fake_BN,))
-        fooled = adversarial_loss(of_fake)
+        # The discriminators' part.
+        of_real, of_detached = self.discriminators(real_BN), self.discriminators(fake_BN.detach())
+        discriminator = discriminator_loss(of_real, of_detached)
+        # The generator's part, through frozen discriminators.
+        frozen = {name: parameter.detach() for name, parameter in self.discriminators.named_parameters()}
+        of_fake = functional_call(self.discriminators, frozen, (fake_BN,))
+        adversarial = adversarial_loss(of_fake)
         features = feature_loss([[x.detach() for x in outputs] for outputs in of_real], of_fake)
-        loss = judged + fooled + FEATURE_WEIGHT * features + MEL_WEIGHT * mel
-        parts = {"mel": mel, "features": features, "fooled": fooled, "judged": judged}
+        loss = discriminator + adversarial + FEATURE_WEIGHT * features + MEL_WEIGHT * mel
+        parts = {"mel": mel, "features": features, "adversarial": adversarial, "discriminator": discriminator}
         if self.net.dur_predictor is not None:
             parts["durations"] = self._duration_error(batch["runs"], batch["durations"])
             loss = loss + DURATION_WEIGHT * parts["durations"]
@@ -130,13 +126,12 @@ class HiFiGanTask:
     The published program learns durations from the crops; there a run that is longer than a crop is never seen.
     """
 
-    def __init__(
-        self, net: HiFiGan, store: WaveformStore, units: Mapping[str, Segmentation], config: HiFiGanConfig, seed: int
-    ) -> None:
-        self.module, self.store = HiFiGanLoss(net, config.discriminators), store
+    def __init__(self, net: HiFiGanNet, voice: VoiceData, config: HiFiGanConfig, seed: int) -> None:
+        self.module, self.store = HiFiGanLoss(net, config.discriminators), voice.store
         shape = net.shape
         self.hop = shape.hop
-        names = ["mel", "features", "fooled", "judged", *([] if net.dur_predictor is None else ["durations"])]
+        names = ["mel", "features", "adversarial", "discriminator"]
+        names += [] if net.dur_predictor is None else ["durations"]
         self.ratios: Mapping[str, tuple[str, str]] = {name: (name, "batches") for name in names}
         # The ends of a recording may lack a frame or two; what is left must fill a Fourier window.
         least = self.module.mel.fft + 2 * self.hop
@@ -145,8 +140,8 @@ class HiFiGanTask:
                 f"a HiFi-GAN is trained at {SAMPLE_RATE} Hz on crops of {least / SAMPLE_RATE:.2f} s or more"
             )
         self.frames, self.runs = {}, {}
-        for recording in store.manifest:
-            segmentation = units[recording.id]
+        for recording in self.store.manifest:
+            segmentation = voice.units[recording.id]
             frames = unit_frames(segmentation, shape.num_embeddings, self.hop, shape.sampling_rate)
             samples = recording.seconds * SAMPLE_RATE
             if samples < least:
@@ -155,14 +150,8 @@ class HiFiGanTask:
                 raise InputError(
                     f"{recording.id}: {len(frames)} frames of units for {recording.seconds:.2f} s of audio"
                 )
-            self.frames[recording.id], self.runs[recording.id] = frames, segmentation.merge_repeats()
-        self.plan = CropPlan(
-            [recording.seconds for recording in store.manifest],
-            crop_seconds=config.crop_seconds,
-            batch_seconds=config.loop.batch_seconds,
-            hop=self.hop,
-            seed=seed,
-        )
+            self.frames[recording.id], self.runs[recording.id] = frames, segmentation.deduplicate()
+        self.plan = CropPlan.of_stage(config, self.store, self.hop, seed)
 
     def batch(self, number: int) -> Batch:
         """Waveforms and their unit frames, cut to the shortest so that none is padded; runs are (-, 0) past the end."""
@@ -186,61 +175,36 @@ class HiFiGanTask:
         }
 
 
-def train_hifigan(
-    config: HiFiGanConfig,
-    manifest: Manifest,
-    units: Mapping[str, Segmentation],
-    num_units: int,
-    out: Path,
-    *,
-    tokenizer: str = "",
-    acoustic: str = "",
-    seed: int = 0,
-    device: str = "auto",
-    store: WaveformStore | None = None,
-) -> Artifact:
-    """Train the unit HiFi-GAN; the artifact holds the generator, the discriminators stay in the checkpoint.
-
-    Args:
-        manifest: recordings of one voice.
-        units: their gap-free acoustic units by id.
-        num_units: size of the acoustic vocabulary.
-        tokenizer: digest of the encoded corpus that they are from.
-        acoustic: digest of what they are, which the vocoder remembers.
+def fit_hifigan(config: HiFiGanConfig, voice: VoiceData, run: StageRun) -> HiFiGanVocoder:
+    """Train the unit HiFi-GAN and return its generator; the discriminators stay in the checkpoint.
 
     Raises:
         InputError: units or recordings that do not fit the shape.
     """
-    if config.shape.num_embeddings != num_units:
-        raise InputError(f"shape.num_embeddings is {config.shape.num_embeddings}; the acoustic units are {num_units}")
-    parents = {"corpus": manifest_digest(manifest), "units": tokenizer}
-    store = store or WaveformStore(manifest)
-
-    def work(run: StageRun) -> None:
-        torch.manual_seed(seed)
-        net = HiFiGan(config.shape)
-        add_weight_norm(net)
-        task = HiFiGanTask(net, store, units, config, seed)
-        run.train(task, config.loop, "vocoder")
-        remove_weight_norm(net.cpu())
-        HiFiGanVocoder(net, acoustic).save(run.folder)
-
-    return run_stage("vocoder", out, config=config, seed=seed, parents=parents, work=work, device=device)
+    if config.shape.num_embeddings != voice.num_units:
+        raise InputError(
+            f"shape.num_embeddings is {config.shape.num_embeddings}; the acoustic units are {voice.num_units}"
+        )
+    net = HiFiGanNet(config.shape)
+    add_weight_norm(net)
+    run.train(HiFiGanTask(net, voice, config, run.seed), config.loop, "vocoder")
+    remove_weight_norm(net.cpu())
+    return HiFiGanVocoder(net, voice.acoustic_digest)
 
 
-def _normed(net: HiFiGan) -> list[nn.Module]:
+def _normed(net: HiFiGanNet) -> list[nn.Module]:
     """The convolutions of the generator; the duration predictor's go without weight norm."""
     parts = [net.conv_pre, *net.ups.modules(), *net.resblocks.modules(), net.conv_post]
     return [part for part in parts if isinstance(part, nn.Conv1d | nn.ConvTranspose1d)]
 
 
-def add_weight_norm(net: HiFiGan) -> None:
+def add_weight_norm(net: HiFiGanNet) -> None:
     """Train direction and size of the convolutions' weights apart."""
     for convolution in _normed(net):
         weight_norm(convolution)
 
 
-def remove_weight_norm(net: HiFiGan) -> None:
+def remove_weight_norm(net: HiFiGanNet) -> None:
     """Undo ``add_weight_norm``; the weights stay what they are."""
     for convolution in _normed(net):
         remove_parametrizations(convolution, "weight")

@@ -29,17 +29,17 @@ class LabelsConfig:
     """Labels of one HuBERT iteration.
 
     Args:
-        source: "mfcc" for iteration 1, "encoder" for a layer of the iteration before.
-        encoder: model that is read instead: a hub id, folder or checkpoint file, stronger than the one in training.
-        layer: of the encoder.
+        source: "mfcc" for iteration 1, "encoder" for a layer of the previous iteration.
+        encoder: instead of that, another encoder: a hub id, folder or checkpoint file.
+        layer: layer of the encoder.
         whiten: standardise every dimension over the corpus first.
-        num_labels: clusters (100 in the paper's iteration 1, 500 in iteration 2).
-        fit_frames: frames drawn at random to fit k-means.
+        num_labels: number of clusters (100 in the paper's iteration 1, 500 in iteration 2).
+        fit_frames: number of random frames to which k-means is fitted.
         kmeans: algorithm; "auto" depends on the size and on whether faiss is installed, so a recipe that must give
             the same labels everywhere names one.
 
     Raises:
-        InputError: more labels than the artifact's 16 bits hold, or none.
+        InputError: no label, or more than the artifact's 16 bits hold.
     """
 
     source: Literal["mfcc", "encoder"] = "mfcc"
@@ -120,14 +120,14 @@ def _all_features(
 
 
 def read_labels(artifact: Artifact) -> dict[str, npt.NDArray[np.int16]]:
-    """The labels of a labels artifact: {recording id: (T,)}."""
+    """Read the labels of a labels artifact: {recording id: (T,)}."""
     return load_arrays(artifact.file("labels.safetensors"))
 
 
 def read_centres(
     artifact: Artifact,
 ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32], npt.NDArray[np.float32]]:
-    """The k-means of a labels artifact: centres (K, D), and mean and scale (D,) of the features before it.
+    """Read the k-means of a labels artifact: centres (K, D), and mean and scale (D,) of its features.
 
     Raises:
         FormatError: a damaged file.

@@ -14,11 +14,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from syllablelm.core.artifact import RUN, Artifact
-from syllablelm.core.errors import InputError
+from syllablelm.core.errors import InputError, check_positive
 from syllablelm.encoders.quiet import quiet_transformers
 from syllablelm.lm.ngram import NgramModel
 from syllablelm.lm.packing import IGNORED, PackPlan
-from syllablelm.lm.speech_lm import DURATIONS_FILE, SpeechLM, load_opt, typical_durations
+from syllablelm.lm.speech_lm import DURATIONS_FILE, SpeechLM, count_parameters, load_opt, typical_durations
 from syllablelm.lm.store import INFO_FILE, TokenStore
 from syllablelm.train.heldout_curve import HeldOutCurve, curve_steps
 from syllablelm.train.loop import Batch, LoopConfig, check_compiler, is_half
@@ -35,9 +35,9 @@ class LMShape:
     """An OPT decoder; the defaults are the paper's base model (Table 8).
 
     Args:
-        layers, dim, heads, feed_forward: of the decoder (large: 24, 1024, 16, 4096).
-        positions: learned positions, the longest sequence with its BOS.
-        dropout: of everything but attention weights.
+        layers, dim, heads, feed_forward: size of the decoder (large: 24, 1024, 16, 4096).
+        positions: number of learned positions: the context length in tokens, BOS included.
+        dropout: dropout rate; attention weights have none.
     """
 
     layers: int = 12
@@ -57,10 +57,11 @@ class LMShape:
             raise InputError(f"lm.shape.dropout {self.dropout}: must be 0 or above, and below 1")
 
     def build(self, num_tokens: int, *, norm_first: bool = True) -> nn.Module:
-        """A random ``OPTForCausalLM`` over ``num_tokens`` units and BOS (seed torch first).
+        """Return a random ``OPTForCausalLM`` over ``num_tokens`` units and BOS (seed torch first).
 
         Args:
-            norm_first: layers begin with their norms, and one follows the last; opt-350m alone has it otherwise.
+            num_tokens: vocabulary size, without BOS.
+            norm_first: pre-norm layers, with a norm after the last; only opt-350m has post-norm layers.
         """
         from transformers.models.opt.configuration_opt import OPTConfig
         from transformers.models.opt.modeling_opt import OPTForCausalLM
@@ -90,18 +91,18 @@ class LMConfig:
     """Training of a speech language model.
 
     Args:
-        loop: the optimisation; ``batch_tokens`` takes the place of its ``batch_seconds``.
-        shape: the decoder.
-        crop_seconds: longest stretch of a recording (25 s in the paper).
-        row_tokens: crops are packed into rows of so many positions.
-        batch_tokens: positions in a micro-batch (80,000 an update in the paper).
-        unique_tokens: train on so many tokens of recordings drawn at random, over and over; 0 for all of them.
-        text_model: folder or hub id of a text OPT whose decoder layers and positions are taken over (TWIST); "" starts
-            at random.
-        compile: have torch compile the decoder, which takes a minute or two at the start; dropout then draws other
+        loop: optimisation; ``batch_tokens`` replaces its ``batch_seconds``.
+        shape: decoder.
+        crop_seconds: maximum length of a crop of a recording (25 s in the paper).
+        row_tokens: length in tokens of the rows into which crops are packed.
+        batch_tokens: tokens per micro-batch, padding included (80,000 per update in the paper).
+        unique_tokens: number of tokens, of recordings drawn at random, that training repeats; 0: all.
+        text_model: folder or hub id of a text OPT whose decoder layers and positions are the initial ones (TWIST); "":
+            random initial weights.
+        compile: compile the decoder with torch, which takes a minute or two at the start; dropout then draws other
             numbers.
-        peak_tflops: of one device, which utilisation is a share of; 0 takes a known GPU's data sheet and measures
-            others.
+        peak_tflops: peak TFLOP/s of one device, the reference of utilisation; 0: a known GPU's data sheet, measured for
+            other devices.
     """
 
     loop: LoopConfig
@@ -115,19 +116,17 @@ class LMConfig:
     peak_tflops: float = 0.0
 
     def __post_init__(self) -> None:
-        if not 0 < self.crop_seconds < float("inf"):
-            raise InputError(f"lm.crop_seconds {self.crop_seconds}: must be above 0, and finite")
+        check_positive("lm.crop_seconds", self.crop_seconds)
+        check_positive("lm.peak_tflops", self.peak_tflops, zero=True)
         if self.row_tokens < 2:
             raise InputError(f"lm.row_tokens {self.row_tokens}: must be at least 2")
         if self.unique_tokens < 0:
             raise InputError(f"lm.unique_tokens {self.unique_tokens}: must be 0 or above")
-        if not 0 <= self.peak_tflops < float("inf"):
-            raise InputError(f"lm.peak_tflops {self.peak_tflops}: must be 0 or above, and finite")
         if self.row_tokens > self.batch_tokens:
             raise InputError(f"lm.batch_tokens {self.batch_tokens} is less than one row of {self.row_tokens}")
 
     def rows(self, processes: int) -> int:
-        """Rows that the whole training reads, in all processes together."""
+        """Return the number of rows of the whole training, all processes together."""
         return self.loop.steps * self.loop.accumulate * (self.batch_tokens // self.row_tokens) * processes
 
 
@@ -135,15 +134,15 @@ class _PackedLoss(nn.Module):
     """Mean cross-entropy of a packed batch; no crop attends to another.
 
     Args:
-        model: the language model.
-        compiled: run it compiled.
-        token_seconds: that a token's 6 N operations would take at the devices' peak.
+        model: language model.
+        compiled: whether to compile it.
+        token_seconds: time of a token's 6 N operations at the devices' peak.
     """
 
     def __init__(self, model: nn.Module, *, compiled: bool = False, token_seconds: float = 0.0) -> None:
         super().__init__()
         self.model, self.token_seconds = model, token_seconds
-        # Of the method, not of the module, which would be saved by other names. Batches have one shape.
+        # The method, not the module: compiled modules save weights under other names. Batches have one shape.
         self._run = torch.compile(model.forward, dynamic=False) if compiled else model.__call__
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
@@ -174,7 +173,7 @@ class LanguageModelTask:
     """Packed batches and their loss, for the training loop.
 
     Args:
-        peak_flops: of all devices together, which utilisation ("mfu") is a share of.
+        peak_flops: peak FLOP/s of all devices together, the reference of utilisation ("mfu").
     """
 
     ratios: Mapping[str, tuple[str, str]] = {
@@ -202,7 +201,7 @@ class LanguageModelTask:
         self.frame_seconds = store.info.frame_seconds
 
     def batch(self, number: int) -> Batch:
-        """The arrays of one micro-batch (``packing.PackedBatch``)."""
+        """Return the arrays of one micro-batch (``packing.PackedBatch``)."""
         packed = self.plan.batch(number)
         tensors = {name: torch.from_numpy(getattr(packed, name)) for name in vars(packed)}
         seconds = float(packed.frames.sum()) * self.frame_seconds
@@ -221,8 +220,12 @@ def train_lm(
     """Train a language model on a token store; the artifact opens with ``AutoModelForCausalLM`` too.
 
     Args:
-        train, valid: "tokens" artifacts; the model, unigrams and bigrams are scored on ``valid``, the model at some
-            steps on the way too.
+        config: model and training.
+        train, valid: "tokens" artifacts; the model, unigrams and bigrams are scored on ``valid``, the model also at
+            some steps of the training.
+        out: output folder.
+        seed: random seed.
+        device: "auto", "cpu" or "cuda".
     """
     parents = {"train": train.digest} | ({"valid": valid.digest} if valid is not None else {})
     if config.text_model:
@@ -253,15 +256,15 @@ def train_lm(
             curve = HeldOutCurve(speech_lm, held_out, steps, run.scratch)
         last = run.train(task, config.loop, "lm", prefix="train_", after_step=curve)
         save_lm(speech_lm, run.folder)
-        # What is named twice is read twice, but does not differ; older stores do not tell.
+        # A source that is named twice is read twice.
         unique = min(len(store.tokens), train.metrics.get("unique_tokens", len(store.tokens)))
         record = run_record(config, model, store, task.plan.tokens(config.rows(processes)), unique, processes)
         record |= {"peak_flops": peak, "peak_source": source, "wall_seconds": last["wall_seconds"]}
-        # A run that only had its end to repeat has no log line in the other processes, which write nothing.
+        # A run that resumes after its last step has no log line in the other processes, which write nothing.
         record |= {name: last.get(name) for name in ("seconds_per_second", "tokens_per_second", "mfu")}
         if held_out is not None and curve is not None:
             run.metrics["valid"] = record["valid"] = compare_with_ngrams(speech_lm, store, held_out)
-            # The step's share of all tokens, the loss there per token and per second.
+            # Tokens until the step, and the loss per token and per second there.
             record["curve"] = [
                 [record["tokens"] * step // config.loop.steps, *losses] for step, losses in curve.read().items()
             ]
@@ -271,7 +274,7 @@ def train_lm(
 
 
 def compare_with_ngrams(model: SpeechLM, train: TokenStore, valid: TokenStore) -> dict[str, dict[str, float | int]]:
-    """Likelihoods of held-out units under the model and under n-grams of the training units."""
+    """Return likelihoods of held-out units under the model and under n-grams of the training units."""
     return {
         "model": model.evaluate(valid).as_dict(),
         "unigram": NgramModel(train, 1).evaluate(valid).as_dict(),
@@ -287,21 +290,10 @@ def save_lm(model: SpeechLM, folder: Path) -> None:
     np.save(folder / DURATIONS_FILE, model.durations)
 
 
-def count_parameters(model: nn.Module) -> tuple[int, int]:
-    """(non-embedding, all) parameters; token and position embeddings are embeddings."""
-    total = sum(p.numel() for p in model.parameters())
-    embeddings = sum(m.weight.numel() for m in model.modules() if isinstance(m, nn.Embedding))
-    return total - embeddings, total
-
-
 def run_record(
     config: LMConfig, model: nn.Module, store: TokenStore, tokens: int, unique: int, processes: int
 ) -> dict[str, Any]:
-    """What the scaling study wants to know about a run: sizes, tokens that all processes read, FLOPs (6 N D).
-
-    The speed of the last logged steps stands beside it: seconds of audio and units per second, and ``mfu``, the share
-    of ``peak_flops`` that 6 N for each unit amount to.
-    """
+    """Return the record of a run for scaling studies: sizes, tokens of all processes, FLOPs (6 N D)."""
     parameters, everything = count_parameters(model)
     return {
         "params": parameters,
@@ -318,12 +310,12 @@ def run_record(
 
 
 def start_from_text(shape: LMShape, num_tokens: int, source: str) -> nn.Module:
-    """A model of units with the layers and the positions of a text OPT; token embeddings are random (TWIST).
+    """Return a model of units with the layers and positions of a text OPT and random token embeddings (TWIST).
 
-    Projections between embeddings and layers (opt-350m) belong to the text's vocabulary and are left behind with it.
+    Projections between embeddings and layers (opt-350m) belong to the text's vocabulary and are not copied.
 
     Raises:
-        InputError: a shape that is not the text model's.
+        InputError: a shape other than the text model's.
     """
     text: Any = load_opt(Path(source)) if Path(source).is_dir() else _load_hub_opt(source)
     found = text.config
@@ -366,10 +358,10 @@ def _load_hub_opt(source: str) -> nn.Module:
 
 
 def _check_crops(longest: int, config: LMConfig) -> int:
-    """The length of the longest crop, after checking that the model can learn from it.
+    """Return the length of the longest crop in tokens, after checking it.
 
     Raises:
-        InputError: it has more tokens than the model has positions, or only one.
+        InputError: more tokens than the model has positions, or only one.
     """
     if longest > config.shape.positions:
         raise InputError(

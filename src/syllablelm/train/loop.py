@@ -20,7 +20,7 @@ from typing import Any, Literal, Protocol
 import torch
 from torch import Tensor, nn
 
-from syllablelm.core.errors import InputError
+from syllablelm.core.errors import InputError, check_positive
 from syllablelm.core.progress import ProgressBar
 from syllablelm.train.processes import is_main, is_several, join, total
 from syllablelm.train.runlog import Meter, RunLog, read_log
@@ -33,17 +33,21 @@ _WALL = ".wall"
 
 @dataclass(frozen=True)
 class LoopConfig:
-    """How long and how to optimise.
+    """Optimisation by AdamW.
 
     Args:
-        steps: optimiser updates.
-        lr: peak learning rate; warmup: fraction of the steps spent rising to it; then decay to ``final_lr`` times it.
-        schedule: of the decay; "exponential" takes off the same share at every step.
+        steps: number of updates.
+        lr: peak learning rate.
+        warmup: share of the steps in which the learning rate rises linearly to ``lr``.
+        schedule: decay after the warm-up; "exponential" multiplies by the same factor at every step.
+        final_lr: learning rate at the end, as a share of ``lr``.
+        beta1, beta2, eps, weight_decay: parameters of AdamW; biases and norms are not decayed.
+        clip: maximum gradient norm.
         batch_seconds: seconds of audio per micro-batch and process, padding included.
-        accumulate: micro-batches per update.
-        clip: largest gradient norm.
+        accumulate: number of micro-batches per update.
         precision: "auto" is bfloat16 on a GPU and float32 on a CPU.
-        checkpoint_every, log_every: in steps.
+        checkpoint_every: steps between checkpoints.
+        log_every: steps between log lines.
     """
 
     steps: int
@@ -66,12 +70,8 @@ class LoopConfig:
         for key in ("steps", "accumulate", "checkpoint_every", "log_every"):
             if getattr(self, key) < 1:
                 raise InputError(f"loop.{key} {getattr(self, key)}: must be at least 1")
-        for key in ("batch_seconds", "clip", "eps"):
-            if not 0 < getattr(self, key) < math.inf:
-                raise InputError(f"loop.{key} {getattr(self, key)}: must be above 0, and finite")
-        for key in ("lr", "weight_decay", "final_lr"):
-            if not 0 <= getattr(self, key) < math.inf:
-                raise InputError(f"loop.{key} {getattr(self, key)}: must be 0 or above, and finite")
+        for key in ("batch_seconds", "clip", "eps", "lr", "weight_decay", "final_lr"):
+            check_positive(f"loop.{key}", getattr(self, key), zero=key in ("lr", "weight_decay", "final_lr"))
         for key in ("beta1", "beta2"):
             if not 0 <= getattr(self, key) < 1:
                 raise InputError(f"loop.{key} {getattr(self, key)}: must be 0 or above, and below 1")
@@ -82,10 +82,10 @@ class LoopConfig:
 
 
 class Task(Protocol):
-    """What a stage gives to the loop.
+    """A model and its batches.
 
     ``module`` maps a batch to {"loss": scalar, name: sum...}; sums named in ``ratios`` are logged as quotients. A task
-    may say ``reaches_all = True``: that its loss depends on every weight, which saves several processes a search.
+    whose loss depends on every weight may have ``reaches_all = True``, which saves several processes a search.
     """
 
     @property
@@ -95,12 +95,12 @@ class Task(Protocol):
     def ratios(self) -> Mapping[str, tuple[str, str]]: ...
 
     def batch(self, number: int) -> Batch:
-        """Micro-batch ``number`` of the run: CPU tensors, and "seconds" of audio in it."""
+        """Return micro-batch ``number`` of the run: CPU tensors, and "seconds" of audio in it."""
         ...
 
 
 def lr_factor(step: int, config: LoopConfig) -> float:
-    """Learning rate at a step as a fraction of its peak."""
+    """Return the learning rate at a step as a share of its peak."""
     warmup = max(1, round(config.warmup * config.steps))
     if step < warmup:
         return (step + 1) / warmup
@@ -112,7 +112,7 @@ def lr_factor(step: int, config: LoopConfig) -> float:
 
 
 def parameter_groups(module: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """Trainable parameters in two groups: matrices are decayed; biases, norms and other vectors are not."""
+    """Return the trainable parameters in two groups: matrices with weight decay, vectors without."""
     trainable = [p for p in module.parameters() if p.requires_grad]
     return [
         {"params": [p for p in trainable if p.ndim >= 2], "weight_decay": weight_decay},
@@ -121,7 +121,7 @@ def parameter_groups(module: nn.Module, weight_decay: float) -> list[dict[str, A
 
 
 class _StopRequest:
-    """Ctrl-C or a polite kill, noted and obeyed after the current step, so that no update is half applied.
+    """SIGINT (Ctrl-C) or SIGTERM, handled after the current step, so that no update is half applied.
 
     A second Ctrl-C stops at once.
     """
@@ -185,16 +185,18 @@ def run_loop(
 
     Args:
         task: model and batches.
-        config: the optimisation.
-        work: folder for the checkpoint and the logs; kept until the caller removes it.
-        seed: of dropout and the like; batches carry their own.
-        fingerprint: identity of the stage, so that a foreign checkpoint is refused.
-        after_step: called with the number of updates done, in every process; a resumed run calls it again for those
+        config: optimisation.
+        work: folder of the checkpoint and the logs; the caller removes it.
+        seed: random seed of dropout and the like; batches have their own.
+        fingerprint: hash of the stage's configuration and inputs; the checkpoint of another stage is refused.
+        device: device of the training.
+        label: label of the progress bar.
+        after_step: called with the number of finished updates, in every process; a resumed run calls it again for those
             after its checkpoint.
 
     Returns:
-        the last logged values (in the main process), and "wall_seconds" of the loop: those of the tries before, up to
-        their last checkpoints, are counted in.
+        the last logged values (in the main process), and "wall_seconds" of the loop, those of stopped runs up to their
+        last checkpoints included.
 
     Raises:
         KeyboardInterrupt: stopped (Ctrl-C or SIGTERM); a checkpoint was written first.
@@ -262,15 +264,15 @@ def run_loop(
 
 
 def is_half(config: LoopConfig, device: torch.device) -> bool:
-    """Whether a loop computes in bfloat16 on a device."""
+    """Return whether a loop computes in bfloat16 on a device."""
     return config.precision == "bfloat16" or (config.precision == "auto" and device.type == "cuda")
 
 
 def check_compiler(device: torch.device, key: str) -> None:
-    """Have torch compile something small.
+    """Check that torch can compile on a device.
 
     Raises:
-        InputError: it cannot, here; ``key`` is the recipe's key that asked for it.
+        InputError: it cannot; ``key`` is the recipe's key that requires it.
     """
     try:
         torch.compile(torch.sin)(torch.ones(8, device=device))

@@ -1,4 +1,4 @@
-"""How fast a device multiplies matrices: the peak that model-FLOPs utilisation is a share of."""
+"""Peak FLOP/s of a device, the reference of model-FLOPs utilisation."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from syllablelm.scaling.flops import PEAK_TFLOPS
 
 Source = Literal["recipe", "data sheet", "measured"]
 
-# Large enough to keep the device busy, small enough that one product takes a few milliseconds to tens of them.
+# Side of the matrices: large enough to fill the device, small enough for products of milliseconds.
 SIDE = {"cpu": 768, "cuda": 8192}
 SECONDS = 0.3
 
-# What torch calls the GPUs of `PEAK_TFLOPS`, without the maker. Slower relatives must not match: "H100 PCIe",
-# "H200 NVL", "RTX 4090 D", a MIG slice of anything.
+# torch's names of the GPUs of `PEAK_TFLOPS`, without the maker. Slower relatives must not match: "H100 PCIe",
+# "H200 NVL", "RTX 4090 D", MIG slices.
 _NAMES = {
     "a100": r"A100-(SXM4|PCIE)-\d+GB|A100 80GB PCIe",
     "a40": r"A40",
@@ -33,19 +33,19 @@ _NAMES = {
 
 
 def known_peak_flops(name: str) -> float | None:
-    """Dense half-precision FLOP/s of a GPU by the name that torch gives it; None for one that is not in the table."""
+    """Return the dense half-precision FLOP/s of a GPU by torch's name of it, or None if unknown."""
     short = re.sub(r"^(NVIDIA|Tesla) ", "", name)
     key = next((key for key, pattern in _NAMES.items() if re.fullmatch(pattern, short)), None)
     return None if key is None else PEAK_TFLOPS[key] * 1e12
 
 
 def find_peak_flops(device: torch.device, *, half: bool = False, tflops: float = 0.0) -> tuple[float, Source]:
-    """The FLOP/s that training on a device is compared with, and where the number is from.
+    """Return the peak FLOP/s of a device and the source of the number.
 
     Args:
-        device: where training runs.
-        half: in bfloat16; only for that is there a data sheet.
-        tflops: the recipe's own number; 0 looks the GPU up, and measures what is not in the table.
+        device: device of the training.
+        half: whether it computes in bfloat16, the only precision with a data sheet.
+        tflops: the recipe's value; 0 looks the GPU up and measures unknown devices.
     """
     if tflops:
         return tflops * 1e12, "recipe"
@@ -55,11 +55,12 @@ def find_peak_flops(device: torch.device, *, half: bool = False, tflops: float =
 
 @torch.inference_mode()
 def measure_peak_flops(device: torch.device, *, half: bool = False, seconds: float = SECONDS) -> float:
-    """Floating-point operations per second of the fastest of the matrix products that fit into ``seconds``.
+    """Measure the FLOP/s of the fastest of the matrix products that fit into ``seconds``.
 
     Args:
-        device: where to multiply.
-        half: in bfloat16 instead of float32.
+        device: device to measure.
+        half: multiply in bfloat16 instead of float32.
+        seconds: duration of the measurement.
     """
     side = SIDE[device.type]
     dtype = torch.bfloat16 if half else torch.float32

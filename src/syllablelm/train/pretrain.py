@@ -20,9 +20,8 @@ from syllablelm.data.corpus import Manifest
 from syllablelm.encoders.heads import PredictionHead
 from syllablelm.encoders.load import load_encoder
 from syllablelm.encoders.masked_prediction import EncoderShape, MaskedPredictor, load_maskable
-from syllablelm.encoders.padding import pad_waveforms
-from syllablelm.train.augment import AugmentConfig, augment
-from syllablelm.train.batches import Crop, CropPlan, WaveformStore
+from syllablelm.train.augment import AugmentConfig
+from syllablelm.train.batches import Crop, CropPlan, WaveformStore, augmented_batch
 from syllablelm.train.features import check_max_frames
 from syllablelm.train.labels import read_centres, read_labels
 from syllablelm.train.loop import Batch, LoopConfig
@@ -36,19 +35,19 @@ class EncoderConfig:
     """Masked-prediction pre-training.
 
     Args:
-        shape: the network, where it starts from random weights or the last iteration's.
-        loop: the optimisation.
-        crop_seconds: longest stretch of a recording in a batch.
+        loop: optimisation.
+        shape: network, where it starts from random weights or the last iteration's.
+        crop_seconds: maximum length of a crop of a recording.
         mask_prob: expected share of frames covered by spans if these never overlapped.
         mask_length: frames per span.
         masked_weight: alpha in L = alpha L_masked + (1 - alpha) L_unmasked (Hsu et al. 2021, II-B); 1 in the paper.
-        start: "random", "previous" to go on from the last iteration's weights with a new head, or an encoder to go on
-            from: a hub id, folder or checkpoint file.
-        head: start of the prediction head: "random", or "centres", whose first guess is the label whose k-means centre
-            lies nearest in angle. Only with labels of the very layer that the head reads.
-        train_cnn: whether the convolutional extractor learns too.
-        normalize: whether the encoder standardises each waveform, so that loudness changes nothing.
-        augment: distortions of what the model hears; labels are those of the clean recording.
+        start: initial weights: "random", "previous" (the last iteration's, with a new head), or those of an encoder: a
+            hub id, folder or checkpoint file.
+        head: initial prediction head: "random", or "centres": its first guess is the label whose k-means centre is
+            nearest in angle. The labels must be of the layer that the head reads.
+        train_cnn: whether the convolutional extractor is trained too.
+        normalize: whether the encoder standardises each waveform, which makes it independent of loudness.
+        augment: distortions of the model's input; labels are those of the clean recording.
     """
 
     loop: LoopConfig
@@ -97,30 +96,17 @@ class MaskedPredictionTask:
     ) -> None:
         self.module = _MaskedLoss(model, config.masked_weight)
         self.encoder, self.store, self.labels, self.config = model.encoder, store, labels, config
-        self.plan = CropPlan(
-            [r.seconds for r in store.manifest],
-            crop_seconds=config.crop_seconds,
-            batch_seconds=config.loop.batch_seconds,
-            hop=model.encoder.hop,
-            seed=seed,
-        )
+        self.plan = CropPlan.of_stage(config, store, model.encoder.hop, seed)
 
     def batch(self, number: int) -> Batch:
         """Waveforms, labels (-1 past the end) and masks of one micro-batch."""
-        crops = self.plan.batch(number)
-        waves = []
-        for crop in crops:
-            wave = self.plan.cut(self.store[crop.index], crop)
-            waves.append(augment(wave, self.config.augment, np.random.default_rng((*crop.seed, 2))))
-        wave_BN, lengths_B = pad_waveforms(waves, torch.device("cpu"))
-        frames = self.encoder.frames(lengths_B)
-        shape = (len(crops), int(frames.max()))
+        crops, frames_B, batch = augmented_batch(self.config, self.store, self.plan, self.encoder, number)
+        shape = (len(crops), int(frames_B.max()))
         labels_BT = torch.full(shape, IGNORED, dtype=torch.long)
         mask_BT = torch.zeros(shape, dtype=torch.bool)
-        for b, (crop, count) in enumerate(zip(crops, frames.tolist(), strict=True)):
+        for b, (crop, count) in enumerate(zip(crops, frames_B.tolist(), strict=True)):
             labels_BT[b, :count], mask_BT[b, :count] = self._targets(crop, count)
-        seconds = float(lengths_B.sum()) / self.encoder.sample_rate
-        return {"wave": wave_BN, "lengths": lengths_B, "labels": labels_BT, "mask": mask_BT, "seconds": seconds}
+        return {**batch, "labels": labels_BT, "mask": mask_BT}
 
     def _targets(self, crop: Crop, count: int) -> tuple[Tensor, Tensor]:
         labels = self.labels[self.store.manifest[crop.index].id][crop.start : crop.start + count]
@@ -168,12 +154,12 @@ def train_encoder(
     """Pre-train an encoder; the artifact is a Hugging Face folder with the head beside it.
 
     Args:
-        previous: the last iteration's encoder, which ``start = "previous"`` goes on from.
+        previous: the last iteration's encoder, for ``start = "previous"``.
 
     Raises:
         InputError: ``start = "previous"`` without one, or with one of another shape; ``head = "centres"`` with labels
             of another space than the head's.
-        FormatError: an encoder to start from from which frames cannot be hidden.
+        FormatError: an initial encoder without a mask embedding.
     """
     parents = {"corpus": manifest_digest(manifest), "labels": labels.digest}
     if config.start == "previous":

@@ -1,6 +1,6 @@
-"""The processes of a training run: one, or several that ``torchrun`` started, of which the first is the main one.
+"""The processes of a training run: one, or several started by ``torchrun``, the first of which is the main one.
 
-Every process trains; only the main one prepares data, writes files and talks to the person.
+Every process trains; only the main one prepares data, writes files and prints messages.
 """
 
 from __future__ import annotations
@@ -20,22 +20,22 @@ from syllablelm.encoders.device import pick_device
 
 T = TypeVar("T")
 
-# While the main process prepares data the others wait, for days if it must be; the backends give up after minutes.
+# The other processes wait while the main one prepares data, for days if necessary; the backends time out in minutes.
 PATIENCE = timedelta(days=100)
 
 
 def join(device: str | torch.device = "auto") -> torch.device:
-    """Meet the other processes, if there are any; calling it again changes nothing.
+    """Join the other processes, if any; further calls change nothing.
 
     Returns:
-        the device of this process: the one that was asked for, or of several GPUs the one with its local rank, which
-        "cuda" and "auto" mean from now on.
+        the device of this process: the requested one, or of several GPUs the one of its local rank, which "cuda" and
+        "auto" then stand for.
 
     Raises:
-        InputError: a device that is not there, or one GPU for several processes.
+        InputError: an unavailable device, or one GPU for several processes.
     """
     chosen = pick_device(device)
-    # torchrun's way to say how many there are; accelerate reads it too.
+    # Set by torchrun; accelerate reads it too.
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         return chosen
     if chosen.type == "cuda" and isinstance(device, str) and chosen.index is not None:
@@ -49,7 +49,7 @@ def join(device: str | torch.device = "auto") -> torch.device:
 
 @cache
 def _waiting_group() -> Any:
-    # Threads of a group that outlive the interpreter abort the process at its very end.
+    # Threads of a group that outlive the interpreter abort the process at its end.
     atexit.register(_leave)
     # Its messages are small and on the CPU, whatever the backend of training.
     return distributed.new_group(backend="gloo", timeout=PATIENCE)
@@ -61,12 +61,12 @@ def _leave() -> None:
 
 
 def is_several() -> bool:
-    """Whether other processes have joined."""
+    """Return whether other processes have joined."""
     return distributed.is_available() and distributed.is_initialized() and distributed.get_world_size() > 1
 
 
 def is_main() -> bool:
-    """Whether this is the process that writes."""
+    """Return whether this is the main process, which writes."""
     return not is_several() or distributed.get_rank() == 0
 
 
@@ -74,10 +74,10 @@ def on_main(work: Callable[[], T]) -> T:
     """Call a function in the main process while the others wait.
 
     Returns:
-        in every process what the function returned, which must be small and can be pickled.
+        in every process the function's result, which must be small and can be pickled.
 
     Raises:
-        SyllableLMError: in the others, where it failed in the main process; there its own error is raised.
+        SyllableLMError: in the other processes, if it failed in the main one, which raises its own error.
     """
     if not is_several():
         return work()
@@ -97,7 +97,7 @@ def on_main(work: Callable[[], T]) -> T:
 
 
 def total(values: Sequence[float]) -> list[float]:
-    """Sums over all processes, which must all ask."""
+    """Return sums over all processes, which must all call."""
     sums = torch.tensor(values, dtype=torch.float64)
     if is_several():
         distributed.all_reduce(sums, group=_waiting_group())

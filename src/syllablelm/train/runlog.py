@@ -1,4 +1,4 @@
-"""What a training run measures on its way: sums over steps and processes, and the log that they go to."""
+"""Measurements of a training run: sums over steps and processes, and their log."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ _COUNT, _AUDIO, ELAPSED = ".count", ".audio", ".elapsed"
 
 
 class Meter:
-    """Sums over all processes of what the module returned since the last reading.
+    """Sums over all processes of the module's outputs since the last reading.
 
     Args:
-        ratios: which sums are read as quotients.
-        sums: ``totals`` at the checkpoint that the run goes on from.
+        ratios: names of the pairs of sums that are read as quotients.
+        sums: ``totals`` at the checkpoint from which the run resumes.
     """
 
     def __init__(self, ratios: Mapping[str, tuple[str, str]], sums: Mapping[str, float]) -> None:
         self.ratios = ratios
         self._reset()
-        # They hold all processes' shares, so only one process takes them up.
+        # They are totals of all processes, so only one process adds them.
         if is_main():
             self.sums.update({name: value for name, value in sums.items() if name != ELAPSED})
             self.started -= sums.get(ELAPSED, 0.0)
@@ -40,8 +40,8 @@ class Meter:
         self.started = time.monotonic()
 
     def add(self, output: Mapping[str, Tensor], seconds: float) -> None:
-        """Count what the module returned for a micro-batch with so many seconds of audio."""
-        # The sums stay on the device until they are asked for: to read a number, one waits for the GPU.
+        """Add the module's output for a micro-batch of ``seconds`` of audio."""
+        # The sums stay on the device until they are read: reading a number waits for the GPU.
         for key, value in output.items():
             self.sums[key] = self.sums.get(key, 0.0) + value.detach().double()
         self.sums[_COUNT] = self.sums.get(_COUNT, 0.0) + 1
@@ -49,19 +49,19 @@ class Meter:
 
     @contextmanager
     def paused(self) -> Iterator[None]:
-        """What happens meanwhile counts for no speed."""
+        """Exclude the time inside the block from speeds."""
         began = time.monotonic()
         yield
         self.started += time.monotonic() - began
 
     def totals(self) -> dict[str, float]:
-        """The sums of all processes, which must all ask."""
+        """Return the sums of all processes, which must all call."""
         names = sorted(self.sums)
         sums: dict[str, float] = dict(zip(names, total([float(self.sums[name]) for name in names]), strict=True))
         return sums | {ELAPSED: time.monotonic() - self.started}
 
     def read(self) -> dict[str, float]:
-        """Mean loss, ratios and seconds of audio per second since the last reading; all processes must ask."""
+        """Return mean loss, ratios and seconds of audio per second since the last reading; all processes must call."""
         sums = self.totals()
         values = {"loss": sums["loss"] / sums[_COUNT]}
         for name, (top, bottom) in self.ratios.items():
@@ -77,7 +77,7 @@ class RunLog:
     def __init__(self, folder: Path, first_step: int) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.path = folder / LOG
-        # Lines logged after the last checkpoint will be logged again by the resumed run.
+        # A resumed run logs the lines after its checkpoint again.
         kept = [line for line in read_log(folder) if line["step"] <= first_step]
         write_json_lines(self.path, kept)
         try:
@@ -102,7 +102,7 @@ class RunLog:
 
 
 def read_log(folder: Path) -> list[dict[str, float]]:
-    """The logged lines of a run, without a last one that was torn as its writer was killed.
+    """Read the logged lines of a run, without an incomplete last one.
 
     Raises:
         FormatError: another line is damaged.

@@ -1,4 +1,4 @@
-"""What every training stage does around its work: skip if finished, keep a work folder, write the artifact.
+"""The frame of every training stage: skip it if finished, keep a work folder, write the artifact.
 
 Under ``torchrun`` every process calls the stages; the main one decides and writes, and all open the artifact.
 """
@@ -32,19 +32,21 @@ from syllablelm.train.processes import is_main, join, on_main
 
 
 def manifest_digest(manifest: Manifest) -> str:
-    """Identity of a corpus: ids, lengths and excerpts (not the paths, which differ between machines)."""
+    """Return the hash of a corpus: ids, lengths and excerpts (not the paths, which differ between machines)."""
     return digest_json([[r.id, r.num_samples, r.sample_rate, r.start] for r in manifest])
 
 
 @dataclass(frozen=True)
 class StageRun:
-    """What a stage's work is given.
+    """Inputs of a stage's work.
 
     Args:
-        folder: of the payload; scratch: for checkpoints, which outlive a stopped run.
-        metrics: to fill.
-        seed, device: of the stage.
-        fingerprint: of what the result is a function of; checkpoints of another one are not taken up.
+        folder: folder of the payload.
+        scratch: folder of checkpoints, which outlives a stopped run.
+        metrics: the artifact's metrics, filled by the work.
+        seed: random seed.
+        device: "auto", "cpu" or "cuda".
+        fingerprint: hash of configuration and inputs; a checkpoint with another one is refused.
     """
 
     folder: Path
@@ -57,10 +59,14 @@ class StageRun:
     def train(
         self, task: Task, loop: LoopConfig, label: str, *, prefix: str = "", **options: Any
     ) -> Mapping[str, float]:
-        """Run the training loop, or take it up where it was stopped; its last numbers go to the metrics, too.
+        """Run the training loop, from its checkpoint if it was stopped, and add its last numbers to the metrics.
 
         Args:
-            label: of the progress bar; prefix: of the metrics' names; options: of ``run_loop``.
+            task: model and batches.
+            loop: optimisation.
+            label: label of the progress bar.
+            prefix: prefix of the metrics' names.
+            options: further options of ``run_loop``.
         """
         options |= {"seed": self.seed, "fingerprint": self.fingerprint, "device": self.device, "label": label}
         last = run_loop(task, loop, self.scratch, **options)
@@ -80,23 +86,24 @@ def run_stage(
     device: str = "auto",
     alone: bool = False,
 ) -> Artifact:
-    """Run one stage unless its artifact is there already.
+    """Run one stage unless its artifact exists.
 
     Args:
-        kind, config, seed, parents: what the result is a function of.
-        out: the artifact's folder.
-        work: makes the payload.
+        kind: kind of artifact.
+        out: folder of the artifact.
+        config, seed, parents: configuration and inputs, whose hash identifies the result.
+        work: function that writes the payload.
         extra: further entries of the record.
-        device: that the stage was asked to use; decides how several processes talk.
-        alone: of several processes only the main one works, as when data is prepared; otherwise all do, as in training,
-            and what the others put into their payload folders is dropped.
+        device: "auto", "cpu" or "cuda"; selects the backend of several processes.
+        alone: only the main process works, as in data preparation; otherwise all do, as in training, and the payload of
+            the others is dropped.
 
     Returns:
-        the artifact, new or found.
+        the artifact.
 
     Raises:
-        InputError: ``out`` holds something else, or another job is making it.
-        SyllableLMError: in the other processes, where the main one failed.
+        InputError: ``out`` holds something else, or another job is writing it.
+        SyllableLMError: in the other processes, if the main one failed.
     """
     out = Path(out)
     join(device)
@@ -122,7 +129,7 @@ def run_stage(
                 if (scratch / LOG).exists():
                     shutil.copy(scratch / LOG, folder / LOG)
         except InputError:
-            # On a file system without locks another job may have made the same in the meantime.
+            # On a file system without locks another job may have written it in the meantime.
             if not is_made():
                 raise
         shutil.rmtree(scratch, ignore_errors=True)
@@ -136,16 +143,16 @@ def run_stage(
             else:
                 with TemporaryDirectory() as dropped:
                     work(StageRun(Path(dropped), scratch, {}, seed, device, identity))
-            # Nobody opens the artifact before it is there.
+            # No process opens the artifact before it exists.
             on_main(lambda: None)
     return open_artifact(out, kind)
 
 
 def _is_made_behind_lock(out: Path, held: ExitStack, is_made: Callable[[], bool]) -> bool:
-    """Take a stage for this job alone until ``held`` is left; whether another job has made it just before.
+    """Lock a stage for this job until ``held`` exits; return whether another job has finished it just before.
 
     Raises:
-        InputError: another job has it.
+        InputError: another job holds the lock.
     """
     try:
         alone = held.enter_context(lock_file(out.with_name(f".{out.name}.lock")))
@@ -157,9 +164,9 @@ def _is_made_behind_lock(out: Path, held: ExitStack, is_made: Callable[[], bool]
 
 
 def external_encoder(name: str) -> Artifact:
-    """Stand for an encoder that no stage of ours made: a hub id, a folder that ``transformers`` opens, or a checkpoint.
+    """Return an artifact for an encoder that no stage made: a hub id, a folder of ``transformers``, or a checkpoint.
 
-    What is on disk is identified by its contents, a hub id by its name.
+    Files are identified by their contents, a hub id by its name.
     """
     folder = Path(name)
     identity = digest_path(folder) if folder.exists() else digest_json(name)

@@ -17,8 +17,8 @@ class Checkpoints:
     """The latest state of a run: one file, replaced atomically.
 
     Args:
-        folder: where it lies.
-        fingerprint: of the stage; a state of another recipe is refused.
+        folder: folder of the file.
+        fingerprint: hash of the stage's configuration and inputs; the state of another stage is refused.
     """
 
     def __init__(self, folder: Path, fingerprint: str) -> None:
@@ -29,7 +29,7 @@ class Checkpoints:
         self, step: int, module: nn.Module, optimizer: torch.optim.Optimizer, sums: Mapping[str, float] | None = None
     ) -> None:
         """Write the state after ``step`` updates; ``sums`` are the meter's since the last logged line."""
-        # A state takes gigabytes: what is left of a save that was killed makes room first.
+        # A state takes gigabytes: remains of a save that was killed are removed first.
         remove_leftovers(self.path)
         state = {"fingerprint": self.fingerprint, "step": step, "model": module.state_dict(), "sums": dict(sums or {})}
         with atomic_path(self.path) as temporary:
@@ -62,6 +62,6 @@ class Checkpoints:
 
 @torch.no_grad()
 def is_finite(module: nn.Module, optimizer: torch.optim.Optimizer) -> bool:
-    """Whether no number of a state is NaN or infinite."""
+    """Return whether all numbers of a state are finite."""
     moments = [value for state in optimizer.state.values() for value in state.values() if isinstance(value, Tensor)]
     return all(bool(torch.isfinite(tensor).all()) for tensor in [*module.state_dict().values(), *moments])

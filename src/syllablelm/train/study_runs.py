@@ -1,38 +1,38 @@
-"""The runs of a scaling study: language models of a plan, one after another, on one token store."""
+"""The runs of a scaling study: language models of a plan, trained one after another on the same tokens."""
 
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-from syllablelm.core.artifact import Artifact
 from syllablelm.core.config import build
 from syllablelm.core.errors import FormatError, InputError, SyllableLMError, plural
 from syllablelm.core.files import atomic_path, json_objects
-from syllablelm.train.bundle import LMRecipe
+from syllablelm.core.progress import note
+from syllablelm.core.recipes import build_recipe
+from syllablelm.core.results import Record
+from syllablelm.train.lm_recipe import LMRecipe, make_token_stores
 from syllablelm.train.lm_stage import LMConfig, train_lm
 from syllablelm.train.processes import is_main, join, on_main, total
-from syllablelm.train.token_stage import make_tokens, tokenizer_info
 
 RUNS_FOLDER, FAILED_FILE = "runs", "failed.json"
 
 
 @dataclass(frozen=True)
 class StudyRun:
-    """One model of a study: a line of ``scale plan``. What it leaves open is the recipe's.
+    """One model of a study: a line of ``scale plan``. Values that are None are the recipe's.
 
     Args:
-        name: of its folder.
-        layers, dim, heads, feed_forward: of the decoder.
-        tokens: positions to train on, repetitions included; what is read of them is a little less, by the padding of
-            rows, and the run's record tells how much.
-        unique_tokens: of which only so many differ; None for as many as the recipe takes.
+        name: name of its folder.
+        layers, dim, heads, feed_forward: shape of the decoder.
+        tokens: training tokens, repetitions and the padding of rows included; the run's record gives them without
+            padding.
+        unique_tokens: number of different tokens.
         lr: peak learning rate.
-        batch_tokens: positions of an update, all processes together.
+        batch_tokens: tokens per update, all processes together.
     """
 
     name: str
@@ -47,7 +47,7 @@ class StudyRun:
 
     def __post_init__(self) -> None:
         if not self.name or Path(self.name).name != self.name or self.name.startswith("."):
-            raise InputError(f"run {self.name!r}: the name must do as a folder's")
+            raise InputError(f"run {self.name!r}: not usable as the name of a folder")
         for key in ("layers", "dim", "heads", "feed_forward", "tokens", "unique_tokens", "lr", "batch_tokens"):
             value = getattr(self, key)
             if value is not None and not value > 0:
@@ -57,15 +57,15 @@ class StudyRun:
 
     @property
     def cost(self) -> float:
-        """Grows with the FLOPs, for the order of the runs."""
+        """Relative training cost, for the order of the runs."""
         return self.layers * self.dim * (2 * self.dim + self.feed_forward) * self.tokens
 
 
 def read_plan(path: str | Path) -> list[StudyRun]:
-    """Read a plan (jsonl); columns that training does not need are left out.
+    """Read a plan (jsonl); columns that training does not need are ignored.
 
     Raises:
-        FormatError: no such file, no runs, or a line that is none; the message gives the line.
+        FormatError: no such file, no runs, or a damaged line, which the message names.
         InputError: numbers out of range, or two runs of one name.
     """
     known = {field.name for field in fields(StudyRun)}
@@ -81,15 +81,14 @@ def read_plan(path: str | Path) -> list[StudyRun]:
 
 
 def run_config(recipe: LMConfig, run: StudyRun, processes: int = 1) -> LMConfig:
-    """The configuration of one run.
+    """Return the configuration of one run.
 
-    An update has ``run.batch_tokens`` positions, or those of the recipe's micro-batch times ``accumulate``, in whole
-    rows and shared out among the processes. Its micro-batches are equal, and as large as they can be without being
-    larger than the recipe's. Steps are tokens over positions of an update, and everything that depends on their number
-    (warm-up, decay) follows.
+    An update has ``run.batch_tokens`` tokens, by default the recipe's micro-batch times ``accumulate``, in whole rows
+    divided among the processes. Its micro-batches are equal and as large as possible, but not larger than the recipe's.
+    The number of steps is tokens over tokens per update; warm-up and decay follow from it.
 
     Raises:
-        InputError: an update of less than a row for each process.
+        InputError: an update of less than one row per process.
     """
     update = run.batch_tokens or recipe.batch_tokens * recipe.loop.accumulate
     rows = update // (recipe.row_tokens * processes)
@@ -113,7 +112,7 @@ def run_config(recipe: LMConfig, run: StudyRun, processes: int = 1) -> LMConfig:
 
 
 def slow_update(recipe: LMConfig, config: LMConfig) -> str | None:
-    """Why a run's micro-batches are less than half of what they could be; None where they are not."""
+    """Return a warning where a run's micro-batches are less than half as large as possible, else None."""
     most, micro = (each.batch_tokens // recipe.row_tokens for each in (recipe, config))
     rows = micro * config.loop.accumulate
     if 2 * micro >= min(most, rows):
@@ -124,43 +123,75 @@ def slow_update(recipe: LMConfig, config: LMConfig) -> str | None:
     )
 
 
+@dataclass(frozen=True)
+class StudyResult(Record):
+    """The runs of a study.
+
+    Args:
+        runs: number of trained models.
+        failed: error message of each failed run, by name.
+        out: folder of the study.
+    """
+
+    runs: int
+    failed: Mapping[str, str]
+    out: str
+
+    def check(self) -> None:
+        """Raise an error if a run failed.
+
+        Raises:
+            InputError: names the first failed run and its reason.
+        """
+        for name, reason in self.failed.items():
+            count = len(self.failed)
+            raise InputError(f"{plural(count, 'run')} of {self.runs + count} failed; {name}: {reason}")
+
+
 def train_study(
-    runs: Sequence[StudyRun], recipe: LMRecipe, out: Path, *, device: str = "auto"
-) -> tuple[list[Artifact], dict[str, str]]:
+    plan: str | Path,
+    recipe: str | Path,
+    out: str | Path,
+    *,
+    overrides: Sequence[str] = (),
+    device: str = "auto",
+) -> StudyResult:
     """Train every run of a plan, the cheapest first; finished ones are skipped, a stopped one resumes.
 
     Args:
-        recipe: of which ``units`` are made into the token stores of all runs; ``lm`` holds what the plan leaves open.
-        out: with train/, valid/, runs/NAME and, after failures, failed.json: their reasons by name.
+        plan: plan (jsonl) as ``scale plan`` writes it.
+        recipe: name or path of a language model's recipe: its units, which all runs share, and what the plan leaves
+            open.
+        out: output folder: train/, valid/, runs/NAME and, after failures, failed.json.
+        overrides: changes of the recipe such as "lm.row_tokens=128".
+        device: "auto", "cpu" or "cuda".
 
     Returns:
-        the models of the runs that ended well, and why the others did not: a loss that is not finite, say.
+        the number of trained models, and the failures, such as a loss that is not finite.
 
     Raises:
-        InputError: a recipe without held-out units, or a run that cannot be trained so.
+        FormatError: a damaged plan or recipe.
+        InputError: a recipe without held-out units, or a run that cannot be trained.
     """
-    if not recipe.units.valid:
-        raise InputError("a scaling study is of held-out losses: name units in the recipe's units.valid")
+    runs, shared, out = read_plan(plan), build_recipe(LMRecipe, recipe, overrides), Path(out)
+    if not shared.units.valid:
+        raise InputError("a scaling study compares held-out losses: name units in the recipe's units.valid")
     join(device)
     processes = int(total([1.0])[0])
-    configs = {run: run_config(recipe.lm, run, processes) for run in sorted(runs, key=lambda run: run.cost)}
-    info = tokenizer_info(recipe.units.tokenizer)
-    train = make_tokens(recipe.units.train, info, out / "train", without=recipe.units.valid)
-    valid = make_tokens(recipe.units.valid, info, out / "valid")
-    done: list[Artifact] = []
+    configs = {run: run_config(shared.lm, run, processes) for run in sorted(runs, key=lambda run: run.cost)}
+    train, valid = make_token_stores(shared.units, out)
     failed: dict[str, str] = {}
     for number, (run, config) in enumerate(configs.items(), start=1):
         _say(f"run {number} of {len(configs)}: {run.name}, {config.loop.steps} steps")
-        if (reason := slow_update(recipe.lm, config)) is not None:
+        if (reason := slow_update(shared.lm, config)) is not None:
             _say(f"run {run.name}: {reason}")
         try:
-            folder = out / RUNS_FOLDER / run.name
-            done.append(train_lm(config, train, folder, valid=valid, seed=recipe.seed, device=device))
+            train_lm(config, train, out / RUNS_FOLDER / run.name, valid=valid, seed=shared.seed, device=device)
         except SyllableLMError as error:
             failed[run.name] = str(error)
             _say(f"run {run.name} failed: {error}")
         on_main(lambda: _write_failed(out / FAILED_FILE, failed))
-    return done, failed
+    return StudyResult(len(configs) - len(failed), failed, str(out))
 
 
 def _write_failed(path: Path, failed: Mapping[str, str]) -> None:
@@ -173,9 +204,9 @@ def _write_failed(path: Path, failed: Mapping[str, str]) -> None:
 
 def _say(text: str) -> None:
     if is_main():
-        print(text, file=sys.stderr, flush=True)
+        note(text)
 
 
 def _whole(value: Any) -> Any:
-    """1e6 is how people write a million."""
+    """Accept 1e6 for 1000000."""
     return int(value) if isinstance(value, float) and value.is_integer() and value >= 1 else value

@@ -1,4 +1,4 @@
-"""SylBoost (section 3.2): a student learns, at every frame, the teacher's mean over the frame's group (Eq. 3)."""
+"""SylBoost (section 3.2): a student learns, at every frame, the teacher's mean over the frame's segment (Eq. 3)."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from syllablelm.core.errors import FormatError, InputError
 from syllablelm.data.corpus import Manifest
 from syllablelm.encoders.base import FrameEncoder, TrainableEncoder
 from syllablelm.encoders.load import load_encoder
-from syllablelm.encoders.padding import frame_mask, pad_waveforms
+from syllablelm.encoders.padding import frame_mask
 from syllablelm.quantize import pool_segments
-from syllablelm.train.augment import AugmentConfig, augment
-from syllablelm.train.batches import CropPlan, WaveformStore
+from syllablelm.train.augment import AugmentConfig
+from syllablelm.train.batches import CropPlan, WaveformStore, augmented_batch
 from syllablelm.train.boundary_stage import read_boundaries
 from syllablelm.train.features import check_max_frames, iterate_features
 from syllablelm.train.loop import Batch, LoopConfig
@@ -32,16 +32,17 @@ class SylBoostConfig:
     """One round of self-distillation.
 
     Args:
-        loop: the optimisation.
-        layer: L, whose features are taught and learned; layers above it are dropped.
-        student: what the student starts from: the teacher (as in round 1 of the paper) or the previous round's student.
-        train_cnn: whether the convolutional extractor learns too.
-        frozen_blocks: transformer blocks that stay as they are, counted from the input; 0 trains all of them.
+        loop: optimisation.
+        layer: L, the layer whose features are targets and outputs; layers above it are dropped.
+        student: initial student: the teacher (as in round 1 of the paper) or the previous round's student.
+        train_cnn: whether the convolutional extractor is trained too.
+        frozen_blocks: number of frozen transformer blocks, counted from the input; 0 trains all of them.
         whiten: standardise every dimension of the teacher's features over the corpus before averaging; a student that
             starts from the teacher starts there too, if its layer ends in a layer norm.
-        normalize: standardise every waveform for teacher and student, so that loudness changes nothing; false leaves it
-            as the checkpoint says.
-        augment: distortions of what the student hears; the teacher always hears the clean recording.
+        normalize: standardise every waveform for teacher and student, which makes them independent of loudness; false
+            does as the checkpoint says.
+        crop_seconds: maximum length of a crop of a recording.
+        augment: distortions of the student's input; the teacher's is always the clean recording.
     """
 
     loop: LoopConfig
@@ -55,13 +56,13 @@ class SylBoostConfig:
     augment: AugmentConfig = field(default_factory=AugmentConfig)
 
 
-class GroupTargets:
-    """Teacher means of every group of every recording: small, so the teacher runs once per round.
+class SegmentTargets:
+    """Teacher means of every segment of every recording: small, so the teacher runs once per round.
 
     Args:
         boundaries: {index: [0, ..., T]} of every recording.
-        means: {index: (groups, D)}.
-        mean, scale: (D,) by which the features were standardised; None where they are as they were.
+        means: {index: (num_segments, D)}.
+        mean, scale: (D,) mean and scale by which the features were standardised; None where they were not.
     """
 
     def __init__(
@@ -76,8 +77,8 @@ class GroupTargets:
     @classmethod
     def compute(
         cls, store: WaveformStore, teacher: FrameEncoder, boundaries: Mapping[str, npt.NDArray[np.int32]], whiten: bool
-    ) -> GroupTargets:
-        """Encode the corpus once with the teacher and average over groups.
+    ) -> SegmentTargets:
+        """Encode the corpus once with the teacher and average over segments.
 
         Raises:
             FormatError: boundaries of other recordings, or of another frame rate than the teacher's.
@@ -94,10 +95,8 @@ class GroupTargets:
         for index, feats in iterate_features(store, teacher, label="teacher"):
             kept[index] = _spanning(boundaries, store.manifest[index].id, len(feats))
             means[index] = pool_segments(feats, kept[index][:-1], kept[index][1:], drop_edges=False)
-            total, total_sq = (
-                total + feats.sum(0, dtype=np.float64),
-                total_sq + np.square(feats, dtype=np.float64).sum(0),
-            )
+            total = total + feats.sum(0, dtype=np.float64)
+            total_sq = total_sq + np.square(feats, dtype=np.float64).sum(0)
             count += len(feats)
         if not whiten:
             return cls(kept, means)
@@ -108,8 +107,8 @@ class GroupTargets:
 
     def frames(self, index: int, start: int, count: int) -> npt.NDArray[np.float32]:
         """(count, D) targets of the frames from ``start``."""
-        groups = np.searchsorted(self.boundaries[index], np.arange(start, start + count), side="right") - 1
-        return self.means[index][np.minimum(groups, len(self.means[index]) - 1)]
+        segments = np.searchsorted(self.boundaries[index], np.arange(start, start + count), side="right") - 1
+        return self.means[index][np.minimum(segments, len(self.means[index]) - 1)]
 
 
 def _spanning(boundaries: Mapping[str, npt.NDArray[np.int32]], name: str, num_frames: int) -> npt.NDArray[np.int32]:
@@ -128,35 +127,27 @@ class SylBoostTask:
     ratios: Mapping[str, tuple[str, str]] = {}
 
     def __init__(
-        self, student: TrainableEncoder, store: WaveformStore, targets: GroupTargets, config: SylBoostConfig, seed: int
+        self,
+        student: TrainableEncoder,
+        store: WaveformStore,
+        targets: SegmentTargets,
+        config: SylBoostConfig,
+        seed: int,
     ) -> None:
-        self.module = _GroupLoss(student)
+        self.module = _SegmentLoss(student)
         self.student, self.store, self.targets, self.config = student, store, targets, config
-        self.plan = CropPlan(
-            [r.seconds for r in store.manifest],
-            crop_seconds=config.crop_seconds,
-            batch_seconds=config.loop.batch_seconds,
-            hop=student.hop,
-            seed=seed,
-        )
+        self.plan = CropPlan.of_stage(config, store, student.hop, seed)
 
     def batch(self, number: int) -> Batch:
         """Waveforms and per-frame targets of one micro-batch."""
-        crops = self.plan.batch(number)
-        waves = []
-        for crop in crops:
-            wave = self.plan.cut(self.store[crop.index], crop)
-            waves.append(augment(wave, self.config.augment, np.random.default_rng((*crop.seed, 2))))
-        wave_BN, lengths_B = pad_waveforms(waves, torch.device("cpu"))
-        frames = self.student.frames(lengths_B)
-        target_BTD = torch.zeros(len(crops), int(frames.max()), self.student.dim)
-        for row, crop, count in zip(target_BTD, crops, frames.tolist(), strict=True):
+        crops, frames_B, batch = augmented_batch(self.config, self.store, self.plan, self.student, number)
+        target_BTD = torch.zeros(len(crops), int(frames_B.max()), self.student.dim)
+        for row, crop, count in zip(target_BTD, crops, frames_B.tolist(), strict=True):
             row[:count] = torch.from_numpy(self.targets.frames(crop.index, crop.start, count))
-        seconds = float(lengths_B.sum()) / self.student.sample_rate
-        return {"wave": wave_BN, "lengths": lengths_B, "target": target_BTD, "seconds": seconds}
+        return {**batch, "target": target_BTD}
 
 
-class _GroupLoss(nn.Module):
+class _SegmentLoss(nn.Module):
     """Eq. 3 over all frames of a batch, divided by the feature dimension so that its size does not depend on it."""
 
     def __init__(self, student: TrainableEncoder) -> None:
@@ -185,8 +176,8 @@ def train_sylboost(
 
     Args:
         teacher: the pre-trained encoder, in every round.
-        boundaries: groups of every recording.
-        previous: the last round's student, where the recipe starts from it.
+        boundaries: segment boundaries of every recording.
+        previous: the last round's student, for ``student = "previous"``.
 
     Raises:
         InputError: a model that cannot be trained, or nothing left to train.
@@ -213,7 +204,7 @@ def train_sylboost(
         check_max_frames(student, manifest, config.crop_seconds)
         student.freeze(extractor=not config.train_cnn, blocks=config.frozen_blocks)
         model = load_encoder(teacher.path, config.layer, device=device, normalize=normalize)
-        targets = GroupTargets.compute(store, model, read_boundaries(boundaries), config.whiten)
+        targets = SegmentTargets.compute(store, model, read_boundaries(boundaries), config.whiten)
         if start is teacher and targets.mean is not None and targets.scale is not None:
             # The student starts at the teacher's standardised features, where its last norm can say so.
             mean, scale = torch.from_numpy(targets.mean), torch.from_numpy(targets.scale)

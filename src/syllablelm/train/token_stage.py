@@ -1,8 +1,7 @@
-"""Token stores as a stage: unit files of ``tokenize`` or ``encode`` to the arrays that language models train on."""
+"""Token stores as a stage: unit files of ``tokenize`` or ``encode`` to packed tokens for language models."""
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,26 +9,27 @@ from typing import Any
 
 from syllablelm.core.artifact import RECORD, Artifact, digest_json, digest_path, open_artifact
 from syllablelm.core.errors import FormatError, InputError
+from syllablelm.core.progress import note
 from syllablelm.core.segmentation import Segmentation
 from syllablelm.formats import read_segmentations, units_tokenizer
 from syllablelm.lm.store import TokenInfo, TokenStore
-from syllablelm.quantize import codec as recode
-from syllablelm.tokenizer.bpe_tokenizer import SAVED_KIND, RecodedTokenizer
+from syllablelm.quantize.codec import KIND as CODEC_KIND
+from syllablelm.quantize.codec import Codec
 from syllablelm.tokenizer.reference_units import KIND as VOCABULARY_KIND
 from syllablelm.tokenizer.reference_units import Vocabulary
-from syllablelm.tokenizer.tokenizer import Tokenizer
+from syllablelm.tokenizer.tokenizer import CODEC_FOLDER, RECODED_KIND, Tokenizer
 from syllablelm.train.stage import StageRun, run_stage
 
 
 @dataclass(frozen=True)
 class UnitsConfig:
-    """Where units come from.
+    """Training and held-out units of a language model.
 
     Args:
-        tokenizer: name or folder of what made them (a tokenizer, a codec of ``train recode``, a vocabulary of
-            ``convert --from alignments``); its digest goes with every model trained on them.
-        train, valid: files or folders of units (jsonl or Parquet), relative to the current folder. What has an id that
-            is in ``valid`` is left out of ``train``.
+        tokenizer: name or folder of the tokenizer, codec (``train recode``) or vocabulary (``convert --from
+            alignments``) that made the units; every model trained on them stores its digest.
+        train, valid: files or folders of units (jsonl or Parquet), relative to the current folder. Recordings whose id
+            is in ``valid`` are left out of ``train``.
     """
 
     tokenizer: str
@@ -38,16 +38,16 @@ class UnitsConfig:
 
 
 def tokenizer_info(name: str) -> TokenInfo:
-    """The vocabulary of a tokenizer, of a codec of its units, or of reference labels."""
+    """Return the vocabulary of a tokenizer, of a codec of its units, or of reference labels."""
     kind = open_artifact(name).kind if (Path(name) / RECORD).is_file() else ""
     if kind == VOCABULARY_KIND:
         labels = Vocabulary.load(name)
         grid: dict[str, Any] = {"hop": labels.hop, "sample_rate": labels.sample_rate}
         return TokenInfo(labels.num_units, **grid, tokenizer=labels.digest, keep_repeats=True)
-    if kind in (recode.KIND, SAVED_KIND):
-        codec = recode.Codec.load(name) if kind == recode.KIND else RecodedTokenizer.load(name, device="cpu").codec
+    if kind in (CODEC_KIND, RECODED_KIND):
+        codec = Codec.load(name if kind == CODEC_KIND else Path(name) / CODEC_FOLDER)
         grid: dict[str, Any] = {"hop": codec.hop, "sample_rate": codec.sample_rate}
-        return TokenInfo(codec.num_codes, **grid, tokenizer=codec.digest, keep_repeats=codec.pieces is not None)
+        return TokenInfo(codec.num_codes, **grid, tokenizer=codec.digest, keep_repeats=codec.subwords is not None)
     tokenizer = Tokenizer.load(name, device="cpu")
     if tokenizer.num_units is None:
         raise InputError(f"{name}: a tokenizer without a codebook has no units to model")
@@ -58,15 +58,19 @@ def tokenizer_info(name: str) -> TokenInfo:
 def make_tokens(
     sources: Sequence[str], info: TokenInfo, out: Path, *, without: Sequence[str] = (), seed: int = 0
 ) -> Artifact:
-    """Lay the units of all sources end to end; equal neighbours are merged unless ``info`` keeps them.
+    """Concatenate the units of all sources as tokens; they are deduplicated unless ``info`` keeps repeats.
 
     Args:
-        without: sources of recordings that are left out, by id: those held out for validation, whose text a corpus of
-            synthetic speech may hold under the same id.
+        sources: files or folders of units.
+        info: vocabulary of the units.
+        out: output folder.
+        without: files or folders of units whose recordings are left out, by id: those held out for validation, which a
+            corpus of synthetic speech may hold under the same id.
+        seed: random seed of the stage.
 
     Raises:
-        InputError: units that ``info`` does not know, or no units at all.
-        FormatError: units that say they are another tokenizer's.
+        InputError: units outside the vocabulary, or no units at all.
+        FormatError: units of another tokenizer.
     """
     left_out: list[str] = []
     digests = [digest_path(path) for path in sources]
@@ -93,9 +97,7 @@ def make_tokens(
         if left_out and not kept:
             raise InputError(f"{', '.join(sources)}: every recording is held out for validation too; name other ones")
 
-    # Left out where it says nothing, so that stores made before it was there are still found.
-    known = {key: value for key, value in info.as_table().items() if key != "keep_repeats" or value}
-    parents = {"info": digest_json(known), "units": digest_json(digests)}
+    parents = {"info": digest_json(info.as_table()), "units": digest_json(digests)}
     if without:
         parents["without"] = digest_json([digest_path(path) for path in without])
 
@@ -112,10 +114,8 @@ def make_tokens(
         store.save(run.folder)
         run.metrics.update(recordings=len(store), tokens=len(store.tokens), hours=store.seconds / 3600)
         run.metrics["unique_tokens"] = unique[0]
-        told = f"tokens: {len(store.tokens)} of {store.seconds / 3600:.2f} h"
-        told += f", {len(store.tokens) / store.seconds:.2f} a second"
-        if left_out:
-            told += f"; left out as held out: {len(left_out)}, such as {left_out[0]!r}"
-        print(told, file=sys.stderr)
+        rate = len(store.tokens) / store.seconds
+        omitted = f"; {len(left_out)} held-out recordings left out, such as {left_out[0]!r}" if left_out else ""
+        note(f"tokens: {len(store.tokens)} of {store.seconds / 3600:.2f} h, {rate:.2f} a second{omitted}")
 
     return run_stage("tokens", out, config={}, seed=seed, parents=parents, work=work, alone=True)

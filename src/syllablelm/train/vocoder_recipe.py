@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors.numpy import load_file
 
 from syllablelm.core.artifact import Artifact, digest_path
@@ -18,18 +19,18 @@ from syllablelm.data.corpus import Manifest
 from syllablelm.formats import open_writer, read_segmentations
 from syllablelm.tokenizer.tokenizer import Tokenizer
 from syllablelm.train.acoustic_stage import AcousticConfig, acoustic_tokenizer, fit_acoustic
-from syllablelm.train.batches import WaveformStore
-from syllablelm.train.hifigan_stage import HiFiGanConfig, train_hifigan
+from syllablelm.train.batches import VoiceData, WaveformStore
+from syllablelm.train.hifigan_stage import HiFiGanConfig, fit_hifigan
 from syllablelm.train.lm_stage import LMConfig, train_lm
-from syllablelm.train.pipeline import DataConfig, read_corpus
 from syllablelm.train.processes import join
-from syllablelm.train.spectral_stage import SpectralConfig, train_spectral
+from syllablelm.train.source_filter_stage import SourceFilterConfig, fit_source_filter
 from syllablelm.train.stage import StageRun, manifest_digest, run_stage
+from syllablelm.train.tokenizer_recipe import DataConfig, read_corpus
 from syllablelm.vocoder.acoustic import ACOUSTIC_FILE
 from syllablelm.vocoder.hifigan import HiFiGanVocoder
 from syllablelm.vocoder.interleave import StreamInfo, interleaved_store
 
-# Recordings encoded together: enough for batches of like lengths.
+# Number of recordings encoded together: enough for batches of similar lengths.
 GROUP = 64
 SYLLABLES_FILE, UNITS_FILE = "syllables.jsonl", "acoustic.jsonl"
 
@@ -39,7 +40,7 @@ class PublishedConfig:
     """A unit vocoder that others trained.
 
     Args:
-        path: what ``HiFiGanVocoder.load`` opens: a folder with ``config.json`` and ``g_00500000``, say.
+        path: folder or file for ``HiFiGanVocoder.load``, such as a folder with ``config.json`` and ``g_00500000``.
     """
 
     path: str
@@ -47,14 +48,17 @@ class PublishedConfig:
 
 @dataclass(frozen=True)
 class VocoderRecipe:
-    """Everything that ``train vocoder`` does.
+    """The stages of ``train vocoder``, in their order.
 
     Args:
+        name: name of the output folder below runs/.
         tokenizer: name or folder of the syllable tokenizer.
-        data: recordings that the vocoder LM learns from, the voice among them or not.
-        acoustic, vocoder_lm: stages.
-        vocoder, hifigan, published: the light vocoder, the unit HiFi-GAN, or one that is there already; one of them.
-        voice: recordings of the one voice that the vocoder speaks with; none for a published one.
+        data: training recordings of the vocoder LM; the voice need not be among them.
+        acoustic: acoustic units.
+        vocoder_lm: interleaved language model.
+        voice: recordings of the vocoder's voice; none for a published vocoder.
+        vocoder, hifigan, published: source-filter vocoder, unit HiFi-GAN, or a published vocoder; one of them.
+        seed: random seed.
     """
 
     name: str
@@ -63,7 +67,7 @@ class VocoderRecipe:
     acoustic: AcousticConfig
     vocoder_lm: LMConfig
     voice: DataConfig | None = None
-    vocoder: SpectralConfig | None = None
+    vocoder: SourceFilterConfig | None = None
     hifigan: HiFiGanConfig | None = None
     published: PublishedConfig | None = None
     seed: int = 0
@@ -80,7 +84,7 @@ def train_vocoder_recipe(recipe: VocoderRecipe, out: Path, *, device: str = "aut
     """Run the stages of a vocoder's recipe below ``out``; finished ones are skipped.
 
     Returns:
-        the vocoder LM's artifact, the last one made.
+        the artifact of the last stage, the vocoder LM.
     """
     join(device)
     syllables = Tokenizer.load(recipe.tokenizer, device=device)
@@ -116,24 +120,42 @@ def train_voice(
     **options: Any,
 ) -> None:
     """Encode the recordings of a voice and train the recipe's vocoder on them."""
-    voice = read_corpus(data)
-    store = WaveformStore(voice)
-    units = make_units(voice, syllables, acoustic, centres, out / "voice_units", store=store)
-    spoken = (voice, read_segmentations(units.file(UNITS_FILE)), recipe.acoustic.units, out / "vocoder")
-    options = {"tokenizer": units.digest, "acoustic": acoustic.digest, "store": store, **options}
-    if recipe.vocoder is not None:
-        table = load_file(centres.file(ACOUSTIC_FILE))["centres"]
-        train_spectral(recipe.vocoder, *spoken, centres=table, **options)
-    if recipe.hifigan is not None:
-        train_hifigan(recipe.hifigan, *spoken, **options)
+    store = WaveformStore(read_corpus(data))
+    units = make_units(store.manifest, syllables, acoustic, centres, out / "voice_units", store=store)
+    rows, table = read_segmentations(units.file(UNITS_FILE)), load_file(centres.file(ACOUSTIC_FILE))["centres"]
+    voice = VoiceData(store, rows, recipe.acoustic.units, units.digest, acoustic.digest, table)
+    for config in (recipe.vocoder, recipe.hifigan):
+        if config is not None:
+            train_vocoder(config, voice, out / "vocoder", **options)
+
+
+def train_vocoder(
+    config: SourceFilterConfig | HiFiGanConfig, voice: VoiceData, out: Path, *, seed: int = 0, device: str = "auto"
+) -> Artifact:
+    """Train a unit vocoder on one voice.
+
+    Raises:
+        InputError: units or recordings that do not fit the configuration.
+    """
+
+    def work(run: StageRun) -> None:
+        torch.manual_seed(seed)
+        if isinstance(config, HiFiGanConfig):
+            vocoder = fit_hifigan(config, voice, run)
+        else:
+            vocoder = fit_source_filter(config, voice, run)
+        vocoder.save(run.folder)
+
+    parents = {"corpus": manifest_digest(voice.store.manifest), "units": voice.units_digest}
+    return run_stage("vocoder", out, config=config, seed=seed, parents=parents, work=work, device=device)
 
 
 def import_vocoder(config: PublishedConfig, acoustic: Tokenizer, out: Path) -> Artifact:
-    """Take over a published unit vocoder; its weights need no unpickling from then on.
+    """Convert a published unit vocoder to an artifact, whose weights need no unpickling.
 
     Raises:
         FormatError: it cannot be read.
-        InputError: it speaks other units, or frames of another length.
+        InputError: its units or its frame length are not those of the acoustic units.
     """
 
     def work(run: StageRun) -> None:
@@ -172,7 +194,7 @@ def make_units(
         ):
             for begin in range(0, len(manifest), GROUP):
                 group = manifest[begin : begin + GROUP]
-                waves = [store[begin + place] for place in range(len(group))]
+                waves = [store[index] for index in range(begin, begin + len(group))]
                 for recording, one, two in zip(group, syllables.encode(waves), acoustic.encode(waves), strict=True):
                     first.write(recording.id, recording.id, one)
                     second.write(recording.id, recording.id, two)
@@ -182,7 +204,7 @@ def make_units(
 
 
 def make_stream(units: Artifact, info: StreamInfo, out: Path) -> Artifact:
-    """The interleaved tokens of encoded recordings."""
+    """Interleave the two unit streams of encoded recordings into packed tokens."""
 
     def work(run: StageRun) -> None:
         syllables = read_segmentations(units.file(SYLLABLES_FILE))

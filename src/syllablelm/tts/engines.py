@@ -1,8 +1,8 @@
-"""Text-to-speech programs found on PATH: text -> samples, with the program's own phone times where it tells them.
+"""Text-to-speech programs on PATH: text to samples, with the program's own phone times where it prints them.
 
-"flite" gives phone times (gold: they made the sound), and word times by aligning the dictionary pronunciation of each
-word with the phones spoken; "espeak-ng" has many voices but its program prints no times; nor does "piper", whose voices
-are files.
+"flite" prints phone times (gold: the sound is made from them); word times come from aligning the dictionary
+pronunciation of each word with the phones spoken. "espeak-ng" has many voices, "piper" neural ones, and neither prints
+times.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ SECONDS_PER_CALL = 120
 
 @dataclass(frozen=True)
 class Spoken:
-    """What an engine returns for one utterance.
+    """One utterance of an engine.
 
     Args:
         samples: (num_samples,) float32, mono.
         sample_rate: samples per second, the engine's own.
-        words: words with phone times in seconds; empty where the engine tells none.
-        pitch: pitch factor that was applied (1.0 where the voice has a fixed pitch).
+        words: words with phone times in seconds; empty where the engine prints none.
+        pitch: applied pitch factor (1.0 for a voice of fixed pitch).
     """
 
     samples: npt.NDArray[np.float32]
@@ -55,19 +55,19 @@ class Engine(Protocol):
 
     @property
     def voices(self) -> tuple[str, ...]:
-        """Voices that are used unless others are asked for."""
+        """Default voices."""
         ...
 
     @property
     def licence(self) -> str:
-        """What may be done with the speech, in a line."""
+        """Licence of the speech, in one line."""
         ...
 
     def check(self, voices: Sequence[str]) -> None:
         """Raise MissingDependencyError or InputError unless the engine and these voices can be used."""
 
     def speak(self, text: str, voice: str, *, speed: float, pitch: float) -> Spoken:
-        """Speak one utterance, `speed` times as fast and `pitch` times as high as usual; AudioError if it cannot."""
+        """Speak one utterance with these factors of speed and pitch; AudioError if the engine cannot."""
         ...
 
 
@@ -92,7 +92,7 @@ def _read_wave(path: Path, engine: str) -> tuple[npt.NDArray[np.float32], int]:
 
 
 def _plain_ascii(text: str) -> str:
-    """Typographic signs and accents to ASCII: flite skips bytes that it does not know, and the words with them."""
+    """Return text with typographic signs and accents in ASCII: flite skips unknown bytes, and their words."""
     text = text.translate(str.maketrans({"‘": "'", "’": "'", "“": '"', "”": '"', "–": ", ", "—": ", ", "…": "."}))  # noqa: RUF001
     return unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode()
 
@@ -135,10 +135,11 @@ class Flite:
     def render(
         self, text: str, voice: str, *, speed: float, pitch: float, entries: str = ""
     ) -> tuple[npt.NDArray[np.float32], int, list[Interval]]:
-        """Samples, their rate, and the phones spoken, pauses among them as SIL.
+        """Return samples, their rate, and the phones spoken, with pauses as SIL.
 
         Args:
-            entries: lines "word : phones" in flite's own phones that its dictionary shall have besides.
+            text, voice, speed, pitch: as in `speak`.
+            entries: additional lines "word : phones" of the dictionary, in flite's own phones.
         """
         features = ["--setf", f"duration_stretch={1 / speed:.5f}", "--setf", f"f0_shift={pitch:.5f}"]
         with tempfile.TemporaryDirectory(prefix="syllablelm-") as folder:
@@ -151,7 +152,7 @@ class Flite:
         return samples, rate, _parse_phones(printed, len(samples) / rate)
 
     def _words(self, text: str, voice: str, phones: Sequence[Interval]) -> tuple[Word, ...]:
-        # The diphone voice is the quickest; all English voices share the text analysis and the dictionary.
+        # The diphone voice is the fastest; all English voices share the text analysis and the dictionary.
         voice = "kal16" if "kal16" in self._installed else voice
         names: list[str] = []
         for name in _run(["flite", "-voice", voice, "-pw", "-t", text, "none"]).split():
@@ -176,7 +177,7 @@ def _arpabet(phone: str) -> str:
 
 
 def _parse_phones(printed: str, duration: float) -> list[Interval]:
-    """Read flite's "phone:end" list; ends are cut at the end of the audio, which rounding may pass by a frame."""
+    """Read flite's list "phone:end"; ends are clipped to the audio, which rounding may exceed by a frame."""
     phones, time = [], 0.0
     for item in printed.split():
         label, _, end = item.rpartition(":")
@@ -187,7 +188,7 @@ def _parse_phones(printed: str, duration: float) -> list[Interval]:
 
 
 def _pronounce(words: Sequence[str], voice: str) -> list[tuple[str, ...]]:
-    """Ask flite for the phones of words spoken alone; commas make a pause between them."""
+    """Return the phones of words spoken alone; commas make a pause between them."""
     groups: list[list[str]] = [[]]
     for phone in _run(["flite", "-voice", voice, "-ps", "-t", ", ".join(words), "none"]).split():
         if phone != "pau":
@@ -204,10 +205,10 @@ def _pronounce(words: Sequence[str], voice: str) -> list[tuple[str, ...]]:
 
 
 def assign_words(phones: Sequence[str], pronunciations: Sequence[Sequence[str]]) -> list[int]:
-    """Say which word each spoken phone belongs to, by the cheapest alignment with the words' pronunciations.
+    """Assign each spoken phone to a word, by the cheapest alignment with the words' pronunciations.
 
-    Connected speech reduces and drops phones, so a word's pronunciation alone ("the", "and") differs a little from what
-    is spoken. A pause (SIL) may only fall between words, or costs as much as five phones.
+    Connected speech reduces and drops phones, so that the pronunciation of a word alone ("the", "and") differs a
+    little. A pause (SIL) may only fall between words, or costs as much as five phones.
 
     Args:
         phones: the phones spoken, SIL for pauses.
@@ -270,7 +271,7 @@ class Espeak:
                 raise InputError(f"espeak-ng cannot use the voice {voice!r}: {error}") from error
 
     def speak(self, text: str, voice: str, *, speed: float, pitch: float) -> Spoken:
-        """See `Engine.speak`; 175 words per minute and pitch 50 of 99 are its usual ones."""
+        """See `Engine.speak`; the defaults are 175 words per minute and pitch 50 of 99."""
         rate, height = str(round(175 * speed)), str(min(99, round(50 * pitch)))
         with tempfile.TemporaryDirectory(prefix="syllablelm-") as folder:
             wave = Path(folder) / "speech.wav"
@@ -282,10 +283,7 @@ class Espeak:
 
 
 class Piper:
-    """Piper (`piper` on PATH): neural voices, each an .onnx file with its .onnx.json beside it; no phone times.
-
-    The pitch is the voice's own.
-    """
+    """Piper (`piper` on PATH): neural voices of fixed pitch, each an .onnx file with its .onnx.json; no phone times."""
 
     name = "piper"
     voices = ()
@@ -296,7 +294,7 @@ class Piper:
         if shutil.which("piper") is None:
             raise MissingDependencyError("piper is not on PATH: pip install piper-tts")
         if not voices:
-            raise InputError("piper has no usual voices: name .onnx files by --voices")
+            raise InputError("piper has no default voices: name .onnx files by --voices")
         for voice in voices:
             missing = [file for file in (voice, f"{voice}.json") if not Path(file).is_file()]
             if missing:
@@ -315,3 +313,24 @@ class Piper:
 
 
 ENGINES: dict[str, Callable[[], Engine]] = {"flite": Flite, "espeak-ng": Espeak, "piper": Piper}
+
+
+def open_engine(engine: str | Engine, voices: str | Sequence[str] | None = None) -> tuple[Engine, tuple[str, ...]]:
+    """Return an engine and the voices to use, both checked.
+
+    Args:
+        engine: a name of the registry, or an engine.
+        voices: names of voices, or one string with commas between them; None for the engine's default ones.
+
+    Raises:
+        InputError: unknown engine or voice.
+        MissingDependencyError: the engine is not installed.
+    """
+    if isinstance(engine, str):
+        if engine not in ENGINES:
+            raise InputError(f"unknown speech engine {engine!r}; choose {', '.join(ENGINES)}")
+        engine = ENGINES[engine]()
+    names = engine.voices if voices is None else voices.split(",") if isinstance(voices, str) else voices
+    chosen = tuple(dict.fromkeys(name.strip() for name in names))
+    engine.check(chosen)
+    return engine, chosen

@@ -1,16 +1,16 @@
-"""Speech corpora from text, with the synthesiser's phone times as reference.
+"""Speech corpora from text, with the phone times of the text-to-speech engine as reference.
 
-`synthesize` speaks utterances, for example those of `syllablelm.data.texts.read_texts`, and writes a corpus:
+`speak_texts` and `synthesize` write a corpus:
 
     out/audio/00000/*.flac   audio in shards; a shard appears whole or not at all
     out/manifest.jsonl       one line per utterance: id, path, num_samples, sample_rate, speaker, text, ...
-    out/alignments.jsonl     words and phones in seconds (see `syllablelm.data.alignment`), if the engine tells them
+    out/alignments.jsonl     words and phones in seconds (see `syllablelm.data.alignment`), if the engine prints them
     out/errors.jsonl         sentences that could not be spoken, with the reason
     out/synthesis.json       the settings
 
-A killed run continues where it was: finished shards are not spoken again. Voice, speed and pitch of an utterance are
-drawn from the seed and its id, so they depend neither on the order of the texts nor on the number of workers. Several
-processes may work in one folder: whoever finishes a shard first gives it.
+A killed run resumes: finished shards are not spoken again. Voice, speed and pitch of an utterance are drawn from the
+seed and its id, so they depend neither on the order of the texts nor on the number of workers. Several processes may
+work in one folder: the first to finish a shard provides it.
 """
 
 from __future__ import annotations
@@ -35,10 +35,13 @@ import numpy as np
 import soundfile
 import soxr
 
-from syllablelm.core.errors import AudioError, FormatError, InputError
-from syllablelm.core.files import atomic_path
+from syllablelm.core.errors import AudioError, FormatError, InputError, check_positive
+from syllablelm.core.files import atomic_path, write_json_lines, write_text
+from syllablelm.core.progress import ProgressBar
+from syllablelm.core.results import Record, read_json
 from syllablelm.data.alignment import Alignment, alignment_row
-from syllablelm.tts.engines import ENGINES, Engine
+from syllablelm.data.texts import read_texts
+from syllablelm.tts.engines import Engine, open_engine
 
 AUDIO_FORMATS = {"flac": ("FLAC", "PCM_16"), "wav": ("WAV", "PCM_16"), "opus": ("OGG", "OPUS")}
 AUDIO, SHARD = "audio", "shard.json"
@@ -46,29 +49,29 @@ _SAFE_ID = re.compile(r"[\w][\w.+-]*")
 
 
 @dataclass(frozen=True)
-class SynthesisResult:
-    """What `synthesize` wrote.
+class SynthesisResult(Record):
+    """Result of `synthesize`.
 
     Args:
         manifest: path of the manifest.
-        alignments: path of the alignments; None where the engine tells no times.
-        errors: path of the list of sentences that could not be spoken.
-        num_utterances: utterances in the manifest.
-        seconds: their total length.
-        num_failed: sentences in the errors file.
+        alignments: path of the alignments; None where the engine prints no times.
+        utterances: number of utterances in the manifest.
+        hours: their total length.
+        skipped: number of sentences that could not be spoken.
+        errors: path of their list.
     """
 
     manifest: Path
     alignments: Path | None
+    utterances: int
+    hours: float
+    skipped: int
     errors: Path
-    num_utterances: int
-    seconds: float
-    num_failed: int
 
 
 @dataclass(frozen=True)
 class _Settings:
-    """What decides how an utterance sounds and where it lies; a folder holds one setting only."""
+    """The settings of a corpus, on which the sound and the place of every utterance depend."""
 
     engine: str
     voices: tuple[str, ...]
@@ -95,12 +98,42 @@ class _Settings:
         return json.dumps({"version": 1, **vars(self)}, indent=1)
 
 
+def speak_texts(
+    path: str | PathLike[str],
+    out: str | PathLike[str],
+    *,
+    hours: float | None = None,
+    limit: int | None = None,
+    **options: Any,
+) -> SynthesisResult:
+    """Speak a text file, a transcript, or a folder of them into a corpus folder, or resume one.
+
+    Args:
+        path: as `syllablelm.data.texts.read_texts` takes it.
+        out: folder of the corpus.
+        hours: stop once the corpus is this long; None for all texts.
+        limit: maximum number of utterances; None for all.
+        options: arguments of `synthesize`: engine, voices, seed, workers, audio_format, ...
+
+    Raises:
+        InputError: nothing to speak, or as `synthesize`.
+    """
+    if hours is not None:
+        check_positive("--hours", hours)
+    texts = list(islice(read_texts(path), limit))
+    if not texts:
+        raise InputError(f"{path}: holds no sentence long enough to speak")
+    with ProgressBar("synthesize", len(texts), closing_line=False) as bar:
+        seconds = None if hours is None else hours * 3600
+        return synthesize(texts, out, limit_seconds=seconds, progress=bar.advance, **options)
+
+
 def synthesize(
     texts: Iterable[tuple[str, str]],
     out: str | PathLike[str],
     *,
     engine: str | Engine = "flite",
-    voices: Sequence[str] | None = None,
+    voices: str | Sequence[str] | None = None,
     seed: int = 0,
     speed_range: tuple[float, float] = (0.8, 1.3),
     pitch_range: tuple[float, float] = (0.85, 1.2),
@@ -111,19 +144,19 @@ def synthesize(
     shard_size: int = 100,
     progress: Callable[[int], None] | None = None,
 ) -> SynthesisResult:
-    """Speak texts into a corpus folder (see the module's docstring), or finish a folder begun before.
+    """Speak texts into a corpus folder (see the module's docstring), or resume one.
 
     Args:
         texts: pairs (id, text); ids are file names, so letters, digits and "_.+-" only.
         out: folder of the corpus.
         engine: "flite", "espeak-ng", "piper" or any `Engine`.
-        voices: names of the engine's voices, drawn uniformly; None for the engine's usual ones.
-        seed: of voice, speed and pitch.
+        voices: names of voices, or a string with commas between them, drawn uniformly; None for the default ones.
+        seed: random seed of voice, speed and pitch.
         speed_range: lowest and highest speaking rate relative to the voice's own, drawn uniformly in the logarithm.
         pitch_range: the same for pitch.
-        workers: synthesiser processes at a time.
-        sample_rate: of the audio written.
-        limit_seconds: stop once the corpus is this long; audio spoken in advance stays on disk, outside the manifest.
+        workers: number of engine processes.
+        sample_rate: sample rate of the files in Hz.
+        limit_seconds: stop once the corpus is this long; audio spoken ahead stays on disk, outside the manifest.
         audio_format: "flac", "wav" or "opus" (a tenth of the size).
         shard_size: utterances per shard.
         progress: called with the number of utterances of each finished shard.
@@ -133,12 +166,7 @@ def synthesize(
         InputError: an unusable option or id, or a folder that holds a corpus of other settings or texts.
         AudioError: a file cannot be written.
     """
-    if isinstance(engine, str):
-        if engine not in ENGINES:
-            raise InputError(f"unknown speech engine {engine!r}; choose {', '.join(ENGINES)}")
-        engine = ENGINES[engine]()
-    chosen = engine.voices if voices is None else tuple(voices)
-    engine.check(chosen)
+    engine, chosen = open_engine(engine, voices)
     speeds, pitches = (speed_range[0], speed_range[1]), (pitch_range[0], pitch_range[1])
     settings = _Settings(engine.name, chosen, seed, speeds, pitches, sample_rate, audio_format, shard_size)
     settings.check()
@@ -179,17 +207,14 @@ def _claim(out: Path, settings: _Settings) -> None:
     """Write the settings into a new folder, or compare them with those of a folder begun before."""
     path = out / "synthesis.json"
     if not path.exists():
-        # What another process is just writing, or one that was killed left behind, is no foreign file. Nor is anything
-        # once the settings are there: another process may have written them, and begun its work, in the meantime.
+        # The settings that another process is writing, or that a killed one left, are not foreign. Nor is anything once
+        # there are settings: another process may have written them, and begun its work, in the meantime.
         foreign = out.exists() and not out.is_dir()
         foreign = foreign or (out.exists() and any(not item.name.startswith(".synthesis.") for item in out.iterdir()))
         if foreign and not path.exists():
             raise InputError(f"{out} exists and is not a synthetic corpus; choose another folder")
-        _write_text(path, settings.as_json())
-    try:
-        before = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise FormatError(f"{path} is not JSON: {error}") from error
+        write_text(path, settings.as_json())
+    before = read_json(path)
     now = json.loads(settings.as_json())
     changed = sorted(key for key in now if before.get(key) != now[key])
     if changed:
@@ -198,7 +223,7 @@ def _claim(out: Path, settings: _Settings) -> None:
 
 @contextmanager
 def _present(audio: Path) -> Iterator[None]:
-    """Be known to work in a folder of shards; where nobody else does, what killed runs left there is removed first."""
+    """Hold a shared lock on a folder of shards; the first to hold it removes what killed runs left there."""
     import fcntl
 
     audio.mkdir(exist_ok=True)
@@ -207,7 +232,7 @@ def _present(audio: Path) -> Iterator[None]:
         try:
             fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
-            # Somebody is at work, or the file system has no such locks: the leftovers stay, which harm nobody.
+            # Another process is at work, or the file system has no such locks: leftovers are harmless and stay.
             pass
         else:
             for leftover in audio.glob(".*.tmp"):
@@ -217,11 +242,6 @@ def _present(audio: Path) -> Iterator[None]:
         yield
     finally:
         os.close(folder)
-
-
-def _write_text(path: Path, text: str) -> None:
-    with atomic_path(path) as part:
-        part.write_text(text, encoding="utf-8")
 
 
 def _shards(texts: Iterable[tuple[str, str]], size: int) -> Iterator[list[tuple[str, str]]]:
@@ -249,7 +269,7 @@ def _make_shard(
     texts: Sequence[tuple[str, str]],
     stop: threading.Event,
 ) -> list[dict[str, Any]]:
-    """Speak one shard under a temporary name and rename it; a finished one is only read, a stopped one dropped."""
+    """Speak one shard; a finished one is only read, a stopped one dropped."""
     final = out / AUDIO / f"{number:05d}"
     digest = hashlib.sha256(json.dumps(texts).encode()).hexdigest()
     if final.exists():
@@ -264,7 +284,7 @@ def _make_shard(
                 utterances.append(_make_utterance(engine, settings, part, final.relative_to(out), item))
             (part / SHARD).write_text(json.dumps({"texts": digest, "utterances": utterances}), encoding="utf-8")
     except OSError:
-        # Another process that works in this folder was faster; its shard is the same.
+        # Another process that works in this folder was faster: its shard is the same.
         if not final.exists():
             raise
         return _read_shard(final, digest)
@@ -272,12 +292,12 @@ def _make_shard(
 
 
 def _read_shard(folder: Path, digest: str) -> list[dict[str, Any]]:
-    """The records of a finished shard, whose texts must have this digest."""
+    """Return the records of a finished shard, whose texts must have this digest."""
     file = folder / SHARD
     try:
-        record = json.loads(file.read_text(encoding="utf-8"))
+        record = read_json(file)
         before, utterances = record["texts"], record["utterances"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (FormatError, KeyError) as error:
         raise FormatError(f"{file} is damaged; delete {folder} and run again: {error}") from error
     if before != digest:
         raise InputError(f"{folder} holds other texts than these; choose another folder, or delete {folder.parents[1]}")
@@ -309,14 +329,14 @@ def _make_utterance(
     try:
         soundfile.write(folder / file, np.clip(samples, -1, 1), settings.sample_rate, format=container, subtype=subtype)
     except soundfile.LibsndfileError as error:
-        # No fault of the sentence: the disk is full, say, or the format does not know this sample rate.
+        # Not the sentence's fault: a full disk, or a sample rate that the format does not know.
         raise AudioError(f"{relative / file}: cannot be written as {container} ({error.error_string})") from error
     manifest = {
         "id": name,
         "path": (relative / file).as_posix(),
         "num_samples": len(samples),
         "sample_rate": settings.sample_rate,
-        # The voice of one engine is a file.
+        # A voice of piper is a file.
         "speaker": f"{engine.name}-{Path(voice).stem}",
         "text": text,
         "engine": engine.name,
@@ -330,14 +350,13 @@ def _make_utterance(
 
 def _write_lists(out: Path, records: Sequence[dict[str, Any]]) -> SynthesisResult:
     manifest, alignments, errors = (out / f"{name}.jsonl" for name in ("manifest", "alignments", "errors"))
-    # A recording whose words are not known is no reference: it would say that all of it is silence.
+    # A recording without known words is no reference: all of it would count as silence.
     timed = [r for r in records if any(word["word"] for word in r.get("alignment", {}).get("words", []))]
     alignments.unlink(missing_ok=True)
     lists = [(manifest, "manifest", records), (errors, "error", records)]
     for path, key, rows in [*lists, (alignments, "alignment", timed)] if timed else lists:
-        lines = [json.dumps(record[key], ensure_ascii=False) + "\n" for record in rows if key in record]
-        _write_text(path, "".join(lines))
+        write_json_lines(path, (record[key] for record in rows if key in record))
     done = [record["manifest"] for record in records if "manifest" in record]
     seconds = sum(row["num_samples"] / row["sample_rate"] for row in done)
     failed = len(records) - len(done)
-    return SynthesisResult(manifest, alignments if timed else None, errors, len(done), seconds, failed)
+    return SynthesisResult(manifest, alignments if timed else None, len(done), seconds / 3600, failed, errors)

@@ -9,7 +9,6 @@ Shape suffixes: B clips, U units or unit frames, D channels, N samples.
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from collections.abc import Mapping
@@ -23,16 +22,25 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from syllablelm.core.config import build
 from syllablelm.core.errors import FormatError, InputError
+from syllablelm.core.results import read_json
 from syllablelm.core.segmentation import Segmentation
 from syllablelm.encoders.checkpoint import read_checkpoint
 from syllablelm.encoders.device import pick_device
-from syllablelm.vocoder.saved import SHAPE_FILE, WEIGHTS_FILE, read_acoustic, read_shape, read_weights, save_net
-from syllablelm.vocoder.spectral import unit_frames
+from syllablelm.vocoder.unit_vocoder import (
+    SHAPE_FILE,
+    WEIGHTS_FILE,
+    build_shape,
+    load_weights,
+    read_vocoder,
+    save_vocoder,
+    unit_frames,
+)
 
 Durations = Literal["given", "predicted"]
 
+# Its name in vocoder.json.
+KIND = "hifigan"
 SLOPE = 0.1
 # Inputs beside the units that some published vocoders take, by the key that switches them on.
 _OTHER_INPUTS = ("f0", "multispkr", "embedder_params", "multistyle", "lambda_commit", "lambda_commit_code")
@@ -148,7 +156,7 @@ class DurationPredictor(nn.Module):
         return self.proj(x_BUD).squeeze(-1)
 
 
-class HiFiGan(nn.Module):
+class HiFiGanNet(nn.Module):
     """Unit frames to waveforms."""
 
     def __init__(self, shape: HiFiGanShape) -> None:
@@ -201,7 +209,7 @@ class HiFiGanVocoder:
         acoustic: digest of the units that it speaks; "" if unknown, as of what others published.
     """
 
-    def __init__(self, net: HiFiGan, acoustic: str = "") -> None:
+    def __init__(self, net: HiFiGanNet, acoustic: str = "") -> None:
         self.net, self.acoustic = net.eval(), acoustic
         self.sample_rate = net.shape.sampling_rate
 
@@ -250,7 +258,7 @@ class HiFiGanVocoder:
 
     def save(self, folder: Path) -> None:
         """Write weights and shape into an existing folder."""
-        save_net(self.net, "hifigan", self.net.shape, folder, acoustic=self.acoustic)
+        save_vocoder(self.net, KIND, self.net.shape, folder, acoustic=self.acoustic)
 
     @classmethod
     def load(cls, path: str | Path, *, device: str | torch.device = "auto") -> HiFiGanVocoder:
@@ -265,15 +273,13 @@ class HiFiGanVocoder:
         """
         path, acoustic = Path(path), ""
         if (path / SHAPE_FILE).exists():
-            acoustic = read_acoustic(path)
-            shape = _build_shape(read_shape(path, "hifigan"), path / SHAPE_FILE)
-            weights, where = read_weights(path), path / WEIGHTS_FILE
+            shape, weights, acoustic = read_vocoder(path, KIND, HiFiGanShape)
+            where = path / WEIGHTS_FILE
         else:
             config, where = _published_files(path)
             shape, weights = _read_published(config, where)
-        net = HiFiGan(shape)
-        _check(weights, net.state_dict(), where)
-        net.load_state_dict(dict(weights))
+        net = HiFiGanNet(shape)
+        load_weights(net, weights, where)
         return cls(net.to(pick_device(device)), acoustic)
 
 
@@ -299,19 +305,6 @@ def fold_weight_norm(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return folded
 
 
-def _check(weights: Mapping[str, Any], expected: Mapping[str, Tensor], where: Path) -> None:
-    for name, tensor in expected.items():
-        found = weights.get(name)
-        if not isinstance(found, Tensor):
-            raise FormatError(f"{where}: not the weights of this vocoder: no {name}")
-        if found.shape != tensor.shape:
-            shapes = f"{name} is {tuple(found.shape)}, not {tuple(tensor.shape)}"
-            raise FormatError(f"{where}: not the weights of this vocoder: {shapes}")
-    extra = next((name for name in weights if name not in expected), None)
-    if extra is not None:
-        raise FormatError(f"{where}: not the weights of this vocoder: {extra} has no place in it")
-
-
 def _published_files(path: Path) -> tuple[Path, Path]:
     """Configuration and checkpoint."""
     if path.is_file():
@@ -331,7 +324,7 @@ def _published_files(path: Path) -> tuple[Path, Path]:
 
 
 def _read_published(config: Path, checkpoint: Path) -> tuple[HiFiGanShape, dict[str, Any]]:
-    table = _read_json(config)
+    table = read_json(config)
     other = next((key for key in _OTHER_INPUTS if table.get(key)), None)
     if other is None and table.get("model_in_dim", table.get("embedding_dim")) != table.get("embedding_dim"):
         other = "model_in_dim"
@@ -339,27 +332,10 @@ def _read_published(config: Path, checkpoint: Path) -> tuple[HiFiGanShape, dict[
         raise FormatError(f"{config}: a vocoder that needs more than units ({other} is {table[other]!r})")
     # A configuration holds the training's settings and paths too, among them code_hop_size; the network has its own.
     known = {field.name for field in fields(HiFiGanShape)}
-    shape = _build_shape({key: value for key, value in table.items() if key in known}, config)
+    shape = build_shape(HiFiGanShape, {key: value for key, value in table.items() if key in known}, config)
     weights = read_checkpoint(checkpoint).get("generator")
     if not isinstance(weights, dict) or not all(
         isinstance(name, str) and isinstance(tensor, Tensor) for name, tensor in weights.items()
     ):
         raise FormatError(f"{checkpoint}: not a HiFi-GAN checkpoint (no 'generator' with weights in it)")
     return shape, fold_weight_norm(weights)
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        table = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise FormatError(f"{path}: no readable vocoder description ({error})") from None
-    if not isinstance(table, dict):
-        raise FormatError(f"{path}: no readable vocoder description (a {type(table).__name__})")
-    return table
-
-
-def _build_shape(table: Mapping[str, Any], path: Path) -> HiFiGanShape:
-    try:
-        return build(HiFiGanShape, table, str(path))
-    except InputError as error:
-        raise FormatError(f"{path}: {error}") from None

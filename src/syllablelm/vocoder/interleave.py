@@ -108,7 +108,7 @@ def interleave(syllables: Segmentation, acoustic: Segmentation, info: StreamInfo
         InputError: units that do not fit ``info``.
     """
     info.check(syllables, acoustic, "recording")
-    syllables, acoustic = syllables.merge_repeats(), acoustic.merge_repeats()
+    syllables, acoustic = syllables.deduplicate(), acoustic.deduplicate()
     if syllables.unit is None or acoustic.unit is None:
         raise InputError("an interleaved stream needs units on both sides")
     times = np.concatenate([due_times(syllables, info), acoustic.start.astype(np.int64) * info.hop])

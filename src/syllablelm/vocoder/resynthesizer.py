@@ -4,35 +4,32 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from syllablelm.core.errors import FormatError
-from syllablelm.core.models import model_folder
+from syllablelm.core.models import find_model
+from syllablelm.core.results import read_json
 from syllablelm.core.segmentation import Segmentation
 from syllablelm.lm.decode import Sampling
 from syllablelm.tokenizer.tokenizer import Tokenizer
+from syllablelm.vocoder import hifigan, source_filter
 from syllablelm.vocoder.acoustic import find_acoustic
 from syllablelm.vocoder.hifigan import HiFiGanVocoder
-from syllablelm.vocoder.saved import SHAPE_FILE, read_kind
-from syllablelm.vocoder.spectral import SpectralVocoder
+from syllablelm.vocoder.source_filter import SourceFilterVocoder
+from syllablelm.vocoder.unit_vocoder import SHAPE_FILE, UnitVocoder
 from syllablelm.vocoder.vocoder_lm import VocoderLM
 
 LM_FOLDER, VOCODER_FOLDER = "vocoder_lm", "vocoder"
 
 
-class UnitVocoder(Protocol):
-    """Acoustic units to a waveform."""
-
-    sample_rate: int
-    acoustic: str
-
-    @property
-    def num_units(self) -> int: ...
-
-    def decode(self, acoustic: Segmentation, *, seed: int = 0) -> npt.NDArray[np.float32]: ...
+# By the kind in vocoder.json.
+VOCODERS: dict[str, type[SourceFilterVocoder] | type[HiFiGanVocoder]] = {
+    source_filter.KIND: SourceFilterVocoder,
+    hifigan.KIND: HiFiGanVocoder,
+}
 
 
 class Resynthesizer:
@@ -65,18 +62,21 @@ class Resynthesizer:
         self.vocoder_lm, self.vocoder, self.acoustic = vocoder_lm, vocoder, acoustic
 
     @classmethod
-    def load(cls, name: str | Path, *, device: str = "auto") -> Resynthesizer:
+    def load(cls, name: str | Path, *, device: str = "auto", revision: str | None = None) -> Resynthesizer:
         """Open a resynthesizer.
 
         Args:
-            name: a bundled name ("small"), or a folder that ``train vocoder`` wrote.
+            name: a bundled name ("small"), a folder that ``train vocoder`` or ``train bundle`` wrote, or the hub id of
+                one.
+            device: "auto", "cpu" or "cuda".
+            revision: branch, tag or commit of a hub id.
 
         Raises:
-            FormatError: nothing of the kind there, or parts that do not belong together.
+            FormatError: no such model, one without a vocoder, or parts that do not belong together.
         """
-        folder = model_folder(name)
+        folder = find_model(name, revision)
         if not (folder / LM_FOLDER).is_dir():
-            raise FormatError(f"{name}: no resynthesizer; give a folder with {LM_FOLDER}/ and {VOCODER_FOLDER}/ in it")
+            raise FormatError(f"{name}: holds no vocoder; give a folder with {LM_FOLDER}/ and {VOCODER_FOLDER}/ in it")
         acoustic = find_acoustic(folder, device=device)
         vocoder = load_vocoder(folder / VOCODER_FOLDER, device=device)
         return cls(VocoderLM.load(folder / LM_FOLDER, device=device), vocoder, acoustic)
@@ -130,12 +130,16 @@ class Resynthesizer:
 
 
 def load_vocoder(folder: str | Path, *, device: str = "auto") -> UnitVocoder:
-    """Open a unit vocoder of either kind: a folder that we wrote, or a published HiFi-GAN.
+    """Open a unit vocoder of any kind: a folder that this package wrote, or a published unit HiFi-GAN.
 
     Raises:
         FormatError: missing or damaged files.
     """
     folder = Path(folder)
-    # What others published has no description of ours.
-    kind = read_kind(folder) if (folder / SHAPE_FILE).exists() else "hifigan"
-    return (HiFiGanVocoder if kind == "hifigan" else SpectralVocoder).load(folder, device=device)
+    # A published one has no description of this package.
+    kind = str(read_json(folder / SHAPE_FILE).get("kind")) if (folder / SHAPE_FILE).exists() else hifigan.KIND
+    if kind not in VOCODERS:
+        raise FormatError(
+            f"{folder / SHAPE_FILE}: unknown kind of vocoder {kind!r}; this version knows {', '.join(VOCODERS)}"
+        )
+    return VOCODERS[kind].load(folder, device=device)

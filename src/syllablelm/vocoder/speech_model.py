@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from syllablelm.core.artifact import check_tokenizer
 from syllablelm.core.errors import InputError
+from syllablelm.core.models import find_model
 from syllablelm.core.segmentation import Segmentation
 from syllablelm.data.audio import SAMPLE_RATE, check_waveform
 from syllablelm.lm.speech_lm import SpeechLM
@@ -53,14 +54,23 @@ class SpeechModel:
         check_tokenizer("vocoder", self.resynthesizer.vocoder_lm.stream.tokenizer, given)
 
     @classmethod
-    def load(cls, name: str | Path, *, device: str = "auto", context: int | None = None) -> SpeechModel:
-        """Open all three from one folder or bundled name ("small").
+    def load(
+        cls, name: str | Path, *, device: str = "auto", context: int | None = None, revision: str | None = None
+    ) -> SpeechModel:
+        """Open all three from one model.
 
         Args:
-            context: of the language model, see ``SpeechLM``.
+            name: a bundled name ("small"), a folder that ``train bundle`` wrote, or the hub id of one.
+            device: "auto", "cpu" or "cuda".
+            context: context length of the language model in tokens, see ``SpeechLM``.
+            revision: branch, tag or commit of a hub id.
+
+        Raises:
+            FormatError: no such model, or one that lacks a part.
         """
-        lm = SpeechLM.load(name, device=device, context=context)
-        return cls(Tokenizer.load(name, device=device), lm, Resynthesizer.load(name, device=device))
+        folder = find_model(name, revision)
+        lm = SpeechLM.load(folder, device=device, context=context)
+        return cls(Tokenizer.load(folder, device=device), lm, Resynthesizer.load(folder, device=device))
 
     def continue_speech(
         self,

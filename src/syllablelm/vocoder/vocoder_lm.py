@@ -105,7 +105,7 @@ class VocoderLM:
         self.stream.check(syllables, prompt, name)
         if len(syllables) == 0 or syllables.unit is None:
             raise InputError(f"{name}: there is no syllable to speak")
-        merged = syllables.merge_repeats()
+        merged = syllables.deduplicate()
         known = known_frames = np.zeros(0, dtype=np.int32)
         if prompt is not None and len(prompt):
             known, known_frames = self._prompt_tokens(merged, prompt)

@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 
 from helpers.random_models import noise
-from syllablelm.cli import speech
 from syllablelm.cli.app import main
 from syllablelm.core.errors import InputError
 from syllablelm.core.segmentation import Segmentation
 from syllablelm.data.audio import load_audio, save_audio
+from syllablelm.vocoder import speech_files
 from syllablelm.vocoder.speech_model import SpeechModel
 
 RATE = 8000
@@ -82,7 +82,7 @@ def test_one_that_fails_does_not_take_its_batch_with_it(
     assert [json.loads(line)["id"] for line in said.out.splitlines()] == ["a/b", "a_b", "c"]
     assert "skipped b: three" in said.err.splitlines()
     assert model.batches == [4, 1, 1, 1, 1]
-    monkeypatch.setattr(speech, "TOGETHER", 2)
+    monkeypatch.setattr(speech_files, "BATCH_RECORDINGS", 2)
     model.batches.clear()
     assert speak(audio, "--out", tmp_path / "out", "--overwrite") == 0
     assert model.batches == [2, 2, 1, 1], "batches are bounded"

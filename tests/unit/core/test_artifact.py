@@ -197,7 +197,7 @@ def test_open_names_what_is_no_artifact(tmp_path: Path) -> None:
     with pytest.raises(FormatError, match="not an artifact folder"):
         open_artifact(tmp_path)
     (tmp_path / "artifact.json").write_text("{", encoding="utf-8")
-    with pytest.raises(FormatError, match="damaged"):
+    with pytest.raises(FormatError, match="not JSON"):
         open_artifact(tmp_path)
     (tmp_path / "artifact.json").write_text('{"kind": "codebook"}', encoding="utf-8")
     with pytest.raises(FormatError, match="damaged"):

@@ -12,6 +12,7 @@ from syllablelm.core.errors import FormatError
 from syllablelm.core.files import (
     atomic_path,
     find_files,
+    first_keys,
     id_below,
     json_objects,
     lock_file,
@@ -142,8 +143,8 @@ def test_rows_that_cannot_be_written_leave_the_file_as_it_was(tmp_path: Path) ->
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
-        (b'{"a": 1}\n\n[1]\n', "a.jsonl:3: not a JSON object"),
-        (b"\n{", "a.jsonl:2: not JSON lines"),
+        (b'{"a": 1}\n\n[1]\n', "a.jsonl:3: expected a JSON object, got list"),
+        (b"\n{", "a.jsonl:2: not valid JSON"),
         (b"\xff", "a.jsonl:1: not a text in UTF-8"),
         (None, "a.jsonl: cannot be read"),
     ],
@@ -154,3 +155,16 @@ def test_files_that_hold_no_objects(tmp_path: Path, content: bytes | None, reaso
         file.write_bytes(content)
     with pytest.raises(FormatError, match=reason):
         list(json_objects(file))
+
+
+def test_first_keys_tell_the_kind_of_a_jsonl(tmp_path: Path) -> None:
+    file = tmp_path / "a.jsonl"
+    for content, keys in [
+        ('\n{"a": 1, "b": 2}\nnonsense', {"a", "b"}),
+        ("", None),
+        ("[1]", set()),
+        ("{", set()),
+    ]:
+        file.write_text(content)
+        assert first_keys(file) == keys
+    assert first_keys(tmp_path / "gone") == set()

@@ -82,27 +82,27 @@ def test_equality_is_by_value() -> None:
     assert first != "units"
 
 
-def test_merge_repeats_joins_only_touching_equal_units() -> None:
+def test_deduplicate_joins_only_touching_equal_units() -> None:
     segments = Segmentation(np.array([0, 2, 5, 8]), np.array([2, 4, 8, 9]), np.array([7, 7, 7, 1]), num_frames=9)
-    merged = segments.merge_repeats()
+    merged = segments.deduplicate()
     assert merged.start.tolist() == [0, 5, 8]
     assert merged.end.tolist() == [4, 8, 9]
     assert merged.unit is not None and merged.unit.tolist() == [7, 7, 1]
     with pytest.raises(InputError, match="needs units"):
-        Segmentation.from_boundaries([0, 3]).merge_repeats()
+        Segmentation.from_boundaries([0, 3]).deduplicate()
 
 
 @given(segmentations())
-def test_merge_repeats_keeps_the_unit_of_every_frame(segments: Segmentation) -> None:
+def test_deduplicate_keeps_the_unit_of_every_frame(segments: Segmentation) -> None:
     def frames(value: Segmentation) -> list[int | None]:
         labels: list[int | None] = [None] * value.num_frames
         for start, end, unit in zip(value.start, value.end, value.unit, strict=True):  # type: ignore[arg-type]
             labels[start:end] = [int(unit)] * (end - start)
         return labels
 
-    merged = segments.merge_repeats()
+    merged = segments.deduplicate()
     assert frames(merged) == frames(segments)
-    assert merged.merge_repeats() == merged
+    assert merged.deduplicate() == merged
     for i in range(len(merged) - 1):
         assert merged.end[i] < merged.start[i + 1] or merged.unit[i] != merged.unit[i + 1]  # type: ignore[index]
 

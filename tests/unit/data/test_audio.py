@@ -19,7 +19,6 @@ from syllablelm.data.audio import (
     audio_info,
     check_audio,
     check_waveform,
-    find_audio,
     load_audio,
     read_blocks,
     save_audio,
@@ -338,32 +337,3 @@ def test_save_rejects_what_it_cannot_write(tmp_path: Path) -> None:
     with pytest.raises(AudioError, match="NaN"):
         save_audio(tmp_path / "a.wav", np.array([np.nan]))
     assert list(tmp_path.iterdir()) == []
-
-
-# Finding
-
-
-def test_find_audio(tmp_path: Path) -> None:
-    for name in ("b.wav", "a.FLAC", "deep/er/c.mp3", "notes.txt", ".hidden.wav", ".git/d.wav"):
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).touch()
-    (tmp_path / "deep" / "loop").symlink_to(tmp_path)
-    found = [str(path.relative_to(tmp_path)) for path in find_audio(tmp_path)]
-    assert found == ["a.FLAC", "b.wav", "deep/er/c.mp3"]
-    assert find_audio([tmp_path / "b.wav", tmp_path, str(tmp_path / "*.wav")]) == find_audio([tmp_path])
-    assert find_audio(str(tmp_path / "**" / "*.mp3")) == [tmp_path / "deep/er/c.mp3"]
-    assert find_audio(str(tmp_path / "*")) == find_audio(tmp_path)
-    assert find_audio(tmp_path / "notes.txt") == [tmp_path / "notes.txt"]
-
-
-def test_find_audio_takes_a_real_name_with_pattern_characters(tmp_path: Path) -> None:
-    (tmp_path / "take[1].wav").touch()
-    assert find_audio(tmp_path / "take[1].wav") == [tmp_path / "take[1].wav"]
-
-
-def test_find_audio_names_what_matches_nothing(tmp_path: Path) -> None:
-    (tmp_path / "empty").mkdir()
-    for name in ("none.wav", "*.wav", "empty"):
-        with pytest.raises(AudioError) as caught:
-            find_audio(tmp_path / name)
-        assert str(tmp_path / name) in str(caught.value)

@@ -13,7 +13,19 @@ from hypothesis import strategies as st
 
 from syllablelm.core.errors import AudioError, FormatError, InputError, MissingDependencyError
 from syllablelm.data.audio import save_audio
-from syllablelm.data.corpus import Manifest, Recording, SkippedFile, batches_by_seconds, scan, write_errors
+from syllablelm.data.corpus import (
+    Manifest,
+    PreparedCorpus,
+    Recording,
+    SkippedFile,
+    batches_by_seconds,
+    find_audio,
+    prepare_corpus,
+    read_manifest,
+    read_recordings,
+    scan,
+    write_errors,
+)
 
 
 def write_noise(path: Path, num_samples: int = 1600, rate: int = 16_000) -> Path:
@@ -149,6 +161,66 @@ def test_write_errors(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "errors.jsonl").read_text()) == {"path": "a b.wav", "reason": "is empty"}
     write_errors([], tmp_path / "errors.jsonl")
     assert (tmp_path / "errors.jsonl").read_text() == ""
+
+
+def test_prepare_corpus(tmp_path: Path) -> None:
+    write_noise(tmp_path / "audio/a.wav", 16_000)
+    (tmp_path / "audio/b.wav").touch()
+    result = prepare_corpus(tmp_path / "audio", tmp_path / "m.jsonl")
+    assert ids(Manifest.load(tmp_path / "m.jsonl")) == ["a"]
+    assert (result.recordings, result.hours, result.speakers, result.skipped) == (1, 1 / 3600, 0, 1)
+    assert json.loads(result.errors.read_text())["reason"].startswith("is empty")
+    assert PreparedCorpus.from_dict(json.loads(json.dumps(result.to_dict()))) == result
+    with pytest.raises(InputError, match="ends in"):
+        prepare_corpus(tmp_path / "audio", tmp_path / "m.csv")
+
+
+def test_recordings_named_on_a_command_line(tmp_path: Path) -> None:
+    for name in ("x/a.wav", "y/b.wav", "y/c.wav"):
+        write_noise(tmp_path / name)
+    paths = [str(tmp_path / name) for name in ("y/c.wav", "gone.wav", "x", "y/*.wav")]
+    manifest, skipped = read_recordings(paths)
+    assert ids(manifest) == ["y/c", "x/a", "y/b"]
+    assert skipped == [SkippedFile(tmp_path / "gone.wav", "no such file or folder; check the name")]
+    assert read_recordings(["gone", "gone too"])[0] == Manifest()
+    with pytest.raises(InputError, match="only argument"):
+        read_recordings([paths[0], "m.jsonl"])
+
+
+def test_manifest_with_unusable_rows(tmp_path: Path) -> None:
+    write_noise(tmp_path / "a.wav")
+    (tmp_path / "m.csv").write_text("path,num_samples,sample_rate\na.wav,,\nb.wav,,\nc.wav,1600,16000\n")
+    manifest, skipped = read_manifest(tmp_path / "m.csv")
+    assert ids(manifest) == ["a", "c"] and [item.path.name for item in skipped] == ["b.wav"]
+
+
+# Finding
+
+
+def test_find_audio(tmp_path: Path) -> None:
+    for name in ("b.wav", "a.FLAC", "deep/er/c.mp3", "notes.txt", ".hidden.wav", ".git/d.wav"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    (tmp_path / "deep" / "loop").symlink_to(tmp_path)
+    found = [str(path.relative_to(tmp_path)) for path in find_audio(tmp_path)]
+    assert found == ["a.FLAC", "b.wav", "deep/er/c.mp3"]
+    assert find_audio([tmp_path / "b.wav", tmp_path, str(tmp_path / "*.wav")]) == find_audio([tmp_path])
+    assert find_audio(str(tmp_path / "**" / "*.mp3")) == [tmp_path / "deep/er/c.mp3"]
+    assert find_audio(str(tmp_path / "*")) == find_audio(tmp_path)
+    assert find_audio(tmp_path / "notes.txt") == [tmp_path / "notes.txt"]
+
+
+def test_find_audio_takes_a_real_name_with_pattern_characters(tmp_path: Path) -> None:
+    (tmp_path / "take[1].wav").touch()
+    assert find_audio(tmp_path / "take[1].wav") == [tmp_path / "take[1].wav"]
+
+
+def test_find_audio_names_what_matches_nothing(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    for name in ("none.wav", "*.wav", "empty"):
+        with pytest.raises(AudioError) as caught:
+            find_audio(tmp_path / name)
+        assert str(tmp_path / name) in str(caught.value)
 
 
 # lhotse

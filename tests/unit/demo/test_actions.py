@@ -15,7 +15,8 @@ from syllablelm.data.audio import SAMPLE_RATE, load_audio, save_audio
 from syllablelm.demo import actions
 from syllablelm.demo.actions import DemoModel, continue_recording, explain, resynthesize, show_units, unit_rows
 from syllablelm.encoders.hub import HubEncoder
-from syllablelm.formats import from_record, read_segmentations
+from syllablelm.formats import read_segmentations
+from syllablelm.formats.record import from_record
 from syllablelm.tokenizer.tokenizer import Tokenizer
 from syllablelm.vocoder.speech_model import Continuation
 

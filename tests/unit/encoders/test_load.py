@@ -39,7 +39,7 @@ class TestFolder:
         assert "\n" not in str(caught.value) and str(name) in str(caught.value)
 
     def test_missing_folder(self, tmp_path):
-        self.fails(tmp_path / "nowhere", "not a folder or hub id")
+        self.fails(tmp_path / "nowhere", "no such model; give a folder, a checkpoint file, a hub id")
 
     def test_folder_of_something_else(self, tmp_path):
         (tmp_path / "notes.txt").write_text("hello")

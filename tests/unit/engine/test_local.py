@@ -41,17 +41,17 @@ def shard_bytes(path: Path) -> dict[str, bytes]:
 
 class TestResult:
     def test_same_as_the_tokenizer(self, tokenizer, manifest, tmp_path):
-        corpus = encode_corpus(tokenizer, manifest, tmp_path / "out", **SHARD)
+        corpus = encode_corpus(manifest, tmp_path / "out", tokenizer, **SHARD)
         found = list(read_units(tmp_path / "out"))
         assert [recording.id for recording, _ in found] == [f"r{k}" for k in range(8)]
         for recording, segmentation in found:
             assert segmentation == tokenizer.encode(load_audio(recording.path)), recording.id
         assert len(found[3][1]) == 0
-        assert corpus.is_finished and len(corpus.shards) == 4 and corpus.summary()["failed"] == 0
+        assert corpus.is_finished and len(corpus.shards) == 4 and corpus.summary().failed == 0
         assert not (tmp_path / "out" / "claims").exists()
 
     def test_read_like_any_units(self, tokenizer, manifest, tmp_path):
-        corpus = encode_corpus(tokenizer, manifest, tmp_path / "out", **SHARD)
+        corpus = encode_corpus(manifest, tmp_path / "out", tokenizer, **SHARD)
         expected = {recording.id: segmentation for recording, segmentation in read_units(corpus.path)}
         assert read_segmentations(corpus.path) == expected and len(corpus.shards) > 1
         assert units_tokenizer(corpus.path) == tokenizer.digest != ""
@@ -60,23 +60,23 @@ class TestResult:
             read_segmentations(corpus.path)
 
     def test_bytes_do_not_depend_on_batches_or_threads(self, tokenizer, manifest, tmp_path, monkeypatch):
-        encode_corpus(tokenizer, manifest, tmp_path / "a", workers=1, **SHARD)
-        monkeypatch.setattr(local, "_num_cutters", lambda tokenizer: 4)
+        encode_corpus(manifest, tmp_path / "a", tokenizer, workers=1, **SHARD)
+        monkeypatch.setattr(local, "_num_segmenters", lambda tokenizer: 4)
         tokenizer.batch_seconds = 100.0
-        encode_corpus(tokenizer, manifest, tmp_path / "b", workers=5, **SHARD)
+        encode_corpus(manifest, tmp_path / "b", tokenizer, workers=5, **SHARD)
         assert shard_bytes(tmp_path / "a") == shard_bytes(tmp_path / "b")
 
     def test_again_does_nothing(self, tokenizer, manifest, tmp_path, monkeypatch):
-        first = encode_corpus(tokenizer, manifest, tmp_path / "out", **SHARD)
+        first = encode_corpus(manifest, tmp_path / "out", tokenizer, **SHARD)
         monkeypatch.setattr(Tokenizer, "features", None)
-        assert encode_corpus(tokenizer, manifest, tmp_path / "out", **SHARD) == first
+        assert encode_corpus(manifest, tmp_path / "out", tokenizer, **SHARD) == first
 
     def test_a_shard_removed_by_hand_is_made_anew(self, tokenizer, manifest, tmp_path):
-        corpus = encode_corpus(tokenizer, manifest, tmp_path / "out", **SHARD)
+        corpus = encode_corpus(manifest, tmp_path / "out", tokenizer, **SHARD)
         before = shard_bytes(corpus.path)
         corpus.shard_file(corpus.shards[2]).unlink()
         assert not corpus.is_finished
-        encode_corpus(tokenizer, manifest, tmp_path / "out", **SHARD)
+        encode_corpus(manifest, tmp_path / "out", tokenizer, **SHARD)
         assert shard_bytes(corpus.path) == before and corpus.is_finished
 
     def test_unreadable_recordings_are_entered(self, tokenizer, manifest, tmp_path):
@@ -84,10 +84,10 @@ class TestResult:
         (tmp_path / "audio" / "r4.wav").write_bytes(b"not audio")
         for name in ("r6.wav", "r7.wav"):
             (tmp_path / "audio" / name).unlink()
-        corpus = encode_corpus(tokenizer, manifest, tmp_path / "out", **SHARD)
+        corpus = encode_corpus(manifest, tmp_path / "out", tokenizer, **SHARD)
         assert [recording.id for recording, _ in read_units(corpus.path)] == ["r0", "r2", "r3", "r5"]
-        failed = [item for shard in corpus.shards for item in corpus.entry(shard)["failed"]]
-        assert [(item["id"], item["reason"].split(" ")[0]) for item in failed] == [
+        failed = [item for shard in corpus.shards for item in corpus.entry(shard).failed]
+        assert [(item.id, item.reason.split(" ")[0]) for item in failed] == [
             ("r1", "is"),
             ("r4", "is"),
             ("r6", "no"),
@@ -100,15 +100,15 @@ class TestResult:
         tokenizer = Tokenizer.load(tokenizer_folder, device="cpu", batch_seconds=1.5, window_seconds=2.0)
         recordings = list(Manifest.load(tmp_path / "m.jsonl"))
         (tmp_path / "audio" / "r3.wav").write_bytes(whole[: len(whole) // 2])
-        corpus = encode_corpus(tokenizer, tmp_path / "m.jsonl", tmp_path / "out")
+        corpus = encode_corpus(tmp_path / "m.jsonl", tmp_path / "out", tokenizer)
         found = {recording.id: segmentation for recording, segmentation in read_units(corpus.path)}
         assert found == {r.id: tokenizer.encode(r.load()) for r in recordings[:3]}
-        assert "truncated" in corpus.entry(corpus.shards[0])["failed"][0]["reason"]
+        assert "truncated" in corpus.entry(corpus.shards[0]).failed[0].reason
 
 
 class TestStop:
     def test_resumes_after_every_shard(self, tokenizer, manifest, tmp_path, monkeypatch):
-        encode_corpus(tokenizer, manifest, tmp_path / "whole", **SHARD)
+        encode_corpus(manifest, tmp_path / "whole", tokenizer, **SHARD)
         enter = local.enter_shard
 
         def enter_and_stop(*arguments):
@@ -118,17 +118,17 @@ class TestStop:
         monkeypatch.setattr(local, "enter_shard", enter_and_stop)
         for done in range(1, 5):
             with pytest.raises(KeyboardInterrupt):
-                encode_corpus(tokenizer, manifest, tmp_path / "out", **SHARD)
+                encode_corpus(manifest, tmp_path / "out", tokenizer, **SHARD)
             assert len(shard_bytes(tmp_path / "out")) == done
             # What was claimed and not finished is free for others.
             assert list((tmp_path / "out" / "claims").iterdir()) == []
         monkeypatch.undo()
-        encode_corpus(tokenizer, manifest, tmp_path / "out", **SHARD)
+        encode_corpus(manifest, tmp_path / "out", tokenizer, **SHARD)
         assert shard_bytes(tmp_path / "out") == shard_bytes(tmp_path / "whole")
         assert (tmp_path / "out" / "artifact.json").read_bytes() == (tmp_path / "whole" / "artifact.json").read_bytes()
 
     def test_what_a_killed_process_leaves(self, tokenizer, manifest, tmp_path):
-        corpus = encode_corpus(tokenizer, manifest, tmp_path / "out", **SHARD)
+        corpus = encode_corpus(manifest, tmp_path / "out", tokenizer, **SHARD)
         whole = shard_bytes(corpus.path)
         (corpus.path / "artifact.json").unlink()
         corpus.shard_file(corpus.shards[1]).rename(corpus.path / "shards" / ".000001.ab.tmp.parquet")
@@ -136,7 +136,7 @@ class TestStop:
         (corpus.path / "claims").mkdir()
         (corpus.path / "claims" / "000001.claim").write_text("")
         (corpus.path / "claims" / "000002.claim").write_text('{"host": "elsewhere", "pid": 1}')
-        encode_corpus(tokenizer, manifest, tmp_path / "out", stale_seconds=0.3, **SHARD)
+        encode_corpus(manifest, tmp_path / "out", tokenizer, claim_timeout=0.3, **SHARD)
         assert shard_bytes(corpus.path) == whole
 
     def test_several_at_once(self, tokenizer_folder, manifest, tmp_path, monkeypatch):
@@ -151,12 +151,12 @@ class TestStop:
         monkeypatch.setattr(local, "_POLL_SECONDS", 0.01)
         small_corpus(tmp_path / "audio", [6_400] * 24).save(manifest)
         tokenizers = [Tokenizer.load(tokenizer_folder, device="cpu", batch_seconds=1.0) for _ in range(3)]
-        whole = encode_corpus(tokenizers[0], manifest, tmp_path / "whole", shard_seconds=0.8)
+        whole = encode_corpus(manifest, tmp_path / "whole", tokenizers[0], shard_seconds=0.8)
         entered.clear()
         ends: list[bool] = []
 
         def work(tokenizer: Tokenizer) -> None:
-            ends.append(encode_corpus(tokenizer, manifest, tmp_path / "out", shard_seconds=0.8).is_finished)
+            ends.append(encode_corpus(manifest, tmp_path / "out", tokenizer, shard_seconds=0.8).is_finished)
 
         threads = [threading.Thread(target=work, args=(tokenizer,)) for tokenizer in tokenizers]
         for thread in threads:
@@ -173,7 +173,7 @@ class TestStop:
 
         monkeypatch.setattr(Tokenizer, "features", fail)
         with pytest.raises(RuntimeError, match="out of memory"):
-            encode_corpus(tokenizer, manifest, tmp_path / "out", **SHARD)
+            encode_corpus(manifest, tmp_path / "out", tokenizer, **SHARD)
         assert list((tmp_path / "out" / "claims").iterdir()) == []
 
 
@@ -196,7 +196,7 @@ def test_decoded_audio_is_bounded(tokenizer, tmp_path, monkeypatch):
 
     monkeypatch.setattr(Recording, "load", counted_load)
     monkeypatch.setattr(Tokenizer, "features", counted_features)
-    encode_corpus(tokenizer, tmp_path / "m.jsonl", tmp_path / "out", workers=4, shard_seconds=5.0)
+    encode_corpus(tmp_path / "m.jsonl", tmp_path / "out", tokenizer, workers=4, shard_seconds=5.0)
     # Batches of 2 s: two ahead, one with the encoder, and the rest of the one that completes the two.
     assert held[0] == 0.0 and 2.0 < most[0] <= 8.0
 
@@ -223,11 +223,28 @@ class TestDigest:
             model_digest(Tokenizer(Bare(), None, SegmentRule()))
 
 
+def test_a_model_is_named_or_given(tokenizer, tokenizer_folder, manifest, tmp_path):
+    given = encode_corpus(manifest, tmp_path / "given", tokenizer, **SHARD)
+    named = encode_corpus(manifest, tmp_path / "named", tokenizer_folder, device="cpu", **SHARD)
+    assert shard_bytes(given.path) == shard_bytes(named.path)
+    with pytest.raises(InputError, match="pass its name"):
+        encode_corpus(manifest, tmp_path / "ray", tokenizer, engine="ray")
+
+
+def test_a_corpus_without_usable_recordings(tokenizer, manifest, tmp_path):
+    for file in (tmp_path / "audio").iterdir():
+        file.write_bytes(b"not audio")
+    with pytest.raises(InputError, match=r"no usable recording: .*r0\.wav: is not readable audio"):
+        encode_corpus(manifest, tmp_path / "out", tokenizer, **SHARD)
+
+
 def test_unusable_settings(tokenizer, manifest, tmp_path):
     with pytest.raises(InputError, match="workers 0"):
-        encode_corpus(tokenizer, manifest, tmp_path / "out", workers=0)
+        encode_corpus(manifest, tmp_path / "out", tokenizer, workers=0)
+    with pytest.raises(InputError, match="claim_timeout nan"):
+        encode_corpus(manifest, tmp_path / "out", tokenizer, claim_timeout=float("nan"))
     with pytest.raises(InputError, match="shard_seconds -1"):
-        encode_corpus(tokenizer, manifest, tmp_path / "out", shard_seconds=-1)
+        encode_corpus(manifest, tmp_path / "out", tokenizer, shard_seconds=-1)
     assert not (tmp_path / "out").exists()
 
 
@@ -237,10 +254,10 @@ def test_progress_counts_and_estimates(tokenizer, manifest, tmp_path, monkeypatc
             super().__init__(*arguments, **options, every=0.0)
 
     monkeypatch.setattr(local, "ProgressBar", Always)
-    corpus = encode_corpus(tokenizer, manifest, tmp_path / "out", **SHARD)
+    corpus = encode_corpus(manifest, tmp_path / "out", tokenizer, **SHARD)
     corpus.shard_file(corpus.shards[3]).unlink()
     assert "encode 8/8" in capfd.readouterr().err
-    encode_corpus(tokenizer, manifest, tmp_path / "out", **SHARD)
+    encode_corpus(manifest, tmp_path / "out", tokenizer, **SHARD)
     lines = capfd.readouterr().err.splitlines()
     assert (
         len(lines) == 1

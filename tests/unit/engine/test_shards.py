@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import errno
 import json
+import os
 import threading
 from itertools import pairwise
 from pathlib import Path
@@ -9,13 +11,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-import syllablelm.engine as engine
 from helpers.random_models import small_corpus
 from syllablelm.core.errors import FormatError, InputError
 from syllablelm.core.segmentation import Segmentation
 from syllablelm.engine import shards
-from syllablelm.engine.ledger import enter_shard
-from syllablelm.engine.shards import begin_corpus, open_corpus, plan_shards, read_units
+from syllablelm.engine.shards import (
+    CorpusSummary,
+    FailedRecording,
+    ShardEntry,
+    begin_corpus,
+    enter_shard,
+    open_corpus,
+    plan_shards,
+    read_units,
+)
 
 CONFIG = {"rule": {"rate": 5.0}, "precision": "float32", "shard_seconds": 3.0}
 PARENTS = {"model": "a" * 16}
@@ -67,7 +76,7 @@ class TestPlan:
 
     @pytest.mark.parametrize("limit", [0.0, -1.0, float("nan"), float("inf")])
     def test_unusable_sizes(self, limit):
-        with pytest.raises(InputError, match="must be above 0 and finite"):
+        with pytest.raises(InputError, match="must be above 0, and finite"):
             plan_shards([1.0], limit)
 
 
@@ -130,7 +139,7 @@ class TestBegin:
         [
             ("", InputError, "no usable recording: the manifest is empty"),
             ('{"path": "none.wav"}\n', InputError, "no usable recording: .*none.wav: no such file"),
-            ("nonsense\n", FormatError, "line 1: not valid JSON"),
+            ("nonsense\n", FormatError, "m.jsonl:1: not valid JSON"),
             (None, FormatError, "cannot be read .No such file"),
         ],
     )
@@ -179,7 +188,7 @@ class TestBegin:
     def test_damaged_description(self, manifest, text):
         path = begin(manifest).path
         (path / "plan" / "corpus.json").write_text(text)
-        with pytest.raises(FormatError, match=r"corpus.json: (damaged|a corpus of kind)"):
+        with pytest.raises(FormatError, match=r"corpus.json: (damaged|not JSON|holds a list|a corpus of kind)"):
             open_corpus(path)
 
 
@@ -190,24 +199,17 @@ class TestRead:
         found = list(read_units(corpus.path))
         assert [r.id for r, _ in found] == ["r0", "r2", "r3", "r4"]
         assert [s.unit.tolist() for _, s in found] == [[0], [2, 2, 2], [3] * 4, [4] * 5]
-        assert corpus.summary() == {
-            "shards": 4,
-            "shards_planned": 4,
-            "recordings": 4,
-            "seconds": 4.5,
-            "segments": 13,
-            "failed": 2,
-            "skipped": 0,
-        }
+        summary = CorpusSummary(4, 4, recordings=4, seconds=4.5, segments=13, failed=2, skipped=0)
+        assert corpus.summary() == summary == CorpusSummary.from_dict(summary.to_dict())
 
     def test_unfinished(self, manifest):
         corpus = begin(manifest)
         fill(corpus)
         corpus.shard_file(corpus.shards[1]).unlink()
-        with pytest.raises(FormatError, match="1 of 4 shards are not there yet; run the same encode command"):
+        with pytest.raises(FormatError, match="1 of 4 shards are missing; run the same encode command"):
             read_units(corpus.path)
         assert [r.id for r, _ in read_units(corpus.path, unfinished=True)] == ["r0", "r1", "r4", "r5"]
-        assert corpus.summary()["recordings"] == 4 and not corpus.is_finished
+        assert corpus.summary().recordings == 4 and not corpus.is_finished
 
     def test_no_corpus(self, tmp_path):
         with pytest.raises(FormatError, match="not an encoded corpus"):
@@ -242,8 +244,51 @@ def test_finish_clears_up(manifest):
     assert record["parents"] == dict(corpus.parents)
 
 
-def test_every_public_name_loads():
-    for name in engine.__all__:
-        assert getattr(engine, name) is not None and name in dir(engine)
-    with pytest.raises(AttributeError, match="nonsense"):
-        engine.nonsense  # noqa: B018
+@pytest.fixture
+def corpus(tmp_path):
+    manifest = small_corpus(tmp_path / "audio", [16_000] * 3)
+    manifest.save(tmp_path / "m.jsonl")
+    return begin_corpus(tmp_path / "m.jsonl", tmp_path / "out", config={"shard_seconds": 60.0}, parents={})
+
+
+FOUND = {0: Segmentation.from_boundaries([0, 3, 5], unit=[4, 5]), 2: Segmentation.from_boundaries([0, 9], unit=[1])}
+FAILED = {1: "is silent"}
+
+
+class TestEnter:
+    def test_ledger(self, corpus):
+        enter_shard(corpus, corpus.shards[0], FOUND, FAILED)
+        entry = corpus.entry(corpus.shards[0])
+        assert (entry.recordings, entry.done, entry.segments, entry.seconds) == (3, 2, 3, 2.0)
+        assert entry.failed == (FailedRecording("r1", corpus.manifest[1].path, "is silent"),)
+        assert ShardEntry.from_dict(json.loads(json.dumps(entry.to_dict()))) == entry
+
+    def test_bytes_do_not_depend_on_the_order(self, corpus):
+        enter_shard(corpus, corpus.shards[0], FOUND, FAILED)
+        file = corpus.shard_file(corpus.shards[0])
+        first, digest = file.read_bytes(), corpus.entry(corpus.shards[0]).digest
+        file.unlink()
+        enter_shard(corpus, corpus.shards[0], dict(reversed(FOUND.items())), FAILED)
+        assert file.read_bytes() == first and corpus.entry(corpus.shards[0]).digest == digest
+
+    def test_full_disk(self, corpus, monkeypatch):
+        def full(descriptor: int) -> None:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        monkeypatch.setattr(os, "fsync", full)
+        with pytest.raises(OSError, match="No space left") as caught:
+            enter_shard(corpus, corpus.shards[0], FOUND, FAILED)
+        assert caught.value.filename == str(corpus.shard_file(corpus.shards[0]))
+        assert [f for f in corpus.path.rglob("*") if f.is_file() and "plan" not in f.parts] == []
+
+    def test_another_was_faster_and_cleared_up(self, corpus, monkeypatch):
+        enter_shard(corpus, corpus.shards[0], FOUND, FAILED)
+
+        def cleared(source: object, target: object) -> None:
+            raise FileNotFoundError(errno.ENOENT, "gone", str(source))
+
+        monkeypatch.setattr(os, "replace", cleared)
+        enter_shard(corpus, corpus.shards[0], FOUND, FAILED)
+        corpus.shard_file(corpus.shards[0]).unlink()
+        with pytest.raises(FileNotFoundError):
+            enter_shard(corpus, corpus.shards[0], FOUND, FAILED)

@@ -1,26 +1,40 @@
 from __future__ import annotations
 
-import numpy as np
+import json
+
 import pytest
 
 from helpers.random_models import small_corpus
 from syllablelm.core.errors import InputError
-from syllablelm.data.alignment import Alignment, Interval, Word
-from syllablelm.evaluate.lists import AlignedList
-from syllablelm.segment.registry import FrameGrid, Segmenter, make_segmenter
+from syllablelm.core.segmentation import Segmentation
+from syllablelm.data.alignment import Alignment, Interval, Word, write_alignments
+from syllablelm.evaluate.lists import ScoredData, check_levels, read_scored_list
 
 
-def test_every_row_is_as_long_as_its_alignment(tmp_path):
-    words = [Word("a", second, second + 1, (Interval("AA1", second, second + 1),)) for second in range(4)]
-    references = {"r0": Alignment("r0", 4.0, tuple(words))}
-    listed = AlignedList(("list",), small_corpus(tmp_path, [64_000]), {}, references, {})
-    even = make_segmenter("even")
-    slow = Segmenter(FrameGrid(640, 400, 16_000), lambda wave, count: even.cut(wave[::2], count))
-    found = listed.segment({"even": even, "slow": slow}, lambda id, wave, segmenter: 4)
-    assert found["even"]["r0"].duration == pytest.approx(3.98)
-    assert found["slow"]["r0"].duration == pytest.approx(3.96)
-    np.testing.assert_allclose(found["slow"]["r0"].seconds[:, 0], found["even"]["r0"].seconds[:, 0], atol=0.04)
-    # Frames of 40 ms, taken for frames of 20 ms.
-    halved = Segmenter(FrameGrid(320, 400, 16_000), slow.cut)
-    with pytest.raises(InputError, match="list: 1 recording of another length than the alignment, such as 'r0' with 1"):
-        listed.segment({"even": even, "halved": halved}, lambda id, wave, segmenter: 4)
+def test_levels():
+    assert check_levels(["phone", "syllable", "phone"]) == ("phone", "syllable")
+    for wrong in ([], ["mora"]):
+        with pytest.raises(InputError, match="choose some of syllable, phone, word"):
+            check_levels(wrong)
+
+
+def test_the_data_of_a_result_is_read_back():
+    segments = {"a": Segmentation.from_boundaries([0, 50]), "b": Segmentation.from_boundaries([0, 25, 75])}
+    data = ScoredData.of("list", "file.jsonl", segments, {"left_out": 1, "without_units": 0})
+    table = data.to_dict()
+    assert table == {
+        "name": "list", "alignments": "file.jsonl", "recordings": 2, "seconds": 2.5, "left_out": 1, "without_units": 0,
+    }  # fmt: skip
+    assert ScoredData.from_dict(json.loads(json.dumps(table))) == data
+    assert "alignments" not in ScoredData.of("list", None, segments, {}).to_dict()
+
+
+def test_recordings_without_an_alignment_are_left_out(tmp_path, capsys):
+    small_corpus(tmp_path / "audio", [16_000, 16_000, 16_000])
+    words = (Word("a", 0.0, 1.0, (Interval("AA1", 0.0, 1.0),)),)
+    write_alignments([Alignment(name, 1.0, words) for name in ("r0", "r2")], tmp_path / "reference.jsonl")
+    listed = read_scored_list([str(tmp_path / "audio")], [], tmp_path / "reference.jsonl", ["syllable"])
+    assert listed.ids == {"r0", "r2"} and listed.omitted == {"left_out": 1, "unusable": 0}
+    assert capsys.readouterr().err == "left out: 0 unusable, 1 without an alignment\n"
+    with pytest.raises(InputError, match="nothing to score"):
+        read_scored_list([], [], tmp_path / "reference.jsonl", ["syllable"])

@@ -15,7 +15,8 @@ from syllablelm.data.audio import audio_info
 from syllablelm.data.corpus import Recording, scan
 from syllablelm.evaluate.speed import (
     STAGES,
-    Agreement,
+    AgreementCounts,
+    SpeedResult,
     Stopwatch,
     compare_units,
     describe_machine,
@@ -75,13 +76,12 @@ class TestMeasure:
         speed, found = measure_speed(tokenizer, manifest, repeats=2)
         assert found == tokenizer.encode([recording.load() for recording in manifest])
         assert speed.recordings == 3 and speed.audio_seconds == 6.5 and speed.precision == "float32"
-        assert speed.num_units == sum(map(len, found)) and speed.peak_device_mib is None
-        assert tuple(speed.stages) == STAGES and all(seconds > 0 for seconds in speed.stages.values())
-        rows = speed.rows()
-        assert [row["stage"] for row in rows] == [*STAGES, "all"]
-        assert sum(row["share"] for row in rows[:-1]) == pytest.approx(1.0) == rows[-1]["share"]
-        assert rows[-1]["audio_per_second"] == pytest.approx(speed.speed) == pytest.approx(6.5 / speed.seconds)
-        assert speed.to_dict()["stages"] == rows
+        assert speed.units == sum(map(len, found)) and speed.peak_device_mib is None
+        *stages, all_stages = speed.stages
+        assert [stage.stage for stage in speed.stages] == [*STAGES, "all"]
+        assert all(stage.seconds > 0 for stage in stages)
+        assert sum(stage.share for stage in stages) == pytest.approx(1.0) == all_stages.share
+        assert all_stages.audio_per_second == speed.audio_per_second == pytest.approx(6.5 / speed.seconds)
         # More than numpy and torch alone, less than this test may use.
         assert 50 < speed.peak_memory_mib < 4000
         assert "convolve" not in vars(tokenizer.encoder) and vars(tokenizer.rule).keys() == {
@@ -103,8 +103,9 @@ class TestMeasure:
         tokenizer = Tokenizer.load(tokenizer_folder, device="cpu")
         whole = Tokenizer(Whole(tokenizer.encoder), tokenizer.codebook, tokenizer.rule)
         speed, _ = measure_speed(whole, scan(recordings)[0][:1])
-        assert speed.stages["convolutions"] == 0.0 and speed.stages["transformer"] > 0.0
-        assert speed.rows()[1]["audio_per_second"] is None
+        _, convolutions, transformer, *_ = speed.stages
+        assert convolutions.seconds == 0.0 and transformer.seconds > 0.0
+        assert convolutions.audio_per_second is None
 
     def test_bad_input(self, tokenizer_folder: Path, recordings: Path):
         tokenizer = Tokenizer.load(tokenizer_folder, device="cpu")
@@ -138,8 +139,8 @@ class TestAgreement:
         one = compare_units(segmentation([0, 2], [1]), segmentation([0, 2], [1]))
         other = compare_units(segmentation([0, 6], [1]), segmentation([0, 6], [2]))
         total = one + other
-        assert total.unit_agreement == 2 / 8 and total.to_dict()["same_recordings"] == 1
-        assert total.to_dict()["boundary_f1_20ms"] == 1.0 and total + Agreement() == total
+        assert total.unit_agreement == 2 / 8 and total.same_recordings == 1
+        assert total.boundaries.f1 == 1.0 and total + AgreementCounts() == total
 
     def test_without_units_and_frames(self):
         assert compare_units(segmentation([0, 2, 4], None), segmentation([0, 3, 4], None)).same_frames == 3
@@ -170,7 +171,7 @@ def test_machine():
     import torch
 
     machine = describe_machine(torch.device("cpu"))
-    assert machine["cores"] >= 1 and machine["gpu"] is None and machine["processor"]
+    assert machine.cores is not None and machine.cores >= 1 and machine.gpu is None and machine.processor
 
 
 class TestCommand:
@@ -179,7 +180,7 @@ class TestCommand:
         assert main(["evaluate", "speed", str(recordings), *options, "--out", str(tmp_path / "s.json")]) == 0
         out, err = capfd.readouterr()
         result = json.loads(out)
-        assert result == json.loads((tmp_path / "s.json").read_text())
+        assert result == SpeedResult.load(tmp_path / "s.json").to_dict()
         assert [run["precision"] for run in result["runs"]] == ["float32", "bfloat16"]
         agreement = result["agreement"]
         assert agreement["recordings"] == 3 and agreement["frames"] == 99 + 74 + 149
@@ -197,7 +198,7 @@ class TestCommand:
         [
             (["none.wav"], "none.wav: no such file"),
             (["--clips", "0"], "'--clips'"),
-            (["--batch-seconds", "0"], "--batch-seconds 0.0: must be above 0"),
+            (["--batch-seconds", "0"], "batch_seconds must be above 0 and finite, not 0.0"),
             (["--precision", "float16", "--clips", "1"], "float16"),
             (["--precision", "int8"], "'--precision'"),
         ],

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from helpers.random_segmentations import SOME, files_below, segmentations, write_all
 from syllablelm.core.errors import FormatError, InputError
 from syllablelm.core.segmentation import Segmentation
-from syllablelm.formats import FORMATS, Unsaid, read_entries, read_segmentations
-from syllablelm.formats.convert import convert_units
+from syllablelm.formats import FORMATS, FormatOptions, read_entries, read_segmentations
+from syllablelm.formats.convert import UnitsConversion, convert_units
 
 DOCS = Path(__file__).resolve().parents[3] / "docs" / "convert.md"
 # Everything but the tokens, which have no times.
@@ -36,29 +36,30 @@ def test_any_chain_of_formats_leads_back(tmp_path_factory, some: list[Segmentati
     folder = tmp_path_factory.mktemp("chain")
     gap_unit = 2**31 - 1
     expected = {
-        f"r{number}": segmentation.merge_repeats()
+        f"r{number}": segmentation.deduplicate()
         for number, segmentation in enumerate(some)
         if gap_unit not in segmentation.unit and len(segmentation)
     }
     if not expected:
         return
-    unsaid = Unsaid(hop=320, gap_unit=gap_unit)
+    options = FormatOptions(hop=320, gap_unit=gap_unit)
     place = folder / "first.jsonl"
     write_all(place, "jsonl", expected)
     for number, format in enumerate(path):
         out = folder / str(number) / OUT.get(format, "a.jsonl")
         # The format of the source is told by its content.
-        result = convert_units(place, out, to=format, unsaid=unsaid)
-        assert (result["to"], result["recordings"]) == (format, len(expected))
+        result = convert_units(place, out, to=format, options=options)
+        assert (result.to, result.recordings) == (format, len(expected))
         place = out
-    convert_units(place, folder / "last.jsonl", to="jsonl", unsaid=unsaid)
+    convert_units(place, folder / "last.jsonl", to="jsonl", options=options)
     assert read_segmentations(folder / "last.jsonl") == expected
 
 
 def test_report_counts_and_names_what_is_lost(tmp_path: Path) -> None:
     write_all(tmp_path / "a.jsonl", "jsonl", {"one": SOME["one"], "two": SOME["one"]})
     result = convert_units(tmp_path / "a.jsonl", tmp_path / "b.jsonl", to="slamkit")
-    assert result == {
+    assert UnitsConversion.from_dict(result.to_dict()) == result
+    assert result.to_dict() == {
         "from": "jsonl",
         "to": "slamkit",
         "recordings": 2,
@@ -71,11 +72,11 @@ def test_report_counts_and_names_what_is_lost(tmp_path: Path) -> None:
 def test_repeats_are_merged_on_demand(tmp_path: Path) -> None:
     repeated = Segmentation.from_boundaries([0, 3, 5, 9], unit=[1, 2, 2])
     write_all(tmp_path / "a.jsonl", "jsonl", {"one": repeated})
-    with pytest.raises(FormatError, match=r"a.jsonl:1: one: the boundary at frame 5 .* --merge-repeats"):
+    with pytest.raises(FormatError, match=r"a.jsonl:1: one: the boundary at frame 5 .* --deduplicate"):
         convert_units(tmp_path / "a.jsonl", tmp_path / "b.txt", to="gslm")
-    convert_units(tmp_path / "a.jsonl", tmp_path / "b.txt", to="gslm", merge_repeats=True)
-    (entry,) = read_entries(tmp_path / "b.txt", "gslm", Unsaid(hop=320))
-    assert entry.segmentation == repeated.merge_repeats()
+    convert_units(tmp_path / "a.jsonl", tmp_path / "b.txt", to="gslm", deduplicate=True)
+    (entry,) = read_entries(tmp_path / "b.txt", "gslm", FormatOptions(hop=320))
+    assert entry.segmentation == repeated.deduplicate()
 
 
 @pytest.mark.parametrize("to", [name for name in FORMATS if "gaps (need a gap unit)" in FORMATS[name].loses])
@@ -94,7 +95,7 @@ def test_bad_input_leaves_nothing_and_keeps_what_was_there(tmp_path: Path) -> No
     with open(tmp_path / "a.jsonl", "a", encoding="utf-8") as file:
         file.write('{"id": "two"\n')
     (tmp_path / "b.txt").write_text("mine")
-    with pytest.raises(FormatError, match=r"a.jsonl:2: not JSON lines"):
+    with pytest.raises(FormatError, match=r"a.jsonl:2: not valid JSON"):
         convert_units(tmp_path / "a.jsonl", tmp_path / "b.txt", to="gslm")
     assert (tmp_path / "b.txt").read_text() == "mine"
     assert files_below(tmp_path) == ["a.jsonl", "b.txt"]

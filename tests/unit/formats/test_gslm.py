@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from helpers.random_segmentations import SOME, segmentations, write_all
 from syllablelm.core.errors import FormatError, InputError
 from syllablelm.core.segmentation import Segmentation
-from syllablelm.formats import Unsaid, read_entries
+from syllablelm.formats import FormatOptions, read_entries
 
-HOP = Unsaid(hop=320)
+HOP = FormatOptions(hop=320)
 
 
 def test_line_has_a_unit_for_every_frame(tmp_path: Path) -> None:
@@ -29,11 +29,11 @@ def test_line_has_a_unit_for_every_frame(tmp_path: Path) -> None:
 def test_merged_segmentations_round_trip(tmp_path_factory, segmentation: Segmentation, gap_unit: int) -> None:
     if gap_unit in segmentation.unit:
         return
-    merged = segmentation.merge_repeats()
+    merged = segmentation.deduplicate()
     file = tmp_path_factory.mktemp("gslm") / "out.txt"
-    unsaid = Unsaid(hop=320, gap_unit=gap_unit)
-    write_all(file, "gslm", {"a": merged}, unsaid)
-    (entry,) = read_entries(file, "gslm", unsaid)
+    options = FormatOptions(hop=320, gap_unit=gap_unit)
+    write_all(file, "gslm", {"a": merged}, options)
+    (entry,) = read_entries(file, "gslm", options)
     assert entry.segmentation == merged
 
 

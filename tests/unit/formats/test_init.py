@@ -3,6 +3,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -13,7 +14,8 @@ from helpers.random_segmentations import SOME, files_below, write_all
 from syllablelm.core.errors import FormatError, InputError, MissingDependencyError
 from syllablelm.formats import (
     FORMATS,
-    Unsaid,
+    TOKENIZE_FORMATS,
+    FormatOptions,
     detect_format,
     open_writer,
     read_entries,
@@ -36,7 +38,12 @@ ALL = pytest.mark.parametrize("format", FORMATS)
 
 
 def test_every_format_is_tested_here() -> None:
-    assert set(OUT) == set(FORMATS)
+    assert set(OUT) == set(FORMATS) and set(TOKENIZE_FORMATS) < set(FORMATS)
+
+
+def test_the_registry_loads_no_format() -> None:
+    script = "import sys, syllablelm.formats; sys.exit(len({'numpy', 'pyarrow', 'praatio'} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", script]).returncode == 0
 
 
 @ALL
@@ -48,7 +55,7 @@ def test_a_plain_segmentation_survives_every_format(tmp_path: Path, format: str)
     if format == "slamkit-tokens":
         return
     for place in (target, tmp_path / "new"):
-        (entry,) = read_entries(place, format, Unsaid(hop=320))
+        (entry,) = read_entries(place, format, FormatOptions(hop=320))
         assert entry.segmentation == SOME["one"]
         assert entry.id in ("one", "grids/one", "segments/one")
         assert entry.place.startswith(str(tmp_path))
@@ -147,13 +154,13 @@ def test_folders_of_shards_are_read(tmp_path: Path) -> None:
     with pytest.raises(FormatError, match=r"c\.parquet: record 'one' appears twice, and 2 more such$"):
         read_segmentations(tmp_path)
     write_all(tmp_path / "e.jsonl", "jsonl", {})
-    with pytest.raises(FormatError, match="files of one kind"):
+    with pytest.raises(FormatError, match="holds files of several formats"):
         read_segmentations(tmp_path)
 
 
 @pytest.mark.parametrize(
     ("name", "text", "message"),
-    [("a.csv", "text", "a.csv: cannot tell the format"), ("a.jsonl", None, "no such file")],
+    [("a.csv", "text", "a.csv: unknown suffix"), ("a.jsonl", None, "no such file")],
 )
 def test_bad_names_are_named(tmp_path: Path, name: str, text: str | None, message: str) -> None:
     if text is not None:
@@ -184,7 +191,7 @@ def test_jsonl_is_told_by_its_keys(tmp_path: Path, text: str, format: str) -> No
 @pytest.mark.parametrize("text", ["{", "[1]", '{"id": "a"}', "\udcff"])
 def test_other_jsonl_is_named(tmp_path: Path, text: str) -> None:
     (tmp_path / "a.jsonl").write_text(text, errors="surrogateescape")
-    with pytest.raises(FormatError, match=r"a\.jsonl: its first .* say the format"):
+    with pytest.raises(FormatError, match=r"a\.jsonl: the first record .* give the format"):
         detect_format(tmp_path / "a.jsonl")
 
 

@@ -6,7 +6,8 @@ import pytest
 
 from helpers.random_segmentations import SOME, write_all
 from syllablelm.core.errors import FormatError
-from syllablelm.formats import open_writer, read_segmentations, to_record, units_tokenizer
+from syllablelm.formats import open_writer, read_segmentations, units_tokenizer
+from syllablelm.formats.record import to_record
 
 pyarrow = pytest.importorskip("pyarrow")
 parquet = pytest.importorskip("pyarrow.parquet")

@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from helpers.random_segmentations import SOME, segmentations
 from syllablelm.core.errors import FormatError
 from syllablelm.core.segmentation import Segmentation
-from syllablelm.formats import from_record, open_writer, read_segmentations, to_record
+from syllablelm.formats import open_writer, read_segmentations
+from syllablelm.formats.record import from_record, to_record
 
 
 @settings(deadline=None, max_examples=50)
@@ -82,12 +83,12 @@ def test_jsonl_stream_is_written_line_by_line() -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        (b"\n{", "a.jsonl:2: not JSON lines"),
+        (b"\n{", "a.jsonl:2: not valid JSON"),
         (b"\n[1]\n", "a.jsonl:2: a record must be an object"),
         (b'{"id": "q"}', "a.jsonl:1: record 'q': missing path"),
         (b'{"id": ["q"]}', "a.jsonl:1: record"),
-        (b"[" * 100_000, "a.jsonl:1: not JSON lines"),
-        (b'{"id": 1' + b"0" * 5000 + b"}", "a.jsonl:1: not JSON lines"),
+        (b"[" * 100_000, "a.jsonl:1: not valid JSON"),
+        (b'{"id": 1' + b"0" * 5000 + b"}", "a.jsonl:1: not valid JSON"),
         (b"\n\n\xff", "a.jsonl:3: not a text in UTF-8"),
     ],
 )

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from helpers.random_segmentations import SOME, files_below, segmentations, write_all
 from syllablelm.core.errors import FormatError, InputError
 from syllablelm.core.segmentation import Segmentation
-from syllablelm.formats import Unsaid, read_entries
+from syllablelm.formats import FormatOptions, read_entries
 
 THREE = np.array([[4, 9], [9, 15], [20, 33]])
 
@@ -114,5 +114,5 @@ def test_only_fifty_frames_a_second_are_written(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="x: SD-HuBERT's files have 50 frames per second, not 25"):
         write_all(tmp_path / "out", "sdhubert", {"x": Segmentation.from_boundaries([0, 5], hop=640)})
     write_all(tmp_path / "out", "sdhubert", {"x": Segmentation.from_boundaries([0, 5], hop=441, sample_rate=22_050)})
-    (entry,) = read_entries(tmp_path / "out", "sdhubert", Unsaid(hop=441, sample_rate=22_050))
+    (entry,) = read_entries(tmp_path / "out", "sdhubert", FormatOptions(hop=441, sample_rate=22_050))
     assert entry.segmentation.hop == 441

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from helpers.random_segmentations import SOME, files_below, segmentations, write_all
 from syllablelm.core.errors import FormatError, InputError
 from syllablelm.core.segmentation import Segmentation
-from syllablelm.formats import Unsaid, open_writer, read_entries
+from syllablelm.formats import FormatOptions, open_writer, read_entries
 
 # The beginning of the two lines of one recording in github.com/slp-rl/slamkit/tree/main/example_data.
 FEATURES = {"units": [3, 49, 7, 254, 30], "duration": [1, 1, 1, 1, 2], "file_name": "../example_data/audio/audio2.flac"}
@@ -24,7 +24,7 @@ def write_lines(path: Path, *records: object) -> Path:
 
 
 def test_published_lines_are_read_and_written_back(tmp_path: Path) -> None:
-    (entry,) = read_entries(write_lines(tmp_path / "f.jsonl", FEATURES), "slamkit", Unsaid(hop=640))
+    (entry,) = read_entries(write_lines(tmp_path / "f.jsonl", FEATURES), "slamkit", FormatOptions(hop=640))
     assert (entry.id, entry.path) == ("audio2", FEATURES["file_name"])
     assert entry.segmentation == Segmentation.from_boundaries([0, 1, 2, 3, 4, 6], unit=FEATURES["units"], hop=640)
     for format, record in (("slamkit", FEATURES), ("slamkit-tokens", TOKENS)):
@@ -34,7 +34,7 @@ def test_published_lines_are_read_and_written_back(tmp_path: Path) -> None:
         assert json.loads(stream.getvalue()) == record
         assert list(json.loads(stream.getvalue())) == list(record)
     (made_up,) = read_entries(
-        write_lines(tmp_path / "t.jsonl", TOKENS), "slamkit-tokens", Unsaid(hop=640, unit_frames=2)
+        write_lines(tmp_path / "t.jsonl", TOKENS), "slamkit-tokens", FormatOptions(hop=640, unit_frames=2)
     )
     assert made_up.segmentation == Segmentation.from_boundaries([0, 2, 4, 6, 8, 10], unit=FEATURES["units"], hop=640)
 
@@ -45,9 +45,9 @@ def test_features_round_trip(tmp_path_factory, segmentation: Segmentation, gap_u
     if gap_unit in segmentation.unit:
         return
     file = tmp_path_factory.mktemp("slamkit") / "f.jsonl"
-    unsaid = Unsaid(hop=640, gap_unit=gap_unit)
-    write_all(file, "slamkit", {"a": segmentation}, unsaid)
-    assert [entry[:3] for entry in read_entries(file, "slamkit", unsaid)] == [("a", "audio/a.flac", segmentation)]
+    options = FormatOptions(hop=640, gap_unit=gap_unit)
+    write_all(file, "slamkit", {"a": segmentation}, options)
+    assert [entry[:3] for entry in read_entries(file, "slamkit", options)] == [("a", "audio/a.flac", segmentation)]
 
 
 @settings(deadline=None, max_examples=50)
@@ -57,7 +57,7 @@ def test_tokens_round_trip_where_all_units_are_of_one_length(tmp_path_factory, u
     edges = list(range(0, frames * len(units) + 1, frames))
     segmentation = Segmentation.from_boundaries(edges, unit=units)
     write_all(file, "slamkit-tokens", {"a": segmentation})
-    (entry,) = read_entries(file, "slamkit-tokens", Unsaid(hop=320, unit_frames=frames))
+    (entry,) = read_entries(file, "slamkit-tokens", FormatOptions(hop=320, unit_frames=frames))
     assert entry.segmentation == segmentation
 
 
@@ -68,7 +68,7 @@ def test_gaps_and_missing_units_are_not_lost_in_silence() -> None:
     with pytest.raises(InputError, match="folder/gaps: frames 0 to 2 belong to no segment"):
         write_all(io.StringIO(), "slamkit", {"folder/gaps": SOME["folder/gaps"]})
     stream = io.StringIO()
-    write_all(stream, "slamkit-tokens", {"folder/gaps": SOME["folder/gaps"]}, Unsaid(gap_unit=1))
+    write_all(stream, "slamkit-tokens", {"folder/gaps": SOME["folder/gaps"]}, FormatOptions(gap_unit=1))
     assert json.loads(stream.getvalue())["audio_repr"] == "<Un1><Un4><Un1><Un2147483647><Un1>"
 
 
@@ -82,7 +82,7 @@ def test_one_output_has_one_grid(tmp_path: Path) -> None:
 def test_ids_are_stems_unless_two_would_be_the_same(tmp_path: Path) -> None:
     def ids(*names: str) -> list[str]:
         file = write_lines(tmp_path / "f.jsonl", *({**FEATURES, "file_name": name} for name in names))
-        return [entry.id for entry in read_entries(file, "slamkit", Unsaid(hop=320))]
+        return [entry.id for entry in read_entries(file, "slamkit", FormatOptions(hop=320))]
 
     assert ids("a/1.flac", "b/2.flac") == ["1", "2"]
     assert ids("a/1.flac", "b/1.flac") == ["a/1", "b/1"]
@@ -110,12 +110,12 @@ def test_bad_lines_are_named(tmp_path: Path, format: str, change: dict, message:
     good = {**FEATURES, **TOKENS, "file_name": "good.wav"}
     file = write_lines(tmp_path / "f.jsonl", good, {**FEATURES, **TOKENS, **change})
     with pytest.raises(FormatError, match=rf"f.jsonl:2: .*{message}"):
-        list(read_entries(file, format, Unsaid(hop=320, unit_frames=1)))
+        list(read_entries(file, format, FormatOptions(hop=320, unit_frames=1)))
 
 
 def test_what_the_files_do_not_say_must_be_told(tmp_path: Path) -> None:
     file = write_lines(tmp_path / "f.jsonl", {**FEATURES, **TOKENS})
-    with pytest.raises(InputError, match="slamkit files do not say how long a frame is: give --hop"):
+    with pytest.raises(InputError, match="slamkit files do not hold the length of a frame: give --hop"):
         list(read_entries(file, "slamkit"))
     with pytest.raises(InputError, match="slamkit-tokens files hold no durations: give --unit-frames"):
-        list(read_entries(file, "slamkit-tokens", Unsaid(hop=320)))
+        list(read_entries(file, "slamkit-tokens", FormatOptions(hop=320)))

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from helpers.random_segmentations import SOME, files_below, segmentations, write_all
 from syllablelm.core.errors import FormatError, InputError
 from syllablelm.core.segmentation import Segmentation
-from syllablelm.formats import Unsaid, read_entries, read_segmentations
+from syllablelm.formats import FormatOptions, read_entries, read_segmentations
 
 textgrid = pytest.importorskip("praatio.textgrid")
 
@@ -58,9 +58,9 @@ def test_one_output_has_one_grid(tmp_path: Path) -> None:
 
 def test_reading_needs_the_hop(tmp_path: Path) -> None:
     write_all(tmp_path / "grids", "textgrid", {"one": SOME["one"]})
-    with pytest.raises(InputError, match="TextGrid files do not say how long a frame is: give --hop"):
+    with pytest.raises(InputError, match="TextGrid files do not hold the length of a frame: give --hop"):
         list(read_entries(tmp_path / "grids", "textgrid"))
-    (entry,) = read_entries(tmp_path / "grids", "textgrid", Unsaid(hop=320))
+    (entry,) = read_entries(tmp_path / "grids", "textgrid", FormatOptions(hop=320))
     assert entry[:3] == ("one", "", SOME["one"])
     assert entry.place.endswith("one.TextGrid")
 

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from helpers.random_segmentations import SOME, files_below, segmentations, write_all
 from syllablelm.core.errors import FormatError, InputError
 from syllablelm.core.segmentation import Segmentation
-from syllablelm.formats import Unsaid, read_entries
+from syllablelm.formats import FormatOptions, read_entries
 
-HOP = Unsaid(hop=320)
+HOP = FormatOptions(hop=320)
 ONE = Segmentation.from_boundaries([0, 1, 4, 6], unit=[71, 12, 57])
 
 
@@ -31,10 +31,10 @@ def test_round_trip(tmp_path_factory, format: str, name: str, segmentation: Segm
     if gap_unit in segmentation.unit:
         return
     file = tmp_path_factory.mktemp("textless") / name
-    unsaid = Unsaid(hop=320, gap_unit=gap_unit)
+    options = FormatOptions(hop=320, gap_unit=gap_unit)
     some = {"a b": segmentation, "2": ONE}
-    write_all(file, format, some, unsaid)
-    assert {entry.id: entry.segmentation for entry in read_entries(file, format, unsaid)} == some
+    write_all(file, format, some, options)
+    assert {entry.id: entry.segmentation for entry in read_entries(file, format, options)} == some
 
 
 def test_record_is_that_of_the_speech_encoder(tmp_path: Path) -> None:
@@ -52,7 +52,7 @@ def test_marks_of_beginning_and_end_are_named(tmp_path: Path) -> None:
     # What the library adds with add_bos_eos=True.
     record = {"units": [100, 71, 101], "durations": [0, 4, 0]}
     (tmp_path / "a.jsonl").write_text(json.dumps(record))
-    with pytest.raises(FormatError, match=r"a.jsonl:1: unit 100 lasts 0 frames; remove .* marks of beginning"):
+    with pytest.raises(FormatError, match=r"a.jsonl:1: unit 100 lasts 0 frames; remove .* start and end marks"):
         list(read_entries(tmp_path / "a.jsonl", "textless", HOP))
     (tmp_path / "a.jsonl").write_text("[1]")
     with pytest.raises(FormatError, match=r"a.jsonl:1: a record must be an object"):
@@ -77,7 +77,7 @@ def test_units_alone_need_to_be_told_how_long_they_are(tmp_path: Path) -> None:
     file = write_pair(tmp_path, "one\t71 12 57\n")
     with pytest.raises(InputError, match=r"without the \.durations file.* --unit-frames"):
         list(read_entries(file, "textless-lines", HOP))
-    (entry,) = read_entries(file, "textless-lines", Unsaid(hop=320, unit_frames=2))
+    (entry,) = read_entries(file, "textless-lines", FormatOptions(hop=320, unit_frames=2))
     assert entry.segmentation == Segmentation.from_boundaries([0, 2, 4, 6], unit=[71, 12, 57])
 
 

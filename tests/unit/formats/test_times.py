@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from helpers.random_segmentations import SOME, segmentations
 from syllablelm.core.errors import FormatError, InputError
 from syllablelm.core.segmentation import Segmentation
-from syllablelm.formats import Unsaid
+from syllablelm.formats import FormatOptions
 from syllablelm.formats.times import from_durations, parse_ints, to_durations, whole_frames
 
 
@@ -29,8 +29,8 @@ def test_durations_cover_every_frame_and_lead_back(segmentation: Segmentation, g
         return
     units, durations = to_durations("a", segmentation, gap_unit)
     assert np.repeat(units, durations).tolist() == frame_by_frame(segmentation, gap_unit)
-    unsaid = Unsaid(gap_unit=gap_unit)
-    assert from_durations(units.tolist(), durations.tolist(), 320, unsaid) == segmentation
+    options = FormatOptions(gap_unit=gap_unit)
+    assert from_durations(units.tolist(), durations.tolist(), 320, options) == segmentation
 
 
 @settings(deadline=None)
@@ -38,7 +38,7 @@ def test_durations_cover_every_frame_and_lead_back(segmentation: Segmentation, g
 def test_without_gaps_no_unit_is_added(segmentation: Segmentation) -> None:
     units, durations = to_durations("a", segmentation, None)
     assert units.tolist() == segmentation.unit.tolist()
-    assert from_durations(units.tolist(), durations.tolist(), 320, Unsaid()) == segmentation
+    assert from_durations(units.tolist(), durations.tolist(), 320, FormatOptions()) == segmentation
 
 
 @pytest.mark.parametrize(("start", "end", "place"), [(1, 5, "0 to 1"), (0, 4, "4 to 5")])
@@ -66,7 +66,7 @@ def test_a_gap_unit_that_would_be_read_as_a_gap_is_refused_without_gaps_too() ->
 )
 def test_bad_durations_are_named(units: list[int], durations: list[int], message: str) -> None:
     with pytest.raises(FormatError, match=message):
-        from_durations(units, durations, 320, Unsaid())
+        from_durations(units, durations, 320, FormatOptions())
 
 
 @pytest.mark.parametrize("word", ["x", "-1", "1.5", "1_0", "٣", "²", "1" * 11])
@@ -87,4 +87,4 @@ def test_seconds_are_whole_frames() -> None:
 @pytest.mark.parametrize(("name", "value"), [("hop", 0), ("sample_rate", 0), ("gap_unit", -1), ("unit_frames", 2**31)])
 def test_numbers_out_of_range_are_refused(name: str, value: int) -> None:
     with pytest.raises(InputError, match=f"--{name.replace('_', '-')} {value}: must be from"):
-        Unsaid(**{name: value})
+        FormatOptions(**{name: value})

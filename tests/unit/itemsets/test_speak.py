@@ -17,8 +17,7 @@ from syllablelm.evaluate.lm.lexical import read_lexical
 from syllablelm.evaluate.lm.pairs import score_pairs
 from syllablelm.evaluate.lm.syntactic import read_syntactic
 from syllablelm.evaluate.lm.zerospeech import check_stems, find_split, list_stems
-from syllablelm.itemsets import Clip, ItemSet, Source, speak_set
-from syllablelm.itemsets.speak import measure_lengths
+from syllablelm.itemsets.speak import Clip, ItemSet, Source, SpokenSet, measure_lengths, speak_set
 from syllablelm.tts.engines import Spoken
 
 LEXICAL = ("frequency", "word", "phones", "length")
@@ -59,7 +58,7 @@ def clip(pair: str, correct: bool, voice: str, text: str, name: str = "") -> Cli
 
 def make_set(clips: Sequence[Clip], place: str = "lexical/dev", columns: tuple[str, ...] = LEXICAL) -> ItemSet:
     source = Source("s.txt", "0", "text licence")
-    return ItemSet("open-test", place, columns, tuple(clips), (source,), {"seed": 0}, {"measured": 1})
+    return ItemSet("open-test", place, columns, tuple(clips), (source,), {"seed": 0}, {"stories": 1})
 
 
 def words(count: int = 3) -> list[Clip]:
@@ -83,11 +82,12 @@ def test_lexical_folder_is_read_by_its_suite(tmp_path: Path) -> None:
     assert pairs[0].labels["vocabulary"] == "in"
     stems = list_stems(place)
     check_stems([stem for pair in pairs for couple in pair.stems for stem in couple], stems, place)
-    assert (record["pairs"], record["recordings"], record["left_out"], record["measured"]) == (3, 12, 0, 1)
-    assert record["licences"] == ["stub licence", "text licence"]
-    assert record["length_bias"] == 1.0  # "word0" is shorter than "nonword0"
+    assert (record.pairs, record.recordings, record.left_out, record.stories) == (3, 12, 0, 1)
+    assert SpokenSet.from_dict(json.loads((tmp_path / "out" / "settings.json").read_text())) == record
+    assert record.licences == ("stub licence", "text licence")
+    assert record.length_bias == 1.0  # "word0" is shorter than "nonword0"
     manifest = Manifest.load(tmp_path / "out" / "manifest.jsonl")
-    assert sum(recording.seconds for recording in manifest) == pytest.approx(record["seconds"])
+    assert sum(recording.seconds for recording in manifest) == pytest.approx(record.seconds)
     assert {recording.id for recording in manifest} == set(stems)
     assert set(read_alignments(tmp_path / "out" / "alignments.jsonl")) == set(stems)
     rows = [json.loads(line) for line in (tmp_path / "out" / "manifest.jsonl").read_text().splitlines()]
@@ -97,7 +97,7 @@ def test_lexical_folder_is_read_by_its_suite(tmp_path: Path) -> None:
     # A scorer by length alone gets what the record says.
     seconds = {recording.id: recording.seconds for recording in manifest}
     counts = score_pairs(pairs, {stem: -value for stem, value in seconds.items()})
-    assert sum(count.points for count in counts) / 3 == record["length_bias"]
+    assert sum(count.points for count in counts) / 3 == record.length_bias
 
 
 def test_syntactic_and_cloze_folders_are_read_by_their_suites(tmp_path: Path) -> None:
@@ -141,7 +141,7 @@ def test_pairs_that_fail_are_left_out_whole(tmp_path: Path) -> None:
     clips = [*words(1), clip("x", True, "a", "bad"), clip("x", False, "a", "good")]
     clips += [clip("y", True, "a", "same"), clip("y", False, "a", "same")]
     record = speak_set(make_set(clips), tmp_path / "out", Stub())
-    assert (record["pairs"], record["left_out"]) == (1, 2)
+    assert (record.pairs, record.left_out) == (1, 2)
     errors = [json.loads(line) for line in (tmp_path / "out" / "errors.jsonl").read_text().splitlines()]
     assert [(row["pair"], row["error"]) for row in errors] == [
         ("x", "cannot say bad"),
@@ -172,5 +172,5 @@ def test_length_bias_by_hand() -> None:
     found = measure_lengths(clips, seconds)
     assert found["length_bias"] == 0.5
     assert found["length_difference"] == pytest.approx((-1.0 + 0.5 + 0.0) / 3)
-    with pytest.raises(ValueError, match="one right and one wrong"):
+    with pytest.raises(ValueError, match="one correct and one incorrect"):
         measure_lengths(clips[:1], seconds)

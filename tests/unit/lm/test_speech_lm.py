@@ -321,5 +321,5 @@ def test_a_model_of_another_vocabulary_is_refused(speech_lm):
 
 
 def test_no_such_model():
-    with pytest.raises(FormatError, match="no such language model"):
+    with pytest.raises(FormatError, match="nowhere: no such model; give a folder"):
         SpeechLM.load("nowhere")

@@ -1,4 +1,4 @@
-"""Pieces: exact inverses, and cuts that are those of textbook byte pairs and of an exhaustive search."""
+"""Subwords: exact inverses, and segmentations that are those of textbook byte pairs and of an exhaustive search."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from syllablelm.core.errors import FormatError, InputError
-from syllablelm.quantize.bpe import Method, PieceModel, fit_pieces, spelled
+from syllablelm.quantize.bpe import Method, SubwordModel, fit_subwords, code_texts
 
 SYMBOLS = 9
 
@@ -24,10 +24,10 @@ def sentences(count: int = 60, seed: int = 0, symbols: int = 7) -> list[list[int
     return [[s for w in rng.integers(0, 12, size=20) for s in words[w]] for _ in range(count)]
 
 
-MODELS = {method: fit_pieces(sentences(), SYMBOLS, method, 40) for method in ("bpe", "unigram")}
+MODELS = {method: fit_subwords(sentences(), SYMBOLS, method, 40) for method in ("bpe", "unigram")}
 
 
-def textbook_merges(symbols: Sequence[int], model: PieceModel) -> list[tuple[int, ...]]:
+def textbook_merges(symbols: Sequence[int], model: SubwordModel) -> list[tuple[int, ...]]:
     """Greedy merges by rank: the most urgent pair anywhere, all of its places from the left, again and again."""
     names = [model._spell(code) for code in range(model.num_codes)]
     ranks = {(names[left], names[right]): rank for rank, (left, right) in reversed(list(enumerate(model.merges)))}
@@ -48,7 +48,7 @@ def textbook_merges(symbols: Sequence[int], model: PieceModel) -> list[tuple[int
         parts = merged
 
 
-def best_score(symbols: Sequence[int], model: PieceModel) -> float:
+def best_score(symbols: Sequence[int], model: SubwordModel) -> float:
     """Highest sum of scores over all cuts."""
     scores = {model._spell(code): model.scores[code] for code in range(model.num_codes)}
     best = [0.0]
@@ -90,9 +90,9 @@ def test_unigram_finds_the_likeliest_cut(symbols: list[int]) -> None:
 def test_first_merges_are_the_most_frequent_pairs() -> None:
     rows = [[int(x) for x in row] for row in sentences()]
     rows = [[symbol for symbol, after in pairwise([*row, -1]) if symbol != after] for row in rows]
-    model = fit_pieces(rows, SYMBOLS, "bpe", SYMBOLS + 1)
+    model = fit_subwords(rows, SYMBOLS, "bpe", SYMBOLS + 1)
     pairs = Counter(pair for row in rows for pair in pairwise(row))
-    assert model.pieces == (max(pairs, key=lambda pair: (pairs[pair], -pair[0], -pair[1])),)
+    assert model.subwords == (max(pairs, key=lambda pair: (pairs[pair], -pair[0], -pair[1])),)
 
 
 @pytest.mark.parametrize("method", ["bpe", "unigram"])
@@ -100,30 +100,30 @@ def test_sizes_and_tables(method: Method) -> None:
     model = MODELS[method]
     assert SYMBOLS < model.num_codes <= 40
     assert method != "bpe" or model.num_codes == 40
-    assert PieceModel.from_table(model.to_table(), "here") == model
-    assert fit_pieces(sentences(), SYMBOLS, method, 40) == model, "the same input gives the same pieces"
-    assert fit_pieces(sentences(), SYMBOLS, method, SYMBOLS).pieces == ()
-    assert spelled(model, "abcdefghi")[:9] == list("abcdefghi")
-    longer = fit_pieces([[0, 1, 2, 3] * 100], 4, method, 10_000)
-    assert longer.num_codes < 10_000, "no more pieces than there are"
+    assert SubwordModel.from_table(model.to_table(), "here") == model
+    assert fit_subwords(sentences(), SYMBOLS, method, 40) == model, "the same input gives the same subwords"
+    assert fit_subwords(sentences(), SYMBOLS, method, SYMBOLS).subwords == ()
+    assert code_texts(model, "abcdefghi")[:9] == list("abcdefghi")
+    longer = fit_subwords([[0, 1, 2, 3] * 100], 4, method, 10_000)
+    assert longer.num_codes < 10_000, "no more subwords than the data holds"
 
 
 def test_many_symbols_and_long_recordings() -> None:
     row = np.random.default_rng(0).integers(0, 28_000, size=20_000)
-    model = fit_pieces([row, row], 28_000, "bpe", 28_050)
+    model = fit_subwords([row, row], 28_000, "bpe", 28_050)
     assert np.array_equal(model.expand(model.encode(row)), row)
     assert len(model.encode(row)) == len(row) - 50
 
 
 def test_refusals() -> None:
     with pytest.raises(InputError, match="vocabulary of 3 does not hold the 4 single units"):
-        fit_pieces([[1, 2]], 4, "bpe", 3)
+        fit_subwords([[1, 2]], 4, "bpe", 3)
     with pytest.raises(InputError, match="nothing to learn"):
-        fit_pieces([[]], 4, "unigram", 30)
+        fit_subwords([[]], 4, "unigram", 30)
     with pytest.raises(InputError, match="unit 4 is outside"):
-        fit_pieces([[1, 4]], 4, "bpe", 30)
+        fit_subwords([[1, 4]], 4, "bpe", 30)
     with pytest.raises(InputError, match="different ones"):
-        fit_pieces([[1]], 10**7, "bpe", 10**8)
+        fit_subwords([[1]], 10**7, "bpe", 10**8)
     with pytest.raises(InputError, match="symbol 9 is outside"):
         MODELS["bpe"].encode([1, 9])
     with pytest.raises(InputError, match="code 40 is outside"):
@@ -143,7 +143,7 @@ def test_refusals() -> None:
     ],
 )
 def test_damaged_tables(change: dict[str, object]) -> None:
-    with pytest.raises(FormatError, match=r"here: damaged pieces"):
-        PieceModel.from_table(MODELS["bpe"].to_table() | change, "here")
-    with pytest.raises(FormatError, match=r"here: damaged pieces"):
-        PieceModel.from_table([], "here")
+    with pytest.raises(FormatError, match=r"here: damaged subword model"):
+        SubwordModel.from_table(MODELS["bpe"].to_table() | change, "here")
+    with pytest.raises(FormatError, match=r"here: damaged subword model"):
+        SubwordModel.from_table([], "here")

@@ -34,7 +34,7 @@ def corpus() -> list[Segmentation]:
 
 
 CODECS = {
-    (kind, merge): fit_codec(corpus(), kind, UNITS, 40, merge_repeats=merge, tokenizer="abc")
+    (kind, merge): fit_codec(corpus(), kind, UNITS, 40, deduplicate=merge, tokenizer="abc")
     for kind in ("bpe", "unigram")
     for merge in (True, False)
 } | {("runs", True): fit_codec(corpus(), "runs", UNITS, tokenizer="abc")}
@@ -46,7 +46,7 @@ some_units = st.lists(st.integers(0, UNITS - 1), max_size=40)
 @given(some_units, st.integers(0, 5), st.booleans())
 def test_units_come_back_and_codes_cover_them(kind: Kind, merge: bool, units: list[int], seed: int, gaps: bool) -> None:
     codec, given_units = CODECS[kind, merge], recording(units, seed, gaps)
-    fine = given_units.merge_repeats() if merge else given_units
+    fine = given_units.deduplicate() if merge else given_units
     assert fine.unit is not None
     coarse = codec.encode(given_units)
     back = codec.decode(coarse)
@@ -54,7 +54,7 @@ def test_units_come_back_and_codes_cover_them(kind: Kind, merge: bool, units: li
     assert back.unit.tolist() == fine.unit.tolist()
     assert (coarse.num_frames, coarse.hop, coarse.sample_rate) == (fine.num_frames, fine.hop, fine.sample_rate)
     # Every code begins and ends with units of its own, none is left out.
-    sizes = [1] * len(coarse) if codec.pieces is None else codec.pieces.lengths[coarse.unit].tolist()
+    sizes = [1] * len(coarse) if codec.subwords is None else codec.subwords.lengths[coarse.unit].tolist()
     first = 0
     for place, size in enumerate(sizes):
         assert coarse.start[place] == fine.start[first] == back.start[first]
@@ -67,7 +67,7 @@ def test_units_come_back_and_codes_cover_them(kind: Kind, merge: bool, units: li
 def test_kinds_and_rates() -> None:
     whole = corpus()
     runs, bpe, unigram = (CODECS[kind, True] for kind in ("runs", "bpe", "unigram"))
-    assert [runs.encode(one) for one in whole] == [one.merge_repeats() for one in whole]
+    assert [runs.encode(one) for one in whole] == [one.deduplicate() for one in whole]
     assert (runs.kind, runs.num_codes, bpe.kind, unigram.kind) == ("runs", UNITS, "bpe", "unigram")
     counts = [sum(len(codec.encode(one)) for one in whole) for codec in (runs, bpe, unigram)]
     assert max(counts[1:]) < 0.6 * counts[0] < 0.6 * sum(map(len, whole))
@@ -76,7 +76,7 @@ def test_kinds_and_rates() -> None:
 
 
 def test_gaps_stay_where_no_code_runs_over_them() -> None:
-    codec = Codec(UNITS, CODECS["bpe", True].pieces)
+    codec = Codec(UNITS, CODECS["bpe", True].subwords)
     units = recording([9, 10, 9], gaps=True, seed=3)
     assert codec.decode(codec.encode(units)) == units
 
@@ -88,7 +88,7 @@ def test_saved_and_loaded(tmp_path: Path, kind: Kind, merge: bool) -> None:
         codec.write_payload(folder)
     again = Codec.load(tmp_path / "codec")
     assert again == codec and again.digest == codec.digest
-    other = fit_codec(corpus(), kind, UNITS, 40 if kind != "runs" else None, merge_repeats=merge, tokenizer="other")
+    other = fit_codec(corpus(), kind, UNITS, 40 if kind != "runs" else None, deduplicate=merge, tokenizer="other")
     assert other.digest != codec.digest, "the tokenizer is a part of it"
 
 
@@ -131,4 +131,4 @@ def test_refusals() -> None:
     with pytest.raises(InputError, match="unit 9 is outside the 4 units"):
         fit_codec([recording([9])], "bpe", 4)
     with pytest.raises(InputError, match="changes nothing"):
-        Codec(4, None, merge_repeats=False)
+        Codec(4, None, deduplicate=False)

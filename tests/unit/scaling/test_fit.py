@@ -144,10 +144,11 @@ def test_intervals_hold_the_truth_as_often_as_they_say() -> None:
     assert (held / trials >= 0.9).all(), held / trials
 
 
-@pytest.mark.parametrize("freedom", [3, 5, 11, 43, 500])
+@pytest.mark.parametrize("freedom", [0, 1, 5, 43])
 def test_level_of_few_runs(freedom: int) -> None:
-    """The oracle: Student's t of scipy."""
-    assert student_level(freedom) == pytest.approx(2 * norm.cdf(student.ppf(0.975, freedom)) - 1, abs=2e-4)
+    """Percentiles at this level are as wide as Student's t makes a normal interval."""
+    expected = 2 * norm.cdf(student.ppf(0.975, max(1, freedom))) - 1
+    assert student_level(freedom) == pytest.approx(expected, rel=1e-12)
 
 
 def runs_with(**changes: object) -> tuple[np.ndarray, ...]:

@@ -19,8 +19,8 @@ from syllablelm.scaling import (
     fit_power_law,
     fit_score_law,
     fit_score_line,
-    frontier,
 )
+from syllablelm.scaling.power import frontier
 from syllablelm.scaling.resample import interval, open_interval, student_level
 
 C = np.geomspace(1e17, 1e20, 12)

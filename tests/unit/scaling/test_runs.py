@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 
 from syllablelm.core.errors import FormatError, InputError
-from syllablelm.scaling import Run, collect_run, fit_study, read_runs
-from syllablelm.scaling.runs import ONCE, Per, curve, curve_points, run_from_row
+from syllablelm.scaling import Run, collect_runs, fit_study, read_groups, read_runs
+from syllablelm.scaling.choices import Per
+from syllablelm.scaling.runs import ONCE, collect_run, curve, curve_points
 
 ROW: dict[str, Any] = {"params": 100, "tokens": 1000, "loss": 3.0}
 
@@ -90,39 +91,44 @@ def test_rows_come_back(tmp_path: Path) -> None:
     way = ((250.0, 5.0, 20.0), (500.0, 4.0, None))
     run = Run(100.0, 1000.0, 3.0, 6e5, 15.0, "t", 300.0, {"sblimp": 51.0}, "a", way)
     path = tmp_path / "runs.jsonl"
-    path.write_text(json.dumps(run.to_row()) + "\n" + json.dumps(ROW) + "\n", encoding="utf-8")
+    path.write_text(json.dumps(run.to_dict()) + "\n" + json.dumps(ROW) + "\n", encoding="utf-8")
     first, second = read_runs(path)
     assert first == run
     # A record from before there were curves.
     assert (second.curve, second.unique_tokens, second.flops, second.repeats) == ((), None, 6e5, False)
-    assert set(second.to_row()) == {*ROW, "flops"}
+    assert set(second.to_dict()) == {*ROW, "flops"}
     assert curve(first) == [(250.0, 1.5e5, 5.0), (500.0, 3e5, 4.0)]
     assert curve(first, "second") == [(250.0, 1.5e5, 20.0)]
 
 
-def test_curves_of_two_columns_are_read() -> None:
-    assert run_from_row({**ROW, "curve": [[500, 4]]}, "x").curve == ((500.0, 4.0, None),)
-    assert run_from_row({**ROW, "curve": None}, "x").curve == ()
+def test_groups_of_files(tmp_path: Path) -> None:
+    for name in "ab":
+        (tmp_path / f"{name}.jsonl").write_text(json.dumps({**ROW, "name": name}) + "\n", encoding="utf-8")
+    a, b = tmp_path / "a.jsonl", tmp_path / "b.jsonl"
+    found = {label: [run.name for run in runs] for label, runs in read_groups([f"x={a}", f"x={b}", str(a)]).items()}
+    assert found == {"x": ["a", "b"], "a": ["a"]}
+    assert [run.name for run in read_runs(b, a)] == ["b", "a"]
 
 
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        ({"unique_tokens": 0}, "unique_tokens 0 must be above 0"),
-        ({"unique_tokens": -5}, "unique_tokens -5 must be above 0"),
-        ({"unique_tokens": math.nan}, "unique_tokens nan must be above 0"),
-        ({"curve": 3}, r"curve must be a list of \[tokens"),
-        ({"curve": [[500]]}, r"curve must be a list of \[tokens"),
-        ({"curve": [[500, 0]]}, "curve: 0 must be a number above 0"),
-        ({"curve": [[500, math.nan, 3]]}, "curve: NaN must be"),
-        ({"curve": [[500, 4, "x"]]}, 'curve: "x" must be'),
-        ({"curve": [[500, None, 3]]}, "curve: null must be"),
-        ({"curve": [[True, 4]]}, "curve: true must be"),
+        ({"unique_tokens": 0}, ": unique_tokens 0 must be above 0"),
+        ({"unique_tokens": math.nan}, ": unique_tokens nan must be above 0"),
+        ({"curve": 3}, ".curve: expected a list"),
+        ({"curve": [[500]]}, r".curve\[\]: expected 3 values, got 1"),
+        ({"curve": [[500, 0, None]]}, ": curve: 0 must be above 0"),
+        ({"curve": [[500, math.nan, 3]]}, ": curve: nan must be"),
+        ({"curve": [[500, 4, "x"]]}, r".curve\[\]\[\]: expected float, got 'x'"),
+        ({"curve": [[500, None, 3]]}, ": curve: nan must be"),
+        ({"loss": True}, ".loss: expected float, got True"),
+        ({"scores": 3}, ".scores: expected an object"),
+        ({"tokens": None}, ": lacks 'tokens'"),
     ],
 )
-def test_rows_that_are_none(change: dict[str, Any], reason: str) -> None:
-    with pytest.raises(FormatError, match=f"^runs.jsonl:1: {reason}"):
-        run_from_row({**ROW, **change}, "runs.jsonl:1")
+def test_rows_that_are_refused(change: dict[str, Any], reason: str) -> None:
+    with pytest.raises(FormatError, match=f"^runs.jsonl:1{reason}"):
+        Run.from_dict({**ROW, **change}, "runs.jsonl:1")
 
 
 def test_the_way_is_collected(tmp_path: Path) -> None:
@@ -131,3 +137,5 @@ def test_the_way_is_collected(tmp_path: Path) -> None:
     assert collect_run(tmp_path).curve == ((500.0, 4.0, 20.0),)
     (tmp_path / "run.json").write_text(json.dumps(record), encoding="utf-8")
     assert collect_run(tmp_path).curve == ()
+    collected = collect_runs([tmp_path, tmp_path])
+    assert ([run.curve for run in collected.runs], collected.left_out) == ([()], ())

@@ -1,4 +1,4 @@
-"""Reports: what the sentences say follows from the fits, and both forms hold the same."""
+"""Reports of studies: statements and tables follow from the fits."""
 
 from __future__ import annotations
 
@@ -9,12 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from syllablelm.core.document import Bullets, Figure, Heading, Paragraph, Table, to_html, to_markdown
 from syllablelm.core.errors import InputError
 from syllablelm.scaling import LossLaw, RepetitionLaw, Run, fit_study
 from syllablelm.scaling.downstream import fit_score_law
-from syllablelm.scaling.findings import describe
-from syllablelm.scaling.study_report import write_report
+from syllablelm.scaling.study_report import summarize, write_report
 
 TRUTH = LossLaw(1.73, 13.9, 39.8, 0.25, 0.24)
 
@@ -35,66 +33,59 @@ def make_runs(noise: float = 0.005, gamma: float = 0.02, tokenizer: str = "a", r
     return runs
 
 
-def test_sentences_follow_from_the_fit() -> None:
+def test_statements_follow_from_the_fit() -> None:
     runs = make_runs(repeated=True)
-    found = " ".join(describe(runs, fit_study(runs, huber_delta=0.03, bootstrap=20)))
-    assert f"{sum(run.unique_tokens is not None for run in runs)} of them repeat their data" in found
-    assert "Everything above 1.5e+19 FLOP is extrapolation" in found
-    assert "R_D* = " in found
-    assert "sblimp goes with C^0.02" in found
-    assert "must not be read one by one" not in found
+    found = " ".join(summarize(runs, fit_study(runs, huber_delta=0.03, bootstrap=20)))
+    assert f"{sum(run.unique_tokens is not None for run in runs)} repeat their data" in found
+    assert "4 sizes: 1M to 100M parameters" in found
+    assert "not identified" not in found and "weak evidence" not in found
 
 
-def test_sentences_warn() -> None:
+def test_statements_warn() -> None:
     flat = [replace(run, loss=2 + 1e-5 * k, scores={"sblimp": 50 + 1e-3 * (-1) ** k}) for k, run in
             enumerate(make_runs())]  # fmt: skip
-    found = " ".join(describe(flat, fit_study(flat, bootstrap=20)))
-    assert "must not be read one by one (degenerate" in found
+    found = " ".join(summarize(flat, fit_study(flat, bootstrap=20)))
+    assert "not identified one by one (degenerate" in found
     near = [run for run in make_runs() if run.flops < 1e15]
-    found = " ".join(describe(near, None, "too few"))
-    assert "less than two decades" in found
-    assert "No law of loss could be fitted: too few." in found
+    found = " ".join(summarize(near, None, "too few"))
+    assert "Less than two decades" in found
+    assert "No loss law fitted: too few." in found
 
 
-def test_growing_faster_needs_an_interval_beside_one_half() -> None:
+def test_growth_is_compared_with_one_half_by_its_interval() -> None:
     runs = make_runs(0.0)
     study = fit_study(runs, bootstrap=20)
     for between, words in (
-        ((0.4, 0.6), "do not tell"),
-        ((0.6, 0.7), "parameters should"),
-        ((0.3, 0.4), "tokens should"),
+        ((0.4, 0.6), "not distinguishable from 0.5"),
+        ((0.6, 0.7), "above 0.5"),
+        ((0.3, 0.4), "below 0.5"),
     ):
         law = replace(study.law, intervals={**study.law.intervals, "a": between})
-        assert words in " ".join(describe(runs, replace(study, law=law)))
-        # Constants that must not be read one by one are not read after all.
+        assert words in " ".join(summarize(runs, replace(study, law=law)))
+        # Constants that are not identified are not read after all.
         law = replace(law, status="degenerate: alpha is 9")
-        assert words not in " ".join(describe(runs, replace(study, law=law)))
+        assert words not in " ".join(summarize(runs, replace(study, law=law)))
 
 
-def test_noise_is_not_called_growth() -> None:
-    runs, rng = make_runs(), np.random.default_rng(0)
-    noisy = [replace(run, scores={"sblimp": 50 + float(rng.standard_normal())}) for run in runs]
-    study = fit_study(noisy, bootstrap=20)
-    assert study.scores["sblimp"].power.status.startswith("degenerate: no more than noise")
-    found = " ".join(describe(noisy, study))
-    assert ": no growth with compute can be claimed; degenerate: no more than noise (p = " in found
-    assert "no growth" not in " ".join(describe(runs, fit_study(runs, bootstrap=20)))
+def test_noise_is_not_called_growth(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    rng = np.random.default_rng(0)
+    noisy = [replace(run, scores={"sblimp": 50 + float(rng.standard_normal())}) for run in make_runs()]
+    write_report({"noise": noisy}, tmp_path, bootstrap=20)
+    (row,) = [line for line in (tmp_path / "report.md").read_text("utf-8").splitlines() if line.startswith("| sblimp ")]
+    assert "degenerate: no more than noise (p = " in row
+    write_report({"growth": make_runs()}, tmp_path, bootstrap=20)
+    assert "no more than noise" not in (tmp_path / "report.md").read_text("utf-8")
 
 
-def test_both_forms_of_a_document() -> None:
-    blocks = [
-        Heading("Part <1>"), Paragraph("R_D* and R_N*"), Bullets(("one", "two & three")),
-        Table(("name", "status"), (("a|b", "ok"),)), Figure("f.svg", "<svg></svg>", "A picture"),
-    ]  # fmt: skip
-    markdown, page = to_markdown("Title", blocks), to_html("Title", blocks)
-    assert markdown.startswith(
-        "# Title\n\n## Part <1>\n\nR_D\\* and R_N\\*\n\n- one\n- two & three\n\n| name | status |"
-    )
-    assert "| a\\|b | ok |" in markdown
-    assert "![A picture](f.svg)" in markdown
-    assert "<h2>Part &lt;1&gt;</h2>" in page
-    assert '<td class="number">a|b</td><td class="text">ok</td>' in page
-    assert "two &amp; three" in page
+def test_repetition_stands_among_the_fits(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    runs = make_runs(repeated=True)
+    fitted = fit_study(runs, huber_delta=0.03).repetition
+    write_report({"all": runs}, tmp_path, huber_delta=0.03, bootstrap=20)
+    rows = [line.split("|") for line in (tmp_path / "report.md").read_text("utf-8").splitlines() if "R_" in line]
+    assert [row[1].strip() for row in rows] == ["R_D\\*", "R_N\\*"]
+    assert fitted is not None and float(rows[0][2]) == pytest.approx(fitted.repeat_tokens, rel=5e-3)
 
 
 def test_report_of_two_groups(tmp_path: Path) -> None:
@@ -105,12 +96,12 @@ def test_report_of_two_groups(tmp_path: Path) -> None:
     assert "4 runs cannot fix" in status["few"]
     markdown = (tmp_path / "out" / "report.md").read_text(encoding="utf-8")
     page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
-    assert "No law of loss could be fitted: 4 runs" in markdown
+    assert "No loss law fitted: 4 runs" in markdown
     for name in re.findall(r"\]\((.*?)\)", markdown):
         assert (tmp_path / "out" / name).exists()
     # Nothing comes from elsewhere, and every run is in a table.
-    assert not re.search(r'(src|href)="(?!data:)', page)
-    assert all(f">{run.name}</td>" in page for run in groups["speech"])
+    assert not re.search(r'(src|href)="(?!data:|#)', page)
+    assert all(f">{run.name}</th>" in page for run in groups["speech"])
     assert page.count("extrapolated: flops") == 2 * 3
     row = next(line for line in markdown.splitlines() if line.startswith("| text: sblimp | ") and line.count("|") == 6)
     assert float(row.split("|")[2].split()[0]) == pytest.approx(10 ** (0.02 / 0.06), rel=0.1)
@@ -151,7 +142,7 @@ def test_runs_that_parameters_say_nothing_of(tmp_path: Path) -> None:
     status = write_report({"units": runs}, tmp_path / "report", bootstrap=60)["units"]
     assert status.startswith("degenerate")
     text = (tmp_path / "report" / "report.md").read_text(encoding="utf-8")
-    assert "must not be read one by one" in text
+    assert "not identified one by one" in text
     assert f"| {status}" in text.replace("\\", "")
 
 
@@ -167,9 +158,9 @@ def test_a_law_without_an_optimum_is_reported(tmp_path: Path) -> None:
     study = fit_study(runs, bootstrap=20)
     assert study.law.alpha == pytest.approx(-0.5, abs=0.05) and not study.law.has_optimum
     assert "alpha is -0." in study.law.status
-    found = " ".join(describe(runs, study))
-    assert "No optimum can be read off: only 0 of 20 resamples have an optimum." in found
-    assert "should grow faster" not in found
+    found = " ".join(summarize(runs, study))
+    assert "No optimum: only 0 of 20 resamples have an optimum." in found
+    assert "The best N grows" not in found
     status = write_report({"units": runs}, tmp_path / "report", bootstrap=20)["units"]
     assert status == study.law.status
     assert "nan" not in (tmp_path / "report" / "report.md").read_text(encoding="utf-8")

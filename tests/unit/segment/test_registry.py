@@ -1,286 +1,32 @@
 from __future__ import annotations
 
-from typing import get_args
+import subprocess
+import sys
 
-import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from helpers.random_models import SLOW_SHAPE, noise, small_predictor
 from syllablelm.core.errors import InputError
-from syllablelm.segment import (
-    boundary_strength,
-    envelope,
-    envelope_valleys,
-    greedy_cosine_merge,
-    log_mel,
-    losspred_matrix,
-    mincut,
-    minsum,
-    norm_peaks,
-    norm_threshold_mincut,
-    relative_threshold,
-    similarity_matrix,
-    similarity_merge,
-)
-from syllablelm.segment.combined import combined_boundaries, feature_step, novelty, peak_boundaries
-from syllablelm.segment.registry import (
-    HUBERT_GRID,
-    FrameGrid,
-    Name,
-    Rival,
-    Segmenter,
-    count_groups,
-    make_segmenter,
-    speech_only,
-)
-
-PREDICTOR = small_predictor()
-WITH_GAPS = ("sdhubert", "sdhubert-relative", "sylber", "sylber-relative")
-NAMES = tuple(name for name in get_args(Name) if name not in WITH_GAPS)
-EXACT = ("even", "mel", "similarity", "minsum", "losspred")
-WAVE = noise(24_000, 5)
-count_frames = HUBERT_GRID.num_frames
+from syllablelm.segment.registry import ALIASES, METHODS, PUBLISHED, TOKENIZER_METHODS, get_method
 
 
-def segmenter(name, **options):
-    return make_segmenter(name, encoder=PREDICTOR.encoder, predictor=PREDICTOR, span=6, gap=10, **options)
+def test_methods_by_name():
+    assert all(name == method.name for name, method in METHODS.items())
+    assert get_method("minsum").counted and not get_method("released").counted
+    assert get_method("rate") is METHODS["minsum"] and ALIASES == {"rate": "minsum"}
+    with pytest.raises(
+        InputError, match="unknown segmentation method 'wavelets'; choose one of even, frames, envelope"
+    ):
+        get_method("wavelets")
+    with pytest.raises(InputError, match="unknown rule 'mel'; choose one of even, frames, similarity, minsum"):
+        get_method("mel", TOKENIZER_METHODS, "rule")
 
 
-@pytest.fixture
-def slow_predictor():
-    """The same with a frame in 40 ms."""
-    return small_predictor(shape=SLOW_SHAPE)
+def test_tokenizers_take_every_method_that_needs_features_only():
+    assert {"even", "frames", "similarity", "minsum", "released", "peaks", *PUBLISHED} == set(TOKENIZER_METHODS)
+    assert len(PUBLISHED) == 6
 
 
-@pytest.fixture(params=NAMES)
-def name(request) -> str:
-    return request.param
-
-
-class TestEverySegmenter:
-    def test_spans_the_recording(self, name):
-        found = segmenter(name).cut(WAVE, 9)
-        assert found.dtype == np.int32 and found[0] == 0 and found[-1] == count_frames(len(WAVE)) == 74
-        assert (np.diff(found) > 0).all() and (len(found) - 1 <= 9 or name in get_args(Rival))
-        if name in EXACT:
-            assert len(found) - 1 == 9
-
-    def test_counts_beyond_the_feasible_are_clipped(self, name):
-        for count in (-1, 0, 1, 10_000):
-            found = segmenter(name).cut(WAVE[:4000], count)
-            assert found[0] == 0 and found[-1] == 12 and (np.diff(found) > 0).all()
-            if name in EXACT:
-                assert len(found) - 1 == (12 if count == 10_000 else 1)
-
-    @pytest.mark.parametrize("num_samples", [1, 399])
-    def test_a_clip_without_frames(self, name, num_samples):
-        assert segmenter(name).cut(WAVE[:num_samples], 3).tolist() == [0]
-        found = segmenter(name)(WAVE[:num_samples], 3)
-        assert len(found) == found.num_frames == 0
-
-    @pytest.mark.parametrize("num_samples", [400, 720])
-    def test_shortest_clips(self, name, num_samples):
-        found = segmenter(name).cut(WAVE[:num_samples], 1)
-        assert found.tolist() == [0, count_frames(num_samples)]
-
-    def test_silence(self, name):
-        found = segmenter(name).cut(np.zeros(8000, dtype=np.float32), 4)
-        assert found[0] == 0 and found[-1] == 24
-
-    def test_leaves_the_waveform_alone(self, name):
-        wave = WAVE.copy()
-        segmenter(name)(wave, 9)
-        np.testing.assert_array_equal(wave, WAVE)
-
-
-class TestWithGaps:
-    @pytest.mark.parametrize("name", WITH_GAPS)
-    @pytest.mark.parametrize("num_samples", [1, 399, 400, 720, 24_000])
-    def test_pairs(self, name, num_samples):
-        wave = WAVE[:num_samples]
-        found = segmenter(name).cut(wave, 9)
-        assert found.dtype == np.int32 and found.ndim == 2 and found.shape[1] == 2
-        segments = segmenter(name)(wave, 9)  # checks order and bounds
-        assert segments.num_frames == count_frames(num_samples)
-        np.testing.assert_array_equal(np.stack([segments.start, segments.end], axis=1), found)
-
-    def test_boundaries_as_a_segmentation(self):
-        segments = Segmenter(FrameGrid(160, 160, 8000), lambda wave, count: np.array([0, 3, 7]))(WAVE[:1120], 2)
-        assert segments.boundaries.tolist() == [0, 3, 7] and segments.num_frames == 7
-        assert (segments.hop, segments.sample_rate, segments.duration) == (160, 8000, 0.14)
-
-    def test_silence_may_be_all_there_is(self):
-        found = Segmenter(HUBERT_GRID, lambda wave, count: np.zeros((0, 2), dtype=np.int32))(WAVE[:8000], 2)
-        assert len(found) == 0 and found.num_frames == 24
-
-
-class TestWhatTheyAre:
-    def check(self, name, expected):
-        np.testing.assert_array_equal(segmenter(name, max_length=20).cut(WAVE, 9), expected)
-
-    def test_even(self):
-        assert segmenter("even").cut(WAVE[:4000], 4).tolist() == [0, 3, 6, 9, 12]
-
-    def test_acoustic(self):
-        self.check("envelope", envelope_valleys(envelope(WAVE), 9))
-        self.check("strength", envelope_valleys(-boundary_strength(WAVE), 9))
-        self.check("mel", minsum(log_mel(WAVE), 9, max_length=20))
-
-    def test_features(self):
-        feats = PREDICTOR.encoder.encode([WAVE])[0]
-        self.check("minsum", minsum(feats, 9, max_length=20))
-        self.check("similarity", mincut(similarity_matrix(feats), 9, max_length=20))
-        self.check("peaks", peak_boundaries(feats, 9))
-        self.check("refined", combined_boundaries(feature_step(feats), boundary_strength(WAVE), 9))
-
-    def test_rivals(self):
-        feats = PREDICTOR.encoder.encode([WAVE])[0]
-        level = relative_threshold(feats)
-        self.check("similarity-merge", similarity_merge(feats))
-        self.check("zerosyl", norm_peaks(feats))
-        self.check("sdhubert", norm_threshold_mincut(feats))
-        self.check("sdhubert-relative", norm_threshold_mincut(feats, threshold=level))
-        self.check("sylber", greedy_cosine_merge(feats))
-        self.check("sylber-relative", greedy_cosine_merge(feats, threshold=level))
-
-    def test_features_and_norms_of_two_layers(self):
-        clip = PREDICTOR.encoder.encode([WAVE], [1, 2])[0]
-        norms = np.linalg.norm(clip[2].astype(np.float64), axis=1)
-        found = segmenter("sdhubert-relative", feature_layer=1).cut(WAVE, 9)
-        expected = norm_threshold_mincut(clip[1], norms=norms, threshold=relative_threshold(clip[2]))
-        np.testing.assert_array_equal(found, expected)
-
-    def test_loss_prediction(self):
-        matrix = losspred_matrix(PREDICTOR, WAVE, span=6, gap=10)
-        self.check("losspred", mincut(matrix, 9, max_length=20))
-        self.check("combined", combined_boundaries(novelty(matrix), boundary_strength(WAVE), 9))
-
-    def test_longest_group(self):
-        for name in EXACT:
-            found = segmenter(name, max_length=10).cut(WAVE, 2)
-            assert len(found) - 1 == 8
-            if name != "even":
-                assert np.diff(found).max() <= 10
-
-
-class TestAnotherFrameRate:
-    """A 25 Hz encoder: every time in seconds, whatever the frames are."""
-
-    TONES = np.concatenate(
-        [np.sin(2 * np.pi * pitch * np.arange(8000) / 16_000) for pitch in (300, 900, 500, 1500, 250, 700)]
-    ).astype(np.float32)
-
-    @pytest.mark.parametrize("pad", [0, 40])
-    @pytest.mark.parametrize("name", get_args(Name))
-    def test_frames_are_those_of_the_encoder(self, slow_predictor, name, pad):
-        slow_predictor.encoder.set_pad(pad)
-        made = make_segmenter(name, encoder=slow_predictor.encoder, predictor=slow_predictor, span=6, gap=10)
-        alone = name in ("even", "envelope", "strength", "mel")
-        for num_samples in (0, 639, 640, 720, 1500, 16_000, 16_079, 16_080, 24_000):
-            found = made(WAVE[:num_samples], 3)
-            assert found.hop == made.grid.hop == (320 if alone else 640)
-            frames = count_frames(num_samples) if alone else slow_predictor.encoder.num_frames(num_samples)
-            assert found.num_frames == made.grid.num_frames(num_samples) == frames
-            if frames and name not in WITH_GAPS:
-                assert found.boundaries[0] == 0 and found.boundaries[-1] == frames
-
-    @pytest.mark.parametrize("name", ["similarity", "minsum", "peaks", "refined"])
-    def test_changes_are_found_when_they_happen(self, slow_predictor, name):
-        found = make_segmenter(name, encoder=slow_predictor.encoder)(self.TONES, 6)
-        assert len(found) == 6
-        # Random weights see some changes twice and others not at all, but see none where there is none.
-        assert np.abs(found.seconds[1:, :1] - 0.5 * np.arange(1, 6)).min(axis=1).max() <= 0.121
-        assert found.seconds[-1, 0] > 2.3
-
-    def test_groups_a_second(self, slow_predictor):
-        slow = make_segmenter("minsum", encoder=slow_predictor.encoder)
-        for num_samples in (800, 16_000, 160_000):
-            wave = np.zeros(num_samples, dtype=np.float32)
-            frames = slow_predictor.encoder.num_frames(num_samples)
-            assert slow.count_groups(wave, 6.25) == max(1, round(6.25 * frames / 25))
-        assert slow.count_groups(wave, 6.25) == make_segmenter("even").count_groups(wave, 6.25) == 62
-
-    def test_other_systems_cut_a_segment_in_a_fifth_of_a_second(self, slow_predictor):
-        feats = slow_predictor.encoder.encode([WAVE])[0]
-        found = make_segmenter("similarity-merge", encoder=slow_predictor.encoder)(WAVE, 1)
-        assert found.boundaries.tolist() == similarity_merge(feats, frames_per_segment=5.0).tolist()
-        level = relative_threshold(feats)
-        pairs = make_segmenter("sdhubert-relative", encoder=slow_predictor.encoder).cut(WAVE, 1)
-        expected = norm_threshold_mincut(feats, threshold=level, frames_per_segment=5.0)
-        np.testing.assert_array_equal(pairs, expected)
-
-    def test_pauses_lie_where_they_are(self, slow_predictor):
-        wave = np.concatenate([np.zeros(16_000), WAVE, np.zeros(24_000), WAVE, np.zeros(8_000)]).astype(np.float32)
-        found = speech_only(make_segmenter("minsum", encoder=slow_predictor.encoder), "energy")(wave, 30)
-        frames = slow_predictor.encoder.num_frames(len(wave))
-        assert found.hop == 640 and found.boundaries[-1] == found.num_frames == frames
-        for edge in (1.0, 2.5, 4.0, 5.5):
-            assert np.abs(found.boundaries * 0.04 - edge).min() <= 0.121
-        for begin, end in ((0.1, 0.9), (2.65, 3.85), (5.65, 5.9)):
-            assert not ((found.boundaries * 0.04 > begin) & (found.boundaries * 0.04 < end)).any()
-
-
-class TestCounts:
-    @given(st.integers(0, 100_000))
-    def test_frames_are_those_of_the_encoder(self, num_samples):
-        assert FrameGrid.of(PREDICTOR.encoder) == HUBERT_GRID
-        assert count_frames(num_samples) == PREDICTOR.encoder.num_frames(num_samples)
-
-    def test_groups(self):
-        assert count_groups(500, 6.25, frame_rate=50.0) == 62  # 10 s
-        assert count_groups(250, 6.25, frame_rate=25.0) == 62
-        assert count_groups(500, 5.0, frame_rate=50.0) == 50
-        assert count_groups(500, 0.1, frame_rate=50.0) == 10  # groups of at most 50 frames
-        assert count_groups(500, 0.1, frame_rate=50.0, max_length=500) == 1
-        assert count_groups(3, 1000.0, frame_rate=50.0) == 3
-        assert count_groups(0, 6.25, frame_rate=50.0) == 0
-        assert count_groups(1, 6.25, frame_rate=50.0) == 1
-
-
-class TestSpeechOnly:
-    WAVE = np.concatenate([np.zeros(16_000), WAVE, np.zeros(24_000), WAVE, np.zeros(8_000)]).astype(np.float32)
-
-    def test_pauses_become_groups(self):
-        asked = []
-
-        def even(wave, count):
-            asked.append((len(wave), count))
-            return make_segmenter("even").cut(wave, count)
-
-        found = speech_only(Segmenter(HUBERT_GRID, even), "energy").cut(self.WAVE, 30)
-        frames = count_frames(len(self.WAVE))
-        assert found.dtype == np.int32 and found[0] == 0 and found[-1] == frames and (np.diff(found) > 0).all()
-        # Half of it is speech, padded a little at its edges, and gets its share of the groups.
-        [(length, count)] = asked
-        assert 48_000 <= length < 56_000 and count == round(30 * count_frames(length) / frames)
-        for edge in (16_000, 40_000, 64_000, 88_000):
-            assert np.abs(found * 320 - edge).min() <= 1600
-        for pause in (range(5, 45), range(130, 195), range(280, frames - 5)):
-            assert not set(found.tolist()) & set(pause)
-
-    def test_without_detection_nothing_changes(self):
-        even = make_segmenter("even")
-        assert speech_only(even, "none") is even
-
-    @pytest.mark.parametrize("wave", [np.zeros(16_000, dtype=np.float32), WAVE[:300]])
-    def test_nothing_to_hear(self, wave):
-        even = make_segmenter("even")
-        np.testing.assert_array_equal(speech_only(even, "energy").cut(wave, 4), even.cut(wave, 4))
-
-
-class TestErrors:
-    def test_unknown_name(self):
-        with pytest.raises(InputError, match="unknown segmenter 'wavelets'; choose one of even, envelope"):
-            make_segmenter("wavelets")  # type: ignore[arg-type]
-
-    @pytest.mark.parametrize("name", ["similarity", "minsum", *get_args(Rival)])
-    def test_needs_an_encoder(self, name):
-        with pytest.raises(InputError, match=f"{name!r} needs an encoder"):
-            make_segmenter(name, predictor=PREDICTOR)
-
-    @pytest.mark.parametrize("name", ["losspred", "combined"])
-    def test_needs_a_predictor(self, name):
-        with pytest.raises(InputError, match=f"{name!r} needs an encoder with its masked-prediction head"):
-            make_segmenter(name, encoder=PREDICTOR.encoder)
+def test_the_list_loads_nothing_heavy():
+    code = "import sys, syllablelm.segment.registry; print([m for m in ('torch', 'numpy') if m in sys.modules])"
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert shown.stdout.strip() == "[]"

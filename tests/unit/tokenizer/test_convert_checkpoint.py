@@ -11,8 +11,8 @@ from syllablelm.core.artifact import open_artifact
 from syllablelm.core.errors import FormatError, InputError
 from syllablelm.encoders.data2vec2 import Data2Vec2, Data2Vec2Encoder, Data2Vec2Shape
 from syllablelm.quantize import Codebook
-from syllablelm.tokenizer.convert_checkpoint import convert_tokenizer
-from syllablelm.tokenizer.released import load_released, save_released
+from syllablelm.tokenizer.convert_checkpoint import TokenizerConversion, convert_tokenizer
+from syllablelm.tokenizer.released_checkpoint import load_released, save_released
 from syllablelm.tokenizer.tokenizer import Tokenizer
 
 
@@ -30,7 +30,8 @@ def release(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def artifact(release: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("artifacts") / "sylboost625"
     result = convert_tokenizer(release, folder, to="tokenizer")
-    assert result == {"from": "released", "to": "tokenizer", "units": 12, "loses": []}
+    assert TokenizerConversion.from_dict(result.to_dict()) == result
+    assert result.to_dict() == {"from": "released", "to": "tokenizer", "units": 12, "loses": []}
     return folder
 
 
@@ -47,7 +48,7 @@ def test_artifact_gives_the_units_of_the_release(release: Path, artifact: Path) 
 
 def test_release_of_the_artifact_is_the_release(release: Path, artifact: Path, tmp_path: Path) -> None:
     result = convert_tokenizer(artifact, tmp_path / "new" / "SylBoost_625Hz.pth", to="released")
-    assert result == {"from": "tokenizer", "to": "released", "units": 12, "loses": []}
+    assert result.to_dict() == {"from": "tokenizer", "to": "released", "units": 12, "loses": []}
     for suffix in ("_kmeans.npy", "_agglom.npy"):
         name = f"SylBoost_625Hz{suffix}"
         assert (tmp_path / "new" / name).read_bytes() == (release.parent / name).read_bytes()
@@ -58,12 +59,12 @@ def test_release_of_the_artifact_is_the_release(release: Path, artifact: Path, t
 
 def test_rule_that_a_release_cannot_hold_is_named(release: Path, artifact: Path, tmp_path: Path) -> None:
     result = convert_tokenizer(artifact, tmp_path / "SylBoost_833Hz.pth", to="released")
-    assert result["loses"] == ["the rule (released, delta 0.0028, rate 6.25)"]
+    assert result.loses == ("the rule (released, delta 0.0028, rate 6.25)",)
     folder = tmp_path / "other"
-    assert convert_tokenizer(release, folder, to="tokenizer", delta=0.5)["loses"] == []
+    assert convert_tokenizer(release, folder, to="tokenizer", delta=0.5).loses == ()
     assert Tokenizer.load(folder, device="cpu").rule.delta == 0.5
     result = convert_tokenizer(folder, tmp_path / "mine.pth", to="released")
-    assert result["loses"] == ["the rule (released, delta 0.5, rate 6.25)"]
+    assert result.loses == ("the rule (released, delta 0.5, rate 6.25)",)
 
 
 def test_what_cannot_be_converted_is_refused(release: Path, artifact: Path, tmp_path: Path) -> None:

@@ -126,6 +126,10 @@ class TestSeam:
         assert found == best
 
 
+def spans_of(cuts: list[int]) -> np.ndarray:
+    return np.stack([cuts[:-1], cuts[1:]], axis=1).astype(np.int32)
+
+
 class TestStitcher:
     def stitch(self, grid: WindowGrid, windows: list[tuple[int, list[int]]]) -> list:
         """Windows given as (number of frames, boundaries); a frame's feature is its window and its place."""
@@ -133,7 +137,7 @@ class TestStitcher:
         for number, (frames, cuts) in enumerate(windows):
             feats = np.stack([np.full(frames, number), number * grid.stride + np.arange(frames)], axis=1)
             last = number == len(windows) - 1
-            found.append(list(stitcher.push(feats.astype(np.float32), np.array(cuts, dtype=np.int32), last=last)))
+            found.append(list(stitcher.push(feats.astype(np.float32), spans_of(cuts), last=last)))
         return found
 
     @given(GRIDS, st.data())
@@ -162,12 +166,13 @@ class TestStitcher:
         for number, cuts in enumerate(absolute):
             expected |= {int(cut) for cut in cuts if seams[number] < cut < seams[number + 1]}
 
-        found = sorted({int(cut) + stretch.first for stretch in stretches for cut in stretch.boundaries})
+        found = sorted({int(edge) + stretch.first for stretch in stretches for edge in stretch.spans.ravel()})
         assert found == sorted(expected)
         place = 0
         for stretch in stretches:
-            assert stretch.first == place and stretch.boundaries[0] == 0
-            assert stretch.boundaries[-1] == len(stretch.features) > 0
+            assert stretch.first == place and stretch.spans[0, 0] == 0
+            assert stretch.spans[-1, 1] == len(stretch.features) > 0
+            assert (stretch.spans[1:, 0] == stretch.spans[:-1, 1]).all()
             owner = int(stretch.features[0, 0])
             assert (stretch.features[:, 0] == owner).all()
             assert stretch.features[:, 1].tolist() == list(range(place, place + len(stretch.features)))
@@ -186,5 +191,5 @@ class TestStitcher:
 
     def test_kept_stretches_do_not_keep_windows(self):
         feats = np.zeros((12, 2), dtype=np.float32)
-        first, *_ = Stitcher(GRID).push(feats, np.array([0, 3, 12], dtype=np.int32), last=False)
+        first, *_ = Stitcher(GRID).push(feats, spans_of([0, 3, 12]), last=False)
         assert first.features.base is None and len(first.features) == 3

@@ -9,7 +9,7 @@ from syllablelm.core.errors import InputError
 from syllablelm.encoders import MaskedPredictor, load_encoder
 from syllablelm.segment import minsum
 from syllablelm.segment.mel import frame_count
-from syllablelm.segment.registry import count_groups, make_segmenter
+from syllablelm.segment.segmenter import count_segments, make_segmenter
 from syllablelm.train.batches import WaveformStore
 from syllablelm.train.boundary_stage import BoundariesConfig, find_boundaries, read_boundaries
 
@@ -45,7 +45,7 @@ def test_boundaries_are_those_of_the_segmenter(store, encoder, tmp_path, source)
     assert list(found) == ["r0", "r1", "r2"]
     for index, name in enumerate(found):
         frames = frame_count(LENGTHS[index])
-        groups = count_groups(frames, 5.0, frame_rate=50.0, max_length=30)
+        groups = count_segments(frames, 5.0, frame_rate=50.0, max_length=30)
         np.testing.assert_array_equal(found[name], segment.cut(store[index], groups))
         assert found[name].dtype == np.int32 and found[name][-1] == frames
     groups = sum(len(edges) - 1 for edges in found.values())

@@ -18,9 +18,9 @@ from syllablelm.train.boundary_stage import BoundariesConfig, read_boundaries
 from syllablelm.train.head import FrozenEncoder, HeadConfig, fit_head
 from syllablelm.train.labels import LabelsConfig, make_labels, read_labels
 from syllablelm.train.loop import LoopConfig, read_log
-from syllablelm.train.pipeline import DataConfig, Head, Recipe, Round, train_all
 from syllablelm.train.stage import external_encoder
 from syllablelm.train.sylboost import SylBoostConfig
+from syllablelm.train.tokenizer_recipe import DataConfig, Head, Round, TokenizerRecipe, train_tokenizer_recipe
 
 LENGTHS = [40_000, 9_000, 64_000, 18_000]
 LABELS = LabelsConfig("encoder", layer=1, num_labels=5, kmeans="lloyd")
@@ -145,7 +145,7 @@ def test_a_checkpoint_is_known_by_its_content(tmp_path):
 
 def test_a_recipe_for_a_teacher_without_a_head(store, encoder, tmp_path):
     loop = LoopConfig(2, batch_seconds=9.0)
-    recipe = Recipe(
+    recipe = TokenizerRecipe(
         "x",
         DataConfig((str(tmp_path / "audio"),), min_seconds=0.5),
         codebook=None,  # type: ignore[arg-type]  # never reached
@@ -153,9 +153,9 @@ def test_a_recipe_for_a_teacher_without_a_head(store, encoder, tmp_path):
         head=Head(LABELS, replace(CONFIG, loop=loop)),
         round=(Round(BoundariesConfig("losspred", rate=5.0, span=6, gap=8), SylBoostConfig(loop=loop, layer=1)),),
     )
-    made = train_all(recipe, tmp_path / "run", device="cpu", until="losspred")
+    made = train_tokenizer_recipe(recipe, tmp_path / "run", device="cpu", until="losspred")
     assert made.kind == "boundaries" and len(read_boundaries(made)) == 4
     assert (tmp_path / "run/head/predictor/head.safetensors").exists()
     without = replace(recipe, head=None)
     with pytest.raises(FormatError, match="LossPred needs the masked-prediction head"):
-        train_all(without, tmp_path / "other", device="cpu", until="losspred")
+        train_tokenizer_recipe(without, tmp_path / "other", device="cpu", until="losspred")

@@ -7,39 +7,37 @@ import os
 import signal
 from dataclasses import replace
 from itertools import pairwise
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from syllablelm.core.config import build, read_toml
+from syllablelm.core.config import build
 from syllablelm.core.errors import InputError
+from syllablelm.core.recipes import build_recipe, read_recipe
 from syllablelm.core.segmentation import Segmentation
 from syllablelm.data.audio import save_audio
-from syllablelm.data.corpus import Manifest, scan
-from syllablelm.train.batches import WaveformStore
+from syllablelm.data.corpus import scan
+from syllablelm.train.batches import VoiceData, WaveformStore
 from syllablelm.train.hifigan_stage import (
     HiFiGanConfig,
     HiFiGanTask,
     MelSpectrum,
     add_weight_norm,
     remove_weight_norm,
-    train_hifigan,
 )
 from syllablelm.train.loop import LoopConfig, lr_factor, run_loop
 from syllablelm.train.runlog import read_log
-from syllablelm.train.vocoder_recipe import VocoderRecipe
+from syllablelm.train.vocoder_recipe import VocoderRecipe, train_vocoder
 from syllablelm.vocoder.discriminators import (
     DiscriminatorShape,
     adversarial_loss,
     discriminator_loss,
     feature_loss,
 )
-from syllablelm.vocoder.hifigan import DurationShape, HiFiGan, HiFiGanShape
+from syllablelm.vocoder.hifigan import DurationShape, HiFiGanNet, HiFiGanShape
 from syllablelm.vocoder.resynthesizer import load_vocoder
 
-RECIPE = Path(__file__).parents[3] / "src" / "syllablelm" / "recipes" / "hifigan_unit.toml"
 SHAPE = HiFiGanShape(
     num_embeddings=2,
     embedding_dim=8,
@@ -55,7 +53,7 @@ CONFIG = HiFiGanConfig(LOOP, SHAPE, DiscriminatorShape((3,), 1, 8), crop_seconds
 
 
 @pytest.fixture(scope="module")
-def voice(tmp_path_factory) -> tuple[Manifest, dict[str, Segmentation]]:
+def voice(tmp_path_factory) -> VoiceData:
     """Two units, a low and a high tone, of 0.7 and 0.3 seconds."""
     folder = tmp_path_factory.mktemp("voice")
     time = np.arange(16_000) / 16_000
@@ -67,14 +65,14 @@ def voice(tmp_path_factory) -> tuple[Manifest, dict[str, Segmentation]]:
         save_audio(folder / f"{i}.wav", wave.astype(np.float32))
         edges, unit = ([0, 15, 49], [1, 0]) if i % 2 else ([0, 35, 49], [0, 1])
         units[f"{i}"] = Segmentation.from_boundaries(edges, unit=unit)
-    return scan(folder)[0], units
+    return VoiceData(WaveformStore(scan(folder)[0]), units, 2)
 
 
 def make_task(voice, config: HiFiGanConfig = CONFIG, seed: int = 0) -> HiFiGanTask:
     torch.manual_seed(seed)
-    net = HiFiGan(config.shape)
+    net = HiFiGanNet(config.shape)
     add_weight_norm(net)
-    return HiFiGanTask(net, WaveformStore(voice[0]), voice[1], config, 0)
+    return HiFiGanTask(net, voice, config, 0)
 
 
 class TestMel:
@@ -109,26 +107,28 @@ class TestLoss:
         output = module(batch)
         output["loss"].backward()
         found = {name: parameter.grad for name, parameter in module.named_parameters()}
-        net, judges = module.net, module.judges
+        net, discriminators = module.net, module.discriminators
         real, fake = batch["wave"], net(batch["units"])
-        judged = discriminator_loss(judges(real), judges(fake.detach()))
+        own_loss = discriminator_loss(discriminators(real), discriminators(fake.detach()))
         for name, grad in zip(
-            dict(judges.named_parameters()), torch.autograd.grad(judged, list(judges.parameters())), strict=True
+            dict(discriminators.named_parameters()),
+            torch.autograd.grad(own_loss, list(discriminators.parameters())),
+            strict=True,
         ):
-            torch.testing.assert_close(found[f"judges.{name}"], grad)
+            torch.testing.assert_close(found[f"discriminators.{name}"], grad)
         mel = (module.mel(fake) - module.mel(real)).abs().mean()
         errors = []
         for runs, durations in zip(batch["runs"], batch["durations"], strict=True):
             known = torch.ones(1, len(runs), dtype=torch.bool)
             errors.append(net.log_durations(runs[None], known)[0] - torch.log(durations + 1.0))
         duration = torch.cat(errors).square().mean()
-        of_fake = judges(fake)
-        made = adversarial_loss(of_fake) + 2 * feature_loss(judges(real), of_fake) + 45 * mel + duration
+        of_fake = discriminators(fake)
+        made = adversarial_loss(of_fake) + 2 * feature_loss(discriminators(real), of_fake) + 45 * mel + duration
         for name, grad in zip(
             dict(net.named_parameters()), torch.autograd.grad(made, list(net.parameters())), strict=True
         ):
             torch.testing.assert_close(found[f"net.{name}"], grad, rtol=1e-3, atol=1e-5)
-        torch.testing.assert_close(output["loss"], made + judged)
+        torch.testing.assert_close(output["loss"], made + own_loss)
         torch.testing.assert_close(output["durations"], duration)
 
     def test_padded_runs_do_not_count(self, voice):
@@ -152,7 +152,7 @@ class TestLoss:
 
     def test_weight_norm_comes_and_goes(self):
         torch.manual_seed(0)
-        net, units = HiFiGan(SHAPE).eval(), torch.tensor([[0, 1, 1]])
+        net, units = HiFiGanNet(SHAPE).eval(), torch.tensor([[0, 1, 1]])
         with torch.inference_mode(False), torch.no_grad():
             before, names = net(units), list(net.state_dict())
             add_weight_norm(net)
@@ -178,33 +178,32 @@ class TestTask:
         )
 
     def test_recordings_that_do_not_fit(self, voice, tmp_path):
-        manifest, units = voice
-        store = WaveformStore(manifest)
-        short = {**units, "2": Segmentation.from_boundaries([0, 40], unit=[1])}
+        short = {**voice.units, "2": Segmentation.from_boundaries([0, 40], unit=[1])}
         with pytest.raises(InputError, match=r"2: 40 frames of units for 1\.00 s"):
-            HiFiGanTask(HiFiGan(SHAPE), store, short, CONFIG, 0)
+            HiFiGanTask(HiFiGanNet(SHAPE), replace(voice, units=short), CONFIG, 0)
         with pytest.raises(InputError, match="crops of"):
-            HiFiGanTask(HiFiGan(SHAPE), store, units, replace(CONFIG, crop_seconds=0.05), 0)
+            HiFiGanTask(HiFiGanNet(SHAPE), voice, replace(CONFIG, crop_seconds=0.05), 0)
         save_audio(tmp_path / "x.wav", np.zeros(1000, np.float32))
+        tiny = VoiceData(WaveformStore(scan(tmp_path)[0]), {"x": voice.units["0"]}, 2)
         with pytest.raises(InputError, match="x: shorter than"):
-            HiFiGanTask(HiFiGan(SHAPE), WaveformStore(scan(tmp_path)[0]), {"x": units["0"]}, CONFIG, 0)
+            HiFiGanTask(HiFiGanNet(SHAPE), tiny, CONFIG, 0)
         with pytest.raises(InputError, match="num_embeddings is 2; the acoustic units are 3"):
-            train_hifigan(CONFIG, manifest, units, 3, tmp_path / "out", device="cpu")
+            train_vocoder(CONFIG, replace(voice, num_units=3), tmp_path / "out", device="cpu")
+        assert not (tmp_path / "out").exists()
 
 
 class TestTraining:
     def test_learns_saves_and_speaks(self, voice, tmp_path):
         config = replace(CONFIG, loop=replace(LOOP, steps=30, log_every=5))
-        manifest, units = voice
-        artifact = train_hifigan(config, manifest, units, 2, tmp_path / "vocoder", device="cpu")
+        artifact = train_vocoder(config, voice, tmp_path / "vocoder", device="cpu")
         log = read_log(tmp_path / "vocoder")
         assert log[-1]["mel"] < 0.8 * log[0]["mel"] and log[-1]["durations"] < log[0]["durations"]
-        assert {"features", "fooled", "judged", "lr"} <= log[0].keys()
+        assert {"features", "adversarial", "discriminator", "lr"} <= log[0].keys()
         assert artifact.metrics["mel"] == pytest.approx(log[-1]["mel"], abs=1e-5)
         vocoder = load_vocoder(tmp_path / "vocoder", device="cpu")
-        wave = vocoder.decode(units["0"])
+        wave = vocoder.decode(voice.units["0"])
         assert wave.shape == (49 * 320,) and vocoder.num_units == 2
-        assert not any("original" in name or "judges" in name for name in vocoder.net.state_dict())  # type: ignore[attr-defined]
+        assert not any("original" in name or "discriminators" in name for name in vocoder.net.state_dict())  # type: ignore[attr-defined]
 
     def test_resumes_to_the_same_end(self, voice, tmp_path):
         straight = make_task(voice)
@@ -223,7 +222,7 @@ class TestTraining:
         resumed = make_task(voice, seed=9)
         run_loop(resumed, LOOP, tmp_path / "stopped", seed=0, fingerprint="", device="cpu")
         expected = straight.module.state_dict()
-        assert any("judges" in name for name in expected)
+        assert any("discriminators" in name for name in expected)
         for name, tensor in resumed.module.state_dict().items():
             assert torch.equal(tensor, expected[name]), name
         logs = [[line["mel"] for line in read_log(tmp_path / name)] for name in ("straight", "stopped")]
@@ -241,7 +240,7 @@ class TestSettings:
             LoopConfig(5, schedule="exponential")
 
     def test_published_recipe(self):
-        recipe = build(VocoderRecipe, read_toml(RECIPE))
+        recipe = build_recipe(VocoderRecipe, "hifigan_unit")
         config = recipe.hifigan
         assert recipe.vocoder is None and config is not None
         assert config.shape == HiFiGanShape(recipe.acoustic.units, dur_predictor_params=DurationShape())
@@ -251,7 +250,7 @@ class TestSettings:
         assert int(loop.batch_seconds / config.crop_seconds) == 16
 
     def test_one_kind_of_vocoder(self):
-        table = read_toml(RECIPE)
+        table = read_recipe("hifigan_unit")
         with pytest.raises(InputError, match=r"one of the tables \[vocoder\], \[hifigan\] and \[published\]"):
             build(VocoderRecipe, {**table, "vocoder": {"loop": {"steps": 1}}})
         del table["hifigan"]

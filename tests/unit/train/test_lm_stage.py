@@ -17,14 +17,13 @@ from syllablelm.core.artifact import Artifact, digest_path, new_artifact, open_a
 from syllablelm.core.config import read_toml
 from syllablelm.core.errors import FormatError, InputError
 from syllablelm.lm.decode import CachedDecoder, FusedOPT
-from syllablelm.lm.speech_lm import SpeechLM, load_opt, typical_durations
+from syllablelm.lm.speech_lm import SpeechLM, count_parameters, load_opt, typical_durations
 from syllablelm.lm.store import TokenInfo, TokenStore
 from syllablelm.train.lm_stage import (
     RUN_FILE,
     LanguageModelTask,
     LMConfig,
     LMShape,
-    count_parameters,
     save_lm,
     start_from_text,
     train_lm,

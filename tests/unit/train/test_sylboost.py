@@ -20,7 +20,7 @@ from syllablelm.train.batches import WaveformStore
 from syllablelm.train.features import check_max_frames, save_arrays
 from syllablelm.train.loop import LoopConfig, run_loop
 from syllablelm.train.runlog import read_log
-from syllablelm.train.sylboost import GroupTargets, SylBoostConfig, SylBoostTask, train_sylboost
+from syllablelm.train.sylboost import SegmentTargets, SylBoostConfig, SylBoostTask, train_sylboost
 
 LENGTHS = [40_000, 9_000, 64_000, 18_000]
 CONFIG = SylBoostConfig(LoopConfig(20, lr=2e-3, batch_seconds=6.0, log_every=1), layer=1, crop_seconds=1.5)
@@ -46,15 +46,15 @@ def encoder(layer: int = 1) -> HubEncoder:
 
 
 def task(store: WaveformStore, config: SylBoostConfig = CONFIG) -> SylBoostTask:
-    targets = GroupTargets.compute(store, encoder(), cuts(store), config.whiten)
+    targets = SegmentTargets.compute(store, encoder(), cuts(store), config.whiten)
     return SylBoostTask(encoder(), store, targets, config, seed=0)
 
 
-class TestGroupTargets:
+class TestSegmentTargets:
     @pytest.mark.parametrize("whiten", [False, True])
     def test_equal_plain_loops(self, store, whiten):
         teacher, boundaries = encoder(), cuts(store)
-        targets = GroupTargets.compute(store, teacher, boundaries, whiten)
+        targets = SegmentTargets.compute(store, teacher, boundaries, whiten)
         feats = [teacher.encode([store[i]])[0].astype(np.float64) for i in range(4)]
         stacked = np.concatenate(feats)
         mean, scale = (stacked.mean(0), stacked.std(0)) if whiten else (0.0, 1.0)
@@ -78,7 +78,7 @@ class TestGroupTargets:
             (missing, "no boundaries of 'r2', but of 3 other recordings"),
         ):
             with pytest.raises(FormatError, match=words):
-                GroupTargets.compute(store, encoder(), boundaries, False)
+                SegmentTargets.compute(store, encoder(), boundaries, False)
 
 
 class TestStudentsOfEveryFamily:

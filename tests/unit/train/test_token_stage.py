@@ -44,7 +44,7 @@ def test_what_is_held_out_is_left_out_of_every_source(tmp_path: Path, capsys: py
     held_out = write_units(tmp_path / "valid.jsonl", {"b": [0], "x": [1]})
     more = write_units(tmp_path / "more.jsonl", {"c": [0]})
     assert tokens_of([one, two], tmp_path / "out", without=[held_out, more]) == [[1, 2, 3], [9]]
-    assert "left out as held out: 3, such as 'b'" in capsys.readouterr().err
+    assert "3 held-out recordings left out, such as 'b'" in capsys.readouterr().err
 
 
 @settings(max_examples=15, deadline=None)
@@ -64,7 +64,7 @@ def test_train_and_valid_share_no_recording(tmp_path_factory, train: set[str], v
 
 
 def test_a_store_is_of_what_was_held_out(tmp_path: Path) -> None:
-    """Other held-out recordings are another store; none at all is the store of before they could be named."""
+    """Other held-out recordings are another store; none at all leaves no trace in its record."""
     one, held_out = write_units(tmp_path / "1.jsonl", UNITS), write_units(tmp_path / "v.jsonl", {"b": [0]})
     first = make_tokens([one], INFO, tmp_path / "out", without=[held_out])
     assert make_tokens([one], INFO, tmp_path / "out", without=[held_out]).digest == first.digest

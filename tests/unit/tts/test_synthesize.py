@@ -73,7 +73,8 @@ def tree(folder: Path) -> dict[str, bytes]:
 def test_corpus(tmp_path: Path) -> None:
     ticks: list[int] = []
     result, engine = make(tmp_path / "c", texts(8), progress=ticks.append)
-    assert (result.num_utterances, result.seconds, result.num_failed) == (8, 4.0, 0)
+    assert (result.utterances, result.hours, result.skipped) == (8, 4.0 / 3600, 0)
+    assert SynthesisResult.from_dict(json.loads(json.dumps(result.to_dict()))) == result
     assert ticks == [3, 3, 2]
     manifest = rows(result.manifest)
     assert [row["id"] for row in manifest] == [f"utt{i}" for i in range(8)]
@@ -100,11 +101,11 @@ class Untimed(Stub):
 
 def test_an_engine_without_times_writes_no_alignments(tmp_path: Path) -> None:
     result, _ = make(tmp_path / "c", texts(4), engine=Untimed(), limit_seconds=1.0)
-    assert result.alignments is None and result.num_utterances == 2
+    assert result.alignments is None and result.utterances == 2
     assert sorted(item.name for item in (tmp_path / "c").iterdir()) == [
         *("audio", "errors.jsonl", "manifest.jsonl", "synthesis.json")
     ]
-    assert make(tmp_path / "c", texts(4), engine=Untimed())[0].num_utterances == 4
+    assert make(tmp_path / "c", texts(4), engine=Untimed())[0].utterances == 4
 
 
 def test_same_corpus_with_more_workers_and_other_shards(tmp_path: Path) -> None:
@@ -207,7 +208,7 @@ def test_leftovers_of_a_killed_run_are_removed(tmp_path: Path) -> None:
     # Killed as it wrote the settings.
     (tmp_path / "d").mkdir()
     (tmp_path / "d" / f".synthesis.{'0' * 32}.tmp.json").write_text("{")
-    assert make(tmp_path / "d", texts(1))[0].num_utterances == 1
+    assert make(tmp_path / "d", texts(1))[0].utterances == 1
 
 
 def test_audio_that_cannot_be_written(tmp_path: Path) -> None:
@@ -243,7 +244,7 @@ def test_other_settings_or_texts_are_refused(tmp_path: Path) -> None:
 
 def test_bad_sentence_is_recorded_and_skipped(tmp_path: Path) -> None:
     result, _ = make(tmp_path / "c", [("x", "bad"), *texts(3)])
-    assert (result.num_utterances, result.num_failed) == (3, 1)
+    assert (result.utterances, result.skipped) == (3, 1)
     error = rows(result.errors)[0]
     assert (error["id"], error["text"], error["error"]) == ("x", "bad", "cannot say bad")
     assert "x" not in read_alignments(result.alignments)
@@ -252,20 +253,20 @@ def test_bad_sentence_is_recorded_and_skipped(tmp_path: Path) -> None:
 def test_limit(tmp_path: Path) -> None:
     alone, _ = make(tmp_path / "one", texts(50), limit_seconds=2.2)
     many, engine = make(tmp_path / "four", texts(50), limit_seconds=2.2, workers=4)
-    assert alone.num_utterances == many.num_utterances == 5
+    assert alone.utterances == many.utterances == 5
     assert alone.manifest.read_bytes() == many.manifest.read_bytes()
     assert len(engine.said) < 50
     longer, engine = make(tmp_path / "one", texts(50), limit_seconds=25.0)
-    assert longer.num_utterances == 50
+    assert longer.utterances == 50
     assert len(engine.said) < 50
 
 
 def test_limit_drops_the_shards_under_way(tmp_path: Path) -> None:
     result, _ = make(tmp_path / "c", texts(400), limit_seconds=1.0, shard_size=200, workers=2)
-    assert result.num_utterances == 2
+    assert result.utterances == 2
     assert [path.name for path in (tmp_path / "c" / "audio").iterdir() if path.name.startswith(".")] == []
     exact, engine = make(tmp_path / "exact", texts(30), limit_seconds=1.5, workers=1)
-    assert exact.num_utterances == 3
+    assert exact.utterances == 3
     assert len(engine.said) < 30
 
 
@@ -309,7 +310,7 @@ def test_unusable_ids(tmp_path: Path, ids: list[str]) -> None:
 def test_flite_corpus(tmp_path: Path) -> None:
     items = [("u0", "the athlete is asking for butter"), ("u1", "?!"), ("u2", "extra onions on Wednesday")]
     result = synthesize(items, tmp_path / "c", engine="flite", seed=3, workers=2, shard_size=2)
-    assert (result.num_utterances, result.num_failed) == (2, 1)
+    assert (result.utterances, result.skipped) == (2, 1)
     found = read_alignments(result.alignments)
     syllables = [syllable.label for syllable in found["u0"].syllables]
     assert "AE-TH L-IY-T IH-Z AE S-K-IH-NG F-AO-R B-AH T-ER" in " ".join(syllables)

@@ -36,7 +36,7 @@ def segmentations(draw, units, hop):
 def test_equals_sorting_tuples(syllables, acoustic):
     info = StreamInfo(10, 5, hop=640, syllable_hop=320)
     tokens, frames = interleave(syllables, acoustic, info)
-    s, a = syllables.merge_repeats(), acoustic.merge_repeats()
+    s, a = syllables.deduplicate(), acoustic.deduplicate()
     events = [(max(int(b) * 320 - 1280, 0), 0, i, int(u)) for i, (b, u) in enumerate(zip(s.start, s.unit, strict=True))]
     events += [(int(b) * 640, 1, i, int(u) + 10) for i, (b, u) in enumerate(zip(a.start, a.unit, strict=True))]
     assert tokens.tolist() == [event[3] for event in sorted(events)]

@@ -15,7 +15,7 @@ from syllablelm.train.lm_stage import LMShape, save_lm
 from syllablelm.vocoder.acoustic import ACOUSTIC_FILE, load_acoustic
 from syllablelm.vocoder.interleave import StreamInfo
 from syllablelm.vocoder.resynthesizer import LM_FOLDER, VOCODER_FOLDER, Resynthesizer
-from syllablelm.vocoder.spectral import SpectralNet, SpectralShape, SpectralVocoder
+from syllablelm.vocoder.source_filter import SourceFilterNet, SourceFilterShape, SourceFilterVocoder
 from syllablelm.vocoder.vocoder_lm import VocoderLM
 
 STREAM = StreamInfo(syllables=8, acoustic=6)
@@ -28,9 +28,9 @@ def vocoder_lm() -> VocoderLM:
     return VocoderLM(SpeechLM(LMShape(1, 16, 2, 32, 64, 0.0).build(14), STREAM.tokens, durations))
 
 
-def vocoder(units: int = 6) -> SpectralVocoder:
+def vocoder(units: int = 6) -> SourceFilterVocoder:
     torch.manual_seed(0)
-    return SpectralVocoder(SpectralNet(SpectralShape(units, dim=16, blocks=2, kernel=3)))
+    return SourceFilterVocoder(SourceFilterNet(SourceFilterShape(units, dim=16, blocks=2, kernel=3)))
 
 
 def test_speaks_as_long_as_the_syllables_last_and_repeats_by_seed():
@@ -79,7 +79,7 @@ def test_saved_parts_open_as_one(tmp_path):
 
 
 def test_a_folder_without_parts_is_named(tmp_path):
-    with pytest.raises(FormatError, match="no resynthesizer"):
+    with pytest.raises(FormatError, match="holds no vocoder"):
         Resynthesizer.load(tmp_path)
 
 

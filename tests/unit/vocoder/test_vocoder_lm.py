@@ -34,7 +34,7 @@ def make(positions: int = 128) -> VocoderLM:
 
 def reread(vocoder: VocoderLM, acoustic: Segmentation) -> list[int]:
     """The stream that the drawn units make with the given syllables (repeats unmerged)."""
-    merged = SYLLABLES.merge_repeats()
+    merged = SYLLABLES.deduplicate()
     events = [(max(int(b) * 320 - 1280, 0), 0, int(u)) for b, u in zip(merged.start, merged.unit, strict=True)]
     events += [(int(b) * 320, 1, int(u) + 8) for b, u in zip(acoustic.start, acoustic.unit, strict=True)]
     return [event[2] for event in sorted(events, key=lambda e: e[:2])]
@@ -106,7 +106,7 @@ def test_every_row_greedily_equals_reading_everything_anew():
     for acoustic, seg, prompt in zip(
         vocoder.decode_many(segs, prompts, sampling=Sampling(0.0)), segs, prompts, strict=True
     ):
-        merged = seg.merge_repeats()
+        merged = seg.deduplicate()
         due = [max(int(b) * 320 - 1280, 0) for b in merged.start]
         known = [] if prompt is None else vocoder._prompt_tokens(merged, prompt)[0].tolist()
         stream, at = [14, *known], 0 if prompt is None else prompt.num_frames
@@ -120,7 +120,7 @@ def test_every_row_greedily_equals_reading_everything_anew():
             stream.append(8 + unit)
             drawn.append(unit)
             at += int(vocoder.lm.durations[8 + unit])
-        heard = 0 if prompt is None else len(prompt.merge_repeats())
+        heard = 0 if prompt is None else len(prompt.deduplicate())
         assert acoustic.unit[heard:].tolist() == drawn
 
 
@@ -132,7 +132,7 @@ def test_a_prompt_is_kept_and_continued():
     assert acoustic.start[:4].tolist() == [0, 5, 9, 22]
     assert acoustic.num_frames == 60
     heard, _ = interleave(Segmentation(SYLLABLES.start[:2], SYLLABLES.end[:2], SYLLABLES.unit[:2], 60), prompt, STREAM)
-    assert vocoder._prompt_tokens(SYLLABLES.merge_repeats(), prompt)[0].tolist() == heard.tolist()
+    assert vocoder._prompt_tokens(SYLLABLES.deduplicate(), prompt)[0].tolist() == heard.tolist()
 
 
 def test_repeats_by_seed():

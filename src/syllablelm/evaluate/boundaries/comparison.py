@@ -1,70 +1,115 @@
-"""Segmenters side by side on the same recordings: the paper's Tables 1, 4 and 5, extended by baselines and layers."""
+"""Boundary scores of several systems on the same recordings: the paper's Tables 1, 4 and 5."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from syllablelm.core.errors import InputError
+from syllablelm.core.errors import InputError, plural
 from syllablelm.core.progress import ProgressBar
+from syllablelm.core.results import Estimate, Record, json_key
 from syllablelm.core.segmentation import Segmentation
-from syllablelm.data.corpus import Manifest
+from syllablelm.data.manifest import Manifest
 from syllablelm.evaluate.bootstrap import bootstrap_difference, bootstrap_interval
-from syllablelm.evaluate.boundaries.scores import (
-    AlignmentLike,
-    BoundaryScores,
-    Protocol,
-    get_protocol,
-    score_boundaries,
-    search_shift,
-    shared_ids,
-)
-from syllablelm.segment.registry import Segmenter
+from syllablelm.evaluate.boundaries.matching import HitCounts
+from syllablelm.evaluate.boundaries.protocols import Protocol, get_protocol
+from syllablelm.evaluate.boundaries.scores import BoundaryScores, score_boundaries, search_shift
+from syllablelm.evaluate.boundaries.selection import AlignmentLike, shared_ids
+from syllablelm.segment.segmenter import Segmenter
 
 Waveform = npt.NDArray[np.float32]
-# How many groups a segmenter is asked for: as the reference has boundaries, or a fixed number per second.
+# (recording id, waveform, segmenter) -> number of segments that the segmenter is asked for.
 Count = Callable[[str, Waveform, Segmenter], int]
+TOLERANCES = (0.02, 0.05)
+
+
+@dataclass(frozen=True, kw_only=True)
+class BoundaryRow(Record):
+    """Scores of one system under one protocol, against one kind of reference.
+
+    Args:
+        segmenter: name of the system.
+        method: segmentation method, where the system is one; None for tokenizers and files of units.
+        model: tokenizer or encoder behind it.
+        layer: layer of the encoder, 1-based.
+        level: kind of reference intervals, such as "syllable".
+        protocol: name of the protocol.
+        shift: seconds by which one side was shifted.
+        tuned: whether the shift was searched on a development list.
+        f1_20, f1_50: F1 at tolerances of 20 and 50 ms.
+        precision, recall, r_value, hits, predicted, reference: at the protocol's own tolerance, which is 50 ms.
+        f1_low, f1_high: ends of the 95 % bootstrap interval of the F1 at that tolerance.
+        token_hits, token_predicted, token_reference, token_precision, token_recall, token_f1: the same of whole
+            segments, of which both ends must be right.
+        gain: paired difference of F1 from the baseline, where one was chosen.
+        count: source of the number of segments: "own", "own of MODEL", "reference", or a rate per second.
+    """
+
+    segmenter: str
+    method: str | None = json_key(omit_none=True)
+    model: str | None = json_key(omit_none=True)
+    layer: int | None = json_key(omit_none=True)
+    level: str
+    protocol: str
+    shift: float
+    tuned: bool
+    f1_20: float = json_key("f1@20")
+    f1_50: float = json_key("f1@50")
+    precision: float
+    recall: float
+    r_value: float
+    f1_low: float
+    f1_high: float
+    hits: int
+    predicted: int
+    reference: int
+    token_hits: int
+    token_predicted: int
+    token_reference: int
+    token_precision: float
+    token_recall: float
+    token_f1: Estimate
+    gain: Estimate | None = json_key(omit_none=True)
+    count: str = "own"
 
 
 @dataclass(frozen=True)
 class Tuning:
-    """A development list on which shifts are searched, apart from what is reported.
+    """Development list on which shifts are searched.
 
     Args:
-        predictions: segmentations of its recordings by each segmenter: {segmenter: {recording id: Segmentation}}.
+        predictions: segmentations by system and recording id.
         references: alignments by recording id.
     """
 
     predictions: Mapping[str, Mapping[str, Segmentation]]
     references: Mapping[str, AlignmentLike]
 
-    def find(self, segmenter: str, protocol: Protocol, level: str) -> float:
-        """The shift in seconds with which one segmenter scores best on the list.
+    def find(self, system: str, protocol: Protocol, level: str) -> float:
+        """Return the shift in seconds with which a system scores best on the list.
 
         Raises:
-            InputError: the list was not segmented by this segmenter.
+            InputError: the list was not segmented by this system.
         """
-        if segmenter not in self.predictions:
-            raise InputError(
-                f"the tuning list has no segmentations of {segmenter!r}; it has {', '.join(self.predictions)}"
-            )
-        predictions = self.predictions[segmenter]
+        if system not in self.predictions:
+            known = ", ".join(self.predictions)
+            raise InputError(f"the tuning list has no segmentations of {system!r}; it has {known}")
+        predictions = self.predictions[system]
         return search_shift(predictions, {id: self.references[id] for id in predictions}, protocol, level)
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Scores of several segmenters on the same utterances under one protocol, against one kind of reference.
+    """Scores of several systems on the same recordings under one protocol, against one kind of reference.
 
     Args:
-        protocol: as it was asked for; where its shift was searched, each segmenter has its own, in its scores.
-        scores: by segmenter.
+        protocol: as requested; where its shift was searched, the scores of each system hold its own.
+        scores: by system.
         tuned: whether shifts were searched on a development list.
-        level: what the reference intervals are, such as "syllable".
+        level: kind of reference intervals, such as "syllable".
     """
 
     protocol: Protocol
@@ -72,46 +117,62 @@ class Comparison:
     tuned: bool = False
     level: str = "syllable"
 
-    def rows(self, *, baseline: str | None = None, resamples: int = 1000, seed: int = 0) -> list[dict[str, Any]]:
-        """One row per segmenter: scores at each tolerance with bootstrap 95 % intervals over utterances.
+    def rows(self, *, baseline: str | None = None, resamples: int = 1000, seed: int = 0) -> list[BoundaryRow]:
+        """Return one row per system, with 95 % bootstrap intervals over recordings.
 
         Args:
-            baseline: also give each row's F1 difference from this segmenter, paired over utterances.
+            baseline: system whose F1 the others' paired differences are taken from.
+            resamples: number of bootstrap resamples.
+            seed: random seed.
+
+        Raises:
+            InputError: an unknown baseline.
         """
         if baseline is not None and baseline not in self.scores:
             raise InputError(f"no segmenter {baseline!r} among {', '.join(self.scores)}")
+        options = {"resamples": resamples, "seed": seed}
         rows = []
         for name, score in self.scores.items():
-            row: dict[str, Any] = {"segmenter": name, "level": self.level, "protocol": self.protocol.name}
-            row |= {"shift": score.protocol.shift, "tuned": self.tuned}
-            row |= _scores(score, resamples, seed)
+            main, tokens = score.total(), score.token_total()
+            low, high = bootstrap_interval(score.items(), _f1, **options)
+            gain = None
             if baseline is not None and name != baseline:
-                items, other = score.items(), self.scores[baseline].items()
-                gain, low, high = bootstrap_difference(items, other, _f1, resamples=resamples, seed=seed)
-                row |= {"gain": gain, "gain_low": low, "gain_high": high}
-            rows.append(row)
+                gain = Estimate(*bootstrap_difference(score.items(), self.scores[baseline].items(), _f1, **options))
+            rows.append(
+                BoundaryRow(
+                    segmenter=name,
+                    level=self.level,
+                    protocol=self.protocol.name,
+                    shift=score.protocol.shift or 0.0,
+                    tuned=self.tuned,
+                    f1_20=score.total(0.02).f1,
+                    f1_50=score.total(0.05).f1,
+                    precision=main.precision,
+                    recall=main.recall,
+                    r_value=main.r_value,
+                    f1_low=low,
+                    f1_high=high,
+                    hits=main.hits,
+                    predicted=main.predicted,
+                    reference=main.reference,
+                    token_hits=tokens.hits,
+                    token_predicted=tokens.predicted,
+                    token_reference=tokens.reference,
+                    token_precision=tokens.precision,
+                    token_recall=tokens.recall,
+                    token_f1=Estimate(tokens.f1, *bootstrap_interval(score.token_items(), _f1, **options)),
+                    gain=gain,
+                )
+            )
         return rows
 
 
-def _scores(score: BoundaryScores, resamples: int, seed: int) -> dict[str, Any]:
-    """Boundary and token scores of one segmenter."""
-    main, tokens = score.total(), score.token_total()
-    row: dict[str, Any] = {f"f1@{round(1000 * tolerance)}": total.f1 for tolerance, total in score.totals.items()}
-    row |= {"precision": main.precision, "recall": main.recall, "r_value": main.r_value}
-    low, high = bootstrap_interval(score.items(), _f1, resamples=resamples, seed=seed)
-    row |= {"f1_low": low, "f1_high": high}
-    row |= {"hits": main.hits, "predicted": main.predicted, "reference": main.reference}
-    row |= {f"token_{key}": value for key, value in tokens.to_dict().items()}
-    low, high = bootstrap_interval(score.token_items(), _f1, resamples=resamples, seed=seed)
-    return row | {"token_f1_low": low, "token_f1_high": high}
-
-
-def _f1(counts: Any) -> float:
+def _f1(counts: HitCounts) -> float:
     return counts.f1
 
 
 def reference_count(references: Mapping[str, AlignmentLike]) -> Count:
-    """As many groups as give the number of boundaries that the reference has: starts and ends, so pauses count too."""
+    """Ask for as many boundaries as the syllables of the reference have, starts and ends, so pauses count too."""
 
     def count(name: str, waveform: Waveform, segmenter: Segmenter) -> int:
         return max(1, len(np.asarray(references[name].boundaries("syllable"))) - 1)
@@ -120,22 +181,22 @@ def reference_count(references: Mapping[str, AlignmentLike]) -> Count:
 
 
 def rate_count(rate: float) -> Count:
-    """round(rate x seconds) groups."""
-    return lambda name, waveform, segmenter: segmenter.count_groups(waveform, rate)
+    """Ask for round(rate x seconds) segments."""
+    return lambda name, waveform, segmenter: segmenter.count_segments(waveform, rate)
 
 
 def segment_corpus(
     manifest: Manifest, segmenters: Mapping[str, Segmenter], count: Count
 ) -> dict[str, dict[str, Segmentation]]:
-    """Segment every recording with every segmenter: {segmenter: {recording id: Segmentation}}."""
-    found: dict[str, dict[str, Segmentation]] = {name: {} for name in segmenters}
+    """Segment every recording by every segmenter: {segmenter: {recording id: Segmentation}}."""
+    segmentations: dict[str, dict[str, Segmentation]] = {name: {} for name in segmenters}
     with ProgressBar("segment", len(manifest) * len(segmenters)) as bar:
         for recording in manifest:
             waveform = recording.load()
             for name, segmenter in segmenters.items():
-                found[name][recording.id] = segmenter(waveform, count(recording.id, waveform, segmenter))
+                segmentations[name][recording.id] = segmenter(waveform, count(recording.id, waveform, segmenter))
                 bar.advance(note=name)
-    return found
+    return segmentations
 
 
 def compare_segmentations(
@@ -145,18 +206,16 @@ def compare_segmentations(
     protocol: str | Protocol = "paper",
     level: str = "syllable",
     tuning: Tuning | None = None,
-    tolerances: Sequence[float] = (0.02, 0.05),
 ) -> Comparison:
-    """Score several sets of predictions against the references of the recordings that they hold.
+    """Score the segmentations of several systems against the references of the recordings that they hold.
 
     Args:
-        predictions: {segmenter: {recording id: Segmentation}}.
-        references: alignments by recording id; more than these are passed over.
-        protocol: which boundaries count. Where it needs a shift and has none, each segmenter's is searched on
-            `tuning`; without `tuning` it is 0 and the rows say that it was not tuned.
-        level: which reference intervals count: "syllable", "word" or "phone".
+        predictions: {system: {recording id: Segmentation}}.
+        references: alignments by recording id; others than of these recordings are ignored.
+        protocol: which boundaries count. Where its shift is to be searched, each system's is searched on `tuning`;
+            without `tuning` it is 0.
+        level: kind of reference intervals: "syllable", "word" or "phone".
         tuning: development list for the shift.
-        tolerances: seconds.
 
     Raises:
         InputError: a recording is in the tuning list too, or has no reference.
@@ -169,11 +228,11 @@ def compare_segmentations(
         shared_ids(segmentations, wanted)
         shift = chosen.shift or 0.0
         if tuned and tuning is not None:
-            both = sorted(segmentations.keys() & {id for found in tuning.predictions.values() for id in found})
+            both = sorted(segmentations.keys() & {id for values in tuning.predictions.values() for id in values})
             if both:
                 raise InputError(
-                    f"the tuning list must not be scored: {len(both)} of its recordings are, such as {both[0]!r}"
+                    f"the tuning list must not be scored: {plural(len(both), 'recording')} of it, such as {both[0]!r}"
                 )
             shift = tuning.find(name, chosen, level)
-        scores[name] = score_boundaries(segmentations, wanted, chosen.with_shift(shift), level, tuple(tolerances))
+        scores[name] = score_boundaries(segmentations, wanted, chosen.with_shift(shift), level, TOLERANCES)
     return Comparison(chosen, scores, tuned, level)

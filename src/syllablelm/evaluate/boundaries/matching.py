@@ -4,24 +4,23 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from syllablelm.core.errors import InputError
 from syllablelm.data.alignment import TOLERANCE
+from syllablelm.evaluate.counts import Counts
 
 MicrosecondArray = npt.NDArray[np.int64]
 # Microseconds, or seconds where a protocol wants binary floats.
 TimeArray = npt.NDArray[np.int64] | npt.NDArray[np.float64]
 # Edges no farther apart than this (microseconds) are one edge, written twice with an aligner's rounding.
 TOUCH = round(TOLERANCE * 1e6)
-CountsT = TypeVar("CountsT", bound="HitCounts")
 
 
 @dataclass(frozen=True)
-class HitCounts:
+class HitCounts(Counts):
     """Counts of a comparison of two lists; add those of utterances to get those of a corpus.
 
     Args:
@@ -45,18 +44,6 @@ class HitCounts:
                 f"{type(self).__name__} needs 0 <= hits <= predicted and reference, not hits={self.hits}, "
                 f"predicted={self.predicted}, reference={self.reference}"
             )
-
-    def __add__(self: CountsT, other: CountsT) -> CountsT:
-        # Boundaries and tokens are different things: their counts do not add.
-        if type(other) is not type(self):
-            return NotImplemented
-        return type(self)(self.hits + other.hits, self.predicted + other.predicted, self.reference + other.reference)
-
-    def __radd__(self: CountsT, other: object) -> CountsT:
-        # sum() starts from the integer 0.
-        if type(other) is int and other == 0:
-            return self
-        return NotImplemented
 
     @property
     def precision(self) -> float:

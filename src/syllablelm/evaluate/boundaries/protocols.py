@@ -7,14 +7,30 @@ here (`PROTOCOLS`), and a score carries the protocol it was made by.
 from __future__ import annotations
 
 import difflib
-from dataclasses import dataclass, replace
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
 from typing import Literal, get_args
 
 from syllablelm.core.errors import InputError
-from syllablelm.evaluate.boundaries.matching import to_microseconds, tolerance_in_microseconds
+from syllablelm.core.progress import note
+from syllablelm.core.results import Record
 
 Which = Literal["starts", "starts+ends"]
 Side = Literal["predictions", "references"]
+
+
+@dataclass(frozen=True)
+class ProtocolSummary(Record):
+    """What a result says of its protocol; the fields are those of `Protocol`."""
+
+    name: str
+    prediction: Which
+    reference: Which
+    shift: float | None
+    shift_side: Side
+    drop_edges: bool
+    stretches: bool
 
 
 @dataclass(frozen=True)
@@ -22,7 +38,7 @@ class Protocol:
     """A named way to score boundaries.
 
     Args:
-        name: the name printed beside the score.
+        name: name printed beside the score.
         prediction: which boundaries of predicted segments count; equal times count once.
         reference: which boundaries of reference intervals count; equal times count once.
         shift: seconds added to one side before matching; None where it must be searched on a development list first
@@ -56,8 +72,8 @@ class Protocol:
             value = getattr(self, field)
             if value not in get_args(choices):
                 raise InputError(f"Protocol.{field} must be one of {get_args(choices)}, not {value!r}")
-        tolerance_in_microseconds(self.tolerance)
-        to_microseconds([*self.shift_grid, self.shift or 0.0], "Protocol.shift")
+        if not all(map(math.isfinite, (self.tolerance, self.shift or 0.0, *self.shift_grid))) or self.tolerance < 0:
+            raise InputError("Protocol needs finite shifts in seconds and a finite tolerance of at least 0")
         sides = (self.prediction, self.reference, self.shift_side, self.drop_edges)
         if self.stretches and sides != ("starts", "starts+ends", "predictions", False):
             raise InputError("Protocol.stretches needs predicted starts, reference starts+ends and shifted predictions")
@@ -66,10 +82,10 @@ class Protocol:
         """The same protocol with the shift (seconds) that was found on a development list."""
         return replace(self, shift=float(shift))
 
-    def to_dict(self) -> dict[str, object]:
-        """What a reader of a score must know: name, sides, shift (seconds) and edges."""
-        names = ("name", "prediction", "reference", "shift", "shift_side", "drop_edges", "stretches")
-        return {name: getattr(self, name) for name in names}
+    @property
+    def summary(self) -> ProtocolSummary:
+        """Name, sides, shift and edges, as results hold them."""
+        return ProtocolSummary(*(getattr(self, field.name) for field in fields(ProtocolSummary)))
 
 
 PROTOCOLS: dict[str, Protocol] = {
@@ -106,20 +122,8 @@ PROTOCOLS: dict[str, Protocol] = {
 }
 
 
-def get_protocols(names: str) -> tuple[Protocol, ...]:
-    """The protocols of a comma list such as "paper,zerosyl", each once; all of them for "all".
-
-    Raises:
-        InputError: no name, or one that is no protocol.
-    """
-    wanted = dict.fromkeys(name.strip() for name in names.split(",") if name.strip())
-    if not wanted:
-        raise InputError(f"No boundary protocol in {names!r}: choose all, or some of {', '.join(PROTOCOLS)}")
-    return tuple(PROTOCOLS.values()) if "all" in wanted else tuple(get_protocol(name) for name in wanted)
-
-
 def get_protocol(name: str) -> Protocol:
-    """The protocol of this name: "paper", "peng", "sdhubert", "zerosyl" or "strict".
+    """Return the protocol of this name, one of `PROTOCOLS`.
 
     Raises:
         InputError: no such protocol; the message names the nearest one.
@@ -129,3 +133,39 @@ def get_protocol(name: str) -> Protocol:
         hint = f"did you mean {near[0]!r}?" if near else f"choose one of {', '.join(PROTOCOLS)}"
         raise InputError(f"Unknown boundary protocol {name!r}: {hint}")
     return PROTOCOLS[name]
+
+
+def choose_protocols(names: Sequence[str], shift: float | None = None, *, tuned: bool = False) -> tuple[Protocol, ...]:
+    """Return the named protocols, each once and ready to score with, or to search a shift for.
+
+    Args:
+        names: names of protocols; "all" stands for every one.
+        shift: seconds, of the protocols that take a shift; None is 0, or leaves it to be searched.
+        tuned: whether shifts are searched on a development list.
+
+    Raises:
+        InputError: no name or an unknown one, both a shift and a search, a shift for no protocol, or one for
+            protocols that add it to different sides.
+    """
+    if not names:
+        raise InputError(f"No boundary protocol: choose all, or some of {', '.join(PROTOCOLS)}")
+    wanted = PROTOCOLS if "all" in names else dict.fromkeys(names)
+    protocols = tuple(get_protocol(name) for name in wanted)
+    shifted = [protocol for protocol in protocols if protocol.shift is None]
+    if shift is not None and tuned:
+        raise InputError("give --shift or --tune, not both: --tune searches the shift")
+    if (shift is not None or tuned) and not shifted:
+        known = ", ".join(name for name, protocol in PROTOCOLS.items() if protocol.shift is None)
+        raise InputError(f"--protocol {','.join(names)}: takes no shift; those that do are {known}")
+    if shift is not None and len({protocol.shift_side for protocol in shifted}) > 1:
+        raise InputError(
+            "--shift: sdhubert adds it to the reference, peng and zerosyl to the predictions; score them apart, or "
+            "search it with --tune"
+        )
+    if tuned:
+        return protocols
+    for protocol in shifted:
+        low, high = min(protocol.shift_grid), max(protocol.shift_grid)
+        if shift is not None and not low <= shift <= high:
+            note(f"--shift {shift:g}: outside the {low:g} to {high:g} s among which {protocol.name} searches")
+    return tuple(protocol.with_shift(shift or 0.0) if protocol in shifted else protocol for protocol in protocols)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
 
 from syllablelm.core.errors import InputError
 from syllablelm.core.segmentation import Segmentation
@@ -12,7 +11,6 @@ from syllablelm.evaluate.boundaries.matching import (
     BoundaryCounts,
     boundary_counts,
     count_hits,
-    to_microseconds,
 )
 from syllablelm.evaluate.boundaries.protocols import PROTOCOLS, Protocol, get_protocol
 from syllablelm.evaluate.boundaries.segment_scores import TokenCounts, count_token_hits
@@ -29,7 +27,6 @@ __all__ = [
     "score_boundaries",
     "search_shift",
     "shared_ids",
-    "to_microseconds",
 ]
 
 
@@ -76,21 +73,6 @@ class BoundaryScores:
     def token_total(self, tolerance: float | None = None) -> TokenCounts:
         """Corpus counts of whole segments at a tolerance in seconds, by default the protocol's."""
         return sum(self.token_items(tolerance), TokenCounts())
-
-    @cached_property
-    def totals(self) -> dict[float, BoundaryCounts]:
-        """Corpus counts for each tolerance in seconds."""
-        return {tolerance: self.total(tolerance) for tolerance in self.counts}
-
-    def to_dict(self) -> dict[str, object]:
-        """Protocol, level, number of recordings, and counts and ratios by tolerance in seconds (as text)."""
-        return {
-            "protocol": self.protocol.to_dict(),
-            "level": self.level,
-            "recordings": len(self.ids),
-            "tolerances": {str(tolerance): counts.to_dict() for tolerance, counts in self.totals.items()},
-            "tokens": {str(tolerance): self.token_total(tolerance).to_dict() for tolerance in self.tokens},
-        }
 
 
 def score_boundaries(

@@ -10,10 +10,11 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from syllablelm.core.errors import FormatError, InputError
+from syllablelm.core.results import Record, Result, json_key
 from syllablelm.evaluate.bootstrap import bootstrap_interval
+from syllablelm.evaluate.counts import Counts
 
 
 @dataclass(frozen=True)
@@ -24,8 +25,8 @@ class Item:
         stem: name of its file, without the suffix.
         pair: the pair it belongs to.
         correct: whether it is the one that should be likelier.
-        voice: who speaks; the two of a pair are compared within a voice.
-        labels: groups to report the pair under, by kind: {"length": "4"}.
+        voice: speaker; the two recordings of a pair are compared within a voice.
+        labels: categories to report the pair under, by kind: {"length": "4"}.
     """
 
     stem: str
@@ -51,7 +52,7 @@ class Pair:
 
 
 @dataclass(frozen=True)
-class PairCounts:
+class PairCounts(Counts):
     """Decisions on pairs; add those of several pairs.
 
     Args:
@@ -66,32 +67,82 @@ class PairCounts:
     comparisons: int = 0
     ties: int = 0
 
-    def __add__(self, other: PairCounts) -> PairCounts:
-        return PairCounts.merge((self, other))
-
-    @classmethod
-    def merge(cls, items: Iterable[PairCounts]) -> PairCounts:
-        """Sum of many, in any order: the points are added without rounding in between."""
-        found = list(items)
-        return cls(
-            math.fsum(item.points for item in found),
-            sum(item.pairs for item in found),
-            sum(item.comparisons for item in found),
-            sum(item.ties for item in found),
-        )
-
     @property
     def accuracy(self) -> float:
         """Mean score of the pairs; 0 without any."""
         return self.points / self.pairs if self.pairs else 0.0
 
 
-def make_pairs(items: Iterable[Item], place: object) -> list[Pair]:
-    """Join recordings by pair and voice; the order of the items says nothing.
+@dataclass(frozen=True, kw_only=True)
+class AccuracyRow(Record):
+    """Accuracy of some pairs, with its counts and its 95 % bootstrap interval over pairs.
+
+    Args:
+        group, name: selection: "all", "macro" or a kind of label, and the label.
+        accuracy, low, high: share of comparisons won, and the ends of its interval.
+        points, pairs, comparisons, ties: as in `PairCounts`; a mean of ratios has no points.
+    """
+
+    group: str
+    name: str
+    accuracy: float
+    low: float
+    high: float
+    points: float | None = json_key(omit_none=True)
+    pairs: int
+    comparisons: int
+    ties: int
+
+
+@dataclass(frozen=True)
+class PairsData(Record):
+    """Scored recordings: their folder, the name of the open set that it belongs to if any, and their number."""
+
+    name: str
+    set: str | None
+    recordings: int
+
+
+@dataclass(frozen=True)
+class LMSize(Record):
+    """A language model's non-embedding parameters, vocabulary, and training units where they are known."""
+
+    params: int
+    num_units: int
+    unique_tokens: int | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class PairsResult(Result):
+    """How often a language model finds the right recording likelier.
+
+    Args:
+        model: tokenizer; None where units were given.
+        data: the recordings.
+        lm, lm_info: language model and its size.
+        units: file of units; None where recordings were encoded.
+        split, submission: part of a ZeroSpeech benchmark, and the submission file.
+        protocol: how pairs were scored, in words.
+        rows: accuracies; None where the right answers are unknown.
+    """
+
+    model: str | None
+    data: PairsData
+    lm: str
+    lm_info: LMSize
+    units: str | None
+    split: str | None = json_key(omit_none=True)
+    submission: str | None = json_key(omit_none=True)
+    protocol: Mapping[str, str]
+    rows: tuple[AccuracyRow, ...] | None
+
+
+def make_pairs(items: Iterable[Item], source: object) -> list[Pair]:
+    """Join recordings by pair and voice, whatever their order.
 
     Args:
         items: recordings; each (pair, voice) needs a right one and a wrong one.
-        place: file or folder that they come from, for messages.
+        source: file or folder that they come from, for messages.
 
     Returns:
         pairs sorted by name.
@@ -100,47 +151,52 @@ def make_pairs(items: Iterable[Item], place: object) -> list[Pair]:
         FormatError: none, a file named twice, or pairs that are not one right and one wrong recording per voice; the
             message names the first and counts them.
     """
-    found = list(items)
-    if not found:
-        raise FormatError(f"{place}: lists no pairs at all")
-    refuse(place, "named twice", [stem for stem, count in Counter(item.stem for item in found).items() if count > 1])
+    listed = list(items)
+    if not listed:
+        raise FormatError(f"{source}: lists no pairs at all")
+    refuse(source, "named twice", [stem for stem, count in Counter(item.stem for item in listed).items() if count > 1])
     sides: dict[tuple[str, str], list[Item]] = {}
-    for item in found:
+    for item in listed:
         sides.setdefault((item.pair, item.voice), []).append(item)
     pairs: dict[str, list[tuple[Item, Item]]] = {}
     faults: dict[str, list[str]] = {}
     for (name, voice), members in sorted(sides.items()):
         right = [item for item in members if item.correct]
         wrong = [item for item in members if not item.correct]
-        said = f"{name} ({', '.join(sorted(item.stem for item in members))})" + (f" in voice {voice}" if voice else "")
+        shown = f"{name} ({', '.join(sorted(item.stem for item in members))})" + (f" in voice {voice}" if voice else "")
         if len(right) == len(wrong) == 1:
             pairs.setdefault(name, []).append((right[0], wrong[0]))
         elif not right or not wrong:
-            faults.setdefault("without its other recording", []).append(said)
+            faults.setdefault("without its other recording", []).append(shown)
         else:
-            faults.setdefault("a pair with more than two recordings", []).append(said)
+            faults.setdefault("a pair with more than two recordings", []).append(shown)
     for what, offenders in sorted(faults.items(), reverse=True):
-        refuse(place, what, offenders)
+        refuse(source, what, offenders)
     return [
         Pair(name, tuple((right.stem, wrong.stem) for right, wrong in voices), dict(voices[0][0].labels))
         for name, voices in pairs.items()
     ]
 
 
-def refuse(place: object, what: str, offenders: Iterable[str]) -> None:
+def list_pair_stems(pairs: Iterable[Pair]) -> list[str]:
+    """Return the recordings of pairs, sorted."""
+    return sorted(stem for pair in pairs for couple in pair.stems for stem in couple)
+
+
+def refuse(source: object, what: str, offenders: Iterable[str]) -> None:
     """Raise a FormatError that names the first offender and their number, if there are any."""
-    found = sorted(offenders)
-    if found:
-        raise FormatError(f"{place}: {what}: {found[0]} ({len(found):,} in all); nothing was scored")
+    names = sorted(offenders)
+    if names:
+        raise FormatError(f"{source}: {what}: {names[0]} ({len(names):,} in all); nothing was scored")
 
 
 def score_pairs(pairs: Sequence[Pair], scores: Mapping[str, float], *, ties: float = 0.5) -> list[PairCounts]:
-    """Decide every pair.
+    """Compare the two recordings of every pair.
 
     Args:
         pairs: what to compare.
         scores: score of every recording by stem; higher is likelier.
-        ties: what a comparison of equal scores counts: .5 as the ZeroSpeech benchmark has it, 0 as wrong.
+        ties: score of a comparison of equal values: .5 as the ZeroSpeech benchmark has it, 0 as wrong.
 
     Returns:
         counts of each pair, in order.
@@ -148,7 +204,7 @@ def score_pairs(pairs: Sequence[Pair], scores: Mapping[str, float], *, ties: flo
     Raises:
         InputError: a recording without a score, or with one that is not a finite number.
     """
-    stems = [stem for pair in pairs for couple in pair.stems for stem in couple]
+    stems = list_pair_stems(pairs)
     for what, offenders in (
         ("without a score", [stem for stem in stems if stem not in scores]),
         ("a score that is not a finite number", [s for s in stems if not math.isfinite(scores.get(s, 0.0))]),
@@ -166,29 +222,25 @@ def score_pairs(pairs: Sequence[Pair], scores: Mapping[str, float], *, ties: flo
 
 def accuracy_row(
     group: str, name: str, counts: Sequence[PairCounts], *, resamples: int = 1000, seed: int = 0
-) -> dict[str, Any]:
-    """Accuracy of some pairs as a row of a table, with its counts and its 95 % bootstrap interval over pairs."""
+) -> AccuracyRow:
+    """Return the accuracy of some pairs with its 95 % bootstrap interval over pairs."""
     total = PairCounts.merge(counts)
     low, high = bootstrap_interval(counts, lambda c: c.accuracy, resamples=resamples, seed=seed)
-    return {
-        "group": group,
-        "name": name,
-        "accuracy": total.accuracy,
-        "low": low,
-        "high": high,
-        "points": total.points,
-        "pairs": total.pairs,
-        "comparisons": total.comparisons,
-        "ties": total.ties,
-    }
+    return AccuracyRow(group=group, name=name, accuracy=total.accuracy, low=low, high=high, **vars(total))
 
 
-def label_rows(
-    kind: str, pairs: Sequence[Pair], counts: Sequence[PairCounts], names: Sequence[str], **options: int
-) -> list[dict[str, Any]]:
-    """A row for each label of a kind that some pair has, in the order of ``names``."""
+def group_by_label(kind: str, pairs: Sequence[Pair], counts: Sequence[PairCounts]) -> dict[str, list[PairCounts]]:
+    """Return the counts of pairs by their label of one kind; pairs without such a label are left out."""
     groups: dict[str, list[PairCounts]] = {}
     for pair, count in zip(pairs, counts, strict=True):
         if kind in pair.labels:
             groups.setdefault(pair.labels[kind], []).append(count)
+    return groups
+
+
+def label_rows(
+    kind: str, pairs: Sequence[Pair], counts: Sequence[PairCounts], names: Sequence[str], **options: int
+) -> list[AccuracyRow]:
+    """Return a row for each label of a kind that some pair has, in the order of ``names``."""
+    groups = group_by_label(kind, pairs, counts)
     return [accuracy_row(kind, name, groups[name], **options) for name in names if name in groups]

@@ -1,1 +1,6 @@
-"""Speech that was made: intelligibility, continuations, diversity."""
+"""Resynthesis and continuations as a recogniser transcribes them, and repetition of units."""
+
+from typing import Literal
+
+Average = Literal["mean", "median"]
+"""Average of the perplexities of several texts."""

@@ -1,6 +1,11 @@
-"""How varied texts are: self-BLEU-2 and auto-BLEU-2, as generative spoken language models are measured.
+"""Diversity of texts: self-BLEU-2 and auto-BLEU-2, as generative spoken language models are measured.
 
 A BLEU-2 here is the geometric mean of the precisions of words and of pairs of words, without brevity penalty.
+
+Neither sacrebleu nor nltk serves at run time: their scores always have the brevity penalty (the published GSLM program
+carries a changed copy of nltk's function for that reason), neither has auto-BLEU, and both count all references again
+for every text, which is quadratic in the number of texts where one pass is enough. sacrebleu's clipped precisions are
+the oracle of a test.
 """
 
 from __future__ import annotations
@@ -18,12 +23,12 @@ ORDERS = (1, 2)
 
 
 def ngrams(words: Words, order: int) -> list[tuple[Any, ...]]:
-    """Neighbouring words in groups of ``order``, in their order."""
+    """Return the n-grams of ``order`` neighbouring words, in their order."""
     return list(zip(*(words[at:] for at in range(order)), strict=False))
 
 
 def self_bleu(texts: Sequence[Words]) -> FloatArray:
-    """BLEU-2 of each text with all others as its references: (num_texts,), 0 to 1.
+    """Return the BLEU-2 of each text with all others as its references: (num_texts,), 0 to 1.
 
     High where the texts repeat each other. An n-gram counts as often as in the other text that has it most often. A
     text of fewer than two words gets 0, and so does a text without others.
@@ -32,7 +37,7 @@ def self_bleu(texts: Sequence[Words]) -> FloatArray:
 
 
 def auto_bleu(texts: Sequence[Words]) -> FloatArray:
-    """BLEU-2 of each text with itself: (num_texts,), 0 to 1.
+    """Return the BLEU-2 of each text with itself: (num_texts,), 0 to 1.
 
     High where a text repeats itself. An n-gram counts where it occurs a second time before or after it, without
     overlap. A text of fewer than two words gets 0.
@@ -67,8 +72,8 @@ def _auto_precision(text: Words, order: int) -> float:
     grams = ngrams(text, order)
     first: dict[tuple[Any, ...], int] = {}
     last: dict[tuple[Any, ...], int] = {}
-    for place, gram in enumerate(grams):
-        first.setdefault(gram, place)
-        last[gram] = place
-    repeated = sum(place - first[gram] >= order or last[gram] - place >= order for place, gram in enumerate(grams))
+    for index, gram in enumerate(grams):
+        first.setdefault(gram, index)
+        last[gram] = index
+    repeated = sum(index - first[gram] >= order or last[gram] - index >= order for index, gram in enumerate(grams))
     return repeated / max(len(grams), 1)

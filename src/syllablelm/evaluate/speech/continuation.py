@@ -1,178 +1,237 @@
-"""PPX at oracle VERT and VERT at oracle PPX of spoken continuations, as for generative spoken language models (A9)."""
+"""Spoken continuations of recordings: their perplexity, diversity and repetition, beside real speech (A9)."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from typing import Any, Literal
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
 
-import numpy as np
-import numpy.typing as npt
+from syllablelm.core.errors import InputError
+from syllablelm.core.progress import note
+from syllablelm.core.results import Record, Result, json_key
+from syllablelm.data.manifest import Manifest
+from syllablelm.evaluate.speech import Average
+from syllablelm.evaluate.speech.error_rates import normalize_text
+from syllablelm.evaluate.speech.recognizers import DEFAULT_RECOGNIZER, Transcriber
+from syllablelm.evaluate.speech.repetition import RepetitionScores, score_repetition
+from syllablelm.evaluate.speech.spoken_continuations import (
+    Continuations,
+    TranscribedContinuations,
+    draw_recordings,
+    first_units,
+)
+from syllablelm.evaluate.speech.sweep import ScoreAtOracle, TextStats, TextSummary, resample_weights, sweep_temperatures
+from syllablelm.evaluate.speech.text_lm import CausalTextLM, TextLM, TextLMInfo, train_ngram
+from syllablelm.evaluate.units.inputs import Recordings, open_recordings
+from syllablelm.lm.speech_lm import SpeechLM
+from syllablelm.tokenizer.tokenizer import Tokenizer
 
-from syllablelm.evaluate.speech.bleu import auto_bleu, self_bleu
-from syllablelm.evaluate.speech.crossing import FOUND, NO_OTHER, Crossing, crossing_spread, find_crossing, value_at
-from syllablelm.evaluate.speech.text_lm import TextLM, TextScore
+TEMPERATURES = (0.3, 0.6, 0.9, 1.2, 1.5)
 
-FloatArray = npt.NDArray[np.float64]
-Average = Literal["mean", "median"]
+_UNITS_PROTOCOL = {
+    "prompts": "beginning of recordings drawn by seed",
+    "distinct_n": "within each sequence, summed over sequences; intervals are 95 % bootstrap over sequences",
+}
+_TEXT_PROTOCOL = {
+    "vert": "100 x geometric mean of mean self-BLEU-2 and mean auto-BLEU-2 (weights .5 .5, no brevity penalty)",
+    "ppx": "exp(mean negative log-likelihood per token) of each text; empty texts are left out and counted",
+    "two_sigma": "twice the standard deviation over bootstrap resamples of prompts, with each prompt's BLEUs held; at "
+    "the oracle, the whole search is repeated in each resample on the measured temperatures, the oracle's texts too",
+    "between_temperatures": "linear; nothing is extrapolated",
+}
 
 
 @dataclass(frozen=True)
-class TextStats:
-    """Scores of the texts of all prompts under one condition, one entry per prompt in the same order.
+class ContinuationData(Record):
+    """Recordings, and the number and total seconds of the prompts that are drawn from them."""
+
+    name: str
+    recordings: int
+    unusable: int
+    prompts: int
+    seconds: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class OracleSummary(TextSummary):
+    """Scores of the real texts; ``source`` says where these are from."""
+
+    source: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class TemperatureRow(Record):
+    """Scores of the continuations at one temperature: of their transcripts, if there are any, and of their units."""
+
+    temperature: float
+    summary: TextSummary | None = json_key(flat=True, default=None)
+    units: RepetitionScores
+
+
+@dataclass(frozen=True, kw_only=True)
+class ContinuationResult(Result):
+    """Perplexity, diversity and repetition of spoken continuations; without texts where only units were measured.
 
     Args:
-        scores: by the language model.
-        self_bleu, auto_bleu: (num_prompts,) BLEU-2, see ``evaluate.bleu``; empty texts stay in, with 0.
-
-    Perplexities leave empty texts out; ``to_dict`` says how many there are.
+        protocol: definitions of the scores, in words.
+        ppx_at_oracle_vert, vert_at_oracle_ppx: perplexity at the real texts' diversity, and the reverse.
+        oracle: scores of the real texts.
+        temperatures: scores at every measured temperature, ascending.
+        real_units: repetition of the units of real speech; None where no recording is as long as a continuation.
     """
 
-    scores: tuple[TextScore, ...]
-    self_bleu: FloatArray
-    auto_bleu: FloatArray
+    evaluation: ClassVar[str] = "continuation"
 
-    @classmethod
-    def of(cls, texts: Sequence[str], lm: TextLM) -> TextStats:
-        """Score normalised texts."""
-        words = [text.split() for text in texts]
-        return cls(tuple(lm.score(texts)), self_bleu(words), auto_bleu(words))
-
-    @property
-    def perplexities(self) -> FloatArray:
-        """exp(mean negative log-likelihood) of each text: (num_prompts,), nan for an empty one."""
-        return np.array([score.perplexity for score in self.scores])
-
-    def ppx(self, average: Average) -> float:
-        """Mean or median of the texts' perplexities; nan where all texts are empty."""
-        return float(self.ppx_of(np.ones((1, len(self.scores))), average)[0])
-
-    @property
-    def vert(self) -> float:
-        """VERT: 100 times the geometric mean of mean self-BLEU-2 and mean auto-BLEU-2. Lower is more varied."""
-        return float(self.vert_of(np.ones((1, len(self.scores))))[0])
-
-    def ppx_of(self, weights: npt.NDArray[Any], average: Average) -> FloatArray:
-        """``ppx`` of resamples, (resamples, num_prompts) saying how often each prompt was drawn: (resamples,)."""
-        values = self.perplexities
-        kept = np.isfinite(values)
-        values, weights = values[kept], np.asarray(weights, dtype=np.float64)[:, kept]
-        total = weights.sum(1)
-        if average == "mean" or not len(values):
-            return np.where(total > 0, weights @ values / np.maximum(total, 1), np.nan)
-        order = np.argsort(values)
-        reached = weights[:, order].cumsum(1)
-        half = total[:, None] / 2
-        low, high = (reached >= half).argmax(1), (reached > half).argmax(1)
-        return np.where(total > 0, (values[order][low] + values[order][high]) / 2, np.nan)
-
-    def vert_of(self, weights: npt.NDArray[Any]) -> FloatArray:
-        """``vert`` of resamples: (resamples,).
-
-        The BLEUs of a prompt stay those against all others' texts: a prompt drawn twice would be its own reference.
-        """
-        weights = np.asarray(weights, dtype=np.float64)
-        count = weights.sum(1)
-        return 100 * np.sqrt((weights @ self.self_bleu / count) * (weights @ self.auto_bleu / count))
-
-    def to_dict(self, weights: npt.NDArray[Any]) -> dict[str, Any]:
-        """Counts, scores and bars of two standard deviations over resampled prompts."""
-        tokens = sum(score.tokens for score in self.scores)
-        return {
-            "texts": len(self.scores),
-            "empty_texts": sum(not score.tokens for score in self.scores),
-            "tokens": tokens,
-            "unknown_words": sum(score.unknown for score in self.scores),
-            "ppx_mean": number(self.ppx("mean")),
-            "ppx_mean_two_sigma": _two_sigma(self.ppx_of(weights, "mean")),
-            "ppx_median": number(self.ppx("median")),
-            "ppx_median_two_sigma": _two_sigma(self.ppx_of(weights, "median")),
-            "vert": self.vert,
-            "vert_two_sigma": _two_sigma(self.vert_of(weights)),
-            "self_bleu_2": float(self.self_bleu.mean()),
-            "auto_bleu_2": float(self.auto_bleu.mean()),
-        }
+    model: str
+    data: ContinuationData
+    prompt_seconds: float
+    continuation_seconds: float
+    seed: int
+    resamples: int
+    protocol: Mapping[str, str]
+    ppx_at_oracle_vert: ScoreAtOracle | None = json_key(omit_none=True)
+    vert_at_oracle_ppx: ScoreAtOracle | None = json_key(omit_none=True)
+    oracle: OracleSummary | None = json_key(omit_none=True)
+    temperatures: tuple[TemperatureRow, ...]
+    recognizer: str | None = json_key(omit_none=True)
+    text_lm: TextLMInfo | None = json_key(omit_none=True)
+    real_units: RepetitionScores | None
 
 
-def number(value: float) -> float | None:
-    """A value for JSON, which knows no nan."""
-    return float(value) if np.isfinite(value) else None
-
-
-def _two_sigma(values: FloatArray) -> float | None:
-    finite = values[np.isfinite(values)]
-    return 2 * float(finite.std(ddof=1)) if len(finite) > 1 else None
-
-
-class TemperatureSweep:
-    """Texts by temperature, measured once each, and the two searches over them.
+def evaluate_continuation(
+    recordings: Recordings,
+    out: str | Path,
+    model: str | Path = "small",
+    *,
+    prompts: int = 1000,
+    prompt_seconds: float = 3.0,
+    seconds: float = 10.0,
+    recognizer: str = DEFAULT_RECOGNIZER,
+    text_lm: str | None = None,
+    text: Sequence[str | Path] = (),
+    temperatures: Sequence[float] = TEMPERATURES,
+    steps: int = 4,
+    average: Average = "mean",
+    units_only: bool = False,
+    workers: int = 1,
+    resamples: int = 1000,
+    seed: int = 0,
+    device: str = "auto",
+) -> ContinuationResult:
+    """Score spoken continuations: perplexity at the real texts' diversity, diversity at their perplexity (GSLM).
 
     Args:
-        measure: from a temperature to the statistics of its continuations.
-        oracle: statistics of the real texts of the same prompts.
-        grid: temperatures to begin with.
-        steps: halvings of an interval.
-        average: of the texts' perplexities.
+        recordings: files, folders, patterns, or one manifest, or the recordings.
+        out: folder in which units and transcripts are kept, where a stopped run resumes.
+        model: bundled name, or a folder with tokenizer, language model and vocoder.
+        prompts: number of recordings drawn; the paper's is 1000.
+        prompt_seconds, seconds: lengths of a prompt and of a continuation.
+        recognizer: name in `RECOGNIZERS`, or a Hugging Face CTC model.
+        text_lm: Hugging Face causal language model that scores the transcripts.
+        text: text files to train a word 3-gram on instead.
+        temperatures: temperatures to measure first.
+        steps: number of halvings of the interval that has the oracle.
+        average: average of the texts' perplexities in the search.
+        units_only: measure the repetition of units only, without a recogniser.
+        workers: number of recogniser processes.
+        resamples: number of bootstrap resamples over prompts, at least 2.
+        seed: random seed.
+        device: "auto", "cpu" or "cuda".
+
+    Raises:
+        InputError: neither or both kinds of text model, lengths or temperatures out of range, or too few recordings.
+        FormatError: models that are missing, damaged, or do not belong together.
     """
+    if not units_only and (text_lm is None) == (not text):
+        raise InputError(
+            "give either --text-lm (a Hugging Face model) or --text (a file to learn from), or --units-only"
+        )
+    if not (0 < prompt_seconds < math.inf and 0 < seconds < math.inf):
+        raise InputError("--prompt-seconds and --seconds must be above 0 and finite")
+    if not temperatures or not all(0 <= at < math.inf for at in temperatures):
+        raise InputError(f"--temperatures {', '.join(map(str, temperatures))}: must be 0 or above and finite")
+    grid = sorted(set(temperatures))
+    name, manifest, skipped = open_recordings(recordings)
+    chosen = draw_recordings(manifest, prompts, prompt_seconds, seed)
+    # Missing files and models are reported before any work.
+    text_model = None if units_only else _open_text_lm(text_lm, text, manifest, device)
+    transcriber = None if units_only else Transcriber(recognizer, device=device, workers=workers)
+    lm, tokenizer = SpeechLM.load(model, device=device), Tokenizer.load(model, device=device)
+    continuations = Continuations(
+        tokenizer, lm, chosen, prompt_seconds=prompt_seconds, seconds=seconds, seed=seed, folder=Path(out)
+    )
+    scores: dict[str, Any] = {"protocol": _UNITS_PROTOCOL}
+    summaries: dict[float, TextSummary | None] = dict.fromkeys(grid)
+    if transcriber is not None and text_model is not None:
+        with transcriber:
+            transcribed = TranscribedContinuations(continuations, model, transcriber, device=device)
+            texts, points = _score_texts(
+                transcribed, text_model, grid, steps=steps, average=average, resamples=resamples, seed=seed
+            )
+        scores = texts | {"recognizer": recognizer, "text_lm": text_model.info}
+        summaries = {**points}
 
-    def __init__(
-        self,
-        measure: Callable[[float], TextStats],
-        oracle: TextStats,
-        grid: Sequence[float],
-        *,
-        steps: int = 4,
-        average: Average = "mean",
-    ) -> None:
-        self.oracle = oracle
-        self.average: Average = average
-        self._measure, self._grid, self._steps = measure, sorted(grid), steps
-        self.points: dict[float, TextStats] = {}
+    def repetition(rows: Sequence[Sequence[int]]) -> RepetitionScores:
+        return score_repetition(rows, resamples=resamples, seed=seed)
 
-    def stats(self, temperature: float) -> TextStats:
-        """Statistics at a temperature."""
-        if temperature not in self.points:
-            self.points[temperature] = self._measure(temperature)
-        return self.points[temperature]
-
-    def ppx_at_oracle_vert(self) -> Crossing:
-        """Search for the temperature whose continuations are as varied as the real texts."""
-        return find_crossing(lambda at: self.stats(at).vert, self._grid, self.oracle.vert, self._steps)
-
-    def vert_at_oracle_ppx(self) -> Crossing:
-        """Search for the temperature whose continuations are as likely as the real texts."""
-        target = self.oracle.ppx(self.average)
-        return find_crossing(lambda at: self.stats(at).ppx(self.average), self._grid, target, self._steps)
-
-    def headline(self, weights: npt.NDArray[Any]) -> dict[str, Any]:
-        """Both scores with their bars; run it after all that is to be measured, since the bars use every point."""
-        vert_crossing, ppx_crossing = self.ppx_at_oracle_vert(), self.vert_at_oracle_ppx()
-        places = np.array(sorted(self.points))
-        points = [self.points[at] for at in places]
-        verts = {at: stats.vert for at, stats in self.points.items()}
-        ppxs = {at: stats.ppx(self.average) for at, stats in self.points.items()}
-        vert_RT = np.stack([stats.vert_of(weights) for stats in points], 1)
-        ppx_RT = np.stack([stats.ppx_of(weights, self.average) for stats in points], 1)
-        oracle_vert, oracle_ppx = self.oracle.vert_of(weights), self.oracle.ppx_of(weights, self.average)
-
-        def score(
-            crossing: Crossing, other: dict[float, float], own_RT: FloatArray, target: FloatArray, other_RT: FloatArray
-        ) -> dict[str, Any]:
-            if crossing.status != FOUND or crossing.place is None:
-                return {"value": None, "two_sigma": None, **crossing.to_dict()}
-            value = number(value_at(other, crossing.place))
-            if value is None:
-                return {"value": None, "two_sigma": None, **replace(crossing, status=NO_OTHER).to_dict()}
-            spread, share = crossing_spread(places, own_RT, target, other_RT, crossing.place)
-            bar = None if spread is None or not np.isfinite(spread) else 2 * spread
-            return {"value": value, "two_sigma": bar, "resamples_that_reach": share, **crossing.to_dict()}
-
-        return {
-            "ppx_at_oracle_vert": score(vert_crossing, ppxs, vert_RT, oracle_vert, ppx_RT),
-            "vert_at_oracle_ppx": score(ppx_crossing, verts, ppx_RT, oracle_ppx, vert_RT),
-        }
+    real_units = None
+    if long := manifest.filter(lambda recording: recording.seconds >= seconds):
+        some = draw_recordings(long, min(prompts, len(long)), seconds, seed)
+        real_units = repetition(first_units(tokenizer, some, seconds))
+    else:
+        note(f"no recording lasts {seconds:g} s: repetition of real speech is not measured")
+    return ContinuationResult(
+        model=str(model),
+        data=ContinuationData(name, len(manifest), len(skipped), prompts, prompts * prompt_seconds),
+        prompt_seconds=prompt_seconds,
+        continuation_seconds=seconds,
+        seed=seed,
+        resamples=resamples,
+        temperatures=tuple(
+            TemperatureRow(temperature=at, summary=summary, units=repetition(continuations.units_at(at)))
+            for at, summary in summaries.items()
+        ),
+        real_units=real_units,
+        **scores,
+    )
 
 
-def resample_weights(count: int, resamples: int, seed: int) -> npt.NDArray[np.int64]:
-    """How often each prompt is drawn in each resample: (resamples, count)."""
-    return np.random.default_rng(seed).multinomial(count, np.full(count, 1 / count), size=resamples)
+def _score_texts(
+    transcribed: TranscribedContinuations,
+    text_model: TextLM,
+    grid: Sequence[float],
+    *,
+    steps: int,
+    average: Average,
+    resamples: int,
+    seed: int,
+) -> tuple[dict[str, Any], dict[float, TextSummary]]:
+    """Return the fields of a result that need transcripts, and the scores at every measured temperature."""
+    texts, source = transcribed.real_texts()
+    oracle = TextStats.of(texts, text_model)
+    weights = resample_weights(len(texts), resamples, seed)
+    headline, points = sweep_temperatures(
+        lambda at: TextStats.of(transcribed.texts_at(at), text_model),
+        oracle,
+        grid,
+        weights,
+        steps=steps,
+        average=average,
+    )
+    fields = headline | {
+        "protocol": {**_UNITS_PROTOCOL, **_TEXT_PROTOCOL, "ppx_average": average},
+        "oracle": OracleSummary(source=source, **vars(oracle.summarize(weights))),
+    }
+    return fields, {at: stats.summarize(weights) for at, stats in sorted(points.items())}
+
+
+def _open_text_lm(name: str | None, files: Sequence[str | Path], manifest: Manifest, device: str) -> TextLM:
+    if name is not None:
+        return CausalTextLM(name, device=device)
+    # The oracle's texts must not be training texts.
+    texts = {normalize_text(recording.text) for recording in manifest if recording.text}
+    return train_ngram(
+        [Path(file) for file in files], skip_ids={recording.id for recording in manifest}, skip_texts=texts
+    )

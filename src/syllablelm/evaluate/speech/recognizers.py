@@ -1,19 +1,24 @@
-"""Speech recognisers behind one small interface: what they hear is how intelligibility is measured."""
+"""Speech recognisers behind one interface, whose transcripts measure intelligibility; their registry.
+
+The command line reads the registry for its help, so nothing heavy is imported at the top.
+"""
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from multiprocessing import get_context
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
-import numpy as np
-import numpy.typing as npt
+from syllablelm.core.errors import FormatError, InputError, MissingDependencyError, SyllableLMError
 
-from syllablelm.core.errors import FormatError, MissingDependencyError
-from syllablelm.data.audio import SAMPLE_RATE
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
 
-POCKETSPHINX = "pocketsphinx"
-# States and words followed per frame, in place of pocketsphinx's 30,000 and all: 1.8 times as fast, and no worse
-# on natural speech (twelve training recordings of LibriSpeech, 134 words: word error rate .20 both ways).
-SEARCH = {"maxhmmpf": 3000, "maxwpf": 10}
+    Waveform = npt.NDArray[np.float32]
 
 
 class Recognizer(Protocol):
@@ -21,15 +26,18 @@ class Recognizer(Protocol):
 
     name: str
 
-    def transcribe(self, waveform: npt.NDArray[np.float32]) -> str:
-        """Words of a waveform (num_samples,) at 16 kHz."""
+    def transcribe(self, waveform: Waveform) -> str:
+        """Return the words of a waveform (num_samples,) at 16 kHz."""
         ...
 
 
 class PocketsphinxRecognizer:
     """The small English model that comes with pocketsphinx: offline, weak, the same everywhere."""
 
-    name = POCKETSPHINX
+    name = "pocketsphinx"
+    # States and words followed per frame, in place of pocketsphinx's 30,000 and all: 1.8 times as fast, and no worse
+    # on natural speech (twelve training recordings of LibriSpeech, 134 words: word error rate .20 both ways).
+    search: ClassVar[dict[str, int]] = {"maxhmmpf": 3000, "maxwpf": 10}
 
     def __init__(self) -> None:
         try:
@@ -38,18 +46,20 @@ class PocketsphinxRecognizer:
             raise MissingDependencyError(
                 "the recogniser 'pocketsphinx' is not installed: pip install 'syllablelm[asr]'"
             ) from None
-        self._decoder: Any = Decoder(samprate=SAMPLE_RATE, loglevel="FATAL", **SEARCH)
+        from syllablelm.data.audio import SAMPLE_RATE
 
-    def transcribe(self, waveform: npt.NDArray[np.float32]) -> str:
-        """Words of a waveform; "" where nothing was heard."""
-        samples = np.clip(np.rint(waveform * 32767.0), -32768, 32767).astype(np.int16)
-        # It adapts to the recordings heard before: a transcript must not depend on them, nor on who hears it.
+        self._decoder: Any = Decoder(samprate=SAMPLE_RATE, loglevel="FATAL", **self.search)
+
+    def transcribe(self, waveform: Waveform) -> str:
+        """Return the words of a waveform; "" where none was recognised."""
+        samples = (waveform * 32767.0).round().clip(-32768, 32767).astype("int16")
+        # It adapts to earlier recordings: a transcript must not depend on them, nor on the process.
         self._decoder.reinit_feat()
         self._decoder.start_utt()
         self._decoder.process_raw(samples.tobytes(), no_search=False, full_utt=True)
         self._decoder.end_utt()
-        found = self._decoder.hyp()
-        return "" if found is None else found.hypstr
+        best = self._decoder.hyp()
+        return "" if best is None else best.hypstr
 
 
 class CTCRecognizer:
@@ -58,6 +68,9 @@ class CTCRecognizer:
     Args:
         source: hub id or folder of a model with its processor, such as "facebook/hubert-large-ls960-ft".
         device: "auto", "cpu" or "cuda".
+
+    Raises:
+        FormatError: no such model.
     """
 
     def __init__(self, source: str, *, device: str = "auto") -> None:
@@ -74,11 +87,15 @@ class CTCRecognizer:
                 self._model: Any = AutoModelForCTC.from_pretrained(source).to(self._device).eval()
         except (OSError, ValueError, KeyError) as error:
             reason = str(error).strip().splitlines()[0]
-            raise FormatError(f"{source}: not a CTC recogniser that transformers can open ({reason})") from None
+            raise FormatError(
+                f"{source}: not a CTC recogniser that transformers can open ({reason}); choose {CHOICES}"
+            ) from None
 
-    def transcribe(self, waveform: npt.NDArray[np.float32]) -> str:
-        """Words of a waveform."""
+    def transcribe(self, waveform: Waveform) -> str:
+        """Return the words of a waveform."""
         import torch
+
+        from syllablelm.data.audio import SAMPLE_RATE
 
         inputs = self._processor(waveform, sampling_rate=SAMPLE_RATE, return_tensors="pt").to(self._device)
         with torch.inference_mode():
@@ -86,6 +103,71 @@ class CTCRecognizer:
         return self._processor.batch_decode(ids)[0]
 
 
+DEFAULT_RECOGNIZER = PocketsphinxRecognizer.name
+RECOGNIZERS: dict[str, Callable[[], Recognizer]] = {PocketsphinxRecognizer.name: PocketsphinxRecognizer}
+"""Recognisers with a name of their own; any other name is the hub id or folder of a CTC model."""
+CHOICES = f"{', '.join(RECOGNIZERS)}, or a Hugging Face CTC model (hub id or folder)"
+"""What the name of a recogniser may be, for help texts and messages."""
+
+
 def load_recognizer(name: str, *, device: str = "auto") -> Recognizer:
-    """Open a recogniser: "pocketsphinx", or the hub id or folder of a CTC model."""
-    return PocketsphinxRecognizer() if name == POCKETSPHINX else CTCRecognizer(name, device=device)
+    """Open a recogniser by its name in `RECOGNIZERS`, or by the hub id or folder of a CTC model."""
+    return RECOGNIZERS[name]() if name in RECOGNIZERS else CTCRecognizer(name, device=device)
+
+
+class Transcriber:
+    """A recogniser in this process, or several of them in processes of their own.
+
+    Args:
+        name: as for ``load_recognizer``; every process opens its own copy.
+        device: "auto", "cpu" or "cuda".
+        workers: number of processes; 1 is this one.
+    """
+
+    def __init__(self, name: str, *, device: str = "auto", workers: int = 1) -> None:
+        if workers < 1:
+            raise InputError(f"workers {workers}: must be at least 1")
+        self.name, self._workers = name, workers
+        # Opened here too, so that a missing recogniser is reported before any work.
+        self._own: Recognizer = load_recognizer(name, device=device)
+        self._pool: ProcessPoolExecutor | None = None
+        if workers > 1:
+            # Not forked: this process may have threads of torch.
+            self._pool = ProcessPoolExecutor(workers, get_context("spawn"), _open, (name, device))
+
+    def __enter__(self) -> Transcriber:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self._pool is not None:
+            self._pool.shutdown(cancel_futures=True)
+
+    def transcribe_all(self, waves: Iterable[Waveform]) -> Iterator[str]:
+        """Return the words of each waveform at 16 kHz, in their order; few waveforms are held at once."""
+        if self._pool is None:
+            yield from map(self._own.transcribe, waves)
+            return
+        waiting: deque[Future[str]] = deque()
+        try:
+            for wave in waves:
+                waiting.append(self._pool.submit(_transcribe, wave))
+                if len(waiting) > 2 * self._workers:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        except BrokenProcessPool:
+            raise SyllableLMError(f"a process of the recogniser {self.name!r} died; use fewer --workers") from None
+
+
+_recognizer: Recognizer | None = None
+
+
+def _open(name: str, device: str) -> None:
+    global _recognizer
+    _recognizer = load_recognizer(name, device=device)
+
+
+def _transcribe(wave: Waveform) -> str:
+    if _recognizer is None:
+        raise RuntimeError("this process has no recogniser")
+    return _recognizer.transcribe(wave)

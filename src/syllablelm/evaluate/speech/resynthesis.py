@@ -2,139 +2,227 @@
 
 from __future__ import annotations
 
-import re
-import unicodedata
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any
+from pathlib import Path
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
 
-from syllablelm.core.errors import InputError, MissingDependencyError
-from syllablelm.evaluate.bootstrap import bootstrap_interval
+from syllablelm.core.errors import InputError
+from syllablelm.core.files import write_json_lines
+from syllablelm.core.progress import ProgressBar
+from syllablelm.core.results import Record, Result, json_key
+from syllablelm.data.audio import SAMPLE_RATE, resample
+from syllablelm.data.manifest import Manifest
+from syllablelm.evaluate.speech.error_rates import (
+    ErrorCounts,
+    ErrorRates,
+    TextNormalization,
+    error_counts,
+    normalize_text,
+)
+from syllablelm.evaluate.speech.recognizers import DEFAULT_RECOGNIZER, Transcriber
+from syllablelm.evaluate.units.bitrate import RateCounts, rate_counts
+from syllablelm.evaluate.units.inputs import Recordings, open_recordings
+from syllablelm.vocoder.speech_model import SpeechModel
 
 Waveform = npt.NDArray[np.float32]
-Speak = Callable[[list[Waveform]], list[Waveform]]
-Hear = Callable[[Iterable[Waveform]], Iterator[str]]
+Render = Callable[[list[Waveform]], list[Waveform]]
+Transcribe = Callable[[Iterable[Waveform]], Iterator[str]]
 
-# Recordings spoken as one batch.
-SPOKEN_TOGETHER = 8
-
-# The papers do not say how they normalise texts, so a result names what was done.
-NORMALIZATION = {
-    "name": "plain",
-    "rule": "NFKC, lower case; letters, digits and apostrophes inside words; single spaces",
-}
+# Recordings rendered as one batch.
+BATCH = 8
 
 
 @dataclass(frozen=True)
-class ErrorCounts:
-    """Edits that turn references into what was heard; add those of utterances to get those of a corpus.
+class ResynthesisData(Record):
+    """Scored recordings, and those left out: without a text, of another length, beyond the limit, or unreadable."""
+
+    name: str
+    recordings: int
+    seconds: float
+    left_out: int
+    unusable: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class ResynthesisResult(Result):
+    """Error rates of a recogniser on recordings, on vocoded and on resynthesised speech.
 
     Args:
-        word_edits, words: substitutions, deletions and insertions; words of the reference.
-        char_edits, chars: the same in characters, spaces among them.
+        units: rates of the units in between, see ``RateCounts.to_dict``.
+        original: on the recordings.
+        vocoder: on speech from the recordings' own acoustic units, the bound of resynthesis; None without such units.
+        resynthesis: on speech from syllable-like units.
     """
 
-    word_edits: int = 0
-    words: int = 0
-    char_edits: int = 0
-    chars: int = 0
+    evaluation: ClassVar[str] = "resynthesis"
 
-    def __add__(self, other: ErrorCounts) -> ErrorCounts:
-        return ErrorCounts(
-            self.word_edits + other.word_edits,
-            self.words + other.words,
-            self.char_edits + other.char_edits,
-            self.chars + other.chars,
-        )
-
-    @property
-    def wer(self) -> float:
-        """Word error rate; may exceed 1."""
-        return self.word_edits / self.words if self.words else 0.0
-
-    @property
-    def cer(self) -> float:
-        """Character error rate; may exceed 1."""
-        return self.char_edits / self.chars if self.chars else 0.0
+    model: str
+    data: ResynthesisData
+    recognizer: str
+    normalization: TextNormalization
+    min_seconds: float
+    max_seconds: float
+    interval: str = "95 % bootstrap over recordings"
+    units: Mapping[str, float]
+    original: ErrorRates
+    vocoder: ErrorRates | None = json_key(omit_none=True)
+    resynthesis: ErrorRates
 
 
-def normalize_text(text: str) -> str:
-    """Lower case, letters, digits and apostrophes only, single spaces."""
-    plain = unicodedata.normalize("NFKC", text).lower().replace("\u2019", "'")
-    words = re.sub(r"[^\w' ]|_", " ", plain).split()
-    return " ".join(word.strip("'") for word in words if word.strip("'"))
+@dataclass(frozen=True)
+class Comparison:
+    """A recording rendered in several ways and recognised: normalised text, transcripts and errors by rendering."""
+
+    id: str
+    reference: str
+    transcripts: Mapping[str, str]
+    counts: Mapping[str, ErrorCounts]
 
 
-def error_counts(reference: str, heard: str) -> ErrorCounts:
-    """Compare two texts after ``normalize_text``.
+def evaluate_resynthesis(
+    recordings: Recordings,
+    model: str | Path = "small",
+    *,
+    recognizer: str = DEFAULT_RECOGNIZER,
+    min_seconds: float = 4.0,
+    max_seconds: float = 10.0,
+    limit: int | None = None,
+    out: str | Path | None = None,
+    workers: int = 1,
+    resamples: int = 1000,
+    seed: int = 0,
+    device: str = "auto",
+) -> ResynthesisResult:
+    """Measure how well a recogniser understands recordings, vocoded and resynthesised speech (Table 2).
+
+    Args:
+        recordings: files, folders, patterns, or one manifest, or the recordings; they need a text.
+        model: bundled name, or a folder with tokenizer, language model and vocoder.
+        recognizer: name in `RECOGNIZERS`, or a Hugging Face CTC model.
+        min_seconds, max_seconds: shortest and longest recording scored.
+        limit: maximum number of recordings.
+        out: JSONL file for the transcripts.
+        workers: number of recogniser processes.
+        resamples: number of bootstrap resamples.
+        seed: random seed of the vocoder and of the resamples.
+        device: "auto", "cpu" or "cuda".
 
     Raises:
-        InputError: the reference has no word.
-        MissingDependencyError: jiwer is not installed.
+        InputError: no recording with a text and of these lengths, or a text without a word.
     """
-    try:
-        import jiwer
-    except ImportError:
-        raise MissingDependencyError("error rates need jiwer: pip install 'syllablelm[asr]'") from None
-    reference, heard = normalize_text(reference), normalize_text(heard)
-    if not reference:
-        raise InputError("a reference text without a single word cannot be scored")
-    words = jiwer.process_words(reference, heard)
-    chars = jiwer.process_characters(reference, heard)
-    return ErrorCounts(
-        words.substitutions + words.deletions + words.insertions,
-        words.hits + words.substitutions + words.deletions,
-        chars.substitutions + chars.deletions + chars.insertions,
-        chars.hits + chars.substitutions + chars.deletions,
+    name, manifest, skipped = open_recordings(recordings)
+    chosen = _with_words(manifest, min_seconds, max_seconds)[:limit]
+    compared: list[Comparison] = []
+    rates: list[RateCounts] = []
+    with (
+        Transcriber(recognizer, device=device, workers=workers) as transcriber,
+        ProgressBar("resynthesis", len(chosen)) as bar,
+    ):
+        speech = SpeechModel.load(model, device=device)
+        renderings = make_renderings(speech, seed, rates)
+        items = ((recording.id, recording.load(), recording.text or "") for recording in chosen)
+        for comparison in compare_speech(items, renderings, transcriber.transcribe_all):
+            compared.append(comparison)
+            bar.advance()
+    if out is not None:
+        write_json_lines(Path(out), ({"id": c.id, "reference": c.reference, **c.transcripts} for c in compared))
+    scores: dict[str, Any] = {
+        name: ErrorRates.of([comparison.counts[name] for comparison in compared], resamples=resamples, seed=seed)
+        for name in renderings
+    }
+    left_out = len(manifest) - len(chosen)
+    return ResynthesisResult(
+        model=str(model),
+        data=ResynthesisData(name, len(chosen), chosen.total_seconds, left_out, len(skipped)),
+        recognizer=recognizer,
+        normalization=TextNormalization(),
+        min_seconds=min_seconds,
+        max_seconds=max_seconds,
+        units=RateCounts.merge(rates).to_dict(speech.tokenizer.num_units),
+        **scores,
     )
 
 
 def compare_speech(
-    items: Iterable[tuple[str, Waveform, str]], voices: Mapping[str, Speak], hear: Hear
-) -> Iterator[dict[str, Any]]:
-    """Have every recording spoken anew in several ways and recognised.
+    items: Iterable[tuple[str, Waveform, str]], renderings: Mapping[str, Render], transcribe: Transcribe
+) -> Iterator[Comparison]:
+    """Render every recording in several ways and recognise each.
 
     Args:
         items: (id, waveform at 16 kHz, reference text) of each recording.
-        voices: name -> function from recordings to what is recognised in their place, at 16 kHz.
-        hear: from waveforms to what a recogniser hears in each, in their order; it may read ahead.
+        renderings: name -> function from recordings to what is recognised in their place, at 16 kHz.
+        transcribe: function from waveforms to their transcripts, in their order; it may read ahead.
 
-    Yields:
-        per recording {"id", "reference", voice: {"heard": text, "counts": ErrorCounts}...}.
+    Returns:
+        a comparison per recording, in their order.
     """
     waiting: deque[tuple[str, str]] = deque()
 
-    def spoken() -> Iterator[Waveform]:
+    def rendered() -> Iterator[Waveform]:
         rest = iter(items)
-        while group := list(islice(rest, SPOKEN_TOGETHER)):
+        while group := list(islice(rest, BATCH)):
             waiting.extend((name, text) for name, _, text in group)
             waves = [wave for _, wave, _ in group]
-            for same in zip(*(speak(waves) for speak in voices.values()), strict=True):
-                yield from same
+            for versions in zip(*(render(waves) for render in renderings.values()), strict=True):
+                yield from versions
 
-    all_heard = map(normalize_text, hear(spoken()))
-    while texts := list(islice(all_heard, len(voices))):
+    transcripts = map(normalize_text, transcribe(rendered()))
+    while texts := list(islice(transcripts, len(renderings))):
         name, text = waiting.popleft()
-        rows = {
-            voice: {"heard": heard, "counts": error_counts(text, heard)}
-            for voice, heard in zip(voices, texts, strict=True)
-        }
-        yield {"id": name, "reference": normalize_text(text), **rows}
-
-
-def rate_row(items: Sequence[ErrorCounts], *, resamples: int, seed: int) -> dict[str, Any]:
-    """Counts and error rates of a corpus, with 95 % bootstrap intervals over its utterances."""
-    total = sum(items, ErrorCounts())
-    row: dict[str, Any] = {"wer": total.wer, "cer": total.cer}
-    for name in ("wer", "cer"):
-        low, high = bootstrap_interval(
-            items, lambda counts, name=name: getattr(counts, name), resamples=resamples, seed=seed
+        counts = [error_counts(text, transcript) for transcript in texts]
+        yield Comparison(
+            name,
+            normalize_text(text),
+            dict(zip(renderings, texts, strict=True)),
+            dict(zip(renderings, counts, strict=True)),
         )
-        row |= {f"{name}_low": low, f"{name}_high": high}
-    counts = ("word_edits", "words", "char_edits", "chars")
-    return row | {name: getattr(total, name) for name in counts}
+
+
+def make_renderings(speech: SpeechModel, seed: int, rates: list[RateCounts]) -> dict[str, Render]:
+    """Return what a recogniser is given in place of recordings, at its own rate of 16 kHz.
+
+    Args:
+        speech: the models.
+        seed: random seed of the vocoder.
+        rates: list to which the counts of the units are added.
+    """
+    voice = speech.resynthesizer
+
+    def at_16k(waves: list[Waveform]) -> list[Waveform]:
+        return [resample(wave, voice.sample_rate, SAMPLE_RATE) for wave in waves]
+
+    def resynthesize(waves: list[Waveform]) -> list[Waveform]:
+        units = speech.tokenizer.encode(waves)
+        rates.extend(map(rate_counts, units))
+        return at_16k(voice.decode_many(units, seeds=[seed] * len(units)))
+
+    renderings: dict[str, Render] = {"original": lambda waves: waves}
+    acoustic = voice.acoustic
+    if acoustic is not None:
+        renderings["vocoder"] = lambda waves: at_16k(
+            [voice.vocoder.decode(units, seed=seed) for units in acoustic.encode(waves)]
+        )
+    return renderings | {"resynthesis": resynthesize}
+
+
+def _with_words(manifest: Manifest, min_seconds: float, max_seconds: float) -> Manifest:
+    """Return the recordings of the wanted lengths that have a text; a text without a word is an error."""
+    texted = manifest.filter(lambda r: bool(r.text))
+    chosen = texted.filter(lambda r: min_seconds <= r.seconds <= max_seconds)
+    if not chosen:
+        raise InputError(
+            f"{len(manifest)} recordings, {len(texted)} with a text, none of them of {min_seconds:g} to "
+            f"{max_seconds:g} s; change --min-seconds and --max-seconds"
+        )
+    wordless = chosen.filter(lambda r: not normalize_text(r.text or ""))
+    if wordless:
+        raise InputError(
+            f"{wordless[0].id}: its text has no word ({len(wordless)} of {len(chosen)} recordings; no result)"
+        )
+    return chosen

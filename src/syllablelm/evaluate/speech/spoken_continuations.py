@@ -1,4 +1,4 @@
-"""Spoken continuations of recordings: drawn as units, spoken, heard by a recogniser; kept block by block."""
+"""Spoken continuations of recordings: generated as units, vocoded, recognised; kept block by block."""
 
 from __future__ import annotations
 
@@ -12,24 +12,26 @@ import numpy.typing as npt
 
 from syllablelm.core.artifact import check_tokenizer, digest_bytes, digest_path
 from syllablelm.core.errors import InputError
-from syllablelm.core.models import model_folder
+from syllablelm.core.models import find_model
 from syllablelm.core.progress import ProgressBar
 from syllablelm.core.segmentation import Segmentation
 from syllablelm.data.audio import SAMPLE_RATE, resample
 from syllablelm.data.manifest import Manifest
-from syllablelm.evaluate.speech.resynthesis import normalize_text
-from syllablelm.evaluate.speech.transcripts import BlockStore, Listener, Row
+from syllablelm.evaluate.block_store import BlockStore, Row
+from syllablelm.evaluate.speech.error_rates import normalize_text
+from syllablelm.evaluate.speech.recognizers import Transcriber
 from syllablelm.lm.speech_lm import SpeechLM
 from syllablelm.tokenizer.tokenizer import Tokenizer
+from syllablelm.vocoder.resynthesizer import Resynthesizer
 from syllablelm.vocoder.speech_model import SpeechModel
 
 Waveform = npt.NDArray[np.float32]
-# Prompts continued as one batch and kept in one file; hearing is slow, so that less of it may be lost.
-DRAWN_TOGETHER, HEARD_TOGETHER = 32, 8
+# Prompts continued, and continuations recognised, as one block; recognition is slow, so that less of it may be lost.
+GENERATE_BLOCK, TRANSCRIBE_BLOCK = 32, 8
 
 
 def draw_recordings(manifest: Manifest, count: int, min_seconds: float, seed: int) -> Manifest:
-    """``count`` recordings of at least ``min_seconds``, drawn by seed whatever their order is.
+    """Return ``count`` recordings of at least ``min_seconds``, drawn by seed whatever their order is.
 
     Raises:
         InputError: there are fewer.
@@ -45,9 +47,9 @@ def draw_recordings(manifest: Manifest, count: int, min_seconds: float, seed: in
 
 
 def first_units(tokenizer: Tokenizer, manifest: Manifest, seconds: float) -> list[list[int]]:
-    """Units that begin in the first ``seconds`` of real speech, to be held against continuations of that length."""
-    found = tokenizer.encode(list(_beginnings(manifest, seconds)))
-    return [_units(part)[: int((part.start * part.hop < seconds * part.sample_rate).sum())] for part in found]
+    """Return the units that begin in the first ``seconds`` of real speech, to compare with continuations as long."""
+    encoded = tokenizer.encode(list(_beginnings(manifest, seconds)))
+    return [_units(part)[: int((part.start * part.hop < seconds * part.sample_rate).sum())] for part in encoded]
 
 
 def _beginnings(manifest: Manifest, seconds: float) -> Iterator[Waveform]:
@@ -56,12 +58,14 @@ def _beginnings(manifest: Manifest, seconds: float) -> Iterator[Waveform]:
 
 
 class Continuations:
-    """Units that a language model goes on with after the beginnings of recordings, at any temperature.
+    """Continuations of the beginnings of recordings by a language model, as units, at any temperature.
 
     Args:
-        recordings: their first ``prompt_seconds`` are the prompts.
+        tokenizer, lm: the models.
+        recordings: recordings whose first ``prompt_seconds`` are the prompts.
         seconds: length of the continuations.
-        folder: where they are kept, by everything that they depend on.
+        seed: random seed.
+        folder: folder in which they are kept, by everything that they depend on.
 
     Raises:
         FormatError: the model was trained on units of another tokenizer.
@@ -99,17 +103,17 @@ class Continuations:
         }
 
     def at(self, temperature: float) -> list[Segmentation]:
-        """The continuation of each prompt."""
+        """Return the continuation of each prompt at a temperature."""
 
         def make(first: int, last: int) -> Iterator[Row]:
             # Each block draws from random streams of its own.
-            seed = int(np.random.SeedSequence([self.seed, first // DRAWN_TOGETHER]).generate_state(1)[0])
+            seed = int(np.random.SeedSequence([self.seed, first // GENERATE_BLOCK]).generate_state(1)[0])
             prompts = self.prompts[first:last]
-            found = self.lm.generate(prompts, self.seconds, temperature=temperature, seed=seed)
-            for id, part in zip(self.ids[first:last], found, strict=True):
+            generated = self.lm.generate(prompts, self.seconds, temperature=temperature, seed=seed)
+            for id, part in zip(self.ids[first:last], generated, strict=True):
                 yield {"id": id, "unit": _units(part), "boundaries": part.boundaries.tolist()}
 
-        store = BlockStore(self.folder, "units", {**self.facts, "temperature": temperature}, DRAWN_TOGETHER)
+        store = BlockStore(self.folder, "units", {**self.facts, "temperature": temperature}, GENERATE_BLOCK)
         info = self.lm.info
         return [
             Segmentation.from_boundaries(
@@ -119,46 +123,46 @@ class Continuations:
         ]
 
     def units_at(self, temperature: float) -> list[list[int]]:
-        """The units alone."""
+        """Return the units of each continuation at a temperature."""
         return [_units(part) for part in self.at(temperature)]
 
 
-class HeardContinuations:
-    """What a recogniser hears in spoken continuations, and in the recordings themselves.
+class TranscribedContinuations:
+    """Transcripts of spoken continuations, and the texts of the recordings themselves.
 
     Args:
-        continuations: of the model that speaks.
-        model: its folder, or a bundled name; the contents stand for it.
+        continuations: the continuations as units.
+        model: bundled name or folder of the model that vocodes them; its contents are part of what is kept.
+        transcriber: the recogniser.
+        device: "auto", "cpu" or "cuda".
 
     Raises:
-        FormatError: nothing there that can speak these units.
+        FormatError: no such model, or one that cannot vocode these units.
     """
 
     def __init__(
-        self, continuations: Continuations, model: str | Path, listener: Listener, *, device: str = "auto"
+        self, continuations: Continuations, model: str | Path, transcriber: Transcriber, *, device: str = "auto"
     ) -> None:
-        from syllablelm.vocoder.resynthesizer import Resynthesizer
-
         voice = Resynthesizer.load(model, device=device)
         self._speech = SpeechModel(continuations.tokenizer, continuations.lm, voice)
-        self._source, self._listener = continuations, listener
-        self._recognizer = digest_path(listener.name) if Path(listener.name).is_dir() else listener.name
-        self._facts = {**continuations.facts, "model": digest_path(model_folder(model))}
+        self._source, self._transcriber = continuations, transcriber
+        self._recognizer = digest_path(transcriber.name) if Path(transcriber.name).is_dir() else transcriber.name
+        self._facts = {**continuations.facts, "model": digest_path(find_model(model))}
 
     def texts_at(self, temperature: float) -> list[str]:
-        """Normalised texts of what is heard in the continuations at a temperature."""
-        source, drawn = self._source, self._source.at(temperature)
+        """Return the normalised transcripts of the continuations at a temperature."""
+        source, units = self._source, self._source.at(temperature)
 
         def waves(first: int, last: int) -> Iterable[Waveform]:
-            block = (source.waves[first:last], source.prompts[first:last], drawn[first:last])
+            block = (source.waves[first:last], source.prompts[first:last], units[first:last])
             for spoken in self._speech.speak_continuations(*block, seed=source.seed):
                 yield resample(spoken.waveform, spoken.sample_rate, SAMPLE_RATE)
 
         facts = {**self._facts, "temperature": temperature}
-        return self._heard(f"temperature {temperature:g}", "transcripts", facts, waves)
+        return self._transcribe(f"temperature {temperature:g}", "transcripts", facts, waves)
 
     def real_texts(self) -> tuple[list[str], str]:
-        """Normalised texts of the whole recordings, and where they are from: never some of each."""
+        """Return the normalised texts of the whole recordings, and their source: never some of each."""
         recordings = self._source.recordings
         texts = [normalize_text(recording.text or "") for recording in recordings]
         if all(texts):
@@ -168,19 +172,19 @@ class HeardContinuations:
             return (recording.load() for recording in recordings[first:last])
 
         facts = {"recordings": recordings.contents()}
-        return self._heard("real speech", "real", facts, waves), "recognised from the recordings"
+        return self._transcribe("real speech", "real", facts, waves), "recognised from the recordings"
 
-    def _heard(
+    def _transcribe(
         self, label: str, kind: str, facts: dict[str, Any], waves: Callable[[int, int], Iterable[Waveform]]
     ) -> list[str]:
         ids = self._source.ids
 
         def make(first: int, last: int) -> Iterator[Row]:
-            heard = self._listener.hear(waves(first, last))
-            for id, text in zip(ids[first:last], heard, strict=True):
+            transcripts = self._transcriber.transcribe_all(waves(first, last))
+            for id, text in zip(ids[first:last], transcripts, strict=True):
                 yield {"id": id, "text": normalize_text(text)}
 
-        store = BlockStore(self._source.folder, kind, {**facts, "recognizer": self._recognizer}, HEARD_TOGETHER)
+        store = BlockStore(self._source.folder, kind, {**facts, "recognizer": self._recognizer}, TRANSCRIBE_BLOCK)
         return [row["text"] for row in _counted(label, store.rows(ids, make), len(ids))]
 
 

@@ -1,4 +1,4 @@
-"""Language models of text, which say how likely what a recogniser heard is as language."""
+"""Language models of text, which measure how likely a transcript is as language."""
 
 from __future__ import annotations
 
@@ -6,11 +6,12 @@ import math
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from syllablelm.core.errors import FormatError, InputError
 from syllablelm.core.files import text_lines
-from syllablelm.evaluate.speech.resynthesis import normalize_text
+from syllablelm.core.results import Record, json_key
+from syllablelm.evaluate.speech.error_rates import normalize_text
 from syllablelm.evaluate.speech.word_ngram import WordNgram
 from syllablelm.formats.transcript import is_transcript, read_transcript
 
@@ -21,7 +22,8 @@ class TextScore:
 
     Args:
         nats: negative log-probability of its tokens.
-        tokens: how many there are, in the model's own tokens; unknown: those outside its vocabulary.
+        tokens: number of tokens, in the model's own tokens.
+        unknown: number of tokens outside the vocabulary.
     """
 
     nats: float
@@ -34,45 +36,41 @@ class TextScore:
         return math.exp(min(self.nats / self.tokens, 700.0)) if self.tokens else math.nan
 
 
-class TextLM(Protocol):
-    """Scores normalised texts."""
+@dataclass(frozen=True, kw_only=True)
+class TextLMInfo(Record):
+    """A text language model, as a result names it: its kind, what it scores and, trained here, what on."""
 
     name: str
-
-    def score(self, texts: Sequence[str]) -> list[TextScore]:
-        """Likelihood of each text; an empty one has no tokens."""
-        ...
-
-    def describe(self) -> dict[str, Any]:
-        """What a result must say about the model."""
-        ...
+    kind: str
+    tokens: str | None = json_key(omit_none=True)
+    vocabulary: int | None = json_key(omit_none=True)
+    trained_on_words: int | None = json_key(omit_none=True)
+    sentences_left_out: int | None = json_key(omit_none=True)
+    unknown_words: str | None = json_key(omit_none=True)
+    sentence_end: str = "not scored"
 
 
 class NgramTextLM:
     """A ``WordNgram`` behind the common interface; it scores words after the sentence's start, not the end."""
 
     def __init__(self, model: WordNgram, name: str, left_out: int = 0) -> None:
-        self.model, self.name, self._left_out = model, name, left_out
+        self.model = model
+        self.info = TextLMInfo(
+            name=name,
+            kind=f"interpolated Kneser-Ney {model.order}-gram of words",
+            vocabulary=len(model.words),
+            trained_on_words=model.trained_on,
+            sentences_left_out=left_out,
+            unknown_words="probability of <unk> times that of the spelling",
+        )
 
     def score(self, texts: Sequence[str]) -> list[TextScore]:
-        """Likelihood of each text, word by word."""
+        """Return the likelihood of each text, word by word."""
         rows = [text.split() for text in texts]
         return [
             TextScore(-float(self.model.log_probs(row).sum()), len(row), sum(map(self.model.is_unknown, row)))
             for row in rows
         ]
-
-    def describe(self) -> dict[str, Any]:
-        """Kind, order, training data and how unknown words are scored."""
-        return {
-            "name": self.name,
-            "kind": f"interpolated Kneser-Ney {self.model.order}-gram of words",
-            "vocabulary": len(self.model.words),
-            "trained_on_words": self.model.trained_on,
-            "sentences_left_out": self._left_out,
-            "unknown_words": "probability of <unk> times that of the spelling",
-            "sentence_end": "not scored",
-        }
 
 
 class CausalTextLM:
@@ -94,7 +92,8 @@ class CausalTextLM:
         from syllablelm.encoders.device import pick_device
         from syllablelm.encoders.quiet import quiet_transformers
 
-        self.name, self._device, self._batch_tokens = source, pick_device(device), batch_tokens
+        self.info = TextLMInfo(name=source, kind="causal language model", tokens="its own")
+        self._device, self._batch_tokens = pick_device(device), batch_tokens
         try:
             with quiet_transformers():
                 self._tokenizer: Any = AutoTokenizer.from_pretrained(source)
@@ -110,7 +109,7 @@ class CausalTextLM:
             raise FormatError(f"{source}: its tokenizer has neither a BOS nor an EOS token to begin a text with")
 
     def score(self, texts: Sequence[str]) -> list[TextScore]:
-        """Likelihood of each text, in batches of similar length.
+        """Return the likelihood of each text, in batches of similar length.
 
         Raises:
             InputError: a text longer than the model's context.
@@ -121,7 +120,7 @@ class CausalTextLM:
         context = getattr(self._model.config, "max_position_embeddings", None)
         longest = max((len(row) for row in rows), default=0) + 1
         if context is not None and longest > context:
-            raise InputError(f"{self.name}: a text of {longest} tokens does not fit its context of {context}")
+            raise InputError(f"{self.info.name}: a text of {longest} tokens does not fit its context of {context}")
         scores = [TextScore(0.0, 0)] * len(rows)
         order = sorted((i for i in range(len(rows)) if rows[i]), key=lambda i: -len(rows[i]))
         while order:
@@ -129,9 +128,9 @@ class CausalTextLM:
             batch, order = order[:count], order[count:]
             tokens_BT = torch.full((len(batch), len(rows[batch[0]]) + 1), self._bos)
             mask_BT = torch.zeros_like(tokens_BT)
-            for place, i in enumerate(batch):
-                tokens_BT[place, 1 : 1 + len(rows[i])] = torch.tensor(rows[i])
-                mask_BT[place, : 1 + len(rows[i])] = 1
+            for row, i in enumerate(batch):
+                tokens_BT[row, 1 : 1 + len(rows[i])] = torch.tensor(rows[i])
+                mask_BT[row, : 1 + len(rows[i])] = 1
             tokens_BT, mask_BT = tokens_BT.to(self._device), mask_BT.to(self._device)
             with torch.inference_mode():
                 logits = self._model(input_ids=tokens_BT[:, :-1], attention_mask=mask_BT[:, :-1]).logits.float()
@@ -141,9 +140,8 @@ class CausalTextLM:
                 scores[i] = TextScore(nats, len(rows[i]))
         return scores
 
-    def describe(self) -> dict[str, Any]:
-        """Kind of the model and what it scores."""
-        return {"name": self.name, "kind": "causal language model", "tokens": "its own", "sentence_end": "not scored"}
+
+TextLM = NgramTextLM | CausalTextLM
 
 
 def train_ngram(
@@ -153,9 +151,8 @@ def train_ngram(
 
     Args:
         files: plain text, a sentence per line; in ``*.trans.txt``, as LibriSpeech has them, an id stands before each.
-        order: of the n-grams.
-        skip_ids, skip_texts: what must not be learned because it will be scored: ids, and texts after
-            ``normalize_text``.
+        order: length of the n-grams.
+        skip_ids, skip_texts: ids, and texts after ``normalize_text``, that are left out because they will be scored.
 
     Raises:
         InputError: no word in them. FormatError: no such file, or not UTF-8.
@@ -175,7 +172,7 @@ def train_ngram(
 
 
 def read_sentences(file: Path) -> Iterator[tuple[str | None, str]]:
-    """The sentences of a text file after ``normalize_text``, with their ids where the file is ``*.trans.txt``."""
+    """Return the normalised sentences of a text file, with their ids where the file is ``*.trans.txt``."""
     if not file.is_file():
         raise FormatError(f"{file}: no such text file")
     lines = read_transcript(file) if is_transcript(file) else ((None, line) for _, line in text_lines(file))

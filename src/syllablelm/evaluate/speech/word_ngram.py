@@ -1,6 +1,7 @@
 """An n-gram model of words for work without a network: interpolated Kneser-Ney with a spelling of unknown words.
 
-`syllablelm.lm.ngram` is another model on purpose: a baseline of units, of which all are known, with one fixed discount.
+It shares the counting and smoothing of one order with `syllablelm.lm.ngram`, the baseline of units. The models around
+it differ on purpose: units are all known and their unigrams are add-one smoothed, words are an open vocabulary.
 """
 
 from __future__ import annotations
@@ -8,61 +9,16 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from syllablelm.core.errors import InputError
-
-IntArray = npt.NDArray[np.int64]
-FloatArray = npt.NDArray[np.float64]
+from syllablelm.lm.ngram import FloatArray, IntArray, SmoothedNgrams
 
 UNKNOWN, START = 0, 1
 # A character that no training word has is one of all that Unicode can number.
 _OTHER_CHARACTERS = 0x110000
-
-
-@dataclass(frozen=True)
-class _Level:
-    """N-grams of one order: sorted keys with their counts, and per context how much follows it.
-
-    Args:
-        keys: (num_ngrams,) the words as digits of a number in base of the vocabulary, the last word lowest.
-        counts: how often, or below the highest order after how many different words.
-        contexts, totals, kinds: (num_contexts,) the keys without the last word, summed and counted followers.
-        discount: taken off each count.
-    """
-
-    keys: IntArray
-    counts: FloatArray
-    contexts: IntArray
-    totals: FloatArray
-    kinds: FloatArray
-    discount: float
-
-    @classmethod
-    def of(cls, keys: IntArray, counts: IntArray, base: int) -> _Level:
-        contexts, first = np.unique(keys // base, return_index=True)
-        kinds = np.diff(np.append(first, len(keys)))
-        totals = np.add.reduceat(counts, first)
-        once, twice = int((counts == 1).sum()), int((counts == 2).sum())
-        # The usual estimate (Ney, Essen & Kneser 1994); small corpora may have none of either.
-        discount = once / (once + 2 * twice) if once and twice else 0.75
-        return cls(keys, counts.astype(float), contexts, totals.astype(float), kinds.astype(float), discount)
-
-    def smooth(self, keys: IntArray, base: int, lower: FloatArray) -> FloatArray:
-        """Probabilities of n-grams, given those of the next lower order."""
-        counts = _look_up(self.keys, self.counts, keys)
-        totals, kinds = (_look_up(self.contexts, values, keys // base) for values in (self.totals, self.kinds))
-        mixed = np.maximum(counts - self.discount, 0.0) + self.discount * kinds * lower
-        return np.where(totals > 0, mixed / np.maximum(totals, 1.0), lower)
-
-
-def _look_up(keys: IntArray, values: FloatArray, wanted: IntArray) -> FloatArray:
-    place = np.minimum(np.searchsorted(keys, wanted), len(keys) - 1)
-    return np.where(keys[place] == wanted, values[place], 0.0)
 
 
 class WordNgram:
@@ -77,8 +33,8 @@ class WordNgram:
 
     Args:
         texts: sentences as words.
-        order: of the n-grams.
-        min_count: below it, a training word is unknown.
+        order: length of the n-grams.
+        min_count: lowest training count of a known word.
 
     Raises:
         InputError: no word in the texts, or an order that is not 1 or above, or too high for the vocabulary.
@@ -96,37 +52,37 @@ class WordNgram:
             raise InputError(f"order {order}: must be 1 or above, and {len(self.words)} words allow no such n-grams")
         self._spelling = _Spelling([word for word in frequency if word not in self._index])
         keys, counts = np.unique(np.concatenate([self._keys(text) for text in sentences]), return_counts=True)
-        levels = [_Level.of(keys, counts, self._base)]
+        levels = [SmoothedNgrams.of(keys, counts, self._base)]
         for lower in range(order - 1, 0, -1):
             # Below the highest order, what counts is how many different words stand before.
             keys, counts = np.unique(levels[-1].keys % self._base**lower, return_counts=True)
-            levels.append(_Level.of(keys, counts, self._base))
+            levels.append(SmoothedNgrams.of(keys, counts, self._base))
         self._levels = levels[::-1]
 
     def log_probs(self, text: Sequence[str]) -> FloatArray:
-        """Natural log-probability of each word after those before it, its spelling included: (num_words,)."""
+        """Return the natural log-probability of each word after those before it, spelling included: (num_words,)."""
         if not text:
             return np.zeros(0)
         result = np.log(self.probabilities(self._keys(text)))
-        for place, word in enumerate(text):
+        for index, word in enumerate(text):
             if word not in self._index:
-                result[place] += self._spelling.log_prob(word)
+                result[index] += self._spelling.log_prob(word)
         return result
 
     def probabilities(self, keys: IntArray) -> FloatArray:
-        """Probability of the last word of each n-gram of word numbers, unknown words as one."""
+        """Return the probability of the last word of each n-gram of word numbers, unknown words as one."""
         # START begins a sentence and is never predicted.
         probs = np.full(len(keys), 1.0 / (self._base - 1))
         for order, level in enumerate(self._levels, start=1):
-            probs = level.smooth(keys % self._base**order, self._base, probs)
+            probs = level.smooth(keys % self._base**order, probs)
         return probs
 
     def is_unknown(self, word: str) -> bool:
-        """Whether a word is not in the vocabulary."""
+        """Return whether a word is outside the vocabulary."""
         return word not in self._index
 
     def _keys(self, text: Sequence[str]) -> IntArray:
-        """N-gram that ends in each word: (num_words,)."""
+        """Return the n-gram that ends in each word: (num_words,)."""
         numbers = [START] * (self.order - 1) + [self._index.get(word, UNKNOWN) for word in text]
         row = np.array(numbers, dtype=np.int64)
         keys = np.zeros(len(text), dtype=np.int64)
@@ -152,7 +108,7 @@ class _Spelling:
             self.table: FloatArray = np.log(counts / counts.sum(1, keepdims=True))
 
     def log_prob(self, word: str) -> float:
-        """Natural log-probability of a spelling."""
+        """Return the natural log-probability of a spelling."""
         row = [self._end, *(self._letters.get(letter, self._other) for letter in word), self._end]
         unseen = row.count(self._other)
         return float(self.table[row[:-1], row[1:]].sum()) - unseen * math.log(_OTHER_CHARACTERS)

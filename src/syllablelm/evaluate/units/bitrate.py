@@ -1,31 +1,35 @@
-"""Unit rates and bits per second of units and of their lengths, as segmented and deduplicated."""
+"""Unit rates and bits per second of units and of their lengths, deduplicated and as segmented."""
 
 from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
 from syllablelm.core.errors import InputError
+from syllablelm.core.results import Estimate, json_key
 from syllablelm.core.segmentation import Segmentation
+from syllablelm.evaluate.bootstrap import bootstrap_estimate
+from syllablelm.evaluate.counts import Counts
+from syllablelm.evaluate.units.inputs import Model, PathLike, Recordings, Units, UnitsResult, read_unit_list
 
 
 @dataclass(frozen=True)
-class RateCounts:
-    """Counts behind unit rates; add those of utterances to get those of a corpus.
+class RateCounts(Counts):
+    """Counts behind unit rates; add those of recordings to get those of a corpus.
 
     Args:
-        units: units as they were segmented.
-        runs: units after touching repeats are joined.
+        units: units as segmented.
+        runs: units after deduplication.
         microseconds: length of the audio; whole numbers, so that sums do not depend on their order.
-        histogram: how often each unit occurs as segmented.
-        run_histogram: how often each unit occurs after joining.
-        length_histogram: how often each length of a segment in frames occurs, as segmented.
-        run_length_histogram: how often each length in frames occurs after joining.
+        histogram: count of each unit as segmented.
+        run_histogram: count of each unit after deduplication.
+        length_histogram: count of each segment length in frames, as segmented.
+        run_length_histogram: count of each length in frames after deduplication.
 
     A rate is 0.0 where there is no audio. Lengths are frames: add counts of one frame grid only.
     """
@@ -38,35 +42,6 @@ class RateCounts:
     length_histogram: Mapping[int, int] = field(default_factory=dict)
     run_length_histogram: Mapping[int, int] = field(default_factory=dict)
 
-    def __add__(self, other: RateCounts) -> RateCounts:
-        if not isinstance(other, RateCounts):
-            return NotImplemented
-        return RateCounts(
-            self.units + other.units,
-            self.runs + other.runs,
-            self.microseconds + other.microseconds,
-            dict(Counter(self.histogram) + Counter(other.histogram)),
-            dict(Counter(self.run_histogram) + Counter(other.run_histogram)),
-            dict(Counter(self.length_histogram) + Counter(other.length_histogram)),
-            dict(Counter(self.run_length_histogram) + Counter(other.run_length_histogram)),
-        )
-
-    def __radd__(self, other: object) -> RateCounts:
-        # sum() starts from the integer 0.
-        return self if type(other) is int and other == 0 else NotImplemented
-
-    @classmethod
-    def merge(cls, items: Iterable[RateCounts]) -> RateCounts:
-        """Sum of many counts, in one pass; `sum()` gives the same but copies the histograms at every step."""
-        tables: tuple[Counter[int], ...] = (Counter(), Counter(), Counter(), Counter())
-        units = runs = microseconds = 0
-        for item in items:
-            counted = (item.histogram, item.run_histogram, item.length_histogram, item.run_length_histogram)
-            for table, more in zip(tables, counted, strict=True):
-                table.update(more)
-            units, runs, microseconds = units + item.units, runs + item.runs, microseconds + item.microseconds
-        return cls(units, runs, microseconds, *map(dict, tables))
-
     @property
     def seconds(self) -> float:
         """Length of the audio in seconds."""
@@ -75,23 +50,23 @@ class RateCounts:
     @property
     def unit_rate(self) -> float:
         """Units per second as segmented."""
-        return self.units / self.seconds if self.microseconds else 0.0
+        return self.rate(deduplicated=False)
 
     @property
     def merged_unit_rate(self) -> float:
-        """Units per second after joining repeats: the rate the paper quotes."""
-        return self.runs / self.seconds if self.microseconds else 0.0
+        """Units per second after deduplication: the rate that the paper quotes."""
+        return self.rate()
 
-    def rate(self, merged: bool = True) -> float:
-        """Units per second, after joining repeats or as segmented."""
-        return self.merged_unit_rate if merged else self.unit_rate
+    def rate(self, *, deduplicated: bool = True) -> float:
+        """Units per second, after deduplication or as segmented."""
+        return (self.runs if deduplicated else self.units) / self.seconds if self.microseconds else 0.0
 
-    def bits_per_second(self, num_units: int, *, merged: bool = True) -> float:
+    def bits_per_second(self, num_units: int, *, deduplicated: bool = True) -> float:
         """Bit rate as in the paper's tables: units per second times log2 of the codebook size.
 
         Args:
             num_units: size of the codebook.
-            merged: count units after joining repeats, as the paper does.
+            deduplicated: count units after deduplication, as the paper does.
 
         Raises:
             InputError: the codebook is smaller than the units that occur.
@@ -99,84 +74,66 @@ class RateCounts:
         needed = max(self.histogram, default=0) + 1
         if num_units < needed:
             raise InputError(f"num_units={num_units}, but unit {needed - 1} occurs: give the size of the codebook")
-        return self.rate(merged) * math.log2(num_units)
+        return self.rate(deduplicated=deduplicated) * math.log2(num_units)
 
-    def entropy(self, *, merged: bool = True) -> float:
+    def entropy(self, *, deduplicated: bool = True) -> float:
         """Entropy in bits of one unit, each drawn alone by its frequency; 0.0 where there are no units.
 
         Raises:
             InputError: the segments carry no units.
         """
-        table = self.run_histogram if merged else self.histogram
+        table = self.run_histogram if deduplicated else self.histogram
         if not table and self.units:
             raise InputError("Entropy needs units; these segmentations have none: apply a codebook first")
         return entropy_bits(table)
 
-    def entropy_rate(self, *, merged: bool = True) -> float:
+    def entropy_rate(self, *, deduplicated: bool = True) -> float:
         """Units per second times the entropy of one unit: the bits a code that knows the frequencies would spend.
 
-        ZeroSyl's bit rate (with `merged=False` where its units are not joined). Units are drawn alone, so what a unit
-        tells about the next one is not taken off.
+        ZeroSyl's bit rate (with `deduplicated=False` where its units are not). Units are drawn alone, so what a unit
+        tells about the next one is not subtracted.
         """
-        return self.rate(merged) * self.entropy(merged=merged)
+        return self.rate(deduplicated=deduplicated) * self.entropy(deduplicated=deduplicated)
 
-    def length_entropy(self, *, merged: bool = True) -> float:
+    def length_entropy(self, *, deduplicated: bool = True) -> float:
         """Entropy in bits of one segment's length in frames, each drawn alone by its frequency."""
-        return entropy_bits(self.run_length_histogram if merged else self.length_histogram)
+        return entropy_bits(self.run_length_histogram if deduplicated else self.length_histogram)
 
-    def length_entropy_rate(self, *, merged: bool = True) -> float:
-        """Units per second times the entropy of one length: the bits per second that the lengths cost.
+    def length_entropy_rate(self, *, deduplicated: bool = True) -> float:
+        """Units per second times the entropy of one length: the bits per second that the timing costs.
 
-        Units alone do not say how long each lasts; a sequence of units from which the timing can be restored costs
-        these bits too. Stretches between segments are not counted.
+        A sequence of units from which the timing can be restored costs these bits beside those of the units. Pauses
+        between segments are not counted.
         """
-        return self.rate(merged) * self.length_entropy(merged=merged)
+        return self.rate(deduplicated=deduplicated) * self.length_entropy(deduplicated=deduplicated)
 
-    def timed_entropy_rate(self, *, merged: bool = True) -> float:
+    def timed_entropy_rate(self, *, deduplicated: bool = True) -> float:
         """Bits per second of units and lengths together, each coded by its own frequencies.
 
         Raises:
             InputError: the segments carry no units.
         """
-        return self.entropy_rate(merged=merged) + self.length_entropy_rate(merged=merged)
+        parts = self.entropy_rate, self.length_entropy_rate
+        return sum(part(deduplicated=deduplicated) for part in parts)
 
-    def rows(self, num_units: int | None = None) -> list[dict[str, Any]]:
-        """Rates and bits per second after joining repeats and as segmented, a row each."""
-        found = []
-        for merged in (True, False):
-            row: dict[str, Any] = {"units": "deduplicated" if merged else "as segmented", "rate": self.rate(merged)}
-            if num_units is not None:
-                row["bits"] = self.bits_per_second(num_units, merged=merged)
-            if self.histogram:
-                row["entropy_rate"] = self.entropy_rate(merged=merged)
-            row["length_entropy_rate"] = self.length_entropy_rate(merged=merged)
-            if self.histogram:
-                row["timed_entropy_rate"] = self.timed_entropy_rate(merged=merged)
-            found.append(row)
-        return found
-
-    def to_dict(self, num_units: int | None = None) -> dict[str, float]:
+    def to_dict(self, num_units: int | None = None) -> dict[str, Any]:
         """Counts and rates by name; bits per second too where the codebook size is given."""
-        result: dict[str, float] = {
-            "units": self.units,
-            "runs": self.runs,
-            "seconds": self.seconds,
-            "unit_rate": self.unit_rate,
-            "merged_unit_rate": self.merged_unit_rate,
+        result: dict[str, Any] = {
+            name: getattr(self, name) for name in ("units", "runs", "seconds", "unit_rate", "merged_unit_rate")
         }
+        rates: dict[str, Callable[..., float]] = {}
         if self.histogram:
             result |= {"distinct_units": len(self.histogram), "entropy": self.entropy()}
-            result |= {"entropy_rate": self.entropy_rate(), "unmerged_entropy_rate": self.entropy_rate(merged=False)}
+            rates["entropy_rate"] = self.entropy_rate
         if self.length_histogram:
             result["length_entropy"] = self.length_entropy()
-            result["length_entropy_rate"] = self.length_entropy_rate()
-            result["unmerged_length_entropy_rate"] = self.length_entropy_rate(merged=False)
+            rates["length_entropy_rate"] = self.length_entropy_rate
         if self.histogram and self.length_histogram:
-            result["timed_entropy_rate"] = self.timed_entropy_rate()
-            result["unmerged_timed_entropy_rate"] = self.timed_entropy_rate(merged=False)
+            rates["timed_entropy_rate"] = self.timed_entropy_rate
         if num_units is not None:
-            result["bits_per_second"] = self.bits_per_second(num_units)
-            result["unmerged_bits_per_second"] = self.bits_per_second(num_units, merged=False)
+            rates["bits_per_second"] = lambda **which: self.bits_per_second(num_units, **which)
+        for name, rate in rates.items():
+            result |= {name: rate(), f"unmerged_{name}": rate(deduplicated=False)}
         return result
 
 
@@ -192,18 +149,98 @@ def entropy_bits(table: Mapping[Any, int]) -> float:
 
 
 def rate_counts(segmentation: Segmentation) -> RateCounts:
-    """Count units and their runs in one recording; without units, segments are counted and no runs are joined."""
+    """Count units and their lengths in one recording; without units, segments are counted and none deduplicated."""
     length = segmentation.num_frames * segmentation.hop * 1_000_000
     microseconds = round(length / segmentation.sample_rate)
     lengths = _lengths(segmentation)
     if segmentation.unit is None:
         return RateCounts(len(segmentation), len(segmentation), microseconds, {}, {}, lengths, lengths)
-    merged = segmentation.merge_repeats()
+    merged = segmentation.deduplicate()
     runs = Counter([] if merged.unit is None else merged.unit.tolist())
     units = Counter(segmentation.unit.tolist())
     return RateCounts(len(segmentation), len(merged), microseconds, dict(units), dict(runs), lengths, _lengths(merged))
 
 
 def _lengths(segmentation: Segmentation) -> dict[int, int]:
-    """How often each length in frames occurs."""
+    """Count of each segment length in frames."""
     return dict(Counter((segmentation.end - segmentation.start).tolist()))
+
+
+@dataclass(frozen=True)
+class BitrateResult(UnitsResult):
+    """Unit rates and bit rates of a list of recordings; names as in `RateCounts`, ``unmerged_`` for "as segmented".
+
+    Rates by unit are None for segments without units, ``bits_per_second`` where the codebook size is unknown.
+    """
+
+    evaluation: ClassVar[str] = "bitrate"
+
+    num_units: int | None
+    units: int
+    runs: int
+    seconds: float
+    unit_rate: float
+    merged_unit_rate: Estimate
+    distinct_units: int | None = json_key(omit_none=True)
+    entropy: float | None = json_key(omit_none=True)
+    entropy_rate: Estimate | None = json_key(omit_none=True)
+    unmerged_entropy_rate: float | None = json_key(omit_none=True)
+    length_entropy: float | None = json_key(omit_none=True)
+    length_entropy_rate: Estimate | None = json_key(omit_none=True)
+    unmerged_length_entropy_rate: float | None = json_key(omit_none=True)
+    timed_entropy_rate: Estimate | None = json_key(omit_none=True)
+    unmerged_timed_entropy_rate: float | None = json_key(omit_none=True)
+    bits_per_second: float | None = json_key(omit_none=True)
+    unmerged_bits_per_second: float | None = json_key(omit_none=True)
+
+    def table(self) -> list[dict[str, Any]]:
+        """Rows of a table: rates and bits per second after deduplication, and as segmented."""
+        found = self.to_dict() | {"unmerged_merged_unit_rate": self.unit_rate}
+        names = ("merged_unit_rate", "bits_per_second", "entropy_rate", "length_entropy_rate", "timed_entropy_rate")
+        return [
+            {"units": what} | {name: found[f"{prefix}{name}"] for name in names if name in found}
+            for what, prefix in (("deduplicated", ""), ("as segmented", "unmerged_"))
+        ]
+
+
+_INTERVALS: dict[str, Callable[[RateCounts], float]] = {
+    "merged_unit_rate": RateCounts.rate,
+    "entropy_rate": RateCounts.entropy_rate,
+    "length_entropy_rate": RateCounts.length_entropy_rate,
+    "timed_entropy_rate": RateCounts.timed_entropy_rate,
+}
+
+
+def evaluate_bitrate(
+    source: Recordings | Units | None,
+    model: Model = "small",
+    *,
+    units: PathLike | None = None,
+    num_units: int | None = None,
+    rate: float | None = None,
+    resamples: int = 1000,
+    seed: int = 0,
+    device: str = "auto",
+) -> BitrateResult:
+    """Count units and bits per second of recordings or of a file of units (section 5.4).
+
+    Args:
+        source, model, units, rate, device: units or recordings, as for `read_unit_list`.
+        num_units: size of the codebook that made a file of units.
+        resamples: number of bootstrap resamples.
+        seed: random seed of the resamples.
+
+    Raises:
+        InputError: nothing usable, or a codebook smaller than the units that occur.
+    """
+    found = read_unit_list(source, model, units=units, rate=rate, device=device)
+    items = [rate_counts(segments) for segments in found.units.values()]
+    size = num_units or found.num_units
+    values = RateCounts.merge(items).to_dict(size)
+    options: dict[str, Any] = {"resamples": resamples, "seed": seed, "centered": True}
+    values |= {
+        name: bootstrap_estimate(items, statistic, **options)
+        for name, statistic in _INTERVALS.items()
+        if name in values
+    }
+    return BitrateResult(model=found.model, data=found.describe(), num_units=size, **values)

@@ -9,37 +9,43 @@ tokenizer deduplicates.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any, Protocol
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from operator import attrgetter
+from typing import ClassVar
 
 import numpy as np
 import numpy.typing as npt
 
 from syllablelm.core.errors import InputError, plural
+from syllablelm.core.progress import ProgressBar
+from syllablelm.core.results import Estimate, Record
 from syllablelm.core.segmentation import Segmentation
-from syllablelm.evaluate.bootstrap import bootstrap_interval
+from syllablelm.evaluate.bootstrap import bootstrap_estimate
+from syllablelm.evaluate.boundaries.selection import AlignmentLike
 from syllablelm.evaluate.checks import check_grids
+from syllablelm.evaluate.counts import Counts
 from syllablelm.evaluate.edit_distance import edit_distance
+from syllablelm.evaluate.lists import ScoredData
+from syllablelm.evaluate.units.inputs import (
+    AlignedUnits,
+    Alignments,
+    Model,
+    Recordings,
+    Units,
+    UnitsResult,
+    open_references,
+    read_unit_list,
+)
 from syllablelm.evaluate.units.phone_network import UNKNOWN, Example, ProbeSettings, read_phones, train_network
 from syllablelm.evaluate.units.purity import strip_stress
-
-__all__ = ["PhoneCounts", "PhoneProbeResult", "ProbeSettings", "phone_probe", "phone_string"]
 
 # The memory of CTC grows with the square of a recording's length.
 MAX_TRAIN_SECONDS = 300.0
 
 
-class PhonesLike(Protocol):
-    """What an alignment must offer: its phones in order, silences left out."""
-
-    def intervals(self, level: Any, /) -> Any:
-        """The labelled intervals of `level`; "phone" is asked for."""
-        ...
-
-
 @dataclass(frozen=True)
-class PhoneCounts:
+class PhoneCounts(Counts):
     """Errors of phone strings; add those of recordings to get those of a corpus.
 
     Args:
@@ -52,182 +58,173 @@ class PhoneCounts:
     reference: int = 0
     predicted: int = 0
 
-    @classmethod
-    def merge(cls, items: Iterable[PhoneCounts]) -> PhoneCounts:
-        """Sum of many counts."""
-        return sum(items, cls())
-
-    def __add__(self, other: PhoneCounts) -> PhoneCounts:
-        if not isinstance(other, PhoneCounts):
-            return NotImplemented
-        return PhoneCounts(self.edits + other.edits, self.reference + other.reference, self.predicted + other.predicted)
-
     @property
     def error_rate(self) -> float:
         """Edits per reference phone; 0.0 without reference phones."""
         return self.edits / self.reference if self.reference else 0.0
 
 
-@dataclass(frozen=True)
-class PhoneProbeResult:
-    """What a probe read on the test list.
+@dataclass(frozen=True, kw_only=True)
+class ProbeInfo(ProbeSettings, Record):
+    """A trained probe: its hyper-parameters and its training list.
 
     Args:
-        counts: errors by recording id.
-        settings: hyper-parameters.
-        seed: random seed.
-        slots: CTC outputs per segment.
-        phones: number of phone labels in training.
-        units: number of distinct units in training.
-        segments: segments of the test list.
-        unseen: those of them whose unit never occurs in training.
-        seconds: length of the test list in seconds.
         train_recordings: number of training recordings.
         train_seconds: length of the training list in seconds.
         train_loss: mean CTC loss per phone in nats over the last tenth of the steps.
+        units: number of distinct units in training.
+        phones: number of phone labels in training.
+        slots: CTC outputs per segment.
+        seed: random seed of weights, batches and dropout.
     """
 
-    counts: Mapping[str, PhoneCounts]
-    settings: ProbeSettings
-    seed: int
-    slots: int
-    phones: int
-    units: int
-    segments: int
-    unseen: int
-    seconds: float
     train_recordings: int
     train_seconds: float
     train_loss: float
-
-    @property
-    def total(self) -> PhoneCounts:
-        """Counts of all recordings."""
-        return PhoneCounts.merge(self.counts.values())
-
-    @property
-    def error_rate(self) -> float:
-        """Phone error rate of the test list."""
-        return self.total.error_rate
-
-    def interval(self, *, resamples: int = 1000, seed: int = 0) -> tuple[float, float]:
-        """95 % bootstrap interval of the error rate over test recordings; the probe is not trained again."""
-        items = list(self.counts.values())
-        return bootstrap_interval(items, lambda counts: counts.error_rate, resamples=resamples, seed=seed)
-
-    def to_dict(self, *, resamples: int = 1000, seed: int = 0) -> dict[str, Any]:
-        """Error rate with its interval, counts, and facts about the probe."""
-        low, high = self.interval(resamples=resamples, seed=seed)
-        return {
-            "phone_error_rate": self.error_rate,
-            "phone_error_rate_low": low,
-            "phone_error_rate_high": high,
-            **asdict(self.total),
-            "segments": self.segments,
-            "unseen": self.unseen,
-            "segment_rate": self.segments / self.seconds if self.seconds else 0.0,
-            "probe": {
-                "train_recordings": self.train_recordings,
-                "train_seconds": round(self.train_seconds, 3),
-                "train_loss": self.train_loss,
-                "units": self.units,
-                "phones": self.phones,
-                "slots": self.slots,
-                "seed": self.seed,
-                **asdict(self.settings),
-            },
-        }
+    units: int
+    phones: int
+    slots: int
+    seed: int
 
 
-def phone_string(alignment: PhonesLike) -> list[str]:
-    """Phones of an alignment in order, without stress digits and silences."""
+@dataclass(frozen=True)
+class PhoneResult(UnitsResult):
+    """Phone error rate of a probe on a test list, `data`.
+
+    Args:
+        train: the training list.
+        phone_error_rate: edits per reference phone; the interval is over test recordings, for one probe.
+        edits, reference, predicted: as in `PhoneCounts`.
+        segments: segments of the test list.
+        unseen: those of them whose unit never occurs in training.
+        segment_rate: segments per second of the test list.
+        probe: the probe.
+    """
+
+    evaluation: ClassVar[str] = "phones"
+
+    train: ScoredData
+    phone_error_rate: Estimate
+    edits: int
+    reference: int
+    predicted: int
+    segments: int
+    unseen: int
+    segment_rate: float
+    probe: ProbeInfo
+
+
+def phone_string(alignment: AlignmentLike) -> list[str]:
+    """Return the phones of an alignment in order, without stress digits and silences."""
     return [strip_stress(phone.label) for phone in alignment.intervals("phone")]
 
 
-def phone_probe(
-    train: Mapping[str, Segmentation],
-    train_phones: Mapping[str, PhonesLike],
-    test: Mapping[str, Segmentation],
-    test_phones: Mapping[str, PhonesLike],
+def evaluate_phones(
+    test: Recordings | Units,
+    alignments: Alignments,
+    train: Recordings | Units,
+    train_alignments: Alignments,
+    model: Model = "small",
     *,
+    partial: bool = False,
+    rate: float | None = None,
+    steps: int | None = None,
     settings: ProbeSettings | None = None,
+    resamples: int = 1000,
     seed: int = 0,
     device: str = "auto",
-    progress: Callable[[int], None] = lambda count: None,
-) -> PhoneProbeResult:
-    """Train a probe from units to phones on one list and return its phone errors on another.
+) -> PhoneResult:
+    """Measure the phone error rate of a probe that is trained to read phones from units.
 
     Args:
-        train: segmentations with units by recording id.
-        train_phones: alignments of at least these recordings, such as `read_alignments` returns; only their phone
-            strings are used.
-        test: segmentations of other recordings by the same tokenizer.
-        test_phones: alignments of at least these recordings.
-        settings: hyper-parameters (default: `ProbeSettings()`).
-        seed: random seed of weights, batches and dropout.
-        device: "auto", "cpu" or "cuda". On a CPU, one seed and one number of threads give one result.
-        progress: called with 1 after each update.
+        test: recordings, a file of units, or segmentations by recording id; none of them in `train`.
+        alignments: file or folder of alignments of the test list, or alignments by recording id.
+        train, train_alignments: the training list, of the same kind and by the same tokenizer.
+        model: tokenizer of recordings.
+        partial: whether files of units may hold other recordings than the alignments.
+        rate: units per second instead of the tokenizer's own.
+        steps: number of training updates instead of that of `settings`.
+        settings: hyper-parameters of the probe (default: `ProbeSettings()`).
+        resamples: number of bootstrap resamples.
+        seed: random seed of probe and resamples.
+        device: "auto", "cpu" or "cuda".
 
-    Returns:
-        Counts by recording, and facts about the probe.
+    On a CPU, one seed and one number of threads give one result.
 
     Raises:
-        InputError: an empty list, recordings that are in both lists, that lack units, an alignment or phones, or
-            training recordings of more than `MAX_TRAIN_SECONDS`; the message names the first and gives their number.
+        InputError: recordings in one list and units in the other, recordings that are in both lists or lack units, an
+            alignment or phones, or training recordings of more than `MAX_TRAIN_SECONDS`; the message names the first
+            and gives their number.
     """
     settings = settings or ProbeSettings()
-    references = _phone_strings("train", train, train_phones), _phone_strings("test", test, test_phones)
+    settings = settings if steps is None else replace(settings, steps=steps)
+    references, train_references = open_references(alignments), open_references(train_alignments)
+    test_list, train_list = (read_unit_list(one, model, rate=rate, device=device) for one in (test, train))
+    if test_list.model != train_list.model:
+        raise InputError("give recordings for both lists or files of units for both: one tokenizer must make all units")
+    tested = test_list.align(references, partial=partial)
+    trained = train_list.align(train_references, partial=partial)
+    phones, test_phones = _phone_strings("train", trained), _phone_strings("test", tested)
+    usable = _usable(trained.units, tested.units)
+
+    labels = sorted({phone for id in usable for phone in phones[id]})
+    numbers = {label: number for number, label in enumerate(labels, start=1)}
+    units = np.unique(np.concatenate([_units(value) for value in usable.values()]))
+    phones_per_segment = sum(len(phones[id]) for id in usable) / sum(map(len, usable.values()))
+    slots = max(1, math.ceil(settings.slots_per_phone * phones_per_segment))
+    examples = [_example(value, units, [numbers[phone] for phone in phones[id]]) for id, value in usable.items()]
+    with ProgressBar("probe", settings.steps, closing_line=False) as bar:
+        network, loss = train_network(
+            examples, len(units), len(labels), slots, settings, seed=seed, device=device, progress=bar.advance
+        )
+
+    counts, unseen = [], 0
+    for id, value in sorted(tested.units.items()):
+        example = _example(value, units, [])
+        read = [labels[number - 1] for number in read_phones(network, example)]
+        counts.append(PhoneCounts(edit_distance(read, test_phones[id]), len(test_phones[id]), len(read)))
+        unseen += int((example.unit == UNKNOWN).sum())
+    segments, seconds = sum(map(len, tested.units.values())), sum(one.duration for one in tested.units.values())
+    return PhoneResult(
+        model=test_list.model,
+        data=tested.data,
+        train=trained.data,
+        phone_error_rate=bootstrap_estimate(counts, attrgetter("error_rate"), resamples=resamples, seed=seed),
+        **asdict(PhoneCounts.merge(counts)),
+        segments=segments,
+        unseen=unseen,
+        segment_rate=segments / seconds if seconds else 0.0,
+        probe=ProbeInfo(
+            **asdict(settings),
+            train_recordings=len(usable),
+            train_seconds=round(sum(value.duration for value in usable.values()), 3),
+            train_loss=loss,
+            units=len(units),
+            phones=len(labels),
+            slots=slots,
+            seed=seed,
+        ),
+    )
+
+
+def _phone_strings(name: str, aligned: AlignedUnits) -> dict[str, list[str]]:
+    """Return the phones of each recording; every one must have phones, and units."""
+    _refuse(name, "without units", [id for id, value in aligned.units.items() if value.unit is None])
+    strings = {id: phone_string(alignment) for id, alignment in aligned.references.items()}
+    _refuse(name, "without a single phone", [id for id, phones in strings.items() if not phones])
+    return strings
+
+
+def _usable(train: Mapping[str, Segmentation], test: Mapping[str, Segmentation]) -> dict[str, Segmentation]:
+    """Return the training recordings that have segments, sorted by id."""
     _refuse("train", "also in the test list", [id for id in train if id in test])
     long = [id for id, value in train.items() if value.duration > MAX_TRAIN_SECONDS]
     _refuse("train", f"longer than {MAX_TRAIN_SECONDS:g} s (split them)", long)
     check_grids({**train, **test}, "train and test")
-    usable = [id for id in sorted(train) if len(train[id])]
+    usable = {id: value for id, value in sorted(train.items()) if len(value)}
     if not usable:
         raise InputError("train: no recording has a segment")
-
-    labels = sorted({phone for id in usable for phone in references[0][id]})
-    numbers = {label: number for number, label in enumerate(labels, start=1)}
-    units = np.unique(np.concatenate([_units(train[id]) for id in usable]))
-    phones_per_segment = sum(len(references[0][id]) for id in usable) / sum(len(train[id]) for id in usable)
-    slots = max(1, math.ceil(settings.slots_per_phone * phones_per_segment))
-    examples = [_example(train[id], units, [numbers[phone] for phone in references[0][id]]) for id in usable]
-    network, loss = train_network(
-        examples, len(units), len(labels), slots, settings, seed=seed, device=device, progress=progress
-    )
-
-    counts, unseen = {}, 0
-    for id in sorted(test):
-        example = _example(test[id], units, [])
-        read = [labels[number - 1] for number in read_phones(network, example)]
-        counts[id] = PhoneCounts(edit_distance(read, references[1][id]), len(references[1][id]), len(read))
-        unseen += int((example.unit == UNKNOWN).sum())
-    return PhoneProbeResult(
-        counts=counts,
-        settings=settings,
-        seed=seed,
-        slots=slots,
-        phones=len(labels),
-        units=len(units),
-        segments=sum(map(len, test.values())),
-        unseen=unseen,
-        seconds=sum(value.duration for value in test.values()),
-        train_recordings=len(usable),
-        train_seconds=sum(train[id].duration for id in usable),
-        train_loss=loss,
-    )
-
-
-def _phone_strings(
-    name: str, segmentations: Mapping[str, Segmentation], alignments: Mapping[str, PhonesLike]
-) -> dict[str, list[str]]:
-    """Phones of each recording, all there."""
-    if not segmentations:
-        raise InputError(f"{name}: no recordings")
-    _refuse(name, "without units", [id for id, value in segmentations.items() if value.unit is None])
-    _refuse(name, "without an alignment", [id for id in segmentations if id not in alignments])
-    found = {id: phone_string(alignments[id]) for id in segmentations}
-    _refuse(name, "without a single phone", [id for id, phones in found.items() if not phones])
-    return found
+    return usable
 
 
 def _refuse(name: str, what: str, ids: Sequence[str]) -> None:
@@ -242,7 +239,7 @@ def _units(segmentation: Segmentation) -> npt.NDArray[np.int32]:
 
 def _example(segmentation: Segmentation, units: npt.NDArray[np.int32], labels: Sequence[int]) -> Example:
     own = _units(segmentation)
-    place = np.minimum(np.searchsorted(units, own), len(units) - 1)
-    unit = np.where(units[place] == own, place + 1, UNKNOWN).astype(np.int64)
+    index = np.minimum(np.searchsorted(units, own), len(units) - 1)
+    unit = np.where(units[index] == own, index + 1, UNKNOWN).astype(np.int64)
     seconds = segmentation.seconds[:, 1] - segmentation.seconds[:, 0]
     return Example(unit, np.log(seconds).astype(np.float32), segmentation.duration, np.array(labels, dtype=np.int64))

@@ -15,52 +15,59 @@ from __future__ import annotations
 import typing
 from bisect import bisect_left, bisect_right
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from itertools import pairwise
-from typing import Any
+from operator import attrgetter
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
+from scipy.optimize import linear_sum_assignment
 
 from syllablelm.core.errors import InputError
+from syllablelm.core.results import Estimate, Record
 from syllablelm.core.segmentation import Segmentation
+from syllablelm.data.alignment import Interval
+from syllablelm.evaluate.bootstrap import bootstrap_estimate
 from syllablelm.evaluate.boundaries.matching import to_intervals
-from syllablelm.evaluate.boundaries.scores import shared_ids
+from syllablelm.evaluate.boundaries.segment_scores import TokenCounts, score_tokens
+from syllablelm.evaluate.boundaries.selection import AlignmentLike, shared_ids
+from syllablelm.evaluate.counts import Counts
+from syllablelm.evaluate.lists import ScoredData, check_levels
 from syllablelm.evaluate.units.bitrate import entropy_bits
+from syllablelm.evaluate.units.inputs import (
+    AlignedUnits,
+    Alignments,
+    Model,
+    PathLike,
+    Recordings,
+    Units,
+    UnitsResult,
+    as_list,
+    open_references,
+    read_unit_list,
+)
 
 IndexArray = npt.NDArray[np.int64]
 Matching = typing.Literal["overlap", "full", "majority"]
 # What a segment stands for that overlaps mostly with no syllable ("majority" only).
 SILENCE = ""
 
+_NORMALIZATION = {
+    "normalized_mutual_information": "mean of the entropies of reference and units",
+    "syllable_normalized_mutual_information": "entropy of the reference",
+}
 _NO_STRESS = str.maketrans("", "", "0123")
 
 
-class IntervalLike(typing.Protocol):
-    """A labelled interval in seconds."""
-
-    @property
-    def label(self) -> str: ...
-    @property
-    def start(self) -> float: ...
-    @property
-    def end(self) -> float: ...
-
-
-class IntervalsLike(typing.Protocol):
-    """What a reference must offer: its intervals of a level, a sequence of labelled intervals."""
-
-    def intervals(self, level: Any, /) -> Any: ...
-
-
 @dataclass(frozen=True)
-class PurityCounts:
-    """How often each syllable was matched with each unit; add those of utterances to get those of a corpus.
+class PurityCounts(Counts):
+    """How often each syllable was matched with each unit; add those of recordings to get those of a corpus.
 
     Args:
         table: (syllable label without stress, unit) -> matched pairs; pairs that never occur are absent.
-        syllables: reference syllables (or what else is the reference), matched or not.
+        syllables: reference syllables (or other intervals of the reference), matched or not.
         segments: predicted segments, matched or not.
 
     Only matched pairs enter the purities, so read them with `matched / syllables` in view: a segmentation with gaps
@@ -72,24 +79,6 @@ class PurityCounts:
     table: Mapping[tuple[str, int], int] = field(default_factory=dict)
     syllables: int = 0
     segments: int = 0
-
-    @classmethod
-    def merge(cls, items: Iterable[PurityCounts]) -> PurityCounts:
-        """Sum of many counts, in one pass; `sum()` gives the same but copies the table at every step."""
-        table: Counter[tuple[str, int]] = Counter()
-        syllables = segments = 0
-        for item in items:
-            table.update(item.table)
-            syllables += item.syllables
-            segments += item.segments
-        return cls(dict(table), syllables, segments)
-
-    def __add__(self, other: PurityCounts) -> PurityCounts:
-        return PurityCounts.merge((self, other)) if isinstance(other, PurityCounts) else NotImplemented
-
-    def __radd__(self, other: object) -> PurityCounts:
-        # sum() starts from the integer 0.
-        return self if type(other) is int and other == 0 else NotImplemented
 
     @property
     def matched(self) -> int:
@@ -122,16 +111,6 @@ class PurityCounts:
         """SPur of the published tables: `unit_to_syllable`."""
         return self.unit_to_syllable
 
-    @property
-    def worded_cluster_purity(self) -> float:
-        """Cluster purity as the paper's sentence defines it: `unit_to_syllable`."""
-        return self.unit_to_syllable
-
-    @property
-    def worded_syllable_purity(self) -> float:
-        """Syllable purity as the paper's sentence defines it: `syllable_to_unit`."""
-        return self.syllable_to_unit
-
     def _entropies(self) -> tuple[float, float, float]:
         """Entropies in bits of syllables, units and pairs."""
         sides: tuple[Counter[str | int], Counter[str | int]] = (Counter(), Counter())
@@ -162,22 +141,6 @@ class PurityCounts:
         syllable, _, _ = self._entropies()
         return self.mutual_information / syllable if syllable else 0.0
 
-    def to_dict(self) -> dict[str, float]:
-        """Counts and ratios by name; the purities under the published names."""
-        names = (
-            "matched",
-            "syllables",
-            "segments",
-            "syllable_to_unit",
-            "unit_to_syllable",
-            "cluster_purity",
-            "syllable_purity",
-            "mutual_information",
-            "normalized_mutual_information",
-            "syllable_normalized_mutual_information",
-        )
-        return {name: getattr(self, name) for name in names}
-
 
 def strip_stress(label: str) -> str:
     """Remove the stress digits of ARPAbet vowels: "AH0 B AW1 T" -> "AH B AW T"."""
@@ -187,7 +150,7 @@ def strip_stress(label: str) -> str:
 def match_segments(
     reference: npt.ArrayLike, predicted: npt.ArrayLike, matching: typing.Literal["overlap", "full"] = "overlap"
 ) -> tuple[IndexArray, IndexArray]:
-    """Match reference with predicted segments one to one so that the sum of their temporal IoU is greatest.
+    """Match reference with predicted segments one to one so that the sum of their temporal IoU is maximal.
 
     Args:
         reference: (num_reference, 2) start and end in seconds, sorted, not overlapping.
@@ -211,9 +174,6 @@ def match_segments(
 
 
 def _match_full(theirs: IndexArray, ours: IndexArray) -> tuple[IndexArray, IndexArray]:
-    # Imported here: the optimiser is slow to load and only this rule needs it.
-    from scipy.optimize import linear_sum_assignment
-
     hull = np.maximum.outer(theirs[:, 1], ours[:, 1]) - np.minimum.outer(theirs[:, 0], ours[:, 0])
     shared = np.minimum.outer(theirs[:, 1], ours[:, 1]) - np.maximum.outer(theirs[:, 0], ours[:, 0])
     # The released code adds 1e-4 s, which is 100 microseconds, to every union.
@@ -291,7 +251,7 @@ def majority_labels(reference: npt.ArrayLike, labels: Sequence[str], predicted: 
 
 
 def purity_counts(
-    segmentation: Segmentation, syllables: Sequence[IntervalLike], *, matching: Matching = "overlap"
+    segmentation: Segmentation, syllables: Sequence[Interval], *, matching: Matching = "overlap"
 ) -> PurityCounts:
     """Match the segments of one recording with its reference syllables and count (syllable, unit) pairs.
 
@@ -305,7 +265,7 @@ def purity_counts(
         InputError: the segmentation has no units, the syllables overlap, or an unknown matching.
     """
     if segmentation.unit is None:
-        raise InputError("Purity needs units; this Segmentation has none: apply a codebook first")
+        raise InputError("purity needs units; this Segmentation has none: apply a codebook first")
     times = np.asarray([(syllable.start, syllable.end) for syllable in syllables], dtype=np.float64).reshape(-1, 2)
     if matching == "majority":
         names = [strip_stress(syllable.label) for syllable in syllables]
@@ -319,7 +279,7 @@ def purity_counts(
 
 def score_purity(
     predictions: Mapping[str, Segmentation],
-    references: Mapping[str, IntervalsLike],
+    references: Mapping[str, AlignmentLike],
     *,
     matching: Matching = "overlap",
     level: str = "syllable",
@@ -344,3 +304,143 @@ def score_purity(
         except InputError as error:
             raise InputError(f"{recording}: {error}") from error
     return counts
+
+
+@dataclass(frozen=True)
+class PurityRow(Record):
+    """Purity of one model's units against one kind of reference interval; names as in `PurityCounts`.
+
+    Args:
+        model: tokenizer; None for units made before.
+        level: reference intervals: "syllable", "phone" or "word".
+        token_hits: segments of which both edges are within 50 ms of those of a reference interval.
+    """
+
+    derived: ClassVar[tuple[str, ...]] = ("readings",)
+
+    model: str | None
+    level: str
+    matched: int
+    syllables: int
+    segments: int
+    syllable_to_unit: float
+    unit_to_syllable: float
+    cluster_purity: Estimate
+    syllable_purity: Estimate
+    mutual_information: float
+    normalized_mutual_information: Estimate
+    syllable_normalized_mutual_information: Estimate
+    token_hits: int
+    token_predicted: int
+    token_reference: int
+    token_precision: float
+    token_recall: float
+    token_f1: Estimate
+
+    @property
+    def readings(self) -> dict[str, dict[str, float]]:
+        """Both readings of the two names: that of the released code, and that of the paper's sentences."""
+        code, sentence = self.syllable_to_unit, self.unit_to_syllable
+        return {
+            "released": {"cluster_purity": code, "syllable_purity": sentence},
+            "worded": {"cluster_purity": sentence, "syllable_purity": code},
+        }
+
+
+@dataclass(frozen=True)
+class PurityResult(UnitsResult):
+    """Purity of units.
+
+    Args:
+        matching: how segments were matched with the reference.
+        rows: a row for each model and kind of reference. JSON repeats the first row at the top level.
+    """
+
+    evaluation: ClassVar[str] = "purity"
+    derived: ClassVar[tuple[str, ...]] = ("recordings", "normalization")
+
+    matching: str
+    rows: tuple[PurityRow, ...]
+
+    @property
+    def normalization(self) -> Mapping[str, str]:
+        """What mutual information is divided by."""
+        return _NORMALIZATION
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain JSON values, with the values of the first row at the top level too."""
+        table = super().to_dict()
+        return table | {key: value for key, value in table["rows"][0].items() if key not in table}
+
+    @classmethod
+    def from_dict(cls, table: Mapping[str, Any], where: str = "result") -> PurityResult:
+        """Build a result from what `to_dict` gave; raises FormatError as `Result.from_dict`."""
+        own = {"evaluation", *cls.__dataclass_fields__}
+        copied = {key for row in table.get("rows", ())[:1] for key in row} - own
+        return super().from_dict({key: value for key, value in table.items() if key not in copied}, where)
+
+
+def evaluate_purity(
+    source: Recordings | Units | None,
+    alignments: Alignments,
+    models: Model | Sequence[Model] = "small",
+    *,
+    units: PathLike | None = None,
+    levels: Sequence[str] = ("syllable",),
+    matching: Matching = "overlap",
+    partial: bool = False,
+    rate: float | None = None,
+    resamples: int = 1000,
+    seed: int = 0,
+    device: str = "auto",
+) -> PurityResult:
+    """Score how consistently units stand for syllables, phones or words (section 5.4).
+
+    Args:
+        source, units, rate, device: units or recordings, as for `read_unit_list`.
+        alignments: file or folder of the references, or alignments by recording id.
+        models: tokenizers of recordings; each gets rows of its own.
+        levels: reference intervals: "syllable", "phone", "word".
+        matching: "overlap" or "full" as for `match_segments`, or "majority" as for `majority_labels`.
+        partial: whether a file of units may hold other recordings than the alignments.
+        resamples: number of bootstrap resamples.
+        seed: random seed of the resamples.
+
+    Raises:
+        InputError: units that do not fit their alignments, an unknown level, or nothing usable.
+    """
+    chosen = check_levels(levels)
+    references = open_references(alignments)
+    rows: list[PurityRow] = []
+    data: ScoredData | None = None
+    for model in dict.fromkeys(as_list(models)):
+        found = read_unit_list(source, model, units=units, rate=rate, device=device)
+        aligned = found.align(references, chosen, partial=partial)
+        rows += [_purity_row(found.model, aligned, level, matching, resamples=resamples, seed=seed) for level in chosen]
+        if data not in (None, aligned.data):
+            raise InputError(f"{found.name}: recordings became unusable between two models; score them again")
+        data = aligned.data
+        if found.model is None:
+            break
+    if data is None:
+        raise InputError("no model given to score")
+    names = dict.fromkeys(row.model for row in rows if row.model)
+    return PurityResult(", ".join(names) or None, data, matching, tuple(rows))
+
+
+def _purity_row(model: str | None, aligned: AlignedUnits, level: str, matching: Matching, **options: int) -> PurityRow:
+    items = list(score_purity(aligned.units, aligned.references, matching=matching, level=level).values())
+    tokens = list(score_tokens(aligned.units, aligned.references, level).values())
+    total, token_total = PurityCounts.merge(items), sum(tokens, TokenCounts())
+    plain = ("matched", "syllables", "segments", "syllable_to_unit", "unit_to_syllable", "mutual_information")
+    names = ("cluster_purity", "syllable_purity", *_NORMALIZATION)
+    return PurityRow(
+        model=model,
+        level=level,
+        **{name: getattr(total, name) for name in plain},
+        **{name: bootstrap_estimate(items, attrgetter(name), centered=True, **options) for name in names},
+        **{f"token_{name}": count for name, count in asdict(token_total).items()},
+        token_precision=token_total.precision,
+        token_recall=token_total.recall,
+        token_f1=bootstrap_estimate(tokens, attrgetter("f1"), **options),
+    )

@@ -1,35 +1,39 @@
-"""How stable units are when the same recording sounds different: unit edit distance and boundary agreement."""
+"""Stability of units under distortions of the recording: unit edit distance and boundary agreement."""
 
 from __future__ import annotations
 
 import difflib
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import asdict, dataclass
+from operator import attrgetter
+from typing import ClassVar
 
 import numpy as np
 import numpy.typing as npt
 
 from syllablelm.core.errors import AudioError, InputError
 from syllablelm.core.progress import ProgressBar
+from syllablelm.core.results import Estimate, Record, Result, json_key
 from syllablelm.core.segmentation import Segmentation
 from syllablelm.data.audio import SAMPLE_RATE
+from syllablelm.data.corpus import SkippedFile, no_usable
 from syllablelm.data.distortions import delay, gain, mp3, pitch, reverberate, telephone, white_noise
 from syllablelm.data.manifest import Recording
-from syllablelm.evaluate.bootstrap import bootstrap_interval
+from syllablelm.evaluate.bootstrap import bootstrap_estimate
 from syllablelm.evaluate.boundaries.matching import BoundaryCounts, boundary_counts
+from syllablelm.evaluate.counts import Counts
 from syllablelm.evaluate.edit_distance import edit_distance
-
-if TYPE_CHECKING:
-    from syllablelm.tokenizer.tokenizer import Tokenizer
+from syllablelm.evaluate.lists import ScoredData, note_omitted
+from syllablelm.evaluate.units.inputs import Model, Recordings, as_list, open_model, open_recordings
+from syllablelm.tokenizer.tokenizer import Tokenizer
 
 Waveform = npt.NDArray[np.float32]
 Distort = Callable[[Waveform, np.random.Generator], Waveform]
 
 MEAN = "mean"
 """Name of the row of all conditions together."""
-# Seconds of recordings held at once; each condition of them is encoded by one call.
+# Seconds of recordings held at once; one call of each tokenizer encodes them under a condition.
 GROUP_SECONDS = 120.0
 
 
@@ -38,9 +42,9 @@ class Condition:
     """A named distortion.
 
     Args:
-        name: as the command line takes it.
-        heading: for tables.
-        distort: waveform at 16 kHz and random generator to the distorted waveform.
+        name: short name, such as "noise10".
+        heading: heading in tables.
+        distort: function of a waveform at 16 kHz and a random generator that returns the distorted waveform.
         delay: seconds by which every event of the distorted waveform is late.
     """
 
@@ -70,7 +74,7 @@ CONDITIONS: Mapping[str, Condition] = {
 
 
 @dataclass(frozen=True)
-class StabilityCounts:
+class StabilityCounts(Counts):
     """Counts behind the stability of units; add those of recordings to get those of a corpus.
 
     Args:
@@ -90,20 +94,6 @@ class StabilityCounts:
     hits_50: int = 0
     distorted_boundaries: int = 0
     clean_boundaries: int = 0
-
-    def __add__(self, other: StabilityCounts) -> StabilityCounts:
-        if not isinstance(other, StabilityCounts):
-            return NotImplemented
-        return StabilityCounts(
-            self.edits + other.edits,
-            self.units + other.units,
-            self.same_samples + other.same_samples,
-            self.samples + other.samples,
-            self.hits_20 + other.hits_20,
-            self.hits_50 + other.hits_50,
-            self.distorted_boundaries + other.distorted_boundaries,
-            self.clean_boundaries + other.clean_boundaries,
-        )
 
     @property
     def unit_edit_distance(self) -> float:
@@ -125,83 +115,54 @@ class StabilityCounts:
         """Distorted boundaries against clean ones at 50 ms."""
         return BoundaryCounts(self.hits_50, self.distorted_boundaries, self.clean_boundaries)
 
-    def to_dict(self) -> dict[str, float]:
-        """Counts and ratios by name."""
-        near, wide = self.boundaries_20, self.boundaries_50
-        return {
-            "unit_edit_distance": self.unit_edit_distance,
-            "same_units": self.same_units,
-            "f1@20": near.f1,
-            "precision@20": near.precision,
-            "recall@20": near.recall,
-            "f1@50": wide.f1,
-            "precision@50": wide.precision,
-            "recall@50": wide.recall,
-            "edits": self.edits,
-            "units": self.units,
-            "same_samples": self.same_samples,
-            "samples": self.samples,
-            "hits@20": self.hits_20,
-            "hits@50": self.hits_50,
-            "distorted_boundaries": self.distorted_boundaries,
-            "clean_boundaries": self.clean_boundaries,
-        }
 
+@dataclass(frozen=True, kw_only=True)
+class StabilityRow(Record):
+    """Stability of one model's units under one condition, or under `MEAN`; names as in `StabilityCounts`.
 
-_INTERVALS: dict[str, Callable[[StabilityCounts], float]] = {
-    "unit_edit_distance": lambda counts: counts.unit_edit_distance,
-    "same_units": lambda counts: counts.same_units,
-    "f1@20": lambda counts: counts.boundaries_20.f1,
-    "f1@50": lambda counts: counts.boundaries_50.f1,
-}
+    ``f1``, ``precision``, ``recall`` and ``hits`` compare distorted boundaries with clean ones at 20 and 50 ms.
+    """
+
+    model: str
+    condition: str
+    unit_edit_distance: Estimate
+    same_units: Estimate
+    f1_20: Estimate = json_key("f1@20")
+    precision_20: float = json_key("precision@20")
+    recall_20: float = json_key("recall@20")
+    f1_50: Estimate = json_key("f1@50")
+    precision_50: float = json_key("precision@50")
+    recall_50: float = json_key("recall@50")
+    edits: int
+    units: int
+    same_samples: int
+    samples: int
+    hits_20: int = json_key("hits@20")
+    hits_50: int = json_key("hits@50")
+    distorted_boundaries: int
+    clean_boundaries: int
 
 
 @dataclass(frozen=True)
-class Stability:
-    """Counts of a list of recordings under each condition.
+class StabilityResult(Result):
+    """Stability of units.
 
     Args:
-        seed: random seed of the distortions.
-        ids: recordings, in order.
-        seconds: length of the recordings together.
-        counts: for each condition, the counts of each recording in the order of `ids`.
-        unusable: (id, reason) of recordings that could not be read.
+        model: tokenizers, joined by commas.
+        data: what was encoded.
+        conditions: names of the conditions.
+        seed: random seed of distortions and resamples.
+        rows: for each model, a row for each condition and one of all, `MEAN`. Every condition has the same clean units,
+            so the unit edit distance of `MEAN` is the mean of theirs.
     """
 
+    evaluation: ClassVar[str] = "stability"
+
+    model: str
+    data: ScoredData
+    conditions: tuple[str, ...]
     seed: int
-    ids: tuple[str, ...]
-    seconds: float
-    counts: Mapping[str, tuple[StabilityCounts, ...]]
-    unusable: tuple[tuple[str, str], ...] = ()
-
-    def items(self, condition: str) -> tuple[StabilityCounts, ...]:
-        """Counts of each recording under one condition; under `MEAN`, of all conditions together.
-
-        All conditions have the same clean units, so the unit edit distance of `MEAN` is the mean of theirs.
-        """
-        if condition == MEAN:
-            return tuple(sum(each, StabilityCounts()) for each in zip(*self.counts.values(), strict=True))
-        return self.counts[condition]
-
-    def total(self, condition: str) -> StabilityCounts:
-        """Corpus counts under one condition, or under `MEAN` of all."""
-        return sum(self.items(condition), StabilityCounts())
-
-    def rows(self, *, resamples: int = 1000, seed: int = 0) -> list[dict[str, Any]]:
-        """A row for each condition, and one of all: ratios with 95 % bootstrap intervals over recordings, and counts.
-
-        Args:
-            resamples: number of bootstrap resamples.
-            seed: random seed of the resamples.
-        """
-        found = []
-        for condition in (*self.counts, MEAN):
-            row: dict[str, Any] = {"condition": condition, **self.total(condition).to_dict()}
-            for name, statistic in _INTERVALS.items():
-                low, high = bootstrap_interval(self.items(condition), statistic, resamples=resamples, seed=seed)
-                row |= {f"{name}_low": low, f"{name}_high": high}
-            found.append(row)
-        return found
+    rows: tuple[StabilityRow, ...]
 
 
 def get_conditions(names: str | Iterable[str] = "all") -> tuple[Condition, ...]:
@@ -225,12 +186,12 @@ def get_conditions(names: str | Iterable[str] = "all") -> tuple[Condition, ...]:
 
 
 def distort(waveform: Waveform, condition: Condition, id: str, seed: int = 0) -> Waveform:
-    """Distort one recording; the result depends on nothing but the arguments.
+    """Distort one recording, as a function of the arguments only.
 
     Args:
         waveform: (num_samples,) at 16 kHz.
-        condition: what is done to it.
-        id: identity of the recording; other recordings get other random numbers.
+        condition: the distortion.
+        id: recording id; other recordings get other random numbers.
         seed: random seed.
     """
     rng = np.random.default_rng([seed, _hash(condition.name), _hash(id)])
@@ -267,7 +228,7 @@ def stability_counts(clean: Segmentation, distorted: Segmentation, *, delay: flo
     covered = max(0, min(length, distorted.num_frames * clean.hop - shift))
     found, reference = (_inner_boundaries(side, covered) for side in (ours, theirs))
     near, wide = (boundary_counts(found, reference, tolerance) for tolerance in (0.02, 0.05))
-    before, after = (_units(side.merge_repeats()).tolist() for side in (theirs, ours))
+    before, after = (_units(side.deduplicate()).tolist() for side in (theirs, ours))
     return StabilityCounts(
         edits=edit_distance(before, after),
         units=len(before),
@@ -315,54 +276,97 @@ def _unit_at(segmentation: Segmentation, samples: npt.NDArray[np.integer]) -> np
     return np.where(inside, _units(segmentation)[place], -1)
 
 
-def measure_stability(
-    tokenizer: Tokenizer,
-    recordings: Sequence[Recording],
+def evaluate_stability(
+    recordings: Recordings,
+    models: Model | Sequence[Model] = "small",
     *,
     conditions: str | Iterable[str] = "all",
+    limit: int | None = None,
+    resamples: int = 1000,
     seed: int = 0,
-) -> Stability:
-    """Encode recordings clean and distorted, and compare the units.
+    device: str = "auto",
+) -> StabilityResult:
+    """Compare the units of distorted recordings with those of the clean ones.
 
     Args:
-        tokenizer: any tokenizer with a codebook.
-        recordings: what is encoded; those that cannot be read are listed in the result.
+        recordings: audio files, folders, patterns or one manifest; or the recordings themselves.
+        models: tokenizers with a codebook; all are held in memory and encode the same distorted waveforms.
         conditions: names of `CONDITIONS`, or a text of them with commas between.
-        seed: random seed of the distortions. What a recording sounds like depends on seed, condition and its id only,
-            not on the order or number of recordings and conditions.
+        limit: maximum number of recordings.
+        resamples: number of bootstrap resamples, over recordings.
+        seed: random seed of distortions and resamples. A distorted recording depends on seed, condition and its id
+            only, not on the order or number of recordings, conditions and models.
+        device: "auto", "cpu" or "cuda".
 
     Raises:
-        InputError: an unknown condition, or a tokenizer without a codebook.
-        AudioError: no recording can be read.
+        InputError: an unknown condition, a tokenizer without a codebook, or no usable recording.
     """
     chosen = get_conditions(conditions)
-    if tokenizer.num_units is None:
-        raise InputError("stability needs units; this tokenizer has no codebook")
-    ids: list[str] = []
-    unusable: list[tuple[str, str]] = []
-    counts: dict[str, list[StabilityCounts]] = {condition.name: [] for condition in chosen}
+    name, manifest, skipped = open_recordings(recordings)
+    tokenizers = dict(open_model(model, device=device) for model in as_list(models))
+    counts, seconds = _count(tokenizers, manifest[:limit], chosen, seed, skipped)
+    note_omitted({"unusable": len(skipped)})
+    rows: list[StabilityRow] = []
+    for model in tokenizers:
+        items = {condition.name: counts[model, condition.name] for condition in chosen}
+        items[MEAN] = [StabilityCounts.merge(each) for each in zip(*items.values(), strict=True)]
+        rows += [_row(model, condition, each, resamples=resamples, seed=seed) for condition, each in items.items()]
+    number = len(next(iter(counts.values())))
+    data = ScoredData(name=name, recordings=number, seconds=round(seconds, 3), unusable=len(skipped))
+    return StabilityResult(", ".join(tokenizers), data, tuple(one.name for one in chosen), seed, tuple(rows))
+
+
+def _count(
+    tokenizers: Mapping[str, Tokenizer],
+    recordings: Sequence[Recording],
+    conditions: Sequence[Condition],
+    seed: int,
+    skipped: list[SkippedFile],
+) -> tuple[dict[tuple[str, str], list[StabilityCounts]], float]:
+    """Return the counts of each recording by model and condition, and the seconds encoded; unreadable ones skipped."""
+    without = [name for name, tokenizer in tokenizers.items() if not tokenizer.num_units]
+    if without or not tokenizers:
+        raise InputError(f"stability needs units; {without[0]} has no codebook" if without else "no model to measure")
+    counts: dict[tuple[str, str], list[StabilityCounts]] = {(m, c.name): [] for m in tokenizers for c in conditions}
     samples = 0
-    with ProgressBar("stability", len(recordings) * (len(chosen) + 1), closing_line=False) as bar:
+    with ProgressBar("stability", len(recordings) * (len(conditions) + 1), closing_line=False) as bar:
         for group in _groups(recordings):
-            loaded: list[tuple[str, Waveform]] = []
+            loaded: dict[str, Waveform] = {}
             for recording in group:
                 try:
-                    loaded.append((recording.id, recording.load()))
+                    loaded[recording.id] = recording.load()
                 except AudioError as error:
-                    unusable.append((recording.id, str(error)))
-            clean = tokenizer.encode([wave for _, wave in loaded])
+                    skipped.append(SkippedFile(recording.path, str(error)))
+            clean = {name: one.encode(list(loaded.values())) for name, one in tokenizers.items()}
             bar.advance(len(group), "clean")
-            for condition in chosen:
-                found = tokenizer.encode([distort(wave, condition, id, seed) for id, wave in loaded])
-                pairs = zip(clean, found, strict=True)
-                counts[condition.name] += [stability_counts(a, b, delay=condition.delay) for a, b in pairs]
+            for condition in conditions:
+                waves = [distort(wave, condition, id, seed) for id, wave in loaded.items()]
+                for name, tokenizer in tokenizers.items():
+                    pairs = zip(clean[name], tokenizer.encode(waves), strict=True)
+                    counts[name, condition.name] += [stability_counts(a, b, delay=condition.delay) for a, b in pairs]
                 bar.advance(len(group), condition.name)
-            ids += [id for id, _ in loaded]
-            samples += sum(len(wave) for _, wave in loaded)
-    if not ids:
-        raise AudioError("no usable recording" + (f": {unusable[0][1]}" if unusable else "; the list is empty"))
-    done = {name: tuple(items) for name, items in counts.items()}
-    return Stability(seed, tuple(ids), samples / SAMPLE_RATE, done, tuple(unusable))
+            samples += sum(map(len, loaded.values()))
+    if not samples:
+        raise no_usable(skipped)
+    return counts, samples / SAMPLE_RATE
+
+
+def _row(model: str, condition: str, items: Sequence[StabilityCounts], **options: int) -> StabilityRow:
+    total = StabilityCounts.merge(items)
+    near, wide = total.boundaries_20, total.boundaries_50
+    return StabilityRow(
+        model=model,
+        condition=condition,
+        unit_edit_distance=bootstrap_estimate(items, attrgetter("unit_edit_distance"), **options),
+        same_units=bootstrap_estimate(items, attrgetter("same_units"), **options),
+        f1_20=bootstrap_estimate(items, attrgetter("boundaries_20.f1"), **options),
+        precision_20=near.precision,
+        recall_20=near.recall,
+        f1_50=bootstrap_estimate(items, attrgetter("boundaries_50.f1"), **options),
+        precision_50=wide.precision,
+        recall_50=wide.recall,
+        **asdict(total),
+    )
 
 
 def _groups(recordings: Sequence[Recording]) -> Iterator[list[Recording]]:

@@ -1,33 +1,34 @@
-"""Word identity across voices: whether a spoken word lies nearer to itself in another voice than to a non-word.
+"""Word identity across voices: whether a spoken word is nearer to itself in another voice than to a non-word.
 
 An item compares a word in one voice with the same word and with its non-word in another voice. It is right where the
-word is nearer; ties count one half. Distances come in two kinds: dynamic time warping over segment vectors, and edit
+word is nearer; ties count one half. There are two distances: dynamic time warping over segment vectors, and edit
 distance of units. Non-words are those of the set: `prepare wordlist` changes about a third of a word's phones.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from itertools import permutations
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import ClassVar
 
 import numpy as np
 import numpy.typing as npt
 
 from syllablelm.core.errors import InputError, plural
+from syllablelm.core.progress import ProgressBar
+from syllablelm.core.results import Result
 from syllablelm.data.audio import load_audio
 from syllablelm.evaluate.edit_distance import edit_distance
-from syllablelm.evaluate.lm.pairs import Item, PairCounts, accuracy_row, make_pairs
-from syllablelm.evaluate.lm.zerospeech import check_stems, find_split, list_stems, read_gold
-
-if TYPE_CHECKING:
-    from syllablelm.tokenizer.tokenizer import Tokenizer
+from syllablelm.evaluate.lm.pairs import AccuracyRow, Item, PairCounts, PairsData, accuracy_row, make_pairs
+from syllablelm.evaluate.lm.zerospeech import check_stems, find_split, is_correct, list_stems, open_set_name, read_gold
+from syllablelm.evaluate.units.inputs import Model, open_model
 
 Vectors = npt.NDArray[np.floating]
 COLUMNS = ("id", "filename", "voice", "correct", "phones")
-# Recordings that are encoded together.
+# Number of recordings encoded together.
 _GROUP = 64
 
 
@@ -52,120 +53,102 @@ class SpokenWord:
 
 
 @dataclass(frozen=True)
-class IdentityCounts:
-    """Decisions of one kind of distance.
-
-    Args:
-        words: counts of each word, over all ordered pairs of voices.
-        directions: the same of each ordered pair of voices apart.
-    """
-
-    words: tuple[PairCounts, ...]
-    directions: Mapping[tuple[str, str], tuple[PairCounts, ...]]
-
-    @property
-    def total(self) -> PairCounts:
-        """Counts of all words."""
-        return PairCounts.merge(self.words)
-
-    @property
-    def accuracy(self) -> float:
-        """Share of comparisons in which the same word is nearer, ties counting one half."""
-        return self.total.accuracy
-
-
-@dataclass(frozen=True)
-class IdentityResult:
+class IdentityResult(Result):
     """Word identity of a tokenizer.
 
     Args:
-        vectors: by time warping over segment vectors.
-        units: by edit distance of units; None without a codebook.
+        model: the tokenizer.
+        data: the set of spoken words.
+        vector_accuracy: share of comparisons in which the same word is nearer, by time warping over segment vectors.
+        unit_accuracy: the same by edit distance of units; None without a codebook.
         voices: voices of the set.
         words: number of words.
         recordings: number of recordings.
         changed_phones: mean number of phones in which a non-word differs from its word.
+        rows: accuracies with 95 % bootstrap intervals over words, of group "vectors" and "units": all voices, then
+            each ordered pair of voices.
     """
 
-    vectors: IdentityCounts
-    units: IdentityCounts | None
+    evaluation: ClassVar[str] = "identity"
+
+    model: str
+    data: PairsData
+    vector_accuracy: float
+    unit_accuracy: float | None
     voices: tuple[str, ...]
     words: int
     recordings: int
     changed_phones: float
-
-    def rows(self, *, resamples: int = 1000, seed: int = 0) -> list[dict[str, Any]]:
-        """Accuracies with 95 % bootstrap intervals over words: all voices, then each ordered pair of voices."""
-        rows = []
-        for kind, counts in (("vectors", self.vectors), ("units", self.units)):
-            if counts is not None:
-                rows.append(accuracy_row(kind, "all", counts.words, resamples=resamples, seed=seed))
-                rows += [
-                    accuracy_row(kind, f"{one} to {other}", items, resamples=resamples, seed=seed)
-                    for (one, other), items in counts.directions.items()
-                ]
-        return rows
-
-    def to_dict(self, *, resamples: int = 1000, seed: int = 0) -> dict[str, Any]:
-        """Accuracies of all voices, facts about the set, and `rows`."""
-        rows = self.rows(resamples=resamples, seed=seed)
-        facts = asdict(self) | {"voices": list(self.voices)}
-        del facts["vectors"], facts["units"]
-        return {
-            "vector_accuracy": self.vectors.accuracy,
-            "unit_accuracy": None if self.units is None else self.units.accuracy,
-            **facts,
-            "rows": rows,
-        }
+    rows: tuple[AccuracyRow, ...]
 
 
-def word_identity(
-    folder: Path,
-    tokenizer: Tokenizer,
+def evaluate_identity(
+    folder: str | os.PathLike[str],
+    model: Model = "small",
     *,
+    rate: float | None = None,
     split: str = "dev",
-    progress: Callable[[int], None] = lambda count: None,
+    resamples: int = 1000,
+    seed: int = 0,
+    device: str = "auto",
 ) -> IdentityResult:
     """Measure the word identity of a tokenizer on a set of spoken words and non-words.
 
     Args:
         folder: set in the layout that `prepare wordlist` writes, FOLDER/lexical/dev with gold.csv, of two or more
             voices; recordings hold one word each.
-        tokenizer: its boundaries and pooling give the vectors, its codebook the units, deduplicated where its rule
-            deduplicates.
+        model: tokenizer: its segments and pooling give the vectors, its codebook the units, deduplicated where its
+            rule deduplicates.
+        rate: units per second instead of the tokenizer's own.
         split: folder below FOLDER/lexical.
-        progress: called with the number of recordings encoded, after each group.
+        resamples: number of bootstrap resamples, over words.
+        seed: random seed of the resamples.
+        device: "auto", "cpu" or "cuda".
 
     Raises:
         FormatError: a folder of another layout, or recordings that are not in its list.
         AudioError: a recording that cannot be read.
         InputError: no word in two voices, or recordings without a segment; names the first and gives their number.
     """
-    place = find_split(folder, "lexical", split)
-    words, files = read_words(place), list_stems(place)
+    directory = find_split(Path(folder), "lexical", split)
+    words, files = read_words(directory), list_stems(directory)
     wanted = word_stems(words)
-    check_stems(wanted, files.keys() & set(wanted), place)
+    check_stems(wanted, files.keys() & set(wanted), directory)
+    name, tokenizer = open_model(model, rate=rate, device=device)
     vectors: dict[str, Vectors] = {}
     units: dict[str, list[int]] = {}
-    for first in range(0, len(wanted), _GROUP):
-        group = wanted[first : first + _GROUP]
-        features = tokenizer.features([load_audio(files[stem]) for stem in group])
-        for stem, frames in zip(group, features, strict=True):
-            vectors[stem] = tokenizer.pool(frames, tokenizer.boundaries(frames))
-            unit = tokenizer.segment(frames).unit
-            if unit is not None:
-                units[stem] = unit.tolist()
-        progress(len(group))
+    with ProgressBar("identity", len(wanted), closing_line=False) as bar:
+        for first in range(0, len(wanted), _GROUP):
+            group = wanted[first : first + _GROUP]
+            features = tokenizer.features([load_audio(files[stem]) for stem in group])
+            for stem, frames in zip(group, features, strict=True):
+                spans = tokenizer.spans(frames)
+                vectors[stem] = tokenizer.pool(frames, spans)
+                unit = tokenizer.segment(frames, spans).unit
+                if unit is not None:
+                    units[stem] = unit.tolist()
+            bar.advance(len(group))
     empty = [stem for stem in wanted if not len(vectors[stem])]
     if empty:
-        raise InputError(f"{place}: {plural(len(empty), 'recording')} without a segment, such as {empty[0]!r}")
+        raise InputError(f"{directory}: {plural(len(empty), 'recording')} without a segment, such as {empty[0]!r}")
+    kinds = {"vectors": score_words(words, lambda a, b: dtw_distance(vectors[a], vectors[b]))}
+    if units:
+        kinds["units"] = score_words(words, lambda a, b: unit_distance(units[a], units[b]))
+    rows = {
+        (kind, voices): accuracy_row(kind, voices, counts, resamples=resamples, seed=seed)
+        for kind, decided in kinds.items()
+        for voices, counts in decided.items()
+    }
     return IdentityResult(
-        vectors=score_words(words, lambda a, b: dtw_distance(vectors[a], vectors[b])),
-        units=score_words(words, lambda a, b: unit_distance(units[a], units[b])) if units else None,
+        model=name,
+        data=PairsData(os.fspath(folder), open_set_name(directory), len(wanted)),
+        vector_accuracy=rows["vectors", "all"].accuracy,
+        unit_accuracy=rows["units", "all"].accuracy if units else None,
         voices=tuple(sorted({voice for word in words for voice in word.stems})),
         words=len(words),
         recordings=len(wanted),
         changed_phones=float(np.mean([word.changed for word in words])),
+        rows=tuple(rows.values()),
     )
 
 
@@ -174,15 +157,15 @@ def word_stems(words: Iterable[SpokenWord]) -> list[str]:
     return sorted({stem for word in words for couple in word.stems.values() for stem in couple})
 
 
-def read_words(place: Path) -> list[SpokenWord]:
+def read_words(directory: Path) -> list[SpokenWord]:
     """Read the words of a folder such as `lexical/dev` by its gold.csv, those that at least two voices speak.
 
     Raises:
         FormatError: no readable gold.csv, or one whose rows are not pairs of a word and a non-word.
         InputError: no word in two voices.
     """
-    gold = read_gold(place, COLUMNS)
-    pairs = make_pairs([Item(row["filename"], row["id"], row.correct, row["voice"]) for row in gold], place)
+    gold = read_gold(directory, COLUMNS)
+    pairs = make_pairs([Item(row["filename"], row["id"], is_correct(row), row["voice"]) for row in gold], directory)
     rows = {row["filename"]: row for row in gold}
     words = []
     for pair in pairs:
@@ -192,29 +175,33 @@ def read_words(place: Path) -> list[SpokenWord]:
         if len(stems) > 1:
             words.append(SpokenWord(pair.name, stems, changed))
     if not words:
-        raise InputError(f"{place}: no word in two voices; make the set with --voices A,B")
+        raise InputError(f"{directory}: no word in two voices; make the set with --voices A,B")
     return words
 
 
-def score_words(words: Sequence[SpokenWord], distance: Callable[[str, str], float]) -> IdentityCounts:
+def score_words(
+    words: Sequence[SpokenWord], distance: Callable[[str, str], float]
+) -> dict[str, tuple[PairCounts, ...]]:
     """Decide every comparison.
 
     Args:
-        words: what to compare.
-        distance: distance of two recordings, given their names.
+        words: the words.
+        distance: function of the names of two recordings that returns their distance.
+
+    Returns:
+        Counts of each word: "all" over all ordered pairs of voices, then those of each pair, such as "A to B".
     """
-    counts: list[PairCounts] = []
-    directions: dict[tuple[str, str], list[PairCounts]] = {}
+    all_voices: list[PairCounts] = []
+    directions: dict[str, list[PairCounts]] = {}
     for word in words:
-        scores = []
-        for direction, (anchor, same, other) in word.comparisons():
-            near, far = distance(anchor, same), distance(anchor, other)
-            score = 0.5 if near == far else float(near < far)
-            directions.setdefault(direction, []).append(PairCounts(score, 1, 1, int(near == far)))
-            scores.append((score, near == far))
-        points, ties = sum(score for score, _ in scores), sum(tie for _, tie in scores)
-        counts.append(PairCounts(points / len(scores), 1, len(scores), ties))
-    return IdentityCounts(tuple(counts), {key: tuple(value) for key, value in sorted(directions.items())})
+        counts = []
+        for (one, other), (anchor, same, changed) in word.comparisons():
+            near, far = distance(anchor, same), distance(anchor, changed)
+            counts.append(PairCounts(0.5 if near == far else float(near < far), 1, 1, int(near == far)))
+            directions.setdefault(f"{one} to {other}", []).append(counts[-1])
+        total = PairCounts.merge(counts)
+        all_voices.append(PairCounts(total.accuracy, 1, total.comparisons, total.ties))
+    return {"all": tuple(all_voices)} | {key: tuple(value) for key, value in sorted(directions.items())}
 
 
 def dtw_distance(a: npt.ArrayLike, b: npt.ArrayLike) -> float:

@@ -5,10 +5,11 @@ import pytest
 
 from helpers.random_models import noise, small_predictor
 from syllablelm.core.errors import InputError
-from syllablelm.evaluate.boundaries.systems import RowChoice, make_rows
+from syllablelm.evaluate.boundaries.systems import make_systems
 from syllablelm.segment import norm_peaks
 
-ENCODER = small_predictor().encoder
+PREDICTOR = small_predictor()
+ENCODER = PREDICTOR.encoder
 WAVE = noise(16_000, 1)
 
 
@@ -25,37 +26,67 @@ def calls(monkeypatch):
             asked.append(layers)
             return ENCODER.encode(waveforms, layers)
 
-    monkeypatch.setattr("syllablelm.encoders.load_encoder", lambda name, **options: Watched())
+    monkeypatch.setattr("syllablelm.evaluate.boundaries.systems.load_encoder", lambda name, **options: Watched())
     return asked
 
 
-def test_rivals_stand_beside_the_rows_of_an_encoder(calls):
-    choice = RowChoice(baselines=("even", "zerosyl", "sylber"), encoders=("model",), layers=("1", "2"))
-    rows, _, counts = make_rows(choice, "5", {}, "cpu")
-    kinds = ("similarity", "minsum", "peaks", "zerosyl", "sylber")
-    assert list(rows) == ["even", *(f"{kind}@{layer}" for kind in kinds for layer in (1, 2))]
-    # Rivals choose their number themselves.
-    assert counts == {row: "own" if row.startswith(("zerosyl", "sylber")) else "5" for row in rows}
-    for segmenter in rows.values():
-        segmenter(WAVE, 5)
-    # All layers at once, and once for all rows.
+def systems(methods=(), encoders=(), layers=(), count="5", models=()):
+    return make_systems(models, methods, encoders, layers, count=count, references={}, device="cpu").systems
+
+
+def test_methods_on_features_give_a_system_for_every_layer(calls):
+    made = systems(("even", "zerosyl", "sylber", "minsum"), ("model",), (1, 2))
+    kinds = ("zerosyl", "sylber", "minsum")
+    assert list(made) == ["even", *(f"{kind}@{layer}" for kind in kinds for layer in (1, 2))]
+    # Published systems choose their number themselves.
+    assert {name: one.count for name, one in made.items()} == {
+        name: "own" if name.startswith(("zerosyl", "sylber")) else "5" for name in made
+    }
+    assert [(one.method, one.model, one.layer) for one in made.values()][:2] == [
+        ("even", None, None),
+        ("zerosyl", "model", 1),
+    ]
+    for one in made.values():
+        one.segmenter(WAVE, 5)
+    # All layers at once, and once for all systems.
     assert calls == [[1, 2]]
     feats = ENCODER.encode([WAVE], [1, 2])[0]
     for layer in (1, 2):
-        np.testing.assert_array_equal(rows[f"zerosyl@{layer}"].cut(WAVE, 5), norm_peaks(feats[layer]))
+        np.testing.assert_array_equal(made[f"zerosyl@{layer}"].segmenter.cut(WAVE, 5), norm_peaks(feats[layer]))
     other = noise(9000, 2)
-    np.testing.assert_array_equal(rows["zerosyl@2"].cut(other, 5), norm_peaks(ENCODER.encode([other])[0]))
+    np.testing.assert_array_equal(made["zerosyl@2"].segmenter.cut(other, 5), norm_peaks(ENCODER.encode([other])[0]))
     assert len(calls) == 2
 
 
-def test_a_baseline_on_features_needs_an_encoder():
-    with pytest.raises(InputError, match="--baselines sylber: cut features; give --encoder"):
-        make_rows(RowChoice(baselines=("even", "sylber")), "5", {}, "cpu")
-    with pytest.raises(InputError, match="unknown segmenter"):
-        make_rows(RowChoice(baselines=("wavelets",)), "5", {}, "cpu")
+def test_an_encoder_alone_has_the_usual_methods(calls):
+    usual = [f"{kind}@{layer}" for kind in ("similarity", "minsum", "peaks") for layer in (1, 2)]
+    assert list(systems(("even",), ("model",))) == ["even", *usual]
+    assert list(systems((), ("one/encoder", "b"), (2,)))[::3] == ["one similarity@2", "b similarity@2"]
 
 
-@pytest.mark.parametrize(("layers", "message"), [(("x",), "give numbers"), (("9",), "has layers 1 to 2")])
-def test_layers_that_there_are_not(calls, layers, message):
-    with pytest.raises(InputError, match=message):
-        make_rows(RowChoice(encoders=("model",), layers=layers), "5", {}, "cpu")
+def test_methods_on_a_prediction_head(tmp_path):
+    PREDICTOR.save(tmp_path / "head")
+    made = systems(("losspred", "minsum"), (str(tmp_path / "head"),), (1,))
+    assert [(name, one.method, one.layer) for name, one in made.items()] == [
+        ("losspred", "losspred", None),
+        ("minsum@1", "minsum", 1),
+    ]
+    assert made["losspred"].count == "5" and len(made["losspred"].segmenter(WAVE[:8000], 3)) == 3
+
+
+def test_what_is_missing_is_named():
+    for methods, words in (
+        (("even", "sylber"), "'sylber' needs an encoder; give --encoder"),
+        (("losspred",), "'losspred' needs an encoder with its masked-prediction head; give --encoder"),
+        (("wavelets",), "unknown segmentation method 'wavelets'"),
+    ):
+        with pytest.raises(InputError, match=words):
+            systems(methods)
+    for count, words in (("own", "give --model NAME too"), ("many", "choose reference, own"), (0, "choose reference")):
+        with pytest.raises(InputError, match=words):
+            systems(("even",), count=count)
+
+
+def test_unknown_layers(calls):
+    with pytest.raises(InputError, match="has layers 1 to 2"):
+        systems((), ("model",), (9,))

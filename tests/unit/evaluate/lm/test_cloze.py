@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import random
 from pathlib import Path
+from typing import get_args
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from syllablelm.core.errors import FormatError
-from syllablelm.evaluate.lm.cloze import TIES, cloze_rows, pair_stories, read_cloze
-from syllablelm.evaluate.lm.pairs import score_pairs
+from syllablelm.evaluate.lm import TieRule
+from syllablelm.evaluate.lm.cloze import TIES, pair_stories, read_cloze
+from syllablelm.evaluate.lm.pairs import PairCounts, score_pairs
 
 
 def accuracy(stems: list[str], scores: dict[str, float], ties: float = 0.5) -> float:
-    return cloze_rows(score_pairs(pair_stories(stems, "here"), scores, ties=ties), resamples=10)[0]["accuracy"]
+    return PairCounts.merge(score_pairs(pair_stories(stems, "here"), scores, ties=ties)).accuracy
 
 
 @given(st.integers(1, 40), st.booleans(), st.randoms(use_true_random=False))
@@ -49,6 +51,7 @@ def test_accuracy_by_a_slow_loop(values):
     stems = [f"{k}_{mark}" for k in range(len(values)) for mark in ("correct", "incorrect")]
     scores = {f"{k}_correct": float(right) for k, (right, _) in enumerate(values)}
     scores |= {f"{k}_incorrect": float(wrong) for k, (_, wrong) in enumerate(values)}
+    assert set(TIES) == set(get_args(TieRule))
     won, tied = sum(r > w for r, w in values), sum(r == w for r, w in values)
     assert accuracy(stems, scores, TIES["wrong"]) == pytest.approx(won / len(values))
     assert accuracy(stems, scores, TIES["half"]) == pytest.approx((won + tied / 2) / len(values))

@@ -10,7 +10,7 @@ import pytest
 
 from syllablelm.core.errors import FormatError
 from syllablelm.evaluate.lm.lexical import lexical_rows, read_lexical
-from syllablelm.evaluate.lm.pairs import score_pairs
+from syllablelm.evaluate.lm.pairs import AccuracyRow, score_pairs
 
 HEADER = ["id", "filename", "voice", "frequency", "word", "phones", "length", "correct"]
 PROGRAM = "frequency as cut by the benchmark's program"
@@ -34,10 +34,10 @@ def write_gold(folder: Path, rows: list[list[object]], header: list[str] = HEADE
     return folder
 
 
-def rows_of(folder: Path, scores: dict[str, float]) -> dict[tuple[str, str], dict]:
+def rows_of(folder: Path, scores: dict[str, float]) -> dict[tuple[str, str], AccuracyRow]:
     pairs = read_lexical(folder)
     found = lexical_rows(pairs, score_pairs(pairs, scores), resamples=20)
-    return {(row["group"], row["name"]): row for row in found}
+    return {(row.group, row.name): row for row in found}
 
 
 def test_bands_lengths_and_vocabulary(tmp_path):
@@ -46,7 +46,7 @@ def test_bands_lengths_and_vocabulary(tmp_path):
     scores |= {f"w{id}{voice}": 1.0 if id < "5" else -1.0 for id, _, _ in WORDS for voice in "AB"}
     scores["w5A"] = 1.0
     rows = rows_of(write_gold(tmp_path, lines()), scores)
-    accuracies = {key: row["accuracy"] for key, row in rows.items()}
+    accuracies = {key: row.accuracy for key, row in rows.items()}
     assert accuracies == {
         ("all", "pairs"): pytest.approx(4.5 / 9),
         ("vocabulary", "in"): pytest.approx(3.5 / 7),
@@ -67,10 +67,10 @@ def test_bands_lengths_and_vocabulary(tmp_path):
         ("length", "6"): 0.0,
         ("length", "10"): 0.0,
     }
-    pairs = {group: sum(row["pairs"] for (g, _), row in rows.items() if g == group) for group, _ in rows}
+    pairs = {group: sum(row.pairs for (g, _), row in rows.items() if g == group) for group, _ in rows}
     # The ninth word's frequency is not said.
     assert pairs == {"all": 9, "vocabulary": 8, "frequency": 8, PROGRAM: 8, "length": 9}
-    assert rows["all", "pairs"]["comparisons"] == 18
+    assert rows["all", "pairs"].comparisons == 18
 
 
 def test_shuffled_lists_give_the_same_rows(tmp_path):
@@ -88,8 +88,8 @@ def test_swapped_answers_turn_every_row_round(tmp_path):
     scores = {str(line[1]): float(rng.randrange(3)) for line in full}
     before = rows_of(write_gold(tmp_path, full), scores)
     after = rows_of(write_gold(tmp_path, [[*line[:7], 1 - int(str(line[7]))] for line in full]), scores)
-    assert {key: 1 - row["accuracy"] for key, row in before.items()} == pytest.approx(
-        {key: row["accuracy"] for key, row in after.items()}
+    assert {key: 1 - row.accuracy for key, row in before.items()} == pytest.approx(
+        {key: row.accuracy for key, row in after.items()}
     )
 
 

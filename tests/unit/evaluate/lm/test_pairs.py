@@ -121,17 +121,17 @@ def test_rows_of_labels_hold_their_pairs_only():
     pairs = [Pair(n, ((f"{n}+", f"{n}-"),), {"kind": k} if k else {}) for n, k in (("p", "x"), ("q", "y"), ("r", ""))]
     counts = [PairCounts(1.0, 1, 1, 0), PairCounts(0.0, 1, 1, 0), PairCounts(1.0, 1, 1, 0)]
     rows = label_rows("kind", pairs, counts, ("y", "z", "x"), resamples=10, seed=0)
-    assert [(row["group"], row["name"], row["accuracy"], row["pairs"]) for row in rows] == [
+    assert [(row.group, row.name, row.accuracy, row.pairs) for row in rows] == [
         ("kind", "y", 0.0, 1),
         ("kind", "x", 1.0, 1),
     ]
-    assert all(row["low"] == row["high"] == row["accuracy"] for row in rows)
+    assert all(row.low == row.high == row.accuracy for row in rows)
 
 
 def test_the_interval_holds_the_accuracy_and_narrows():
     few, many = ([PairCounts(float(k % 2), 1, 1, 0) for k in range(n)] for n in (10, 1000))
     wide, narrow = (accuracy_row("all", "all", counts, resamples=200) for counts in (few, many))
-    assert wide["low"] < narrow["low"] < 0.5 < narrow["high"] < wide["high"]
+    assert wide.low < narrow.low < 0.5 < narrow.high < wide.high
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from syllablelm.core.errors import FormatError
-from syllablelm.evaluate.lm.pairs import score_pairs
+from syllablelm.evaluate.lm.pairs import AccuracyRow, score_pairs
 from syllablelm.evaluate.lm.syntactic import MacroCounts, read_syntactic, syntactic_rows
 
 HEADER = ["id", "filename", "voice", "type", "subtype", "transcription", "correct"]
@@ -36,10 +36,10 @@ def write_gold(folder: Path, rows: list[list[object]]) -> Path:
     return folder
 
 
-def rows_of(folder: Path, scores: dict[str, float]) -> dict[tuple[str, str], dict]:
+def rows_of(folder: Path, scores: dict[str, float]) -> dict[tuple[str, str], AccuracyRow]:
     pairs = read_syntactic(folder)
     found = syntactic_rows(pairs, score_pairs(pairs, scores), resamples=50)
-    return {(row["group"], row["name"]): row for row in found}
+    return {(row.group, row.name): row for row in found}
 
 
 def test_the_two_averages_by_hand(tmp_path):
@@ -49,7 +49,7 @@ def test_the_two_averages_by_hand(tmp_path):
     scores |= {f"number{id}{voice}1": -1.0 for id in range(2) for voice in "AB"}
     scores["adjunct0A1"], scores["adjunct0B1"] = 1.0, -1.0
     rows = rows_of(write_gold(tmp_path, lines()), scores)
-    assert {key: row["accuracy"] for key, row in rows.items()} == {
+    assert {key: row.accuracy for key, row in rows.items()} == {
         ("all", "pairs"): pytest.approx(3.5 / 6),
         ("macro", "mean over phenomena"): pytest.approx((3 / 5 + 1 / 2) / 2),
         ("phenomenon", "agreement"): pytest.approx(3 / 5),
@@ -58,8 +58,9 @@ def test_the_two_averages_by_hand(tmp_path):
         ("subtype", "gender"): 1.0,
         ("subtype", "number"): 0.0,
     }
-    assert rows["all", "pairs"]["pairs"] == rows["macro", "mean over phenomena"]["pairs"] == 6
-    assert all(row["low"] <= row["accuracy"] <= row["high"] for row in rows.values())
+    assert rows["all", "pairs"].pairs == rows["macro", "mean over phenomena"].pairs == 6
+    assert rows["macro", "mean over phenomena"].points is None
+    assert all(row.low <= row.accuracy <= row.high for row in rows.values())
 
 
 def test_shuffled_and_swapped_lists(tmp_path):
@@ -70,11 +71,11 @@ def test_shuffled_and_swapped_lists(tmp_path):
     rng.shuffle(shuffled)
     assert rows_of(write_gold(tmp_path, shuffled), scores) == before
     swapped = rows_of(write_gold(tmp_path, [[*line[:6], 1 - int(str(line[6]))] for line in lines()]), scores)
-    assert {key: 1 - row["accuracy"] for key, row in before.items()} == pytest.approx(
-        {key: row["accuracy"] for key, row in swapped.items()}
+    assert {key: 1 - row.accuracy for key, row in before.items()} == pytest.approx(
+        {key: row.accuracy for key, row in swapped.items()}
     )
     flat = rows_of(tmp_path, dict.fromkeys(scores, 0.0))
-    assert {row["accuracy"] for row in flat.values()} == {0.5}
+    assert {row.accuracy for row in flat.values()} == {0.5}
 
 
 @given(st.lists(st.tuples(st.sampled_from("xyz"), st.sampled_from([0.0, 0.25, 1.0])), min_size=1, max_size=12))

@@ -19,7 +19,6 @@ from syllablelm.evaluate.speech.crossing import (
     NOTHING,
     crossing_spread,
     find_crossing,
-    value_at,
 )
 
 GRID = [0.0, 0.5, 1.0, 1.5, 2.0]
@@ -29,14 +28,14 @@ GRID = [0.0, 0.5, 1.0, 1.5, 2.0]
 def test_a_curve_that_rises_or_falls(place, sign):
     found = find_crossing(lambda x: sign * (x**3 + x), GRID, sign * (place**3 + place), 12)
     assert found.status == FOUND
-    assert found.place == pytest.approx(place, abs=0.5 / 2**12)
-    assert found.low <= found.place <= found.high
+    assert found.temperature == pytest.approx(place, abs=0.5 / 2**12)
+    assert found.between[0] <= found.temperature <= found.between[1]
 
 
 def test_out_of_reach_is_said_and_not_extrapolated():
     above, below = (find_crossing(lambda x: x, GRID, target, 3) for target in (2.5, -0.1))
-    assert (above.status, above.place, above.reached) == (ABOVE, None, (0.0, 2.0))
-    assert (below.status, below.place) == (BELOW, None)
+    assert (above.status, above.temperature, above.reached) == (ABOVE, None, (0.0, 2.0))
+    assert (below.status, below.temperature) == (BELOW, None)
 
 
 def test_no_values_at_all():
@@ -47,7 +46,7 @@ def test_no_values_at_all():
 def test_several_crossings_are_counted_and_the_lowest_taken():
     found = find_crossing(lambda x: math.cos(math.pi * x), GRID, 0.25, 20)
     assert found.crossings == 2
-    assert found.place == pytest.approx(math.acos(0.25) / math.pi, abs=1e-5)
+    assert found.temperature == pytest.approx(math.acos(0.25) / math.pi, abs=1e-5)
     # A target that is met at a place of the grid is one crossing, not two.
     assert find_crossing(lambda x: x, GRID, 1.0, 4).crossings == 1
 
@@ -61,7 +60,7 @@ def test_only_what_is_needed_is_measured():
 def test_a_gap_is_not_bridged():
     for hole in (math.nan, math.inf):
         found = find_crossing(lambda x, hole=hole: hole if x == 1.0 else x, GRID, 1.1, 3)
-        assert (found.status, found.place) == (GAP, None)
+        assert (found.status, found.temperature) == (GAP, None)
 
 
 @pytest.mark.parametrize(
@@ -76,7 +75,7 @@ def test_a_gap_is_not_bridged():
 )
 def test_a_target_met_all_along_an_interval_is_no_place(curve, interval):
     found = find_crossing(curve, GRID, 0.0, 3)
-    assert (found.status, found.place, (found.low, found.high)) == (FLAT, None, interval)
+    assert (found.status, found.temperature, found.between) == (FLAT, None, interval)
 
 
 @given(st.lists(st.sampled_from([-1.0, 0.0, 1.0, math.nan]), min_size=2, max_size=6), st.integers(0, 3))
@@ -93,11 +92,7 @@ def test_what_is_found_changes_sides_or_is_a_single_point(values, steps):
     assert (found.status == FLAT) == flat
     assert (found.status == FOUND) == (proper and not flat)
     if found.status == FOUND:
-        assert curve(found.place) == 0
-
-
-def test_other_curves_are_read_between_points():
-    assert value_at({1.0: 10.0, 0.0: 0.0}, 0.25) == 2.5
+        assert curve(found.temperature) == 0
 
 
 def test_spread_of_lines_is_that_of_their_targets():

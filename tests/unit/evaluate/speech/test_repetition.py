@@ -7,7 +7,7 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from syllablelm.evaluate.speech.repetition import LONGEST_PATTERN, RepetitionCounts, repetition_counts, repetition_row
+from syllablelm.evaluate.speech.repetition import LONGEST_PATTERN, RepetitionCounts, repetition_counts, score_repetition
 
 ROWS = st.lists(st.integers(0, 2), max_size=14)
 
@@ -52,7 +52,7 @@ def test_nothing():
 
 
 def test_rows_are_counted_together():
-    row = repetition_row([[3, 3], [1, 2]], resamples=10, seed=0)
-    assert row["distinct"]["distinct_1"] == row["counts"]["distinct_1"] / row["counts"]["ngrams_1"] == 0.75
-    low, high = row["distinct_interval"]["distinct_1"]
+    scores = score_repetition([[3, 3], [1, 2]], resamples=10, seed=0)
+    assert scores.distinct["distinct_1"] == scores.counts.distinct_1 / scores.counts.ngrams_1 == 0.75
+    low, high = scores.distinct_interval["distinct_1"]
     assert 0.5 <= low <= 0.75 <= high <= 1.0

@@ -15,7 +15,7 @@ from syllablelm.data.audio import load_audio, save_audio
 from syllablelm.data.corpus import scan
 from syllablelm.data.manifest import Manifest, Recording
 from syllablelm.evaluate.speech import spoken_continuations as spoken
-from syllablelm.evaluate.speech.spoken_continuations import HeardContinuations, draw_recordings, first_units
+from syllablelm.evaluate.speech.spoken_continuations import TranscribedContinuations, draw_recordings, first_units
 from syllablelm.tokenizer.tokenizer import Tokenizer
 
 
@@ -39,43 +39,41 @@ def test_real_units_are_those_that_begin_in_time(tokenizer_folder, recordings):
 
 
 class Loudest:
-    """Hears where a recording is loudest."""
+    """Transcribes a recording to the place where it is loudest."""
 
     name = "loudest"
-    heard = 0
+    count = 0
 
-    def hear(self, waves):
+    def transcribe_all(self, waves):
         for wave in waves:
-            self.heard += 1
+            self.count += 1
             yield f"sample {np.abs(wave).argmax()}"
 
 
-def heard_in(folder: Path, scratch: Path, listener: Loudest) -> list[str]:
-    """What is heard in the recordings of a folder, kept in another."""
+def transcribe(folder: Path, scratch: Path, transcriber: Loudest) -> list[str]:
+    """Transcripts of the recordings of a folder, kept in another."""
     manifest, _ = scan(folder)
     source: Any = SimpleNamespace(
         recordings=manifest, ids=[r.id for r in manifest], folder=scratch, facts={}, tokenizer=None, lm=None
     )
-    given: Any = listener
-    texts, told = HeardContinuations(source, scratch, given).real_texts()
+    given: Any = transcriber
+    texts, told = TranscribedContinuations(source, scratch, given).real_texts()
     assert told == "recognised from the recordings"
     return texts
 
 
-def test_what_was_heard_belongs_to_the_sound_and_not_to_its_length(tmp_path, monkeypatch):
-    from syllablelm.vocoder.resynthesizer import Resynthesizer
-
-    monkeypatch.setattr(Resynthesizer, "load", lambda name, device: None)
+def test_transcripts_belong_to_the_sound_and_not_to_its_length(tmp_path, monkeypatch):
+    monkeypatch.setattr(spoken.Resynthesizer, "load", lambda name, device: None)
     monkeypatch.setattr(spoken, "SpeechModel", lambda *parts: None)
-    folder, scratch, listener = tmp_path / "audio", tmp_path / "kept", Loudest()
+    folder, scratch, transcriber = tmp_path / "audio", tmp_path / "kept", Loudest()
     scratch.mkdir()
     for seed, name in enumerate(("a", "b")):
         save_audio(folder / f"{name}.wav", noise(8000, seed))
-    first = heard_in(folder, scratch, listener)
-    assert heard_in(folder, scratch, listener) == first and listener.heard == 2
+    first = transcribe(folder, scratch, transcriber)
+    assert transcribe(folder, scratch, transcriber) == first and transcriber.count == 2
     one, other = ((folder / f"{name}.wav").read_bytes() for name in ("a", "b"))
     assert len(one) == len(other) and len(set(first)) == 2
     (folder / "a.wav").write_bytes(other)
     (folder / "b.wav").write_bytes(one)
-    assert heard_in(folder, scratch, listener) == first[::-1]
-    assert listener.heard == 4
+    assert transcribe(folder, scratch, transcriber) == first[::-1]
+    assert transcriber.count == 4

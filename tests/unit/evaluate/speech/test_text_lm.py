@@ -31,7 +31,7 @@ def test_what_is_scored_is_not_learned(tmp_path):
     file = tmp_path / "a.trans.txt"
     file.write_text(LINES)
     lm = train_ngram([file], skip_ids={"1-1-1"}, skip_texts={"the cat ran"})
-    assert (lm.describe()["sentences_left_out"], lm.describe()["trained_on_words"]) == (2, 3)
+    assert (lm.info.sentences_left_out, lm.info.trained_on_words) == (2, 3)
     with pytest.raises(InputError, match=r"a\.trans\.txt: .*at least one"):
         train_ngram([file], skip_ids={"1-1-0", "1-1-1", "1-1-2"})
 

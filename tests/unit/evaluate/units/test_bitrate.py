@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import math
 
 import numpy as np
@@ -9,7 +10,7 @@ from hypothesis import strategies as st
 
 from syllablelm.core.errors import InputError
 from syllablelm.core.segmentation import Segmentation
-from syllablelm.evaluate.units.bitrate import RateCounts, rate_counts
+from syllablelm.evaluate.units.bitrate import BitrateResult, RateCounts, evaluate_bitrate, rate_counts
 
 
 def contiguous(units: list[int], width: int = 10) -> Segmentation:
@@ -30,8 +31,8 @@ def test_counts_by_hand():
     assert counts.unit_rate == pytest.approx(5.0)
     assert counts.merged_unit_rate == pytest.approx(2.5)
     assert counts.bits_per_second(4096) == pytest.approx(2.5 * 12)
-    assert counts.bits_per_second(4096, merged=False) == pytest.approx(5.0 * 12)
-    assert counts.entropy(merged=False) == pytest.approx(1.0)
+    assert counts.bits_per_second(4096, deduplicated=False) == pytest.approx(5.0 * 12)
+    assert counts.entropy(deduplicated=False) == pytest.approx(1.0)
     third = -(math.log2(1 / 3) / 3 + math.log2(2 / 3) * 2 / 3)
     assert counts.entropy_rate() == pytest.approx(2.5 * third)
 
@@ -46,8 +47,8 @@ def test_lengths_by_hand():
     counts = rate_counts(segmentation([0, 10, 30, 60], [10, 30, 60, 100], [4, 4, 5, 4], 100))
     assert counts.length_histogram == {10: 1, 20: 1, 30: 1, 40: 1}
     assert counts.run_length_histogram == {30: 2, 40: 1}
-    assert counts.length_entropy(merged=False) == pytest.approx(2.0)
-    assert counts.length_entropy_rate(merged=False) == pytest.approx(4 / 2 * 2.0)
+    assert counts.length_entropy(deduplicated=False) == pytest.approx(2.0)
+    assert counts.length_entropy_rate(deduplicated=False) == pytest.approx(4 / 2 * 2.0)
     third = entropy_by_hand([30, 30, 40])
     assert counts.length_entropy_rate() == pytest.approx(3 / 2 * third)
     assert counts.timed_entropy_rate() == pytest.approx(3 / 2 * (entropy_by_hand([4, 5, 4]) + third))
@@ -66,7 +67,7 @@ def test_lengths_add_up(recordings):
     for table, segments in ((total.length_histogram, total.units), (total.run_length_histogram, total.runs)):
         assert sum(table.values()) == segments
         assert sum(length * count for length, count in table.items()) == sum(lengths)
-    assert total.length_entropy(merged=False) == pytest.approx(entropy_by_hand(lengths) if lengths else 0.0)
+    assert total.length_entropy(deduplicated=False) == pytest.approx(entropy_by_hand(lengths) if lengths else 0.0)
     assert 0 <= total.length_entropy() <= math.log2(max(1, len(total.run_length_histogram))) + 1e-9
 
 
@@ -76,15 +77,29 @@ def test_segments_of_one_length_cost_no_bits_of_timing():
     assert counts.timed_entropy_rate() == counts.entropy_rate()
 
 
-def test_rows_hold_both_ways_of_counting():
-    counts = rate_counts(contiguous([4, 4, 5, 5, 5, 4]))
-    merged, alone = counts.rows(16)
+def test_a_table_holds_both_ways_of_counting():
+    result = evaluate_bitrate({"a": contiguous([4, 4, 5, 5, 5, 4])}, num_units=16, resamples=5)
+    merged, alone = result.table()
     assert (merged["units"], alone["units"]) == ("deduplicated", "as segmented")
-    assert (merged["bits"], alone["bits"]) == (pytest.approx(10), pytest.approx(20))
+    assert (merged["bits_per_second"], alone["bits_per_second"]) == (pytest.approx(10), pytest.approx(20))
+    assert (merged["merged_unit_rate"], alone["merged_unit_rate"]) == (pytest.approx(2.5), pytest.approx(5.0))
     assert alone["length_entropy_rate"] == 0.0
     assert merged["timed_entropy_rate"] == merged["entropy_rate"] + merged["length_entropy_rate"]
-    (no_units, _) = rate_counts(segmentation([0, 10], [10, 30], None, 50)).rows()
-    assert set(no_units) == {"units", "rate", "length_entropy_rate"}
+    (no_units, _) = evaluate_bitrate({"a": segmentation([0, 10], [10, 30], None, 50)}, resamples=5).table()
+    assert set(no_units) == {"units", "merged_unit_rate", "length_entropy_rate"}
+
+
+@pytest.mark.parametrize("units", [[4, 4, 5], None])
+def test_a_result_is_the_corpus_total_and_is_read_back(units):
+    lists = {"a": segmentation([0, 10, 20], [10, 20, 30], units, 40), "b": segmentation([0], [50], units and [7], 50)}
+    result = evaluate_bitrate(lists, num_units=16, resamples=20)
+    assert (result.model, result.recordings, result.data.seconds, result.num_units) == (None, 2, 1.8, 16)
+    total = RateCounts.merge(map(rate_counts, lists.values())).to_dict(16)
+    written = result.to_dict()
+    assert total.items() <= written.items()
+    assert written["merged_unit_rate_low"] <= written["merged_unit_rate"] <= written["merged_unit_rate_high"]
+    assert ("entropy_rate" in written) == (units is not None)
+    assert BitrateResult.from_dict(json.loads(json.dumps(written))) == result
 
 
 def test_repeats_across_a_gap_stay_apart():

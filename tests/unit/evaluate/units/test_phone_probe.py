@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,9 +18,9 @@ from syllablelm.data.alignment import Alignment, Interval, Word
 from syllablelm.evaluate.units.phone_network import Example, PhoneNetwork, read_phones
 from syllablelm.evaluate.units.phone_probe import (
     PhoneCounts,
-    PhoneProbeResult,
+    PhoneResult,
     ProbeSettings,
-    phone_probe,
+    evaluate_phones,
     phone_string,
 )
 
@@ -61,61 +62,62 @@ def test_phone_string_has_no_stress_and_no_silence():
     assert phone_string(Alignment("a", 1.0, (Word("w", 0, 0.3, phones),))) == ["AH", "T"]
 
 
+def measure(test: tuple[dict, dict], train: tuple[dict, dict], **changes: Any) -> PhoneResult:
+    options = {"settings": QUICK, "resamples": 20, **changes}
+    return evaluate_phones(*test, *train, device="cpu", **options)
+
+
 @pytest.fixture(scope="module")
-def clear() -> PhoneProbeResult:
-    """A probe on units that name their syllable."""
-    return phone_probe(*make_list(40, 1), *make_list(10, 2), settings=QUICK, device="cpu")
+def clear() -> PhoneResult:
+    """The result of units that name their syllable."""
+    return measure(make_list(10, 2), make_list(40, 1))
 
 
 def test_units_that_name_their_syllable_are_read_without_error(clear):
-    result = clear
-    assert result.error_rate < 0.02
-    assert result.total == sum(result.counts.values(), PhoneCounts())
-    assert len(result.counts) == 10
+    rate = clear.phone_error_rate
+    assert rate.value == clear.edits / clear.reference < 0.02
+    assert rate.low <= rate.value <= rate.high
+    assert (clear.model, clear.recordings, clear.train.recordings) == (None, 10, 40)
     # 12 phones in 5 syllables: 2.4 a segment, twice that rounded up.
-    assert (result.slots, result.units, result.phones, result.unseen) == (5, 5, 10, 0)
-    assert result.segments == 100
-    low, high = result.interval(resamples=100)
-    assert low <= result.error_rate <= high
-    row = json.loads(json.dumps(result.to_dict(resamples=20)))
-    assert row["edits"] / row["reference"] == pytest.approx(row["phone_error_rate"])
-    assert row["segment_rate"] == pytest.approx(5.0)
+    assert (clear.probe.slots, clear.probe.units, clear.probe.phones, clear.unseen) == (5, 5, 10, 0)
+    assert (clear.segments, clear.segment_rate) == (100, pytest.approx(5.0))
+    assert PhoneResult.from_dict(json.loads(json.dumps(clear.to_dict()))) == clear
 
 
 def test_random_units_tell_nothing(clear):
-    short = replace(QUICK, steps=40)
-    random = phone_probe(*make_list(20, 1, noise=1.0), *make_list(10, 2, noise=1.0), settings=short, device="cpu")
-    assert random.error_rate > 0.4 > clear.error_rate
+    random = measure(make_list(10, 2, noise=1.0), make_list(20, 1, noise=1.0), steps=40)
+    assert random.probe.steps == 40
+    assert random.phone_error_rate.value > 0.4 > clear.phone_error_rate.value
 
 
 def test_units_that_training_lacks_count_as_unseen():
     test, alignments = make_list(3, 2, size=4)
     test = {id: replace(value, unit=np.array([0, 2**31 - 1, 10, 20])) for id, value in test.items()}
-    result = phone_probe(*make_list(6, 1), test, alignments, settings=replace(QUICK, steps=3), device="cpu")
+    result = measure((test, alignments), make_list(6, 1), steps=3)
     assert (result.unseen, result.segments) == (3, 12)
 
 
 def test_a_recording_without_segments_is_read_as_nothing():
-    test, alignments = make_list(2, 2)
-    first = min(test)
-    test[first] = Segmentation(np.array([]), np.array([]), np.array([]), 100)
+    test, alignments = make_list(1, 2)
+    (only,) = test
+    test[only] = Segmentation(np.array([]), np.array([]), np.array([]), 100)
     train, train_alignments = make_list(6, 1)
-    train[min(train)] = test[first]
-    result = phone_probe(train, train_alignments, test, alignments, settings=replace(QUICK, steps=2), device="cpu")
-    length = len(phone_string(alignments[first]))
-    assert result.counts[first] == PhoneCounts(length, length, 0)
-    assert result.train_recordings == 5
+    train[min(train)] = test[only]
+    result = measure((test, alignments), (train, train_alignments), steps=2)
+    length = len(phone_string(alignments[only]))
+    assert (result.edits, result.reference, result.predicted) == (length, length, 0)
+    assert result.probe.train_recordings == 5
 
 
 def test_one_seed_gives_one_result_and_leaves_the_generator_alone():
     short = replace(QUICK, steps=5, dropout=0.2)
     torch.manual_seed(7)
     state = torch.random.get_rng_state()
-    lists = (*make_list(8, 1), *make_list(3, 2))
-    first = phone_probe(*lists, settings=short, seed=3, device="cpu")
+    lists = (make_list(3, 2), make_list(8, 1))
+    first = measure(*lists, settings=short, seed=3)
     assert torch.equal(state, torch.random.get_rng_state())
-    assert phone_probe(*lists, settings=short, seed=3, device="cpu") == first
-    assert phone_probe(*lists, settings=short, seed=4, device="cpu").train_loss != first.train_loss
+    assert measure(*lists, settings=short, seed=3) == first
+    assert measure(*lists, settings=short, seed=4).probe.train_loss != first.probe.train_loss
 
 
 @settings(max_examples=20)
@@ -157,7 +159,9 @@ def faulty(change: str) -> tuple[dict, dict, dict, dict]:
     elif change == "empty":
         test = {}
     elif change == "long":
-        train[min(train)] = Segmentation.from_boundaries([0, 20_000], unit=[0])
+        first = min(train)
+        train[first] = Segmentation.from_boundaries([0, 20_000], unit=[0])
+        train_phones[first] = replace(train_phones[first], duration=400.0)
     elif change == "grid":
         test[first] = replace(test[first], hop=640)
     elif change == "segments":
@@ -170,9 +174,9 @@ def faulty(change: str) -> tuple[dict, dict, dict, dict]:
     [
         ("both", "train: 2 recordings also in the test list, such as 's1-0'"),
         ("units", "test: 1 recording without units, such as 's2-0'"),
-        ("alignment", "test: 1 recording without an alignment, such as 's2-0'"),
+        ("alignment", "units: 1 recording without an alignment, such as 's2-0'"),
         ("phones", "test: 1 recording without a single phone, such as 's2-0'"),
-        ("empty", "test: no recordings"),
+        ("empty", "units: none of its recordings is among those with an alignment"),
         ("long", "train: 1 recording longer than 300 s"),
         ("grid", "train and test: 1 recording at 16000 Hz with hop 640"),
         ("segments", "train: no recording has a segment"),
@@ -180,7 +184,8 @@ def faulty(change: str) -> tuple[dict, dict, dict, dict]:
 )
 def test_faulty_lists(change, message):
     with pytest.raises(InputError, match=message):
-        phone_probe(*faulty(change), settings=replace(QUICK, steps=1), device="cpu")
+        train, train_phones, test, test_phones = faulty(change)
+        measure((test, test_phones), (train, train_phones), steps=1)
 
 
 @pytest.mark.parametrize("wrong", [{"kernel": 4}, {"steps": 0}, {"dropout": 1.0}, {"learning_rate": 0.0}])

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from typing import NamedTuple
 
 import numpy as np
@@ -10,8 +11,12 @@ from scipy.optimize import linear_sum_assignment
 
 from syllablelm.core.errors import InputError
 from syllablelm.core.segmentation import Segmentation
+from syllablelm.data.alignment import Alignment, Word
+from syllablelm.data.alignment import Interval as AlignedInterval
 from syllablelm.evaluate.units.purity import (
     PurityCounts,
+    PurityResult,
+    evaluate_purity,
     majority_labels,
     match_segments,
     purity_counts,
@@ -154,9 +159,9 @@ def test_purities_by_hand():
     counts = PurityCounts({("a", 0): 3, ("a", 1): 1, ("b", 0): 2, ("c", 2): 4})
     assert counts.syllable_to_unit == pytest.approx((3 + 2 + 4) / 10)
     assert counts.unit_to_syllable == pytest.approx((3 + 1 + 4) / 10)
-    # Published names follow the code; the paper's sentences say the reverse.
-    assert counts.cluster_purity == counts.worded_syllable_purity == pytest.approx(0.9)
-    assert counts.syllable_purity == counts.worded_cluster_purity == pytest.approx(0.8)
+    # Published names follow the code.
+    assert counts.cluster_purity == pytest.approx(0.9)
+    assert counts.syllable_purity == pytest.approx(0.8)
 
 
 def test_one_unit_for_everything():
@@ -207,8 +212,9 @@ def test_nothing_matched():
     empty = segmentation([], [], [], 50)
     counts = purity_counts(empty, [Interval("L AO1", 0.1, 0.4)])
     assert counts == PurityCounts({}, 1, 0)
-    assert set(counts.to_dict().values()) == {0, 1}
-    assert purity_counts(empty, []).to_dict()["cluster_purity"] == 0.0
+    assert counts.matched == counts.cluster_purity == counts.syllable_purity == counts.mutual_information == 0
+    assert counts.normalized_mutual_information == counts.syllable_normalized_mutual_information == 0
+    assert purity_counts(empty, []).cluster_purity == 0.0
     one = segmentation([0], [50], [9], 50)
     assert purity_counts(one, [Interval("L AO1", 0.1, 0.4)]).table == {("L AO", 9): 1}
 
@@ -293,3 +299,41 @@ def test_other_levels_are_other_labels():
     one = segmentation([0], [50], [9], 50)
     assert score_purity({"a": one}, {"a": Words()}, level="word")["a"].table == {("the", 9): 1}
     assert score_purity({"a": one}, {"a": Words()}, level="phone")["a"].table == {("DH", 9): 1}
+
+
+def aligned_lists() -> tuple[dict[str, Segmentation], dict[str, Alignment]]:
+    """Two recordings of three syllables of 0.2 s, of which the last two share a unit."""
+    units, alignments = {}, {}
+    for id in ("a", "b"):
+        phones = tuple(AlignedInterval(label, k * 0.2, k * 0.2 + 0.2) for k, label in enumerate(("AA1", "IY0", "UW1")))
+        alignments[id] = Alignment(id, 0.6, (Word("w", 0.0, 0.6, phones),))
+        units[id] = Segmentation.from_boundaries([0, 10, 20, 30], unit=[3, 5, 5])
+    return units, alignments
+
+
+def test_a_result_holds_a_row_per_level_and_is_read_back():
+    units, alignments = aligned_lists()
+    result = evaluate_purity(units, alignments, levels=("phone", "word"), resamples=20)
+    assert (result.model, result.recordings, result.data.seconds) == (None, 2, 1.2)
+    phone, word = result.rows
+    assert (phone.level, phone.matched, phone.segments, word.matched) == ("phone", 6, 6, 2)
+    assert (phone.cluster_purity.value, phone.syllable_purity.value) == (1.0, pytest.approx(4 / 6))
+    # The paper's sentences name the two purities the other way round.
+    assert phone.readings["worded"] == {
+        "cluster_purity": phone.readings["released"]["syllable_purity"],
+        "syllable_purity": phone.readings["released"]["cluster_purity"],
+    }
+    assert phone.token_f1.value == 1.0
+    written = json.loads(json.dumps(result.to_dict()))
+    assert written["cluster_purity_low"] <= written["cluster_purity"] == written["rows"][0]["cluster_purity"]
+    assert PurityResult.from_dict(written) == result
+
+
+def test_lists_that_cannot_be_scored():
+    units, alignments = aligned_lists()
+    with pytest.raises(InputError, match="'mora'"):
+        evaluate_purity(units, alignments, levels=["mora"])
+    with pytest.raises(InputError, match="units: 1 recording without an alignment, such as 'b'"):
+        evaluate_purity(units, {"a": alignments["a"]}, levels=["phone"])
+    with pytest.raises(InputError, match="no model"):
+        evaluate_purity(units, alignments, [])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cache
 from itertools import pairwise
 from pathlib import Path
@@ -12,7 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import syllablelm.evaluate.units.stability as module
-from syllablelm.core.errors import AudioError, InputError
+from syllablelm.core.errors import InputError
+from syllablelm.core.results import Estimate
 from syllablelm.core.segmentation import Segmentation
 from syllablelm.data.corpus import scan
 from syllablelm.data.manifest import Recording
@@ -23,9 +25,10 @@ from syllablelm.evaluate.units.stability import (
     MEAN,
     Condition,
     StabilityCounts,
+    StabilityResult,
     distort,
+    evaluate_stability,
     get_conditions,
-    measure_stability,
     stability_counts,
 )
 from syllablelm.tokenizer.tokenizer import Tokenizer
@@ -61,7 +64,7 @@ def segmentations(draw: st.DrawFn, num_frames: int = 24) -> Segmentation:
 @given(segmentations(), segmentations())
 def test_counts_are_those_of_plain_loops(clean: Segmentation, distorted: Segmentation) -> None:
     counts = stability_counts(clean, distorted)
-    ours, theirs = ([] if (unit := s.merge_repeats().unit) is None else unit.tolist() for s in (distorted, clean))
+    ours, theirs = ([] if (unit := s.deduplicate().unit) is None else unit.tolist() for s in (distorted, clean))
     assert (counts.edits, counts.units) == (edits_by_loop(theirs, ours), len(theirs))
     assert counts.samples == 24 * 320
     assert counts.same_units == pytest.approx(compare_units(distorted, clean).unit_agreement)
@@ -98,7 +101,7 @@ def test_ratios_by_hand() -> None:
     # 0.16 and 0.42 s against 0.1, 0.2 and 0.4 s.
     assert (counts.boundaries_20.hits, counts.boundaries_50.hits) == (1, 2)
     assert (counts.boundaries_50.precision, counts.boundaries_50.recall) == (1.0, pytest.approx(2 / 3))
-    assert counts.to_dict()["f1@50"] == pytest.approx(0.8)
+    assert counts.boundaries_50.f1 == pytest.approx(0.8)
 
 
 def test_a_delay_of_whole_frames_is_taken_back_and_leaves_nothing() -> None:
@@ -139,7 +142,7 @@ def test_nothing_at_all_has_finite_ratios() -> None:
     empty = Segmentation(np.zeros(0, np.int32), np.zeros(0, np.int32), np.zeros(0, np.int32), 0)
     counts = stability_counts(empty, empty)
     assert counts == StabilityCounts()
-    assert all(np.isfinite(value) for value in counts.to_dict().values())
+    assert (counts.unit_edit_distance, counts.same_units, counts.boundaries_20.f1) == (0.0, 1.0, 0.0)
 
 
 def test_conditions_by_name() -> None:
@@ -170,51 +173,71 @@ def tokenizer(tokenizer_folder: Path) -> Tokenizer:
     return Tokenizer.load(tokenizer_folder, device="cpu")
 
 
-def test_a_run_does_not_depend_on_order_or_conditions(tokenizer: Tokenizer, recordings: Path) -> None:
+def counted(result: StabilityResult) -> dict[tuple[str, str], StabilityCounts]:
+    """The counts of each row."""
+    names = StabilityCounts.__dataclass_fields__
+    return {(row.model, row.condition): StabilityCounts(*(getattr(row, name) for name in names)) for row in result.rows}
+
+
+def test_a_run_does_not_depend_on_order_conditions_or_models(tokenizer: Tokenizer, recordings: Path) -> None:
     manifest = scan(recordings)[0]
-    whole = measure_stability(tokenizer, manifest, conditions="noise10,delay10,reverb", seed=3)
-    assert whole.ids == ("r0", "r1", "r2") and whole.seconds == pytest.approx(6.5)
-    turned = measure_stability(tokenizer, list(reversed(manifest)), conditions=["reverb"], seed=3)
-    assert turned.counts["reverb"] == tuple(reversed(whole.counts["reverb"]))
-    alone = measure_stability(tokenizer, manifest[1:2], conditions="noise10", seed=3)
-    assert alone.counts["noise10"] == whole.counts["noise10"][1:2]
-    other = measure_stability(tokenizer, manifest, conditions="noise10", seed=4)
-    assert other.total("noise10").units == whole.total("noise10").units
+    other = Tokenizer(tokenizer.encoder, tokenizer.codebook, replace(tokenizer.rule, rate=9.0), digest="other")
+    options = {"seed": 3, "resamples": 1}
+    whole = counted(evaluate_stability(manifest, [other, tokenizer], conditions="noise10,delay10,reverb", **options))
+    mine = tokenizer.digest
+    assert whole[mine, "reverb"] != whole["other", "reverb"]
+    turned = counted(evaluate_stability(list(reversed(manifest)), tokenizer, conditions=["reverb"], **options))
+    assert turned[mine, "reverb"] == whole[mine, "reverb"]
+    parts = [counted(evaluate_stability([one], tokenizer, conditions="noise10", **options)) for one in manifest]
+    assert StabilityCounts.merge(part[mine, "noise10"] for part in parts) == whole[mine, "noise10"]
+    again = counted(evaluate_stability(manifest, tokenizer, conditions="noise10", seed=4, resamples=1))
+    assert again[mine, "noise10"] != whole[mine, "noise10"]
+    assert again[mine, "noise10"].units == whole[mine, "noise10"].units
 
 
 def test_an_unchanged_recording_has_no_edits(
     tokenizer: Tokenizer, recordings: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "CONDITIONS", {"same": Condition("same", "Same", lambda wave, rng: wave)})
-    found = measure_stability(tokenizer, scan(recordings)[0])
-    for row in found.rows(resamples=10):
-        assert (row["unit_edit_distance"], row["same_units"], row["f1@20"], row["f1@50"]) == (0.0, 1.0, 1.0, 1.0)
-        assert row["f1@20_low"] == row["f1@20_high"] == 1.0
+    for row in evaluate_stability(recordings, tokenizer, resamples=10).rows:
+        perfect = Estimate(1.0, 1.0, 1.0)
+        assert (row.unit_edit_distance.value, row.same_units, row.f1_20, row.f1_50) == (0.0, *[perfect] * 3)
 
 
-def test_rows_and_their_mean(tokenizer: Tokenizer, recordings: Path) -> None:
-    found = measure_stability(tokenizer, scan(recordings)[0], conditions="gain+6,noise10")
-    *each, mean = found.rows(resamples=20)
-    assert [row["condition"] for row in (*each, mean)] == ["gain+6", "noise10", MEAN]
-    assert mean["unit_edit_distance"] == pytest.approx(np.mean([row["unit_edit_distance"] for row in each]))
-    assert mean["same_units"] == pytest.approx(np.mean([row["same_units"] for row in each]))
-    for row in (*each, mean):
-        assert row["unit_edit_distance_low"] <= row["unit_edit_distance"] <= row["unit_edit_distance_high"]
+def test_a_result_its_mean_and_its_file(
+    tokenizer: Tokenizer, tokenizer_folder: Path, recordings: Path, tmp_path: Path
+) -> None:
+    models = [tokenizer, tokenizer_folder]
+    result = evaluate_stability(recordings, models, conditions="gain+6,noise10", limit=2, resamples=20)
+    assert (result.data.recordings, result.data.unusable, result.conditions) == (2, 0, ("gain+6", "noise10"))
+    assert result.model == f"{tokenizer.digest}, {tokenizer_folder}"
+    *each, mean = result.rows[:3]
+    assert [row.condition for row in (*each, mean)] == ["gain+6", "noise10", MEAN]
+    assert [replace(row, model="") for row in result.rows[3:]] == [replace(row, model="") for row in result.rows[:3]]
+    distances = [row.unit_edit_distance for row in each]
+    assert mean.unit_edit_distance.value == pytest.approx(np.mean([one.value for one in distances]))
+    assert mean.same_units.value == pytest.approx(np.mean([row.same_units.value for row in each]))
+    for one in (*distances, mean.unit_edit_distance):
+        assert one.low is not None and one.high is not None and one.low <= one.value <= one.high
+    result.save(tmp_path / "stability.json")
+    assert StabilityResult.load(tmp_path / "stability.json") == result
+    assert {"f1@20", "f1@20_low", "precision@50", "hits@20"} <= set(result.to_dict()["rows"][0])
 
 
-def test_recordings_that_cannot_be_read_are_listed(tokenizer: Tokenizer, recordings: Path, tmp_path: Path) -> None:
+def test_recordings_that_cannot_be_read_are_counted(tokenizer: Tokenizer, recordings: Path, tmp_path: Path) -> None:
     broken = Recording("gone", tmp_path / "gone.wav", 16_000, 16_000)
-    found = measure_stability(tokenizer, [broken, *scan(recordings)[0][:1]], conditions="gain-6")
-    assert found.ids == ("r0",)
-    assert [id for id, _ in found.unusable] == ["gone"] and "gone.wav" in found.unusable[0][1]
-    with pytest.raises(AudioError, match="no usable recording"):
-        measure_stability(tokenizer, [broken], conditions="gain-6")
+    result = evaluate_stability([broken, *scan(recordings)[0][:1]], tokenizer, conditions="gain-6", resamples=1)
+    assert (result.data.recordings, result.data.seconds, result.data.unusable) == (1, 2.0, 1)
+    with pytest.raises(InputError, match=r"no usable recording: .*gone\.wav"):
+        evaluate_stability([broken], tokenizer, conditions="gain-6")
 
 
 def test_a_tokenizer_without_a_codebook_is_refused(tokenizer: Tokenizer, recordings: Path) -> None:
     bare = Tokenizer(tokenizer.encoder, None, tokenizer.rule)
     with pytest.raises(InputError, match="no codebook"):
-        measure_stability(bare, scan(recordings)[0])
+        evaluate_stability(recordings, bare)
+    with pytest.raises(InputError, match="no model"):
+        evaluate_stability(recordings, [])
 
 
 def test_groups_are_bounded(tmp_path: Path) -> None:

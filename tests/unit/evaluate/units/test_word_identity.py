@@ -18,12 +18,13 @@ from syllablelm.core.errors import FormatError, InputError
 from syllablelm.data.audio import save_audio
 from syllablelm.evaluate.lm.pairs import PairCounts
 from syllablelm.evaluate.units.word_identity import (
+    IdentityResult,
     SpokenWord,
     dtw_distance,
+    evaluate_identity,
     read_words,
     score_words,
     unit_distance,
-    word_identity,
 )
 
 
@@ -70,11 +71,11 @@ def test_decisions_by_hand():
     tied = SpokenWord("2", {"A": ("vA", "mA"), "B": ("vB", "mB")})
     distances = {("wA", "wB"): 1.0, ("wA", "nB"): 2.0, ("wB", "wA"): 1.0, ("wB", "nA"): 0.5}
     counts = score_words([word, tied], lambda a, b: distances.get((a, b), 3.0))
-    assert counts.words == (PairCounts(0.5, 1, 2, 0), PairCounts(0.5, 1, 2, 2))
-    assert counts.directions[("A", "B")] == (PairCounts(1.0, 1, 1, 0), PairCounts(0.5, 1, 1, 1))
-    assert counts.directions[("B", "A")] == (PairCounts(0.0, 1, 1, 0), PairCounts(0.5, 1, 1, 1))
-    assert counts.total == PairCounts(1.0, 2, 4, 2)
-    assert counts.accuracy == 0.5
+    assert counts["all"] == (PairCounts(0.5, 1, 2, 0), PairCounts(0.5, 1, 2, 2))
+    assert counts["A to B"] == (PairCounts(1.0, 1, 1, 0), PairCounts(0.5, 1, 1, 1))
+    assert counts["B to A"] == (PairCounts(0.0, 1, 1, 0), PairCounts(0.5, 1, 1, 1))
+    assert PairCounts.merge(counts["all"]) == PairCounts(1.0, 2, 4, 2)
+    assert PairCounts.merge(counts["all"]).accuracy == 0.5
 
 
 def test_every_ordered_pair_of_voices_is_compared():
@@ -102,23 +103,25 @@ def write_set(folder: Path, words: int, voices: str = "AB", *, seconds: float = 
     return folder
 
 
-def test_a_set_on_disk(tmp_path, tokenizer_folder):
+def test_a_set_on_disk(tmp_path, tokenizer_folder, monkeypatch):
     folder = write_set(tmp_path / "set", 3, "ABC")
-    advanced: list[int] = []
     tokenizer = Tokenizer.load(tokenizer_folder)
-    result = word_identity(folder, tokenizer, progress=advanced.append)
-    assert sum(advanced) == result.recordings == 18
+    searches: list[int] = []
+    plain = Tokenizer.spans
+    monkeypatch.setattr(Tokenizer, "spans", lambda self, features: searches.append(1) or plain(self, features))
+    result = evaluate_identity(folder, tokenizer, resamples=20)
+    assert len(searches) == result.recordings == 18, "segments are searched once for each recording"
     assert (result.words, result.voices, result.changed_phones) == (3, ("A", "B", "C"), 2.0)
-    assert result.units is not None
-    assert result.vectors.total.comparisons == result.units.total.comparisons == 18
-    row = json.loads(json.dumps(result.to_dict(resamples=20)))
-    assert row["vector_accuracy"] == result.vectors.accuracy
-    assert [r["name"] for r in row["rows"] if r["group"] == "vectors"][:2] == ["all", "A to B"]
-    assert len(row["rows"]) == 14
-    without = word_identity(folder, Tokenizer(tokenizer.encoder, None, tokenizer.rule))
-    assert without.units is None
-    assert without.vectors == result.vectors
-    assert without.to_dict(resamples=20)["unit_accuracy"] is None
+    rows = {(row.group, row.name): row for row in result.rows}
+    assert rows["vectors", "all"].comparisons == rows["units", "all"].comparisons == 18
+    assert rows["vectors", "all"].accuracy == result.vector_accuracy
+    assert rows["units", "all"].accuracy == result.unit_accuracy
+    assert [name for group, name in rows if group == "vectors"][:2] == ["all", "A to B"]
+    assert len(rows) == 14
+    assert IdentityResult.from_dict(json.loads(json.dumps(result.to_dict()))) == result
+    without = evaluate_identity(folder, Tokenizer(tokenizer.encoder, None, tokenizer.rule), resamples=20)
+    assert without.unit_accuracy is None
+    assert without.rows == result.rows[:7]
 
 
 def test_words_of_one_voice_are_passed_over(tmp_path):
@@ -131,12 +134,12 @@ def test_words_of_one_voice_are_passed_over(tmp_path):
 def test_faulty_sets(tmp_path, tokenizer_folder):
     tokenizer = Tokenizer.load(tokenizer_folder)
     with pytest.raises(FormatError, match=r"no lexical/dev/gold\.csv"):
-        word_identity(tmp_path, tokenizer)
+        evaluate_identity(tmp_path, tokenizer)
     with pytest.raises(InputError, match="no word in two voices; make the set with --voices A,B"):
-        word_identity(write_set(tmp_path / "one", 2, "A"), tokenizer)
+        evaluate_identity(write_set(tmp_path / "one", 2, "A"), tokenizer)
     with pytest.raises(InputError, match="4 recordings without a segment, such as '0-A-0'"):
-        word_identity(write_set(tmp_path / "short", 1, seconds=0.01), tokenizer)
+        evaluate_identity(write_set(tmp_path / "short", 1, seconds=0.01), tokenizer)
     folder = write_set(tmp_path / "gone", 2)
     (folder / "lexical" / "dev" / "0-A-1.wav").unlink()
     with pytest.raises(FormatError, match="in the gold list without a recording: 0-A-1"):
-        word_identity(folder, tokenizer)
+        evaluate_identity(folder, tokenizer)

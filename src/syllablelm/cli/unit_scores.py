@@ -1,0 +1,325 @@
+"""Verbs of ``evaluate`` that score units: purity, bit rate, phones, word identity, stability, speed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from syllablelm.cli.options import (
+    DEFAULT_MODEL,
+    Alignments,
+    Audio,
+    BatchSeconds,
+    Delta,
+    Device,
+    Limit,
+    Model,
+    Partial,
+    Precision,
+    Rate,
+    References,
+    Resamples,
+    Rule,
+    ScoredAudio,
+    Seed,
+    TableFormat,
+    Units,
+    print_json,
+    split_names,
+)
+from syllablelm.core.document import format_table
+from syllablelm.core.errors import plural
+from syllablelm.core.progress import note
+
+if TYPE_CHECKING:
+    from syllablelm.evaluate.speed import SpeedResult
+
+Models = Annotated[
+    list[str] | None,
+    typer.Option("--model", metavar="NAME|PATH", help=f"Tokenizer; repeatable (default: {DEFAULT_MODEL})."),
+]
+_PURITY_COLUMNS = {
+    "model": "model",
+    "level": "reference",
+    "matched": "matched",
+    "syllables": "true",
+    "segments": "segments",
+    "syllable_to_unit": "reference to unit",
+    "unit_to_syllable": "unit to reference",
+    "normalized_mutual_information": "NMI",
+    "syllable_normalized_mutual_information": "SNMI",
+    "token_f1": "token F1",
+}
+_RATE_COLUMNS = {
+    "units": "units",
+    "merged_unit_rate": "units/s",
+    "bits_per_second": "bits/s by codebook size",
+    "entropy_rate": "bits/s by entropy",
+    "length_entropy_rate": "bits/s of lengths",
+    "timed_entropy_rate": "both entropies",
+}
+_STABILITY_COLUMNS = {
+    "model": "model",
+    "condition": "condition",
+    "unit_edit_distance": "UED",
+    "unit_edit_distance_low": "low",
+    "unit_edit_distance_high": "high",
+    "same_units": "same units",
+    "f1@20": "F1@20",
+    "precision@20": "Pr@20",
+    "recall@20": "Re@20",
+    "f1@50": "F1@50",
+    "precision@50": "Pr@50",
+    "recall@50": "Re@50",
+}
+_SPEED_COLUMNS = {"stage": "stage", "seconds": "seconds", "share": "share", "audio_per_second": "audio s/s"}
+
+
+def _print(
+    result: Any, title: str, rows: list[dict[str, Any]], columns: dict[str, str] | None, style: str, digits: int = 3
+) -> None:
+    """Print a result as JSON, or a title and a table."""
+    if style == "json":
+        print_json(result)
+        return
+    shown = None if columns is None else {key: text for key, text in columns.items() if key in rows[0]}
+    print(f"{title}\n\n{format_table(rows, shown, style=style, digits=digits)}", flush=True)
+
+
+def purity(
+    alignments: Alignments,
+    audio: ScoredAudio = None,
+    units: Units = None,
+    partial: Partial = False,
+    model: Models = None,
+    rate: Rate = None,
+    reference: References = None,
+    matching: Annotated[
+        Literal["overlap", "full", "majority"],
+        typer.Option(
+            "--matching",
+            metavar="overlap|full|majority",
+            help="Matching of segments: one to one by overlap; full: pairs without overlap too (SD-HuBERT); majority: "
+            "each segment with what it overlaps most, silence included (ZeroSyl).",
+        ),
+    ] = "overlap",
+    output_format: TableFormat = "json",
+    resamples: Resamples = 1000,
+    seed: Seed = 0,
+    device: Device = "auto",
+) -> None:
+    """Score how consistently units stand for syllables, phones or words.
+
+    Purity in both directions, mutual information, token F1.
+    """
+    from syllablelm.evaluate.units.purity import evaluate_purity
+
+    result = evaluate_purity(
+        audio,
+        alignments,
+        model or [DEFAULT_MODEL],
+        units=units,
+        levels=split_names(*reference or ["syllable"]),
+        matching=matching,
+        partial=partial,
+        rate=rate,
+        resamples=resamples,
+        seed=seed,
+        device=device,
+    )
+    title = f"{result.data.name}, {plural(result.recordings, 'recording')}, matching {matching}"
+    _print(result, title, [row.to_dict() for row in result.rows], _PURITY_COLUMNS, output_format)
+
+
+def bitrate(
+    audio: ScoredAudio = None,
+    units: Units = None,
+    num_units: Annotated[
+        int | None, typer.Option("--num-units", metavar="N", min=1, help="Codebook size of a file of units.")
+    ] = None,
+    model: Model = DEFAULT_MODEL,
+    rate: Rate = None,
+    output_format: TableFormat = "json",
+    resamples: Resamples = 1000,
+    seed: Seed = 0,
+    device: Device = "auto",
+) -> None:
+    """Count units and bits per second.
+
+    Deduplicated and as segmented; by codebook size and by unit frequency; the same for segment lengths.
+    """
+    from syllablelm.evaluate.units.bitrate import evaluate_bitrate
+
+    result = evaluate_bitrate(
+        audio, model, units=units, num_units=num_units, rate=rate, resamples=resamples, seed=seed, device=device
+    )
+    title = f"{result.data.name}, {plural(result.recordings, 'recording')}"
+    _print(result, title, result.table(), _RATE_COLUMNS, output_format, digits=2)
+
+
+def phones(
+    test: Annotated[
+        list[str], typer.Argument(metavar="AUDIO|UNITS", help="Test list: recordings, or units written by tokenize.")
+    ],
+    alignments: Alignments,
+    train: Annotated[
+        list[str],
+        typer.Option("--train", metavar="AUDIO|UNITS", help="Training list of the same kind; repeatable."),
+    ],
+    train_alignments: Annotated[
+        Path, typer.Option("--train-alignments", metavar="FILE", help="Reference alignments of the training list.")
+    ],
+    partial: Partial = False,
+    model: Model = DEFAULT_MODEL,
+    rate: Rate = None,
+    steps: Annotated[
+        int | None, typer.Option("--steps", metavar="N", min=1, help="Number of training updates.")
+    ] = None,
+    resamples: Resamples = 1000,
+    seed: Seed = 0,
+    device: Device = "auto",
+) -> None:
+    """Measure the phone error rate of a probe trained to read phones from units.
+
+    The probe sees the units and the lengths of segments. Test recordings must not be in the training list.
+    """
+    from syllablelm.evaluate.units.phone_probe import evaluate_phones
+
+    result = evaluate_phones(
+        test,
+        alignments,
+        train,
+        train_alignments,
+        model,
+        partial=partial,
+        rate=rate,
+        steps=steps,
+        resamples=resamples,
+        seed=seed,
+        device=device,
+    )
+    print_json(result)
+
+
+def identity(
+    folder: Annotated[
+        Path, typer.Argument(metavar="FOLDER", help="Words and non-words in two or more voices (prepare wordlist).")
+    ],
+    model: Model = DEFAULT_MODEL,
+    rate: Rate = None,
+    split: Annotated[str, typer.Option("--split", metavar="NAME", help="Folder below FOLDER/lexical.")] = "dev",
+    resamples: Resamples = 1000,
+    seed: Seed = 0,
+    device: Device = "auto",
+    output_format: TableFormat = "json",
+) -> None:
+    """Measure the share of words nearer to themselves in another voice than to a non-word.
+
+    By dynamic time warping over segment vectors and by edit distance of units.
+    """
+    from syllablelm.evaluate.units.word_identity import evaluate_identity
+
+    result = evaluate_identity(folder, model, rate=rate, split=split, resamples=resamples, seed=seed, device=device)
+    title = f"{folder}: {result.words} words in {', '.join(result.voices)}"
+    _print(result, title, [row.to_dict() for row in result.rows], None, output_format)
+
+
+def stability(
+    audio: Audio,
+    model: Models = None,
+    conditions: Annotated[
+        str, typer.Option("--conditions", metavar="A,B|all", help="Distortions; an unknown name lists them.")
+    ] = "all",
+    limit: Limit = None,
+    output_format: TableFormat = "json",
+    resamples: Resamples = 1000,
+    seed: Seed = 0,
+    device: Device = "auto",
+) -> None:
+    """Compare the units of distorted recordings with those of the clean ones.
+
+    Unit edit distance, boundary agreement at 20 and 50 ms, share of frames with the same unit.
+    """
+    from syllablelm.evaluate.units.stability import evaluate_stability
+
+    result = evaluate_stability(
+        audio,
+        model or [DEFAULT_MODEL],
+        conditions=conditions,
+        limit=limit,
+        resamples=resamples,
+        seed=seed,
+        device=device,
+    )
+    title = f"{result.data.name}, {plural(result.data.recordings, 'recording')}, seed {seed}"
+    _print(result, title, [row.to_dict() for row in result.rows], _STABILITY_COLUMNS, output_format)
+
+
+def speed(
+    audio: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="AUDIO",
+            help="Files, folders, patterns, or one manifest (default: the bundled recording).",
+        ),
+    ] = None,
+    model: Model = DEFAULT_MODEL,
+    rate: Rate = None,
+    rule: Rule = None,
+    delta: Delta = None,
+    device: Device = "auto",
+    precision: Precision = "float32",
+    batch_seconds: BatchSeconds = 120.0,
+    clips: Annotated[
+        int, typer.Option("--clips", metavar="N", min=1, help="Number of clips of 25 s without AUDIO.")
+    ] = 8,
+    repeats: Annotated[
+        int, typer.Option("--repeats", metavar="N", min=1, help="Number of timed runs, of which the fastest counts.")
+    ] = 1,
+    out: Annotated[Path | None, typer.Option("--out", metavar="FILE", help="Copy of the JSON result.")] = None,
+) -> None:
+    """Time a tokenizer, stage by stage.
+
+    In another precision than float32, also the agreement of its units with those of float32.
+    """
+    from syllablelm.evaluate.speed import evaluate_speed
+
+    result = evaluate_speed(
+        audio,
+        model,
+        rate=rate,
+        rule=rule,
+        delta=delta,
+        precision=precision,
+        batch_seconds=batch_seconds,
+        clips=clips,
+        repeats=repeats,
+        device=device,
+    )
+    _note_speed(result)
+    if out is not None:
+        result.save(out)
+    print_json(result)
+
+
+def _note_speed(result: SpeedResult) -> None:
+    """Print the tables of stages on standard error."""
+    machine = result.machine
+    processor = f"{machine.processor}, {machine.threads} threads of {machine.cores} cores"
+    for run in result.runs:
+        note(
+            f"{result.model} in {run.precision} on {machine.gpu or processor}: {plural(run.recordings, 'recording')}, "
+            f"{run.audio_seconds:.0f} s of audio"
+        )
+        note(format_table([stage.to_dict() for stage in run.stages], _SPEED_COLUMNS))
+        device = "" if run.peak_device_mib is None else f", {run.peak_device_mib:.0f} MiB on the GPU"
+        note(f"peak memory {run.peak_memory_mib:.0f} MiB{device}; {run.cpu_seconds:.1f} s of processor time\n")
+    if result.agreement is not None:
+        agreed = result.agreement
+        note(
+            f"{agreed.precision} against {agreed.against}: boundary F1 at 20 ms {agreed.boundary_f1_20ms:.4f}, "
+            f"units of frames {agreed.unit_agreement:.4f}, "
+            f"{agreed.same_recordings} of {agreed.recordings} recordings the same"
+        )

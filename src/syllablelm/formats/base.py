@@ -1,0 +1,221 @@
+"""The registry's entry, what readers give, and the base classes of writers: no format's own code, and no numpy."""
+
+from __future__ import annotations
+
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from pkgutil import resolve_name
+from types import TracebackType
+from typing import IO, TYPE_CHECKING, Any, NamedTuple
+
+from syllablelm.core.errors import InputError
+from syllablelm.core.files import atomic_path, file_below
+
+if TYPE_CHECKING:
+    from syllablelm.core.segmentation import Segmentation
+
+
+class Entry(NamedTuple):
+    """One recording as a reader gives it.
+
+    Args:
+        id: name of the recording, unique in its file or folder.
+        path: path of its audio; empty where the format does not hold it.
+        segmentation: its segments.
+        place: place it was read from, for messages: "units.jsonl:3".
+    """
+
+    id: str
+    path: str
+    segmentation: Segmentation
+    place: str
+
+
+@dataclass(frozen=True)
+class FormatOptions:
+    """Properties of the units that foreign formats do not hold.
+
+    Args:
+        hop: samples per frame; None if unknown.
+        sample_rate: samples per second.
+        gap_unit: in formats without gaps, the unit written for each gap and read back as a gap.
+        unit_frames: frames per unit, for formats of units without durations.
+
+    Raises:
+        InputError: a number out of range.
+    """
+
+    hop: int | None = None
+    sample_rate: int = 16_000
+    gap_unit: int | None = None
+    unit_frames: int | None = None
+
+    def __post_init__(self) -> None:
+        for name, least in (("hop", 1), ("sample_rate", 1), ("gap_unit", 0), ("unit_frames", 1)):
+            value = getattr(self, name)
+            if value is not None and not least <= value < 2**31:
+                raise InputError(f"--{name.replace('_', '-')} {value}: must be from {least} to 2147483647")
+
+    def need_hop(self, format: str) -> int:
+        """Return the hop, for a format without a frame grid."""
+        if self.hop is None:
+            raise InputError(
+                f"{format} files do not hold the length of a frame: give --hop SAMPLES "
+                "(at 16 kHz 320 for 50 frames per second, 640 for 25)"
+            )
+        return self.hop
+
+    def need_unit_frames(self, format: str) -> int:
+        """Return the frames per unit, for a format without durations."""
+        if self.unit_frames is None:
+            raise InputError(
+                f"{format} files hold no durations: give --unit-frames N, the frames per unit (the times are then "
+                "invented), or convert the file that holds them"
+            )
+        return self.unit_frames
+
+
+@dataclass(frozen=True)
+class Format:
+    """An entry of the registry; its reader and writer are imported on first use.
+
+    Args:
+        name: name on the command line.
+        suffixes: file suffixes, the usual one first.
+        module: module of this package, and its reader and its writer: "slamkit", "read_tokens", "TokensWriter".
+        loses: properties that such a file does not hold.
+        keys: keys of a jsonl record by which the format is recognised.
+    """
+
+    name: str
+    suffixes: tuple[str, ...]
+    module: tuple[str, str, str]
+    loses: tuple[str, ...] = ()
+    keys: frozenset[str] = frozenset()
+
+    def read(self, path: Path, options: FormatOptions) -> Iterator[Entry]:
+        """Yield the entries of a file or a folder."""
+        return resolve_name(f"{__package__}.{self.module[0]}:{self.module[1]}")(path, options)
+
+    def writer(self, target: str | Path | IO[Any], options: FormatOptions) -> RecordWriter:
+        """Return a writer for a path or a stream."""
+        return resolve_name(f"{__package__}.{self.module[0]}:{self.module[2]}")(target, options)
+
+
+class RecordWriter(ABC):
+    """Writes recordings one by one, inside a `with` block.
+
+    Leaving the block completes the output; after an exception a file or folder does not appear at all. A stream keeps
+    what was written to it and stays open.
+    """
+
+    name: str
+    binary = False
+    # A format without a frame grid holds one grid per output: readers could not tell several apart.
+    keeps_grid = True
+    needs_units = False
+    # Digest of the tokenizer that made the units, for formats that can hold it; "" if unknown.
+    tokenizer = ""
+    _stream: IO[Any]
+
+    def __init__(self, target: str | Path | IO[Any], options: FormatOptions) -> None:
+        self._target = target
+        self._options = options
+        self._ids: set[str] = set()
+        self._grid: tuple[int, int] | None = None
+        self._stack: ExitStack | None = None
+
+    def write(self, id: str, path: str | Path, segmentation: Segmentation) -> None:
+        """Add one recording.
+
+        Raises:
+            InputError: the id was written before, or the format cannot hold this segmentation.
+        """
+        if self._stack is None:
+            raise InputError("a writer writes inside its 'with' block only")
+        if id in self._ids:
+            raise InputError(f"two recordings are called {id!r}: ids must be unique in one output")
+        try:
+            f"{id}{path}".encode()
+        except UnicodeEncodeError:
+            raise InputError(f"{id!r}: a name that is not valid Unicode cannot be written") from None
+        grid = (segmentation.hop, segmentation.sample_rate)
+        if not self.keeps_grid and grid != (self._grid or grid):
+            raise InputError(
+                f"{id}: frames of {grid[0]} samples at {grid[1]} Hz after some of {self._grid}: {self.name} files do "
+                "not say which, so write each grid to an output of its own"
+            )
+        if self.needs_units and segmentation.unit is None:
+            raise InputError(f"{id}: the {self.name} format needs units; this segmentation has none")
+        self._write(id, path, segmentation)
+        self._ids.add(id)
+        self._grid = grid
+
+    def __enter__(self) -> RecordWriter:
+        with ExitStack() as stack:
+            self._open(stack)
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._stack is not None:
+            stack, self._stack = self._stack, None
+            stack.__exit__(kind, error, trace)
+
+    def _open(self, stack: ExitStack) -> None:
+        """Open `self._stream` and register its closing with the stack."""
+        if not isinstance(self._target, (str, Path)):
+            self._stream = self._target
+            stack.callback(self._stream.flush)
+            return
+        if Path(self._target).is_dir():
+            raise InputError(f"{self._target} is a folder: give the name of a file to write")
+        self._stream = open_new(stack, Path(self._target), binary=self.binary)
+
+    @abstractmethod
+    def _write(self, id: str, path: str | Path, segmentation: Segmentation) -> None: ...
+
+
+def open_new(stack: ExitStack, path: Path, *, binary: bool = False) -> IO[Any]:
+    """Open a file for writing; it appears when the stack closes without an error."""
+    temporary = stack.enter_context(atomic_path(path))
+    return stack.enter_context(temporary.open("wb") if binary else temporary.open("w", encoding="utf-8", newline="\n"))
+
+
+class JsonlWriter(RecordWriter):
+    """One JSON object a line."""
+
+    def _write(self, id: str, path: str | Path, segmentation: Segmentation) -> None:
+        self._stream.write(json.dumps(self._record(id, path, segmentation), ensure_ascii=False) + "\n")
+
+    @abstractmethod
+    def _record(self, id: str, path: str | Path, segmentation: Segmentation) -> dict[str, Any]: ...
+
+
+class FolderWriter(RecordWriter):
+    """A folder with one file per recording, named after its id; "/" in an id makes subfolders."""
+
+    suffix: str
+
+    def _open(self, stack: ExitStack) -> None:
+        if not isinstance(self._target, (str, Path)):
+            raise InputError(f"the {self.name} format writes a folder of files: give --out FOLDER")
+        folder = Path(self._target)
+        if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
+            raise InputError(f"{folder} exists and is not an empty folder: choose another name or remove it")
+        self._folder = stack.enter_context(atomic_path(folder))
+        self._folder.mkdir()
+
+    def _write(self, id: str, path: str | Path, segmentation: Segmentation) -> None:
+        file = file_below(self._folder, id, self.suffix)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        self._write_file(file, id, segmentation)
+
+    @abstractmethod
+    def _write_file(self, file: Path, id: str, segmentation: Segmentation) -> None: ...

@@ -1,0 +1,366 @@
+"""Segmenters: the functions of the registered methods, and what applies one to a waveform."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from syllablelm.core.errors import InputError
+from syllablelm.core.segmentation import Segmentation
+from syllablelm.data.audio import SAMPLE_RATE
+from syllablelm.data.vad import keep_speech, speech_regions
+from syllablelm.segment.baselines import boundary_strength, envelope, envelope_valleys, even_boundaries
+from syllablelm.segment.combined import combined_boundaries, feature_step, novelty, peak_boundaries
+from syllablelm.segment.graph_cut import mincut, similarity_matrix
+from syllablelm.segment.least_squares import feasible_count, minsum, minsum_dynamic
+from syllablelm.segment.losspred import losspred_matrix
+from syllablelm.segment.mel import frame_count, log_mel
+from syllablelm.segment.registry import METHODS, get_method
+from syllablelm.segment.rivals import (
+    SDHUBERT_THRESHOLD,
+    SYLBER_THRESHOLD,
+    greedy_cosine_merge,
+    norm_peaks,
+    norm_threshold_mincut,
+    relative_threshold,
+    similarity_merge,
+)
+
+if TYPE_CHECKING:
+    from syllablelm.encoders.base import FrameEncoder
+    from syllablelm.encoders.masked_prediction import MaskedPredictor
+
+Waveform = npt.NDArray[np.float32]
+Features = npt.NDArray[np.float32]
+Boundaries = npt.NDArray[np.int32]
+
+# Peng et al. and SD-HuBERT cut a segment for every 0.2 s before they merge.
+SEGMENT_SECONDS = 0.2
+# The published inference code allows 0.2 segments a frame at 50 frames per second.
+RELEASED_MAX_RATE = 10.0
+
+
+@dataclass(frozen=True)
+class FrameGrid:
+    """Positions of the frames of a recording.
+
+    Args:
+        hop: samples from one frame to the next.
+        receptive_field: samples that the shortest clip needs to give one frame.
+        sample_rate: samples per second of the waveforms.
+    """
+
+    hop: int
+    receptive_field: int
+    sample_rate: int
+
+    @classmethod
+    def of(cls, encoder: FrameEncoder) -> FrameGrid:
+        """Return the frame grid of an encoder."""
+        return cls(encoder.hop, encoder.receptive_field, encoder.sample_rate)
+
+    @property
+    def frame_rate(self) -> float:
+        """Frames per second."""
+        return self.sample_rate / self.hop
+
+    def num_frames(self, num_samples: int) -> int:
+        """Number of frames of a recording."""
+        return frame_count(num_samples, self.hop, self.receptive_field)
+
+
+# Of methods without an encoder: as many frames as HuBERT has.
+HUBERT_GRID = FrameGrid(320, 400, SAMPLE_RATE)
+
+
+def count_segments(num_frames: int, rate: float, *, frame_rate: float, max_length: int = 50) -> int:
+    """Return k = round(rate x seconds), clipped to what segments of at most ``max_length`` frames allow."""
+    return feasible_count(num_frames, round(rate * num_frames / frame_rate), 1, max_length)
+
+
+# The methods. Each takes a clip, the number of segments where it is counted, and its parameters by keyword. It returns
+# boundaries [0, ..., num_frames], or (num_segments, 2) starts and ends if it may leave gaps.
+
+
+@dataclass(frozen=True)
+class Clip:
+    """One recording, or one window of it, as a method reads it.
+
+    Args:
+        num_frames: number of frames, T.
+        frame_rate: frames per second.
+        features: (T, D) of the encoder.
+        norm_features: (T, D) whose norms "sdhubert" compares with its threshold; None takes ``features``.
+        waveform: (num_samples,).
+        hop: samples from one frame to the next.
+        predictor: encoder with its masked-prediction head.
+    """
+
+    num_frames: int
+    frame_rate: float
+    features: Any = None
+    norm_features: Any = None
+    waveform: Any = None
+    hop: int = HUBERT_GRID.hop
+    predictor: Any = None
+
+    @property
+    def strength(self) -> npt.NDArray[np.float64]:
+        """(T,) acoustic boundary score; an encoder may have a frame more or less than there are windows of 25 ms."""
+        score = boundary_strength(self.waveform, hop=self.hop)[: self.num_frames]
+        return np.pad(score, (0, self.num_frames - len(score)), mode="edge" if len(score) else "constant")
+
+    def clip_count(self, count: int, max_length: int | None = None) -> int:
+        """Clip a number of segments to what is feasible."""
+        return feasible_count(self.num_frames, count, 1, max_length or max(self.num_frames, 1))
+
+
+def _even(clip: Clip, count: int, *, max_length: int = 50) -> Boundaries:
+    return even_boundaries(clip.num_frames, clip.clip_count(count, max_length))
+
+
+def _frames(clip: Clip, count: int) -> Boundaries:
+    return np.arange(clip.num_frames + 1, dtype=np.int32)
+
+
+def _envelope(clip: Clip, count: int) -> Boundaries:
+    return envelope_valleys(envelope(clip.waveform), clip.clip_count(count))
+
+
+def _strength(clip: Clip, count: int) -> Boundaries:
+    return envelope_valleys(-boundary_strength(clip.waveform), clip.clip_count(count))
+
+
+def _mel(clip: Clip, count: int, *, max_length: int = 50) -> Boundaries:
+    return minsum(log_mel(clip.waveform), clip.clip_count(count, max_length), max_length=max_length)
+
+
+def _similarity(clip: Clip, count: int, *, max_length: int = 50) -> Boundaries:
+    return mincut(similarity_matrix(clip.features), clip.clip_count(count, max_length), max_length=max_length)
+
+
+def _minsum(clip: Clip, count: int, *, min_length: int = 1, max_length: int = 50) -> Boundaries:
+    count = clip.clip_count(count, max_length)
+    # A very short clip may not hold its segments at the requested shortest length.
+    shortest = max(1, min(min_length, clip.num_frames // max(count, 1)))
+    return minsum(clip.features, count, min_length=shortest, max_length=max_length)
+
+
+def _released(
+    clip: Clip, count: int, *, delta: float, quantile: float = 0.75, min_length: int = 3, max_length: int = 35
+) -> Boundaries:
+    max_rate = min(1.0, RELEASED_MAX_RATE / clip.frame_rate)
+    lengths = {"min_length": min_length, "max_length": max_length}
+    return minsum_dynamic(clip.features, delta, quantile=quantile, max_rate=max_rate, **lengths)
+
+
+def _peaks(clip: Clip, count: int) -> Boundaries:
+    return peak_boundaries(clip.features, clip.clip_count(count))
+
+
+def _refined(clip: Clip, count: int) -> Boundaries:
+    return combined_boundaries(feature_step(clip.features), clip.strength, clip.clip_count(count))
+
+
+def _losspred(clip: Clip, count: int, *, span: int = 50, gap: int = 150, max_length: int = 50) -> Boundaries:
+    matrix = losspred_matrix(clip.predictor, clip.waveform, span=span, gap=gap)
+    return mincut(matrix, clip.clip_count(count, max_length), max_length=max_length)
+
+
+def _combined(clip: Clip, count: int, *, span: int = 50, gap: int = 150) -> Boundaries:
+    matrix = losspred_matrix(clip.predictor, clip.waveform, span=span, gap=gap)
+    return combined_boundaries(novelty(matrix), clip.strength, clip.clip_count(count))
+
+
+def _frames_per_segment(clip: Clip) -> float:
+    return max(1.0, SEGMENT_SECONDS * clip.frame_rate)
+
+
+def _similarity_merge(clip: Clip, count: int) -> Boundaries:
+    return similarity_merge(clip.features, frames_per_segment=_frames_per_segment(clip))
+
+
+def _sdhubert(clip: Clip, count: int, *, relative: bool = False) -> Boundaries:
+    loud = clip.features if clip.norm_features is None else clip.norm_features
+    return norm_threshold_mincut(
+        clip.features,
+        norms=np.linalg.norm(loud.astype(np.float64), axis=1),
+        threshold=relative_threshold(loud) if relative else SDHUBERT_THRESHOLD,
+        frames_per_segment=_frames_per_segment(clip),
+    )
+
+
+def _sylber(clip: Clip, count: int, *, relative: bool = False) -> Boundaries:
+    threshold = relative_threshold(clip.features) if relative else SYLBER_THRESHOLD
+    return greedy_cosine_merge(clip.features, threshold=threshold)
+
+
+def _zerosyl(clip: Clip, count: int) -> Boundaries:
+    return norm_peaks(clip.features)
+
+
+FUNCTIONS: dict[str, Callable[..., Boundaries]] = {
+    "even": _even,
+    "frames": _frames,
+    "envelope": _envelope,
+    "strength": _strength,
+    "mel": _mel,
+    "similarity": _similarity,
+    "minsum": _minsum,
+    "released": _released,
+    "peaks": _peaks,
+    "refined": _refined,
+    "losspred": _losspred,
+    "combined": _combined,
+    "similarity-merge": _similarity_merge,
+    "sdhubert": _sdhubert,
+    "sdhubert-relative": partial(_sdhubert, relative=True),
+    "sylber": _sylber,
+    "sylber-relative": partial(_sylber, relative=True),
+    "zerosyl": _zerosyl,
+}
+
+
+def segment_clip(name: str, clip: Clip, count: int = 0, **parameters: float) -> Boundaries:
+    """Segment one clip by a method.
+
+    Args:
+        name: method of the registry.
+        clip: what the method needs.
+        count: requested number of segments; ignored by methods that choose their own.
+        parameters: settings by name; those that the method does not take are ignored.
+
+    Returns:
+        int32 boundaries [0, ..., num_frames], or (num_segments, 2) starts and ends of a method that may leave gaps.
+    """
+    method = get_method(name)
+    taken = {key: value for key, value in parameters.items() if key in method.parameters}
+    return np.asarray(FUNCTIONS[method.name](clip, count, **taken), dtype=np.int32)
+
+
+def to_spans(boundaries: Boundaries) -> Boundaries:
+    """Return (num_segments, 2) starts and ends, of boundaries [0, ..., T] or of such starts and ends themselves."""
+    return boundaries if boundaries.ndim == 2 else np.stack([boundaries[:-1], boundaries[1:]], axis=1)
+
+
+@dataclass(frozen=True)
+class Segmenter:
+    """A function (waveform, num_segments) -> Segmentation of the whole recording, without units.
+
+    Args:
+        grid: the frames that are segmented.
+        cut: (waveform, num_segments) -> int32 boundaries [0, ..., num_frames], or (num_segments, 2) starts and ends
+            where frames may be left out.
+    """
+
+    grid: FrameGrid
+    cut: Callable[[Waveform, int], Boundaries]
+
+    def __call__(self, waveform: Waveform, count: int) -> Segmentation:
+        found = self.cut(waveform, count)
+        if found.ndim == 1:
+            return Segmentation.from_boundaries(found, hop=self.grid.hop, sample_rate=self.grid.sample_rate)
+        num_frames = self.grid.num_frames(len(waveform))
+        return Segmentation(found[:, 0], found[:, 1], None, num_frames, self.grid.hop, self.grid.sample_rate)
+
+    def count_segments(self, waveform: Waveform, rate: float, max_length: int = 50) -> int:
+        """Return the number of segments of a recording at a rate per second, see ``count_segments``."""
+        num_frames = self.grid.num_frames(len(waveform))
+        return count_segments(num_frames, rate, frame_rate=self.grid.frame_rate, max_length=max_length)
+
+
+def make_segmenter(
+    name: str,
+    *,
+    encoder: FrameEncoder | None = None,
+    predictor: MaskedPredictor | None = None,
+    feature_layer: int | None = None,
+    **parameters: float,
+) -> Segmenter:
+    """Build a segmenter of waveforms.
+
+    Args:
+        name: method of the registry. The norm thresholds of "sdhubert" and "sylber" belong to those checkpoints; with
+            "-relative" they follow the scale of the recording's norms, for any encoder.
+        encoder: encoder of methods on features.
+        predictor: encoder with its masked-prediction head, for "losspred" and "combined".
+        feature_layer: layer of the features of "sdhubert", where it is not the one whose norms are compared with the
+            threshold, which is the encoder's own (published: 9, and 11 for the norms).
+        parameters: settings of the methods, see ``Method.parameters``; those of other methods are ignored.
+
+    Returns:
+        function (waveform, num_segments) -> Segmentation, on the frames of the model, or on HuBERT's without one.
+        "even", "mel", "similarity", "minsum" and "losspred" give exactly the requested number, clipped to what is
+        feasible; methods on peaks and valleys give fewer where there are fewer of them; the others choose their own.
+        A clip without frames gives no segment.
+
+    Raises:
+        InputError: an unknown name or setting, or the model it needs was not given.
+    """
+    method = get_method(name)
+    unknown = set(parameters) - {key for one in METHODS.values() for key in one.parameters}
+    if unknown:
+        raise InputError(f"no segmentation method takes {min(unknown)!r}")
+    model = None
+    if "predictor" in method.needs:
+        if predictor is None:
+            raise InputError(f"segmentation method {name!r} needs an encoder with its masked-prediction head")
+        model = predictor.encoder
+    elif "features" in method.needs:
+        if encoder is None:
+            raise InputError(f"segmentation method {name!r} needs an encoder")
+        model = encoder
+    grid = HUBERT_GRID if model is None else FrameGrid.of(model)
+
+    def cut(waveform: Waveform, count: int) -> Boundaries:
+        features = norm_features = None
+        if model is not None and "features" in method.needs:
+            if model.num_frames(len(waveform)) == 0:
+                features = np.zeros((0, model.dim), dtype=np.float32)
+            elif feature_layer is None:
+                features = model.encode([waveform])[0]
+            else:
+                layers = model.encode([waveform], [feature_layer, model.layer])[0]
+                features, norm_features = layers[feature_layer], layers[model.layer]
+        num_frames = grid.num_frames(len(waveform)) if features is None else len(features)
+        clip = Clip(num_frames, grid.frame_rate, features, norm_features, waveform, grid.hop, predictor)
+        return segment_clip(method.name, clip, count, **parameters)
+
+    return Segmenter(grid, cut)
+
+
+def speech_only(segmenter: Segmenter, method: Literal["none", "energy", "silero"]) -> Segmenter:
+    """Restrict a segmenter to the speech of a recording, as in the paper's LossPred; pauses become segments.
+
+    Args:
+        segmenter: any segmenter that gives boundaries [0, ..., num_frames].
+        method: voice activity detection (``vad.speech_regions``); "none" returns the segmenter as it is.
+
+    Returns:
+        segmenter whose boundaries lie in the whole recording; the speech gets its share, by length, of the requested
+        segments, and every edge of a pause is a boundary too.
+    """
+    if method == "none":
+        return segmenter
+    grid = segmenter.grid
+
+    def cut(waveform: Waveform, count: int) -> Boundaries:
+        regions = speech_regions(waveform, method=method)
+        speech, places = keep_speech(waveform, regions)
+        num_frames, kept_frames = grid.num_frames(len(waveform)), grid.num_frames(len(speech))
+        if kept_frames == 0 or len(speech) == len(waveform):
+            return segmenter.cut(waveform, count)
+        share = feasible_count(kept_frames, max(1, round(count * kept_frames / num_frames)))
+        inner = np.unique(segmenter.cut(speech, share))
+        inner = inner[(inner > 0) & (inner < kept_frames)] * grid.hop
+        edges = np.concatenate([places.to_original(inner), regions.ravel()])
+        frames = np.rint(edges / grid.hop).astype(np.int32)
+        inside = frames[(frames > 0) & (frames < num_frames)]
+        return np.unique(np.concatenate([[0], inside, [num_frames]])).astype(np.int32)
+
+    return Segmenter(grid, cut)

@@ -1,0 +1,202 @@
+"""The tokenizer's recipe: HuBERT iterations, SylBoost rounds, codebook."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from syllablelm.core.artifact import Artifact, open_artifact
+from syllablelm.core.config import check_seed
+from syllablelm.core.errors import InputError
+from syllablelm.data.corpus import Manifest, scan
+from syllablelm.encoders.load import load_encoder, weights_digest
+from syllablelm.train.batches import WaveformStore
+from syllablelm.train.boundary_stage import FROM_STUDENT, WITH_HEAD, WITHOUT_ENCODER, BoundariesConfig, find_boundaries
+from syllablelm.train.codebook_stage import CodebookConfig, train_codebook
+from syllablelm.train.head import HeadConfig, fit_head
+from syllablelm.train.labels import LabelsConfig, make_labels
+from syllablelm.train.pretrain import EncoderConfig, train_encoder
+from syllablelm.train.processes import is_main, join, on_main
+from syllablelm.train.stage import external_encoder
+from syllablelm.train.sylboost import SylBoostConfig, train_sylboost
+
+Until = Literal["encoder", "losspred", "sylboost", "codebook"]
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """The training corpus.
+
+    Args:
+        sources: folders, manifests or csv files, relative to the current folder.
+        min_seconds, max_seconds: shortest and longest recording that is used.
+    """
+
+    sources: tuple[str, ...]
+    min_seconds: float = 1.0
+    max_seconds: float = 40.0
+
+
+@dataclass(frozen=True)
+class Iteration:
+    """One HuBERT iteration: labels, then masked prediction of them."""
+
+    labels: LabelsConfig
+    encoder: EncoderConfig
+
+
+@dataclass(frozen=True)
+class Head:
+    """A prediction head for a teacher without one: labels of one of its layers, then the head fitted to them."""
+
+    labels: LabelsConfig
+    fit: HeadConfig
+
+
+@dataclass(frozen=True)
+class Round:
+    """One SylBoost round: boundaries, then distillation to the means of their segments."""
+
+    boundaries: BoundariesConfig
+    sylboost: SylBoostConfig
+
+
+@dataclass(frozen=True)
+class TokenizerRecipe:
+    """The stages of ``train all``, in their order.
+
+    Args:
+        name: name of the output folder below runs/.
+        data: training corpus.
+        codebook: clustering of segments, and the tokenizer's segmentation rule.
+        iteration: iterations of masked prediction, from random weights or from an encoder; may be empty.
+        teacher: pre-trained encoder that SylBoost learns from: a hub id, a folder that ``transformers`` opens, or a
+            checkpoint file. If empty, the last iteration's encoder is the teacher; with both, only LossPred uses the
+            last iteration's.
+        teacher_sha256: ``weights_digest`` that the teacher must have; empty accepts any.
+        head: prediction head that is fitted to a teacher without one, for LossPred.
+        round: SylBoost rounds; may be empty.
+        seed: random seed of every stage.
+    """
+
+    name: str
+    data: DataConfig
+    codebook: CodebookConfig
+    iteration: tuple[Iteration, ...] = ()
+    teacher: str = ""
+    teacher_sha256: str = ""
+    head: Head | None = None
+    round: tuple[Round, ...] = ()
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not self.iteration and not self.teacher:
+            raise InputError("a recipe needs [[iteration]] tables, or a teacher, or both")
+        if self.teacher_sha256 and not self.teacher:
+            raise InputError("teacher_sha256: this recipe has no teacher to check")
+        if self.iteration and self.head is not None:
+            raise InputError("a recipe with [[iteration]] tables has a prediction head; leave [head] out")
+        check_seed(self.seed)
+
+
+def read_corpus(config: DataConfig) -> Manifest:
+    """Collect the recordings of all sources; unusable ones are reported on standard error.
+
+    Raises:
+        InputError: nothing usable is left.
+    """
+    recordings, unusable = [], []
+    for source in config.sources:
+        manifest, skipped = scan(source)
+        recordings.extend(manifest)
+        unusable.extend(skipped)
+    kept = [r for r in recordings if config.min_seconds <= r.seconds <= config.max_seconds]
+    if not kept:
+        raise InputError(f"data.sources: no usable recording in {', '.join(config.sources)}")
+    corpus = Manifest(kept)
+    if is_main():
+        for bad in unusable:
+            print(f"skipped {bad.path}: {bad.reason}", file=sys.stderr)
+        print(f"corpus: {len(corpus)} recordings, {corpus.total_seconds / 3600:.2f} h", file=sys.stderr)
+    return corpus
+
+
+def train_tokenizer_recipe(
+    recipe: TokenizerRecipe, out: Path, *, device: str = "auto", until: Until = "codebook"
+) -> Artifact:
+    """Run the stages of a recipe below ``out``; finished ones are skipped, a stopped one resumes.
+
+    Args:
+        recipe: the recipe.
+        out: output folder.
+        device: "auto", "cpu" or "cuda".
+        until: last stage: "encoder" (all iterations), "losspred" (the boundaries of round 1, from any source),
+            "sylboost" (all rounds) or "codebook" (everything).
+
+    Returns:
+        the artifact of the last stage: encoder, boundaries, encoder or tokenizer.
+
+    Raises:
+        InputError: a recipe without a round where one is needed.
+    """
+    if not recipe.round and until in ("losspred", "sylboost"):
+        raise InputError(f"this recipe has no [[round]], which {until} needs")
+    join(device)
+    corpus = read_corpus(recipe.data)
+    common: dict[str, Any] = {"seed": recipe.seed, "device": device, "store": WaveformStore(corpus)}
+    teacher = _open_teacher(recipe) if recipe.teacher else None
+    encoder = None if recipe.iteration else teacher
+    for number, step in enumerate(recipe.iteration, 1):
+        folder = out / f"iteration{number}"
+        labels = make_labels(step.labels, corpus, folder / "labels", encoder=encoder, **common)
+        encoder = train_encoder(step.encoder, corpus, labels, folder / "encoder", previous=encoder, **common)
+    if encoder is None:
+        raise InputError("a recipe needs at least one [[iteration]] or a teacher")
+    if until == "encoder":
+        return encoder
+    teacher, predictor, student = teacher or encoder, encoder, None
+    if recipe.head is not None:
+        folder = out / "head"
+        labels = make_labels(recipe.head.labels, corpus, folder / "labels", encoder=teacher, **common)
+        predictor = fit_head(recipe.head.fit, corpus, teacher, labels, folder / "predictor", **common)
+    for number, step in enumerate(recipe.round, 1):
+        folder = out / f"round{number}"
+        if step.boundaries.artifact:
+            boundaries = open_artifact(step.boundaries.artifact, "boundaries")
+        else:
+            source = _boundary_source(step.boundaries, teacher, predictor, student)
+            boundaries = find_boundaries(step.boundaries, corpus, folder / "boundaries", encoder=source, **common)
+        if until == "losspred":
+            return boundaries
+        student = train_sylboost(
+            step.sylboost, corpus, teacher, boundaries, folder / "encoder", previous=student, **common
+        )
+    if until == "sylboost" and student is not None:
+        return student
+    return train_codebook(recipe.codebook, corpus, student or teacher, out / "tokenizer", **common)
+
+
+def _open_teacher(recipe: TokenizerRecipe) -> Artifact:
+    if recipe.teacher_sha256:
+        found = on_main(lambda: weights_digest(load_encoder(recipe.teacher, device="cpu")))
+        if found != recipe.teacher_sha256:
+            raise InputError(
+                f"teacher {recipe.teacher}: its weights have SHA-256 {found}, the recipe wants "
+                f"{recipe.teacher_sha256}: it is another model; get the right one, or change teacher_sha256"
+            )
+    return external_encoder(recipe.teacher)
+
+
+def _boundary_source(
+    config: BoundariesConfig, teacher: Artifact, predictor: Artifact, student: Artifact | None
+) -> Artifact | None:
+    """Return the model whose features give a round's boundaries."""
+    if config.source in WITHOUT_ENCODER:
+        return None
+    if config.encoder:
+        return external_encoder(config.encoder)
+    if config.source in WITH_HEAD:
+        return predictor
+    return student if config.source in FROM_STUDENT and student is not None else teacher

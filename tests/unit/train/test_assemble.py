@@ -1,0 +1,44 @@
+"""One folder of all parts of a model, written whole or not at all."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from syllablelm.core.artifact import new_artifact, open_artifact
+from syllablelm.core.errors import InputError
+from syllablelm.train.assemble import AssembledModel, assemble_model
+from syllablelm.vocoder.speech_model import SpeechModel
+
+
+@pytest.mark.parametrize("meanwhile", ["nothing", "error", "taken"])
+def test_a_model_is_assembled_whole_or_not_at_all(tmp_path, monkeypatch, meanwhile):
+    for name in ("tokenizer", "lm", "run/acoustic", "run/vocoder", "run/vocoder_lm"):
+        kind = name.removeprefix("run/")
+        with new_artifact(tmp_path / name, kind, config={}, seed=0, parents={}, metrics={}) as folder:
+            (folder / "w.txt").write_text(name)
+            save_file({"centres": torch.ones(2)}, folder / "acoustic.safetensors")
+    before, out = {path.name for path in tmp_path.iterdir()}, tmp_path / "model"
+
+    def load(folder, device):
+        if meanwhile == "error":
+            raise InputError("parts do not fit")
+        if meanwhile == "taken":
+            out.mkdir()
+            (out / "thesis.txt").touch()
+
+    monkeypatch.setattr(SpeechModel, "load", load)
+    arguments = (tmp_path / "tokenizer", tmp_path / "lm", tmp_path / "run", out)
+    if meanwhile == "nothing":
+        made = assemble_model(*arguments)
+        assert made.path == str(out) and AssembledModel.from_dict(made.to_dict()) == made
+        assert open_artifact(out).digest == open_artifact(tmp_path / "tokenizer").digest
+        assert (out / "lm" / "w.txt").read_text() == "lm" and (out / "acoustic.safetensors").exists()
+    else:
+        with pytest.raises(InputError if meanwhile == "error" else OSError) as error:
+            assemble_model(*arguments)
+        assert ".tmp" not in str(error.value)
+    assert {path.name for path in tmp_path.iterdir()} == before | ({"model"} if meanwhile != "error" else set())
+    if meanwhile == "taken":
+        assert [path.name for path in out.iterdir()] == ["thesis.txt"]
