@@ -1,7 +1,7 @@
 """Time the loss-prediction matrix against one span per forward pass.
 
 Run: python benchmarks/bench_losspred.py [--seconds 3] [--span 50] [--gap 150]
-The model has random weights and about the size of that in recipes/tiny.toml. First both must agree on a short
+The model has random weights and about the size of that in the recipe `tiny`. First both must agree on a short
 recording; then forward passes and seconds of both, and the ratio. It grows with length: the passes of one do not, those
 of the other are two per frame.
 """

@@ -27,7 +27,12 @@ from syllablelm.core.segmentation import Segmentation
 from syllablelm.data.alignment import Alignment, read_alignments
 from syllablelm.data.corpus import Manifest, scan
 from syllablelm.encoders import MaskedPredictor, load_encoder
-from syllablelm.evaluate.boundaries.comparison import BoundaryRow, compare_segmentations, reference_count, segment_corpus
+from syllablelm.evaluate.boundaries.comparison import (
+    BoundaryRow,
+    compare_segmentations,
+    reference_count,
+    segment_corpus,
+)
 from syllablelm.segment.segmenter import make_segmenter
 from syllablelm.train.batches import WaveformStore
 from syllablelm.train.boundary_stage import BoundariesConfig, find_boundaries, read_boundaries

@@ -16,7 +16,7 @@ from syllablelm.quantize import fit_kmeans
 from syllablelm.tokenizer.tokenizer import FRAME_UNITS, Tokenizer
 from syllablelm.train.batches import WaveformStore
 from syllablelm.train.features import iterate_features
-from syllablelm.train.pipeline import DataConfig, read_corpus
+from syllablelm.train.tokenizer_recipe import DataConfig, read_corpus
 
 
 def main() -> None:

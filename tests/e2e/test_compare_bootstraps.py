@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 import sys
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 
 import pytest
 
@@ -61,7 +61,8 @@ def test_alignments_of_other_recordings_are_an_error(script: ModuleType) -> None
 
 
 def test_a_cell_holds_the_score_and_its_interval(script: ModuleType) -> None:
-    assert script.cell({"f1@50": 0.62849, "f1_low": 0.6, "f1_high": 1.0}) == ".628 (.600 to 1.000)"
+    row = SimpleNamespace(f1_50=0.62849, f1_low=0.6, f1_high=1.0)
+    assert script.cell(row) == ".628 (.600 to 1.000)"
 
 
 def test_only_first_rounds_differ_in_their_source(script: ModuleType) -> None:

@@ -55,7 +55,7 @@ def test_rates_are_measured_once(trained: Path, tmp_path: Path, monkeypatch: pyt
     run_example("compare_rates.py", options, monkeypatch)
     before = out.read_text()
     rows = [json.loads(line) for line in before.splitlines()]
-    assert [row["name"] for row in rows] == ["rate 5 Hz, 4", "rate 8 Hz, 4"]
+    assert [row["name"] for row in rows] == ["minsum 5 Hz, 4", "minsum 8 Hz, 4"]
     assert all(row["unit_edit_distance"] >= 0 and 0 <= row["snmi"] <= 1 for row in rows)
     run_example("compare_rates.py", options, monkeypatch)
     assert out.read_text() == before

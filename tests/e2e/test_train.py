@@ -112,3 +112,24 @@ def test_train_overrides_reach_the_run(run: Run, recipe: Path, trained: Path, tm
     shutil.rmtree(out / "tokenizer")
     ended = run("train", "all", recipe, "--out", out, "--device", "cpu", "--set", "codebook.units=4")
     assert ended.result["metrics"]["units_used"] == 4
+
+
+def test_recipes_are_listed_and_shown(run: Run, tmp_path: Path) -> None:
+    listed = {record["name"]: record for record in run("recipes", "list").records}
+    assert listed["hubert_625"]["kind"] == "tokenizer" and listed["small_vocoder"]["kind"] == "vocoder"
+    assert "6.25 Hz" in listed["hubert_625"]["description"]
+    assert run("recipes", "list", "--format", "text").out.startswith("name")
+    shown = run("recipes", "show", "hubert_625", "--set", "codebook.units=9")
+    path = tmp_path / "hubert_625.toml"
+    path.write_text(shown.out, encoding="utf-8")
+    assert run("recipes", "show", path).out == shown.out
+    table = run("recipes", "show", path, "--format", "json").result
+    assert (table["codebook"]["units"], table["round"][0]["boundaries"]["rate"]) == (9, 6.25)
+
+
+def test_a_verb_takes_recipes_of_its_kind(run: Run) -> None:
+    ended = run("train", "all", "speechlm_base_500")
+    assert (ended.status, ended.out) == (2, "")
+    assert "speechlm_base_500: a recipe of kind lm, not tokenizer; use `train lm`" in ended.lines[-1]
+    ended = run("train", "lm", "tiny", "--set", "rate=5")
+    assert ended.status == 2 and "round.1.boundaries.rate 4.7 disagrees with the recipe's rate 5" in ended.lines[-1]

@@ -94,7 +94,7 @@ def test_help_shows_no_python_types() -> None:
     wrong = []
     for command, text in rendered_help():
         wrong += [
-            f"{command}: {found}" for found in re.findall(r"<[a-z]+ range>|\b(?:INTEGER|FLOAT|TEXT|PATH)\b", text)
+            f"{command}: {found}" for found in re.findall(r"<[a-z]+ range>|\b(?:INTEGER|FLOAT|TEXT)\b", text)
         ]
     assert not wrong, "\n".join(wrong)
 

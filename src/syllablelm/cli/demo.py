@@ -17,15 +17,15 @@ def demo(
     model: Model = DEFAULT_MODEL,
     device: Device = "auto",
     host: Annotated[
-        str, typer.Option("--host", metavar="ADDRESS", help="0.0.0.0 lets in everybody on the network.")
+        str, typer.Option("--host", metavar="ADDRESS", help="Address to listen on; 0.0.0.0 accepts the whole network.")
     ] = "127.0.0.1",
     port: Annotated[
         int | None,
-        typer.Option("--port", metavar="N", min=1, max=65535, help="Default: the first free one from 7860 on."),
+        typer.Option("--port", metavar="N", min=1, max=65535, help="Port (default: the first free one from 7860)."),
     ] = None,
-    open_browser: Annotated[bool, typer.Option("--open/--no-browser", help="Open it in a browser.")] = False,
+    open_browser: Annotated[bool, typer.Option("--open/--no-browser", help="Open the page in a browser.")] = False,
 ) -> None:
-    """Serve a local web page: record or upload a clip, see its units, hear it resynthesised and continued.
+    """Serve a local web page: record or upload a clip, see its units, hear it resynthesized and continued.
 
     Nothing is sent to other machines.
     """

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
-from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -15,11 +13,6 @@ from syllablelm.core.errors import InputError
 from syllablelm.core.results import Record
 from syllablelm.evaluate.speech.recognizers import CHOICES
 from syllablelm.segment.registry import TOKENIZER_METHODS
-
-if TYPE_CHECKING:
-    from syllablelm.core.segmentation import Segmentation
-    from syllablelm.data.corpus import Manifest, Recording, SkippedFile
-    from syllablelm.tokenizer.tokenizer import Tokenizer
 
 DEFAULT_MODEL = "small"
 
@@ -61,7 +54,6 @@ Model = Annotated[
         "--model", metavar="NAME|PATH", help="Bundled name, folder, hub id (ID or ID@REVISION) or checkpoint file."
     ),
 ]
-SpeakingModel = Model
 Rate = Annotated[float | None, typer.Option("--rate", metavar="HZ", help="Units per second (default: the model's).")]
 Rule = Annotated[
     str | None,
@@ -116,41 +108,3 @@ def read_numbers(text: str, option: str) -> list[float]:
         return [float(part) for part in text.split(",")]
     except ValueError:
         raise InputError(f"{option} {text!r}: must be numbers with commas between them") from None
-
-
-# TODO: only until the verbs call the library's own functions.
-def errors_file(out: str | os.PathLike[str]) -> Path:
-    out = Path(out)
-    return out.with_name(out.name + ".errors.jsonl")
-
-
-def load_tokenizer(name: str, **options: Any) -> Tokenizer:
-    from syllablelm.tokenizer.tokenizer import Tokenizer
-
-    return Tokenizer.load(name, **options)
-
-
-def encode_recordings(
-    tokenizer: Tokenizer, manifest: Manifest, skipped: list[SkippedFile]
-) -> Iterator[tuple[Recording, Segmentation]]:
-    from syllablelm.tokenizer.recordings import encode_recordings
-
-    return encode_recordings(tokenizer, manifest, skipped)
-
-
-def group_recordings(manifest: Manifest, longest: float) -> Iterator[list[Recording]]:
-    from syllablelm.tokenizer.recordings import group_recordings
-
-    return group_recordings(manifest, longest)
-
-
-def read_recordings(paths: Sequence[str]) -> tuple[Manifest, list[SkippedFile]]:
-    from syllablelm.data.corpus import read_recordings
-
-    return read_recordings(paths)
-
-
-def no_usable(skipped: Sequence[SkippedFile]) -> InputError:
-    from syllablelm.data.corpus import no_usable
-
-    return no_usable(skipped)

@@ -26,7 +26,9 @@ from syllablelm.evaluate.speech.recognizers import DEFAULT_RECOGNIZER
 MinSeconds = Annotated[float, typer.Option("--min-seconds", metavar="SECONDS", help="Shortest recording scored.")]
 MaxSeconds = Annotated[float, typer.Option("--max-seconds", metavar="SECONDS", help="Longest recording scored.")]
 Transcripts = Annotated[Path | None, typer.Option("--out", metavar="FILE", help="JSONL file for the transcripts.")]
-Out = Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder of units and transcripts; resumes there.")]
+Out = Annotated[
+    Path, typer.Option("--out", metavar="DIR", help="Folder of units and transcripts; a stopped run resumes there.")
+]
 Prompts = Annotated[int, typer.Option("--prompts", metavar="N", min=1, help="Number of prompts drawn (paper: 1000).")]
 PromptSeconds = Annotated[float, typer.Option("--prompt-seconds", metavar="SECONDS", help="Length of a prompt.")]
 Seconds = Annotated[float, typer.Option("--seconds", metavar="SECONDS", help="Length of a continuation.")]
@@ -37,8 +39,8 @@ Text = Annotated[
     list[Path] | None,
     typer.Option("--text", metavar="FILE", help="Text to train a word 3-gram on, instead of --text-lm; repeatable."),
 ]
-Temperatures = Annotated[str, typer.Option("--temperatures", metavar="T,T,...", help="Temperatures to measure first.")]
-Steps = Annotated[int, typer.Option("--steps", metavar="N", min=0, help="Halvings of the interval with the oracle.")]
+Temperatures = Annotated[str, typer.Option("--temperatures", metavar="T,T,...", help="Initial sampling temperatures.")]
+Steps = Annotated[int, typer.Option("--steps", metavar="N", min=0, help="Interval halvings of the search.")]
 AverageOf = Annotated[Average, typer.Option("--average", help="Average of the perplexities in the search.")]
 UnitsOnly = Annotated[bool, typer.Option("--units-only", help="Repetition of units only; needs no recogniser.")]
 PromptResamples = Annotated[
@@ -59,7 +61,7 @@ def resynthesis(
     seed: Seed = 0,
     device: Device = "auto",
 ) -> None:
-    """Word and character error rates of a recogniser on original, vocoded and resynthesised speech (Table 2).
+    """Measure error rates of a recogniser on original, vocoded and resynthesised speech (Table 2).
 
     Recordings need a text; "vocoder" is speech from the recordings' own acoustic units, the bound of resynthesis.
     """

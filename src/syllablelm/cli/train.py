@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -100,4 +99,7 @@ def show(
 ) -> None:
     """Print a recipe with what it extends, its defaults and its rate filled in."""
     table = read_recipe(recipe, changes or ())
-    print(to_toml(table) if form == "toml" else json.dumps(table, ensure_ascii=False), end="")
+    if form == "json":
+        print_json(table)
+    else:
+        print(to_toml(table), end="")

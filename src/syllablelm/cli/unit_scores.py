@@ -116,18 +116,10 @@ def purity(
     """
     from syllablelm.evaluate.units.purity import evaluate_purity
 
+    models, levels = model or [DEFAULT_MODEL], split_names(*reference or ["syllable"])
+    choice: dict[str, Any] = {"levels": levels, "matching": matching, "partial": partial, "rate": rate}
     result = evaluate_purity(
-        audio,
-        alignments,
-        model or [DEFAULT_MODEL],
-        units=units,
-        levels=split_names(*reference or ["syllable"]),
-        matching=matching,
-        partial=partial,
-        rate=rate,
-        resamples=resamples,
-        seed=seed,
-        device=device,
+        audio, alignments, models, units=units, **choice, resamples=resamples, seed=seed, device=device
     )
     title = f"{result.data.name}, {plural(result.recordings, 'recording')}, matching {matching}"
     _print(result, title, [row.to_dict() for row in result.rows], _PURITY_COLUMNS, output_format)
@@ -187,20 +179,8 @@ def phones(
     """
     from syllablelm.evaluate.units.phone_probe import evaluate_phones
 
-    result = evaluate_phones(
-        test,
-        alignments,
-        train,
-        train_alignments,
-        model,
-        partial=partial,
-        rate=rate,
-        steps=steps,
-        resamples=resamples,
-        seed=seed,
-        device=device,
-    )
-    print_json(result)
+    options: dict[str, Any] = {"partial": partial, "rate": rate, "steps": steps, "resamples": resamples}
+    print_json(evaluate_phones(test, alignments, train, train_alignments, model, **options, seed=seed, device=device))
 
 
 def identity(
@@ -244,14 +224,9 @@ def stability(
     """
     from syllablelm.evaluate.units.stability import evaluate_stability
 
+    models = model or [DEFAULT_MODEL]
     result = evaluate_stability(
-        audio,
-        model or [DEFAULT_MODEL],
-        conditions=conditions,
-        limit=limit,
-        resamples=resamples,
-        seed=seed,
-        device=device,
+        audio, models, conditions=conditions, limit=limit, resamples=resamples, seed=seed, device=device
     )
     title = f"{result.data.name}, {plural(result.data.recordings, 'recording')}, seed {seed}"
     _print(result, title, [row.to_dict() for row in result.rows], _STABILITY_COLUMNS, output_format)
@@ -286,18 +261,8 @@ def speed(
     """
     from syllablelm.evaluate.speed import evaluate_speed
 
-    result = evaluate_speed(
-        audio,
-        model,
-        rate=rate,
-        rule=rule,
-        delta=delta,
-        precision=precision,
-        batch_seconds=batch_seconds,
-        clips=clips,
-        repeats=repeats,
-        device=device,
-    )
+    options: dict[str, Any] = {"rate": rate, "rule": rule, "delta": delta, "precision": precision, "device": device}
+    result = evaluate_speed(audio, model, **options, batch_seconds=batch_seconds, clips=clips, repeats=repeats)
     _note_speed(result)
     if out is not None:
         result.save(out)

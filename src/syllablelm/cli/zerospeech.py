@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from syllablelm.evaluate.lm.pairs import PairsResult
 
 Folder = Annotated[Path, typer.Argument(metavar="FOLDER", help="Folder of the benchmark.")]
-Out = Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder of the submission files; resumes there.")]
+Out = Annotated[Path, typer.Option("--out", metavar="DIR", help="Output folder; a stopped run resumes there.")]
 LanguageModel = Annotated[
     str | None, typer.Option("--lm", metavar="NAME|PATH", help="Language model (default: that of --model).")
 ]
@@ -34,9 +34,9 @@ def lexical(
     device: Device = "auto",
     output_format: TableFormat = "json",
 ) -> None:
-    """Tell words from non-words (sWUGGY).
+    """Measure how often a language model finds words likelier than non-words (sWUGGY).
 
-    FOLDER is that of ZeroSpeech 2021; DIR/lexical/SPLIT.txt is the submission file.
+    FOLDER: that of ZeroSpeech 2021, or of 'prepare wordlist'. DIR/lexical/SPLIT.txt is the submission file.
     """
     from syllablelm.evaluate.lm.lexical import evaluate_lexical
 
@@ -58,9 +58,9 @@ def syntactic(
     device: Device = "auto",
     output_format: TableFormat = "json",
 ) -> None:
-    """Tell grammatical from ungrammatical sentences (sBLIMP).
+    """Measure how often a language model finds grammatical sentences likelier (sBLIMP).
 
-    FOLDER is that of ZeroSpeech 2021; DIR/syntactic/SPLIT.txt is the submission file.
+    FOLDER: that of ZeroSpeech 2021, or of 'prepare minimal-pairs'. DIR/syntactic/SPLIT.txt is the submission file.
     """
     from syllablelm.evaluate.lm.syntactic import evaluate_syntactic
 
@@ -82,7 +82,7 @@ def cloze(
     device: Device = "auto",
     output_format: TableFormat = "json",
 ) -> None:
-    """Tell a story's own ending from another one (tStoryCloze, sStoryCloze).
+    """Measure how often a language model finds a story's own ending likelier (tStoryCloze).
 
     FOLDER holds ..._STORY_correct.wav and ..._STORY_incorrect.wav; DIR/cloze/FOLDER.txt holds the scores.
     """

@@ -1,4 +1,4 @@
-"""Artifacts: the folders by which stages meet, written under a temporary name and then renamed.
+"""Artifacts: the folders that stages exchange, written under a temporary name and then renamed.
 
 A folder holds ``artifact.json`` (kind, format version, code commit, seed, digests of its parents and of its files,
 metrics), ``config.toml`` (resolved) and its payload. A finished stage is recognised by its fingerprint (kind, config,
@@ -25,8 +25,7 @@ Built = TypeVar("Built")
 
 FORMAT_VERSION = 1
 RECORD = "artifact.json"
-# Losses and speeds on the way, and the record of a run: no two runs take the same seconds, so they are no part of what
-# the result is.
+# Training log and record of a run. Their times differ from run to run, so they are not part of the payload's digest.
 LOG, RUN = "log.jsonl", "run.json"
 
 
@@ -36,10 +35,10 @@ class Artifact:
 
     Args:
         path: the folder.
-        kind: what it holds ("encoder", "labels", "boundaries", "codebook", "tokenizer", ...).
-        fingerprint: digest of kind, config, seed and parents: what the result is a function of.
-        digest: digest of the payload's bytes: what the result is.
-        metrics: numbers measured by the stage.
+        kind: kind of its contents ("encoder", "labels", "boundaries", "codebook", "tokenizer", ...).
+        fingerprint: digest of kind, config, seed and parents, the inputs of the stage.
+        digest: digest of the payload's bytes.
+        metrics: measurements of the stage.
     """
 
     path: Path
@@ -62,26 +61,26 @@ class Artifact:
 
 
 def digest_bytes(data: bytes) -> str:
-    """Short hexadecimal SHA-256 of some bytes."""
+    """Return the first 16 hexadecimal digits of the SHA-256 of bytes."""
     return hashlib.sha256(data).hexdigest()[:16]
 
 
 def digest_json(value: Any) -> str:
-    """Digest of a JSON-able value, independent of key order."""
+    """Return the digest of a JSON value, independent of key order."""
     return digest_bytes(json.dumps(value, sort_keys=True, default=str).encode())
 
 
 def digest_files(folder: Path) -> dict[str, str]:
-    """Digest of every payload file below a folder, by its relative name; records and the log are none."""
+    """Return the digest of every payload file below a folder, by relative name; records and logs are not payload."""
     names = {path: path.relative_to(folder).as_posix() for path in sorted(folder.rglob("*")) if path.is_file()}
     return {name: _digest_file(path) for path, name in names.items() if name not in (RECORD, LOG, RUN)}
 
 
 def digest_path(path: str | Path) -> str:
-    """Identity of a file's or a folder's contents.
+    """Return the digest of a file's or a folder's contents.
 
     Raises:
-        FormatError: there is nothing.
+        FormatError: no such path.
     """
     path = Path(path)
     if path.is_dir():
@@ -95,7 +94,7 @@ def _digest_file(path: Path) -> str:
     hasher = hashlib.sha256()
     with open(path, "rb") as file:
         if path.suffix == ".safetensors":
-            # Its writer puts the entries of the header in an order that changes from run to run.
+            # The order of the header's entries differs from run to run.
             length = int.from_bytes(file.read(8), "little")
             hasher.update(json.dumps(json.loads(file.read(length)), sort_keys=True).encode())
         while block := file.read(1 << 20):
@@ -104,7 +103,7 @@ def _digest_file(path: Path) -> str:
 
 
 def code_commit() -> str:
-    """The commit of the running source tree, with "+" when it has changes; "unknown" where it is in no repository."""
+    """Return the commit of the running source tree, with "+" if it has changes; "unknown" outside a repository."""
     root = Path(__file__).resolve().parents[1]
 
     def git(*arguments: str) -> str:
@@ -112,7 +111,7 @@ def code_commit() -> str:
         return done.stdout.strip()
 
     try:
-        # The package may be installed inside a checkout of something else, whose commit says nothing of it.
+        # The package may be installed inside a checkout of another project.
         git("ls-files", "--error-unmatch", "--", str(Path(__file__).resolve()))
         return git("rev-parse", "--short=12", "HEAD") + ("+" if git("status", "--porcelain", "--", str(root)) else "")
     except (OSError, subprocess.SubprocessError):
@@ -120,7 +119,7 @@ def code_commit() -> str:
 
 
 def fingerprint(kind: str, config: Any, seed: int, parents: Mapping[str, str]) -> str:
-    """Digest of everything a stage's result depends on."""
+    """Return the digest of everything that a stage's result depends on."""
     return digest_json([FORMAT_VERSION, kind, to_table(config), seed, dict(parents)])
 
 
@@ -171,10 +170,10 @@ def read_payload(artifact: Artifact, name: str, form: str, build: Callable[[dict
 
 
 def find_finished(path: str | Path, kind: str, config: Any, seed: int, parents: Mapping[str, str]) -> Artifact | None:
-    """The artifact at ``path`` if the same stage with the same inputs, config and seed made it, else None.
+    """Return the artifact at ``path`` if it has this kind, config, seed and parents; None if the path is free.
 
     Raises:
-        InputError: the folder exists and holds something else, which must not be overwritten silently.
+        InputError: the folder exists with other contents.
     """
     path = Path(path)
     if not path.exists():
@@ -229,12 +228,12 @@ def new_artifact(
     metrics: dict[str, Any],
     extra: Mapping[str, Any] | None = None,
 ) -> Iterator[Path]:
-    """Write an artifact: yields a temporary folder for the payload, then completes and renames it.
+    """Write an artifact: yield a temporary folder for the payload, then complete and rename it.
 
     ``metrics`` may be filled inside the block. After an exception nothing is left behind.
 
     Raises:
-        InputError: ``path`` is there at the end, whoever made it; it stays as it is.
+        InputError: ``path`` exists at the end, unchanged.
     """
     path = Path(path)
     try:
@@ -252,7 +251,7 @@ def new_artifact(
 
 
 def check_tokenizer(what: str, made_for: str, given: str) -> None:
-    """Refuse a model whose units are another tokenizer's; an unknown digest (empty) fits all.
+    """Refuse a model of another tokenizer's units; an unknown digest ("") matches any.
 
     Raises:
         FormatError: the digests differ; ``what`` names the model.

@@ -21,11 +21,11 @@ else:
 
 T = TypeVar("T")
 MAX_SEED = 2**32 - 1
-"""Largest seed that numpy, torch and scikit-learn all take."""
+"""Largest seed that numpy, torch and scikit-learn all accept."""
 
 
 def check_seed(seed: int) -> None:
-    """Refuse a seed that some generator of random numbers would not take.
+    """Refuse a seed that some random number generator does not accept.
 
     Raises:
         InputError: below 0, or above `MAX_SEED`.

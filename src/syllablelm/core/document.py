@@ -44,7 +44,7 @@ th, td { padding: .35rem .6rem; text-align: right; vertical-align: top; border-t
 td { white-space: nowrap; }
 thead th { border-top: 0; font-size: .82rem; font-weight: 600; vertical-align: bottom; min-width: 4.2rem; }
 th:first-child { text-align: left; font-weight: 400; position: sticky; left: 0; background: var(--paper);
-  max-width: 22rem; overflow-wrap: anywhere; border-right: 1px solid var(--line); }
+  min-width: 12rem; max-width: 22rem; overflow-wrap: anywhere; border-right: 1px solid var(--line); }
 thead th:first-child { font-weight: 600; }
 .prose { text-align: left; white-space: normal; min-width: 14rem; }
 .section td { text-align: left; background: var(--section); color: var(--quiet); font-size: .82rem; }
@@ -55,7 +55,7 @@ thead th:first-child { font-weight: 600; }
 td small, th small { display: block; font-size: .75rem; line-height: 1.35; }
 figure { margin: 1rem 0 2rem; } figure img { max-width: 100%; height: auto; display: block; border-radius: 6px; }
 @media (max-width: 30rem) { body { padding: .7rem; } th, td { padding: .3rem .45rem; font-size: .88rem; }
-  th:first-child { max-width: 10.5rem; } }
+  th:first-child { min-width: 8rem; max-width: 10.5rem; } }
 """
 
 

@@ -1,4 +1,4 @@
-"""The errors that users can cause, each with one line that says what, where and what to do."""
+"""Errors that users can cause, each with one line: what is wrong, where, and what to do."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 
 def note(text: str) -> None:
-    """Print one line for the person who runs the program on standard error."""
+    """Print one line for the user on standard error."""
     print(text, file=sys.stderr, flush=True)
 
 
@@ -19,12 +19,12 @@ class ProgressBar:
     """Count of finished items out of ``total`` with a changing note.
 
     Args:
-        label: what is being done.
+        label: name of the work.
         total: number of items.
-        done: items that an earlier run finished.
-        every: seconds between lines when standard error is not a terminal.
-        closing_line: then also say so when all is done; for callers that print no summary of their own.
-        quiet: show nothing, because another process shows the same.
+        done: number of items finished by an earlier run.
+        every: seconds between lines where standard error is not a terminal.
+        closing_line: print a last line there; for callers that print no summary of their own.
+        quiet: show nothing.
     """
 
     def __init__(

@@ -25,7 +25,7 @@ class RecipeSummary(Record):
 
     Args:
         name: name under which every verb finds it.
-        kind: what it trains.
+        kind: kind of model that it trains.
         description: the first comment line of its file.
     """
 
@@ -109,9 +109,11 @@ def recipe_kind(table: Mapping[str, Any], default: Kind | None = None) -> Kind:
     Raises:
         InputError: it has none of these tables, and there is no default.
     """
-    found = next((kind for key, kind in _KIND_OF_TABLE.items() if key in table), default)
-    if found is not None:
-        return found
+    for key, kind in _KIND_OF_TABLE.items():
+        if key in table:
+            return kind
+    if default is not None:
+        return default
     tables = ", ".join(f"[{key}] ({kind})" for key, kind in _KIND_OF_TABLE.items())
     raise InputError(f"recipe {table.get('name', '')!r}: needs one of the tables {tables}")
 
@@ -120,7 +122,7 @@ def merge_tables(base: Mapping[str, Any], change: Mapping[str, Any]) -> dict[str
     """Return ``base`` with the values of ``change``, merged as ``extends`` does."""
     result = dict(base)
     for key, value in change.items():
-        old = base.get(key)
+        old: Any = base.get(key)
         if isinstance(value, Mapping) and isinstance(old, Mapping):
             result[key] = merge_tables(old, value)
         elif _is_array_of_tables(value) and _is_array_of_tables(old):

@@ -1,4 +1,4 @@
-"""The value that every stage of the package exchanges: a recording cut into segments."""
+"""Segmentations: the value that the stages of the package exchange."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ class Segmentation:
 
     @property
     def duration(self) -> float:
-        """Length of the recording in seconds, as counted in frames."""
+        """Length of the recording in seconds, by its frames."""
         return self.num_frames * self.hop / self.sample_rate
 
     def deduplicate(self) -> Segmentation:
@@ -129,7 +129,7 @@ class Segmentation:
     def from_boundaries(
         cls, boundaries: npt.ArrayLike, *, unit: npt.ArrayLike | None = None, hop: int = 320, sample_rate: int = 16_000
     ) -> Segmentation:
-        """Build a gap-free segmentation from boundaries [0, ..., num_frames]."""
+        """Return the segmentation without gaps of boundaries [0, ..., num_frames]."""
         edges = _int_array(boundaries, "boundaries")
         num_frames = int(edges[-1]) if len(edges) else 0
         units = None if unit is None else _int_array(unit, "unit")

@@ -1,4 +1,4 @@
-"""Recordings in and out: any file libsndfile reads becomes mono float32 samples at 16 kHz, or a clear error."""
+"""Audio files: whatever libsndfile reads as mono float32 samples at 16 kHz, or a clear error; wav, flac and ogg out."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _COPY_AGAIN = "copy or download it again, or leave it out"
 
 @dataclass(frozen=True)
 class AudioInfo:
-    """What a file's header says: length in samples at the file's own rate, that rate, and its channels."""
+    """Header of a file: length in samples at the file's own rate, that rate in Hz, and number of channels."""
 
     num_samples: int
     sample_rate: int
@@ -46,10 +46,10 @@ class AudioInfo:
 
 
 def audio_info(path: str | os.PathLike[str]) -> AudioInfo:
-    """Read length, rate and channel count from a file's header, without decoding it.
+    """Return length, sample rate and channel count of a file by its header.
 
     Raises:
-        AudioError: missing, a folder, empty, zero-length, visibly cut short, or not audio.
+        AudioError: missing, a folder, empty, zero-length, visibly truncated, or not audio.
     """
     with _open_audio(Path(path)) as file:
         return AudioInfo(file.frames, file.samplerate, file.channels)
@@ -80,7 +80,7 @@ def read_blocks(
 
     Args:
         path, start, stop: as in `load_audio`.
-        seconds: length of every piece but the last.
+        seconds: length of every piece but the last in seconds.
 
     Yields:
         (num_samples,) float32 at 16 kHz.
@@ -118,7 +118,7 @@ def check_waveform(array: Any, *, name: str = "waveform", allow_silence: bool = 
 
     Args:
         array: (num_samples,) floating point, mono, 16 kHz, full scale at 1.0.
-        name: what to call it in messages.
+        name: its name in messages.
         allow_silence: accept samples that are all zero.
 
     Raises:
@@ -151,10 +151,10 @@ def check_waveform(array: Any, *, name: str = "waveform", allow_silence: bool = 
 
 
 def save_audio(path: str | os.PathLike[str], waveform: npt.ArrayLike, sample_rate: int = SAMPLE_RATE) -> None:
-    """Write mono samples as 16-bit wav or flac, or as ogg (Vorbis), by the suffix; the file appears complete or not.
+    """Write mono samples as 16-bit wav or flac, or as ogg (Vorbis), by the suffix, atomically.
 
     Args:
-        path: ends in .wav, .flac or .ogg; missing folders are made.
+        path: file that ends in .wav, .flac or .ogg; missing folders are created.
         waveform: (num_samples,) floating point; values outside [-1, 1] are clipped to it.
         sample_rate: samples per second.
 
@@ -186,7 +186,7 @@ def save_audio(path: str | os.PathLike[str], waveform: npt.ArrayLike, sample_rat
 
 
 def resample(waveform: npt.ArrayLike, from_rate: int, to_rate: int = SAMPLE_RATE) -> FloatArray:
-    """Resample a waveform (num_samples,); the same rate returns it as it is."""
+    """Return a waveform (num_samples,) at another sample rate; unchanged if the rates are equal."""
     samples = np.asarray(waveform, dtype=np.float32)
     return samples if from_rate == to_rate else soxr.resample(samples, from_rate, to_rate, quality="HQ")
 
@@ -209,7 +209,7 @@ def _resampled(path: Path, start: int | None, stop: int | None) -> Iterator[Floa
 
 
 def _decoded(path: Path, start: int | None, stop: int | None) -> tuple[int, Iterator[FloatArray]]:
-    """The file's own rate, and its mono samples at that rate in checked blocks."""
+    """Return the file's own rate, and its mono samples at that rate in checked blocks."""
     with _open_audio(path) as file:
         rate, num_samples = file.samplerate, file.frames
     first, last = start or 0, num_samples if stop is None else stop
@@ -296,10 +296,10 @@ def _open_audio(path: Path) -> soundfile.SoundFile:
 
 
 def _missing_bytes(raw: io.BufferedReader, size: int) -> int:
-    """Bytes by which a wav, aiff or ogg file is visibly cut short.
+    """Return the number of bytes missing from a truncated wav, aiff or ogg file.
 
-    libsndfile shortens such files without a word, so their containers are measured here; for flac and mp3 the
-    decoder itself notices.
+    libsndfile shortens such files silently, so their containers are measured here; truncated flac and mp3 files fail
+    in the decoder.
     """
     head = raw.read(12)
     if head[:4] == b"RIFF" and head[8:] == b"WAVE":

@@ -1,7 +1,7 @@
-"""Distortions of a waveform: what training lets a student hear, and what the stability evaluation tries units with.
+"""Distortions of a waveform, for the augmentation of training and for the stability evaluation.
 
-All take and give float32 (num_samples,) at 16 kHz. Lengths stay the same except under `delay`. Events stay at their
-sample, but for `delay`, which moves all of them by the same time, `mp3` (within 1 ms) and `pitch` (within 5 ms).
+All take and return float32 (num_samples,) at 16 kHz. Lengths are kept except by `delay`. Events stay at their sample,
+except under `delay` (a constant shift), `mp3` (within 1 ms) and `pitch` (within 5 ms).
 """
 
 from __future__ import annotations
@@ -82,11 +82,11 @@ def delay(waveform: Waveform, seconds: float) -> Waveform:
 
 
 def reverberate(waveform: Waveform, seconds: float, rng: np.random.Generator, *, direct: float = 0.5) -> Waveform:
-    """Reverberation of a made-up room: decaying noise behind the direct sound, which keeps its place.
+    """Add the reverberation of a synthetic room: decaying noise after the direct sound, which is not shifted.
 
     Args:
-        seconds: time in which the reverberation falls by 60 dB.
-        direct: share of the energy that comes directly.
+        seconds: reverberation time (decay by 60 dB).
+        direct: share of energy of the direct sound.
     """
     if len(waveform) == 0 or seconds <= 0:
         return waveform
@@ -101,7 +101,7 @@ def reverberate(waveform: Waveform, seconds: float, rng: np.random.Generator, *,
 
 
 def mp3(waveform: Waveform, quality: float = 0.5) -> Waveform:
-    """Encode as MP3 and decode, by libsndfile; the codec's own delay is taken out.
+    """Encode as MP3 and decode, by libsndfile; the delay of the codec is removed.
 
     Args:
         quality: libsndfile's compression level, 0 (best) to 1 (smallest).
@@ -152,7 +152,7 @@ def pitch(waveform: Waveform, semitones: float) -> Waveform:
 
 
 def _stretch(waveform: Waveform, length: int) -> Waveform:
-    """Bring a waveform to another length without changing its pitch, by WSOLA."""
+    """Change the length of a waveform without changing its pitch, by WSOLA."""
     hop = STRETCH_WINDOW // 2
     taper = np.hanning(STRETCH_WINDOW + 1)[:-1]
     room = STRETCH_WINDOW + STRETCH_SEARCH

@@ -36,7 +36,7 @@ from syllablelm.core.errors import InputError
 
 @dataclass(frozen=True)
 class Interval:
-    """A labelled stretch of a reference annotation, in seconds.
+    """A labelled interval of a reference annotation, in seconds.
 
     Args:
         label: phone, syllable or word.
@@ -90,7 +90,7 @@ def split_stress(phone: str) -> tuple[str, str]:
 
 
 def syllabify(phones: Sequence[str], *, lax_closing: bool = False) -> list[tuple[int, int]]:
-    """Cut one word into syllables by the maximal onset principle.
+    """Divide one word into syllables by the maximal onset principle.
 
     Args:
         phones: ARPAbet phones of the word, with or without stress digits, no silences.
@@ -122,7 +122,7 @@ def syllabify(phones: Sequence[str], *, lax_closing: bool = False) -> list[tuple
 
 
 def syllable_intervals(phones: Sequence[Interval], *, lax_closing: bool = False) -> list[Interval]:
-    """Join the phones of one word into syllables; labels are the phones without stress, joined by "-".
+    """Return the syllables of one word; labels are the phones without stress, joined by "-".
 
     Args:
         phones: the word's phones in order, no silences.

@@ -1,4 +1,4 @@
-"""Texts cut into utterances: transcripts as they are, prose into sentences."""
+"""Texts as utterances: the lines of transcripts, the sentences of prose."""
 
 from __future__ import annotations
 
@@ -13,16 +13,15 @@ from syllablelm.formats.transcript import is_transcript, read_transcript
 
 
 def read_texts(path: str | PathLike[str], *, min_words: int = 4, max_words: int = 25) -> Iterator[tuple[str, str]]:
-    """Read utterances from a text file, or from every `.txt` file of a folder in order of name.
+    """Yield the utterances of a text file, or of every `.txt` file of a folder in order of name.
 
     A LibriSpeech transcript (`.trans.txt`, lines "id TEXT") gives its lines as they are, lower-cased. Any other file is
-    prose: Project Gutenberg's header and footer are dropped, paragraphs are cut into sentences, long sentences at
+    prose: Project Gutenberg's header and footer are dropped, paragraphs are split into sentences, long sentences at
     commas and semicolons, and pieces shorter than `min_words` are left out; ids are "stem-000000" and so on.
 
     Args:
         path: file or folder.
-        min_words: of a sentence of prose.
-        max_words: of a sentence of prose.
+        min_words, max_words: minimum and maximum words of a sentence of prose.
 
     Yields:
         Pairs (id, text).
@@ -39,7 +38,7 @@ def read_texts(path: str | PathLike[str], *, min_words: int = 4, max_words: int 
         if is_transcript(file):
             yield from ((name, words.lower()) for name, words in read_transcript(file))
         else:
-            # Line ends of old Macs, which bytes alone do not show.
+            # Carriage returns alone are the line ends of old Macs.
             text = "\n".join(line for _, line in text_lines(file)).replace("\r", "\n")
             prefix = "-".join(file.relative_to(path).with_suffix("").parts) if path.is_dir() else file.stem
             prefix = re.sub(r"[^\w.+-]+", "_", prefix)
@@ -56,12 +55,12 @@ _ABBREVIATION = re.compile(r"(?:\b(?:Mr|Mrs|Ms|Dr|St|Prof|Capt|Col|Gen|Rev|Hon|N
 
 
 def strip_gutenberg(text: str) -> str:
-    """Text without Project Gutenberg's header and footer."""
+    """Return a text without Project Gutenberg's header and footer."""
     return _FOOTER_START.split(_HEADER_END.split(text, maxsplit=1)[-1], maxsplit=1)[0]
 
 
 def split_sentences(text: str, *, min_words: int = 4, max_words: int = 25) -> Iterator[str]:
-    """Cut prose into sentences of `min_words` to `max_words` words; see `read_texts`."""
+    """Split prose into sentences of `min_words` to `max_words` words; see `read_texts`."""
     for paragraph in re.split(r"\n\s*\n", strip_gutenberg(text)):
         paragraph = " ".join(re.sub(r"\[[^\]]*\]|[_*|<>]", " ", paragraph).split())
         sentence = ""
@@ -75,7 +74,7 @@ def split_sentences(text: str, *, min_words: int = 4, max_words: int = 25) -> It
 
 
 def _fit(sentence: str, min_words: int, max_words: int) -> Iterator[str]:
-    """Cut a long sentence at its commas, packing clauses while they fit; a longer clause is cut by count."""
+    """Split a long sentence at its commas, packing clauses while they fit; a longer clause is split by count."""
     chunk: list[str] = []
     for clause in re.split(r"(?<=[,;:])\s+", sentence):
         words = clause.split()

@@ -1,4 +1,4 @@
-"""Voice activity: where somebody speaks, and recordings with the rest left out and a way back to the original times."""
+"""Voice activity detection, and recordings shortened to speech with a map back to the original times."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ Method = Literal["silero", "energy", "none"]
 METHODS: tuple[Method, ...] = ("silero", "energy", "none")
 _THRESHOLDS = {"silero": 0.5, "energy": 0.3, "none": 0.5}
 
-# The energy detector: frames of 10 ms, windows of 25 ms, the band in which voices carry most of their energy.
+# Energy detector: frames of 10 ms, windows of 25 ms, the band with most of the energy of voices.
 _HOP = 160
 _WINDOW = 400
 _BAND_HERTZ = (200.0, 4000.0)
 # Below this level (dB relative to a full-scale sine in the band) nothing counts as speech.
 _SILENCE_DB = -70.0
-# Recordings whose loud and quiet frames differ by less than this hold speech throughout, or nothing to tell it by.
+# Recordings whose loud and quiet frames differ by less than this count as speech throughout.
 _FLAT_DB = 6.0
 
 
@@ -39,18 +39,18 @@ def speech_regions(
     min_silence_ms: int = 100,
     pad_ms: int = 30,
 ) -> IntArray:
-    """Find where somebody speaks.
+    """Return the regions of speech of a recording.
 
     Args:
         waveform: (num_samples,) mono float at 16 kHz.
         method: "silero" is a small neural network (extra `vad`); "energy" compares the level of the speech band with
-            the quiet and the loud parts of the same recording, without learning; "none" returns everything.
-        threshold: silero: probability above which a frame is speech (0.5 if None). energy: where the threshold lies
-            between the recording's quiet level (0) and its loud level (1), in decibels (0.3 if None: keeps as much
-            of read speech as silero does).
-        min_speech_ms: regions shorter than this are dropped.
-        min_silence_ms: shorter pauses do not divide a region.
-        pad_ms: what is added on both sides of a region.
+            the quiet and the loud parts of the same recording, without a model; "none" returns everything.
+        threshold: silero: probability above which a frame is speech (0.5 if None). energy: position of the threshold
+            between the recording's quiet level (0) and its loud level (1) in decibels (0.3 if None: keeps as much
+            of read speech as silero).
+        min_speech_ms: minimum length of a region; shorter ones are dropped.
+        min_silence_ms: minimum length of a pause that divides regions.
+        pad_ms: padding on both sides of a region.
 
     Returns:
         (num_regions, 2) int64 start and end samples, half-open, sorted, not overlapping; none for a silent recording.
@@ -74,14 +74,14 @@ def speech_regions(
 
 @dataclass(frozen=True, eq=False)
 class SpeechMap:
-    """Which samples of a recording were kept, and where each of them lay.
+    """A map from the kept samples of a recording to their original positions.
 
     Args:
         regions: (num_regions, 2) int64 samples of the original, half-open, sorted, not overlapping.
-        num_samples: length of the original.
+        num_samples: length of the original in samples.
 
     Raises:
-        InputError: regions of another kind.
+        InputError: invalid regions.
     """
 
     regions: IntArray
@@ -112,15 +112,15 @@ class SpeechMap:
         return int(self._before[-1])
 
     def to_original(self, kept: npt.ArrayLike, *, side: Literal["start", "end"] = "start") -> IntArray:
-        """Positions in the original of positions in the shortened recording.
+        """Return the original positions of positions in the shortened recording.
 
         Args:
-            kept: any shape, whole numbers in [0, num_kept].
+            kept: sample positions in [0, num_kept], any shape.
             side: at a join, "start" gives the beginning of the later region (for starts of segments), "end" the end
                 of the earlier one (for half-open ends).
 
         Raises:
-            InputError: a position outside, or nothing was kept.
+            InputError: a position out of range, or nothing was kept.
         """
         positions = _positions(kept, self.num_kept)
         if positions.size and not len(self.regions):
@@ -131,7 +131,7 @@ class SpeechMap:
 
 
 def keep_speech(waveform: npt.ArrayLike, regions: npt.ArrayLike) -> tuple[FloatArray, SpeechMap]:
-    """Join the given regions of a recording and drop the rest.
+    """Concatenate the given regions of a recording.
 
     Args:
         waveform: (num_samples,) mono float.
@@ -206,7 +206,7 @@ def _band_level(samples: FloatArray) -> npt.NDArray[np.float64]:
 
 
 def _hysteresis(level: npt.NDArray[np.float64], lower: float, upper: float) -> npt.NDArray[np.bool_]:
-    """Frames in a run above `lower` that reaches `upper` somewhere."""
+    """Return the frames in runs above `lower` that reach `upper` somewhere."""
     runs = _runs(level > lower)
     reaches = np.concatenate([[0], np.cumsum(level > upper)])
     speech = np.zeros(len(level), dtype=bool)
@@ -216,7 +216,7 @@ def _hysteresis(level: npt.NDArray[np.float64], lower: float, upper: float) -> n
 
 
 def _runs(mask: npt.NDArray[np.bool_]) -> IntArray:
-    """(n, 2) start and end of every run of true values."""
+    """Return the start and end of every run of true values, (n, 2)."""
     change = np.flatnonzero(np.diff(mask.astype(np.int8), prepend=0, append=0))
     return change.reshape(-1, 2).astype(np.int64)
 
@@ -255,7 +255,7 @@ def _silero_regions(
 
 @functools.lru_cache(maxsize=1)
 def _silero() -> tuple[Any, Any]:
-    """The package and its network, which ships inside it."""
+    """Return the package and the network inside it."""
     import torch
 
     threads = torch.get_num_threads()

@@ -1,4 +1,4 @@
-"""What the buttons of the page do: one recording in; files, tables and a sentence out. Knows nothing of the page."""
+"""Actions of the demo page: one recording in; files, tables and a summary out. Independent of gradio."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from syllablelm.tokenizer.tokenizer import Tokenizer
 from syllablelm.vocoder.speech_model import SpeechModel
 
 SAMPLE = BUNDLED / "sample.flac"
-# Somebody waits in front of the page; longer recordings are for the command line.
+# Longer recordings are for the command line.
 LONGEST_SECONDS = 300.0
 PICTURE_SECONDS = 12.0
 # The sub-folders of a whole model, as `train bundle` writes it, beside the tokenizer's own files.
@@ -31,11 +31,11 @@ SPEECH_FOLDERS = ("lm", "vocoder_lm", "vocoder")
 
 @dataclass(frozen=True)
 class DemoModel:
-    """What the page was opened with.
+    """The model of the page.
 
     Args:
-        name: as the user gave it.
-        tokenizer: recordings to units.
+        name: name that the user gave.
+        tokenizer: tokenizer of the model.
         speech: tokenizer, language model and vocoder; None where the model is a tokenizer only.
     """
 
@@ -45,13 +45,14 @@ class DemoModel:
 
     @classmethod
     def load(cls, name: str, *, device: str = "auto") -> DemoModel:
-        """Open a model once for the whole life of the page.
+        """Open a model.
 
         Args:
-            name: whatever ``tokenize --model`` takes; "small" and a folder of ``train bundle`` can speak too.
+            name: a name for ``Tokenizer.load``; "small" and models of ``train bundle`` have a vocoder too.
+            device: "auto", "cpu" or "cuda".
 
         Raises:
-            FormatError, InputError: no such model, a damaged one, or parts that do not belong together.
+            FormatError, InputError: no such model, a damaged one, or parts that do not fit.
         """
         folder = find_model(name)
         if all((folder / part).is_dir() for part in SPEECH_FOLDERS):
@@ -65,11 +66,12 @@ class UnitsShown:
     """The units of a recording.
 
     Args:
-        summary: one line on what was found.
+        summary: one line: number of units, rate, ...
         picture: a .png of spectrogram, boundaries, units and self-similarity.
-        rows: for every segment its unit, start and end in seconds, and length in milliseconds.
-        record: as ``tokenize`` prints it, in frames.
-        jsonl, textgrid: files to take away.
+        rows: unit, start and end in seconds, and length in milliseconds of every segment.
+        record: the record of ``tokenize``, in frames.
+        jsonl: file of the units to download.
+        textgrid: the same as a TextGrid.
     """
 
     summary: str
@@ -82,7 +84,7 @@ class UnitsShown:
 
 @dataclass(frozen=True)
 class Spoken:
-    """Sound that was made; ``first`` and ``second`` are wave files to be heard one after the other."""
+    """Synthesized speech: a summary, and two wave files to compare."""
 
     summary: str
     first: Path
@@ -90,16 +92,17 @@ class Spoken:
 
 
 def show_units(model: DemoModel, audio: str | None, scratch: Path, *, start: float | None = 0.0) -> UnitsShown:
-    """Encode a recording and draw a stretch of it.
+    """Encode a recording and draw a part of it.
 
     Args:
-        audio: path of the recording; None where the page holds none.
-        scratch: folder in which a new one for the results is made.
+        model: the model of the page.
+        audio: path of the recording; None if the page has none.
+        scratch: folder for a new subfolder of results.
         start: first second of the picture.
 
     Raises:
-        AudioError, InputError: a recording that cannot be used, or a picture that begins behind its end.
-        MissingDependencyError: matplotlib or praatio are not installed.
+        AudioError, InputError: an unusable recording, or a picture that starts after its end.
+        MissingDependencyError: matplotlib or praatio is not installed.
     """
     wave = _load(audio)
     segmentation, features = model.tokenizer.encode_with_features(wave)
@@ -131,7 +134,7 @@ def show_units(model: DemoModel, audio: str | None, scratch: Path, *, start: flo
 
 
 def unit_rows(segmentation: Segmentation) -> list[list[Any]]:
-    """[unit, start (s), end (s), length (ms)] of every segment; the unit is "" without a codebook."""
+    """Return [unit, start (s), end (s), length (ms)] of every segment; the unit is "" without a codebook."""
     units = [""] * len(segmentation) if segmentation.unit is None else segmentation.unit.tolist()
     return [
         [unit, round(start, 3), round(end, 3), round(1000 * (end - start))]
@@ -140,10 +143,10 @@ def unit_rows(segmentation: Segmentation) -> list[list[Any]]:
 
 
 def resynthesize(model: DemoModel, audio: str | None, scratch: Path, *, seed: float | None = 0) -> Spoken:
-    """Speak a recording anew from its units: the original at 16 kHz, and what was made of its units.
+    """Resynthesize a recording from its units; return the original at 16 kHz and the resynthesis.
 
     Raises:
-        AudioError, InputError: a recording that cannot be used, or one without a single unit.
+        AudioError, InputError: an unusable recording, or one without units.
     """
     speech = _speech(model)
     number = _seed(seed)
@@ -151,10 +154,10 @@ def resynthesize(model: DemoModel, audio: str | None, scratch: Path, *, seed: fl
     units = speech.tokenizer.encode(wave)
     spoken = speech.resynthesizer.decode(units, seed=number)
     folder, stem = _new_folder(scratch), Path(str(audio)).stem
-    original, anew = folder / f"{stem}_original.wav", folder / f"{stem}_resynthesis.wav"
+    original, resynthesis = folder / f"{stem}_original.wav", folder / f"{stem}_resynthesis.wav"
     save_audio(original, wave)
-    save_audio(anew, spoken, speech.resynthesizer.sample_rate)
-    return Spoken(f"Spoken from {_count_units(units)}", original, anew)
+    save_audio(resynthesis, spoken, speech.resynthesizer.sample_rate)
+    return Spoken(f"Spoken from {_count_units(units)}", original, resynthesis)
 
 
 def continue_recording(
@@ -167,15 +170,19 @@ def continue_recording(
     temperature: float | None = 0.8,
     seed: float | None = 0,
 ) -> Spoken:
-    """Continue the beginning of a recording: prompt and continuation in one file, and the continuation alone.
+    """Continue the beginning of a recording; return prompt and continuation in one file, and the continuation alone.
 
     Args:
-        prompt_seconds: of the recording's beginning; a shorter recording is taken whole.
+        model: the model of the page.
+        audio: path of the recording; None if the page has none.
+        scratch: folder for a new subfolder of results.
+        prompt_seconds: length of the prompt; a shorter recording is used whole.
         seconds: length of the continuation.
-        temperature: of the language model; 0 is greedy.
+        temperature: sampling temperature of the language model; 0 is greedy.
+        seed: random seed.
 
     Raises:
-        AudioError, InputError: a recording or a number that cannot be used.
+        AudioError, InputError: an unusable recording or number.
     """
     speech = _speech(model)
     number = _seed(seed)
@@ -199,7 +206,7 @@ def continue_recording(
 
 
 def explain(error: SyllableLMError, audio: str | None) -> str:
-    """An error's message in one line, without the server's folders in it."""
+    """Return the message of an error in one line, without folders of the server."""
     message = " ".join(str(error).split())
     return message if audio is None else message.replace(str(Path(audio)), Path(audio).name)
 
@@ -223,7 +230,7 @@ def _speech(model: DemoModel) -> SpeechModel:
 
 
 def _number(value: float | None, what: str) -> float:
-    """A field of the page, which is None when it was emptied."""
+    """Return the number of a field of the page; an empty field is None."""
     if value is None:
         raise InputError(f"{what} is missing; give a number")
     return float(value)

@@ -1,4 +1,4 @@
-"""The page itself, made with gradio: its layout, its server, and errors as messages."""
+"""The demo page in gradio: layout, server, and error messages."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ from syllablelm.demo.actions import (
     show_units,
 )
 
-# Names that every system knows: a web font would be asked of an outside host.
+# System fonts: a web font would be fetched from another host.
 FONT = ("system-ui", "sans-serif")
 MONOSPACE = ("ui-monospace", "monospace")
 LARGEST_UPLOAD = "200mb"
-# The picture is 1,400 dots wide; squeezed into a phone nobody could read it, so it is scrolled there instead.
+# The picture is 1,400 dots wide; on a phone it is scrolled instead of shrunk.
 CSS = """
 #picture :has(> img) { display: block; width: 100%; overflow-x: auto; }
 /* The margin keeps the heading clear of label and buttons. */
@@ -50,19 +50,21 @@ def serve(
     open_browser: bool = False,
     announce: Callable[[DemoModel, str], None],
 ) -> None:
-    """Load a model and serve the page until Ctrl-C or SIGTERM; for the main thread.
+    """Load a model and serve the page until Ctrl-C or SIGTERM; call it in the main thread.
 
     Args:
-        name, device: of the model, see ``DemoModel.load``.
-        host: address to listen at; 0.0.0.0 lets in the whole network.
-        port: None takes the first free one from 7860 on.
-        announce: told the model and the page's address when it answers.
+        name: name of the model, see ``DemoModel.load``.
+        device: "auto", "cpu" or "cuda".
+        host: address to listen on; 0.0.0.0 accepts the whole network.
+        port: None for the first free one from 7860.
+        open_browser: open the page in a browser.
+        announce: called with the model and the address of the page when it is ready.
 
     Raises:
         MissingDependencyError: gradio is not installed.
         FormatError, InputError: a model that cannot be opened, or a port or host that cannot be used.
     """
-    # A service manager ends it so, and the recordings must go then too.
+    # Service managers stop it by SIGTERM, and the recordings must be deleted then too.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     with tempfile.TemporaryDirectory(prefix="syllablelm-demo-") as folder:
         gradio = import_gradio(Path(folder))
@@ -73,19 +75,19 @@ def serve(
             announce(model, address)
             threading.Event().wait()
         except KeyboardInterrupt:
-            # The usual way to end it.
+            # The usual way to stop it.
             pass
         finally:
             page.close(verbose=False)
 
 
 def import_gradio(scratch: Path) -> Any:
-    """Import gradio with its reports to its makers off, and its copies of recordings in a folder of ours.
+    """Import gradio without telemetry, its copies of recordings in a given folder.
 
     Raises:
-        MissingDependencyError: it is not installed.
+        MissingDependencyError: gradio is not installed.
     """
-    # It reads both when it is imported, and asks outside hosts otherwise.
+    # gradio reads both at import, and contacts other hosts otherwise.
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
     os.environ["GRADIO_TEMP_DIR"] = str(scratch)
     try:
@@ -96,7 +98,7 @@ def import_gradio(scratch: Path) -> Any:
 
 
 def _launch(gradio: Any, page: Any, host: str, port: int | None, open_browser: bool) -> str:
-    """Start the server in a thread of its own; its address."""
+    """Start the server in a thread; return its address."""
     try:
         _, address, _ = page.launch(
             server_name=host,
@@ -115,17 +117,18 @@ def _launch(gradio: Any, page: Any, host: str, port: int | None, open_browser: b
         )
     except OSError as error:
         where = host if port is None else f"{host} port {port}"
-        # What follows gradio's first sentence is advice on its own functions.
+        # The sentences after the first one are advice on gradio's own functions.
         reason = str(error).split(". ")[0]
         raise InputError(f"cannot serve at {where} ({reason}); choose another --port or --host") from None
     return str(address)
 
 
 def build_page(gradio: Any, model: DemoModel, scratch: Path) -> Any:
-    """Lay out the page; what needs a language model or a vocoder is left out where there is none.
+    """Lay out the page, without the tabs of resynthesis and continuation for a tokenizer alone.
 
     Args:
         gradio: the module, see ``import_gradio``.
+        model: the model of the page.
         scratch: folder for recordings and results.
     """
     sample = Path(shutil.copy(SAMPLE, scratch))
@@ -146,7 +149,7 @@ def build_page(gradio: Any, model: DemoModel, scratch: Path) -> Any:
                     _resynthesis_part(gradio, model, scratch, audio)
                 with gradio.Tab("Continue"):
                     _continuation_part(gradio, model, scratch, audio)
-    # One recording at a time through the model, whatever the button; others wait in line.
+    # One recording at a time; others queue.
     page.queue(default_concurrency_limit=1)
     return page
 
@@ -192,7 +195,7 @@ def _units_part(gradio: Any, model: DemoModel, scratch: Path, audio: Any) -> Non
 
 def _resynthesis_part(gradio: Any, model: DemoModel, scratch: Path, audio: Any) -> None:
     seed = _seed_field(gradio)
-    button = gradio.Button("Speak it anew", variant="primary")
+    button = gradio.Button("Resynthesize", variant="primary")
     summary = gradio.Markdown()
     original = _player(gradio, "Original")
     spoken = _player(gradio, "From its units")
@@ -236,7 +239,7 @@ def _connect(button: Any, run: Callable[..., Any], inputs: list[Any], outputs: l
 
 
 def _or_message(gradio: Any, audio: str | None, action: Callable[[], Any]) -> Any:
-    """What an action gives; an error that its user can mend becomes a message on the page, which stays until closed."""
+    """Run an action; show an error of the user as a message on the page, until it is closed."""
     try:
         return action()
     except SyllableLMError as error:

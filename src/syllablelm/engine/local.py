@@ -74,7 +74,9 @@ def encode_corpus(
     """
     if workers is not None and workers < 1:
         raise InputError(f"workers {workers}: at least one thread must decode")
-    for name, value in (("claim_timeout", claim_timeout), ("shard_seconds", shard_seconds)):
+    batch_seconds = model.batch_seconds if isinstance(model, Tokenizer) else options.get("batch_seconds", 1.0)
+    limits = {"shard_seconds": shard_seconds, "claim_timeout": claim_timeout, "batch_seconds": batch_seconds}
+    for name, value in limits.items():
         check_positive(name, value)
     if engine == "local":
         tokenizer = model if isinstance(model, Tokenizer) else Tokenizer.load(model, **options)
@@ -84,10 +86,9 @@ def encode_corpus(
     else:
         places = {"manifest": os.path.abspath(manifest), "out": os.path.abspath(out)}
         name = os.path.abspath(model) if Path(model).exists() else model
-        limits = {"shard_seconds": shard_seconds, "workers": workers, "claim_timeout": claim_timeout}
-        run_on_cluster(
-            encode_corpus, {**places, "model": name, **limits, **options}, use_gpus=options.get("device") != "cpu"
-        )
+        settings = {"shard_seconds": shard_seconds, "workers": workers, "claim_timeout": claim_timeout}
+        arguments = {**places, "model": name, **settings, **options}
+        run_on_cluster(encode_corpus, arguments, use_gpus=options.get("device") != "cpu")
         corpus = open_corpus(out)
     if not corpus.summary().recordings:
         first = corpus.entry(corpus.shards[0]).failed[0]

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from syllablelm.evaluate.bootstrap import bootstrap_difference, bootstrap_interval
     from syllablelm.evaluate.boundaries.matching import BoundaryCounts, boundary_counts
     from syllablelm.evaluate.boundaries.protocols import PROTOCOLS, Protocol, get_protocol
+    from syllablelm.evaluate.boundaries.run import BoundaryResult, evaluate_boundaries
     from syllablelm.evaluate.boundaries.scores import BoundaryScores, score_boundaries, search_shift
     from syllablelm.evaluate.units.bitrate import RateCounts, rate_counts
     from syllablelm.evaluate.units.purity import PurityCounts, match_segments, purity_counts, score_purity
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 __all__ = [
     "PROTOCOLS",
     "BoundaryCounts",
+    "BoundaryResult",
     "BoundaryScores",
     "Protocol",
     "PurityCounts",
@@ -28,6 +30,7 @@ __all__ = [
     "bootstrap_difference",
     "bootstrap_interval",
     "boundary_counts",
+    "evaluate_boundaries",
     "get_protocol",
     "match_segments",
     "purity_counts",
@@ -42,6 +45,7 @@ __getattr__, __dir__ = lazy_names(
     {
         "bootstrap": ["bootstrap_difference", "bootstrap_interval"],
         "boundaries.protocols": ["PROTOCOLS", "Protocol", "get_protocol"],
+        "boundaries.run": ["BoundaryResult", "evaluate_boundaries"],
         "boundaries.matching": ["BoundaryCounts", "boundary_counts"],
         "boundaries.scores": ["BoundaryScores", "score_boundaries", "search_shift"],
         "units.bitrate": ["RateCounts", "rate_counts"],

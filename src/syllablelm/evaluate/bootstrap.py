@@ -71,7 +71,7 @@ def _check(level: float, resamples: int) -> None:
 
 
 def _draws(num_items: int, num_columns: int, resamples: int, seed: int) -> Iterator[npt.NDArray[np.int64]]:
-    """How often each utterance is drawn, (block, num_items): the same numbers whatever the block."""
+    """Yield how often each utterance is drawn, (block, num_items); the size of a block does not change the numbers."""
     rng = np.random.default_rng(seed)
     block = max(1, _BLOCK // max(num_items, num_columns))
     share = np.full(num_items, 1 / num_items)
@@ -96,15 +96,15 @@ def bootstrap_interval(
     seed: int = 0,
     centered: bool = False,
 ) -> tuple[float, float]:
-    """Percentile bootstrap interval of a corpus score over utterances.
+    """Return the percentile bootstrap interval of a corpus score over utterances.
 
     Args:
         items: counts of each utterance (BoundaryCounts, PurityCounts or RateCounts).
-        statistic: the score of summed counts, such as `lambda counts: counts.f1`.
+        statistic: score of summed counts, such as `lambda counts: counts.f1`.
         level: coverage of the interval.
         resamples: number of resamples.
-        seed: of the draws.
-        centered: move the resampled scores so that their mean is the score of all items. Needed for purity and mutual
+        seed: random seed of the resamples.
+        centered: shift the resampled scores so that their mean is the score of all items. Needed for purity and mutual
             information: an utterance that is drawn twice repeats its own pairs, so every resample scores too high and
             the plain interval can miss the score itself.
 
@@ -142,7 +142,7 @@ def bootstrap_difference(
     seed: int = 0,
     centered: bool = False,
 ) -> tuple[float, float, float]:
-    """Paired bootstrap of the difference of two systems on the same utterances.
+    """Return the difference of two systems on the same utterances, with its paired bootstrap interval.
 
     Args:
         a_items, b_items: counts of each utterance under either system, in the same order.

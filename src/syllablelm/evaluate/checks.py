@@ -1,4 +1,4 @@
-"""Faults of a scored list that would give a number and not an error: found before anything is scored."""
+"""Checks of a scored list for faults that would otherwise give a wrong number instead of an error."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _LONGER = 1.5
 
 
 def check_disjoint(scored: Iterable[str], tuning: Iterable[str], name: str) -> None:
-    """Check that nothing is tuned on what is scored.
+    """Check that the tuning list shares no recording with the scored list.
 
     Raises:
         InputError: recordings in both lists: how many, and the first.
@@ -32,7 +32,7 @@ def check_disjoint(scored: Iterable[str], tuning: Iterable[str], name: str) -> N
 def check_references(
     references: Mapping[str, AlignmentLike], ids: Iterable[str], levels: Sequence[str], name: str
 ) -> None:
-    """Check that every scored recording has something to compare with at every level.
+    """Check that every scored recording has reference intervals at every level.
 
     Raises:
         InputError: recordings without a reference interval: how many, and the first.
@@ -47,7 +47,7 @@ def check_references(
 
 
 def check_grids(segmentations: Mapping[str, Segmentation], name: str) -> None:
-    """Check that one list of units lies on one frame grid.
+    """Check that the segmentations of a list lie on one frame grid.
 
     Raises:
         InputError: several sample rates or hops: the rarest, how many recordings have it, and the first.
@@ -65,7 +65,7 @@ def check_grids(segmentations: Mapping[str, Segmentation], name: str) -> None:
 def check_lengths(
     segmentations: Mapping[str, Segmentation], references: Mapping[str, AlignmentLike], name: str
 ) -> None:
-    """Check that recordings are as long as their alignments, which a wrong sample rate or another cut breaks.
+    """Check that recordings are as long as their alignments; a wrong sample rate or other edits break that.
 
     Raises:
         InputError: recordings of another length: how many, and the first with both lengths.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 import platform
 import tempfile
@@ -17,7 +16,7 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 
-from syllablelm.core.errors import InputError
+from syllablelm.core.errors import InputError, check_positive
 from syllablelm.core.models import BUNDLED
 from syllablelm.core.results import Record, Result
 from syllablelm.core.segmentation import Segmentation
@@ -93,14 +92,7 @@ class Stopwatch:
 
 @dataclass(frozen=True)
 class StageTime(Record):
-    """Time of one of `STAGES`, or of `ALL`.
-
-    Args:
-        stage: its name.
-        seconds: time spent.
-        share: share of the time of the whole run.
-        audio_per_second: seconds of audio per second; None where no time was spent.
-    """
+    """Time of one of `STAGES`, or of `ALL`; ``audio_per_second`` is None where no time passed."""
 
     stage: str
     seconds: float
@@ -152,14 +144,9 @@ class Speed(Record):
 
 @dataclass(frozen=True)
 class MachineInfo(Record):
-    """The machine that a speed was measured on.
+    """The machine of a run: models of processor and GPU, cores, threads of torch, load average, version of torch.
 
-    Args:
-        processor: its model.
-        cores, threads: processor cores, and threads that torch uses.
-        load: load average over a minute; above the number of cores, other work slowed the run down.
-        gpu: model of the GPU; None on a CPU.
-        torch: version.
+    With a load above the number of cores, other work slowed the run down.
     """
 
     processor: str
@@ -172,14 +159,12 @@ class MachineInfo(Record):
 
 @dataclass(frozen=True)
 class Agreement(Record):
-    """Agreement of units in lower precision with those in float32.
+    """Agreement of units in one precision with those in another.
 
     Args:
         precision, against: the two precisions.
         boundary_f1_20ms: F1 of boundaries at `TOLERANCE`.
-        unit_agreement: share of frames with the same unit.
-        frames, recordings: numbers compared.
-        same_recordings: recordings with the same boundaries and units throughout.
+        unit_agreement, frames, recordings, same_recordings: as in `AgreementCounts`.
     """
 
     precision: str
@@ -201,7 +186,7 @@ class SpeedResult(Result):
         machine: where.
         batch_seconds: seconds of audio encoded at once.
         runs: a run in float32, and one in the precision asked for if that is another.
-        agreement: how far the units of the two runs agree.
+        agreement: agreement of the units of the two runs; None for one run.
     """
 
     evaluation: ClassVar[str] = "speed"
@@ -241,8 +226,7 @@ def evaluate_speed(
         InputError: nothing usable, or a number out of range.
         AudioError: a recording that cannot be used.
     """
-    if not 0 < batch_seconds < math.inf:
-        raise InputError(f"batch_seconds must be above 0 and finite, not {batch_seconds}")
+    check_positive("batch_seconds", batch_seconds)
     with tempfile.TemporaryDirectory() as folder:
         if recordings:
             name, manifest, skipped = open_recordings(recordings)
@@ -268,15 +252,8 @@ def evaluate_speed(
     agreement = None
     if len(units) > 1:
         counts = AgreementCounts.merge(compare_units(*pair) for pair in zip(units[1], units[0], strict=True))
-        agreement = Agreement(
-            precision,
-            "float32",
-            counts.boundaries.f1,
-            counts.unit_agreement,
-            counts.frames,
-            counts.recordings,
-            counts.same_recordings,
-        )
+        same = counts.frames, counts.recordings, counts.same_recordings
+        agreement = Agreement(precision, "float32", counts.boundaries.f1, counts.unit_agreement, *same)
     data = ScoredData(name=name, recordings=len(manifest), seconds=manifest.total_seconds)
     return SpeedResult(str(model), data, machine, batch_seconds, tuple(runs), agreement)
 
@@ -425,8 +402,9 @@ def make_clips(folder: Path, count: int, seconds: float = 25.0) -> Manifest:
     Raises:
         InputError: no clips, or clips without length.
     """
-    if count < 1 or not 0 < seconds < math.inf:
-        raise InputError(f"{count} clips of {seconds} s: give at least one, and some length")
+    check_positive("seconds of a clip", seconds)
+    if count < 1:
+        raise InputError(f"{count} clips: give at least one")
     sample = load_audio(BUNDLED / "sample.flac")
     length = max(1, round(seconds * SAMPLE_RATE))
     clips = []

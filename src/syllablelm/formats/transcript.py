@@ -1,4 +1,4 @@
-"""LibriSpeech's transcripts: files ``*.trans.txt`` of lines "ID TEXT"."""
+"""Transcripts of LibriSpeech: files ``*.trans.txt`` of lines "ID TEXT"."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ SUFFIX = ".trans.txt"
 
 
 def is_transcript(file: Path) -> bool:
-    """Whether a file is a transcript, by its name."""
+    """Return whether a file is a transcript, by its name."""
     return file.name.endswith(SUFFIX)
 
 
 def read_transcript(file: Path) -> Iterator[tuple[str, str]]:
-    """Ids and texts of a transcript, in its order; empty lines are skipped.
+    """Yield ids and texts of a transcript; empty lines are skipped.
 
     Raises:
         FormatError: not UTF-8, or a line of an id without a text.
@@ -29,7 +29,7 @@ def read_transcript(file: Path) -> Iterator[tuple[str, str]]:
 
 
 def transcript_lines(file: Path) -> Iterator[tuple[str, str, str]]:
-    """Places ("84-121123.trans.txt:3"), ids and texts, which may be empty, of a transcript.
+    """Yield places ("84-121123.trans.txt:3"), ids and texts, which may be empty, of a transcript.
 
     Raises:
         FormatError: not UTF-8.

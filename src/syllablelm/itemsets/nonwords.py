@@ -1,4 +1,4 @@
-"""Non-words that sound as if they were words: as long, of the same rhythm, of equally usual neighbours.
+"""Non-words matched to words: the same length and rhythm, bigrams of about the same probability.
 
 A non-word keeps its word's number of phones, its consonants and vowels in order, its stress, its schwas and its
 initial onset; about a third of the other phones change. Onsets and codas of all syllables occur in the dictionary.
@@ -20,16 +20,16 @@ from syllablelm.data.syllables import CONSONANTS, NUCLEI, syllabify
 from syllablelm.itemsets.pronunciations import Lexicon, Phones, plain, to_ear
 
 _EDGE = "#"
-# An onset or coda of fewer words is an oddity of loans and names.
+# Onsets and codas of fewer words are those of loans and names.
 _MIN_WORDS = 10
 _SMOOTHING = 0.5
-# Nats between the bigram scores of a word and its non-word; a word that has none so near is not used.
+# Maximum distance in nats between the bigram scores of a word and its non-word.
 MAX_DIFFERENCE = 1.0
 
 
 @dataclass(frozen=True)
 class NonWord:
-    """A non-word and how far it is from its word.
+    """A non-word and its distance from its word.
 
     Args:
         phones: with stress digits.
@@ -43,7 +43,7 @@ class NonWord:
 
 
 class Phonotactics:
-    """What words of a dictionary sound like: phone bigrams, onsets and codas, each word counted once."""
+    """Phone bigrams, onsets and codas of a dictionary, each word counted once."""
 
     def __init__(self, lexicon: Lexicon) -> None:
         pairs: Counter[tuple[str, str]] = Counter()
@@ -64,18 +64,18 @@ class Phonotactics:
         self._logs = {(a, b): math.log((pairs[a, b] + _SMOOTHING) / (left[a] + size)) for a in symbols for b in symbols}
 
     def score(self, phones: Sequence[str]) -> float:
-        """Log-probability of phones (without stress) as a chain of bigrams from edge to edge, in nats."""
+        """Return the log-probability in nats of phones (without stress) under the bigrams, edges included."""
         return sum(self._logs[pair] for pair in pairwise((_EDGE, *phones, _EDGE)))
 
     def is_legal(self, phones: Sequence[str]) -> bool:
-        """Whether every syllable's onset and coda are those of at least ten syllables in the dictionary."""
+        """Return whether every onset and coda occurs in at least ten syllables of the dictionary."""
         return all(
             self._onsets[onset] >= _MIN_WORDS and self._codas[coda] >= _MIN_WORDS for onset, coda in _edges(phones)
         )
 
 
 def _edges(phones: Sequence[str]) -> list[tuple[Phones, Phones]]:
-    """Onset and coda of each syllable; a word without vowels has none."""
+    """Return onset and coda of each syllable; none for a word without vowels."""
     found = []
     for start, end in syllabify(phones):
         nucleus = next((i for i in range(start, end) if phones[i] in NUCLEI), None)
@@ -85,7 +85,7 @@ def _edges(phones: Sequence[str]) -> list[tuple[Phones, Phones]]:
 
 
 def changeable(phones: Sequence[str]) -> list[int]:
-    """Places of a word (phones with stress) that its non-word may change: all but the onset and the schwas."""
+    """Return the places of a word (phones with stress) that may change: all but the onset and the schwas."""
     symbols = plain(phones)
     first = next((i for i, symbol in enumerate(symbols) if symbol in NUCLEI), len(symbols))
     return [i for i in range(first, len(symbols)) if phones[i] != "AH0"]
@@ -100,22 +100,21 @@ def make_nonword(
     *,
     tries: int = 600,
 ) -> NonWord | None:
-    """The best match for a word among random candidates.
+    """Return the best match for a word among random candidates.
 
-    Common words are made of commoner bigrams than most candidates. So a coin is thrown first for the side, more or
-    less probable than the word, on which the match is looked for: a scorer of bigrams then wins as often as it loses.
+    Common words have more probable bigrams than most candidates. The match is therefore sought on a side, more or less
+    probable than the word, that is drawn first: a scorer of bigrams then wins as often as it loses.
 
     Args:
         word: its phones with stress digits, AH0 for schwa.
-        phonotactics: of the dictionary.
-        lexicon: whose words, and what sounds like them, are no non-words.
-        taken: sounds (`to_ear`) of non-words made before.
-        rng: draws the candidates.
+        phonotactics: phonotactics of the dictionary.
+        lexicon: dictionary; its words and their homophones are refused.
+        taken: sounds (`to_ear`) of earlier non-words.
+        rng: random generator of the candidates.
         tries: number of candidates.
 
     Returns:
-        the candidate of the nearest score on the side drawn; None if none within `MAX_DIFFERENCE` is legal, new and
-        no word.
+        The candidate of the nearest score on the drawn side; None if none within `MAX_DIFFERENCE` is legal and new.
     """
     places = changeable(word)
     if not places:

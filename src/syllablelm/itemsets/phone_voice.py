@@ -1,4 +1,4 @@
-"""Flite speaking phones, with the stress, syllables and melody that it gives to a word."""
+"""Flite on phones instead of text, with the stress, syllables and intonation of a word."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from syllablelm.data.syllables import NUCLEI, Interval, split_stress
 from syllablelm.itemsets.pronunciations import Phones, plain
 from syllablelm.tts.engines import Flite, Spoken
 
-# Any word that flite's own dictionary lacks and that it does not spell out letter by letter.
+# A word that flite's own dictionary lacks and that it does not spell letter by letter.
 _WORD = "wug"
 
 
 class PhoneFlite(Flite):
     """Flite, told ARPAbet phones with stress digits instead of text: "S T R AO1 NG G ER0".
 
-    The phones become the entry of one made-up word in flite's dictionary, and that word is spoken. So words and
-    non-words take the same path, and only their phones differ; a real word sounds as flite speaks it anyway, to the
-    sample. (``flite -p`` speaks phones too, but without syllables and melody.)
+    The phones become the entry of one invented word in flite's dictionary, and that word is spoken. Words and non-words
+    differ in their phones only; a real word equals flite's own rendering to the sample. (``flite -p`` speaks phones
+    too, but without syllables and intonation.)
     """
 
     def speak(self, text: str, voice: str, *, speed: float, pitch: float) -> Spoken:
@@ -34,23 +34,23 @@ class PhoneFlite(Flite):
         return Spoken(samples, rate, (Word(" ".join(plain(phones)), own[0].start, own[-1].end, own),), pitch)
 
     def find_stress(self, word: str, phones: Sequence[str], *, voice: str) -> Phones | None:
-        """Stress of a word whose dictionary has none: what flite itself puts on it.
+        """Return the phones of a word with flite's own stress, for dictionaries without stress.
 
         Flite does not print stress, but stressed vowels are longer: each vowel is compared with itself in the same
         phones with all vowels stressed and with none.
 
         Args:
-            word: as it is written.
+            word: the word.
             phones: its phones without stress.
-            voice: that is asked; kal16 is the quickest.
+            voice: voice to use; kal16 is the fastest.
 
         Returns:
-            the phones with stress digits, AH0 for schwa; None if flite says the word in another way.
+            The phones with stress digits, AH0 for schwa; None if flite pronounces the word with other phones.
         """
         said = self._vowels(word, voice)
         if said is None or said[0] != plain(phones):
             return None
-        # The two ways of AH, schwa and the stressed vowel, differ by more than length: flite has two phones for them.
+        # Flite has two phones for AH, schwa and the stressed vowel.
         high = self._vowels(_WORD, voice, [f"{phone}1" if phone in NUCLEI else phone for phone in phones])
         low = self._vowels(_WORD, voice, [f"{phone}0" if phone in NUCLEI else phone for phone in phones])
         if high is None or low is None:
@@ -62,7 +62,7 @@ class PhoneFlite(Flite):
         return tuple(marked)
 
     def _vowels(self, text: str, voice: str, entry: Sequence[str] = ()) -> tuple[Phones, list[float]] | None:
-        """Phones and their seconds, without pauses."""
+        """Return phones and their durations in seconds, without pauses."""
         entries = f"{_WORD} : {' '.join(map(_to_flite, entry))}\n" if entry else ""
         try:
             _, _, found = self.render(text, voice, speed=1, pitch=1, entries=entries)

@@ -1,4 +1,4 @@
-"""Words, how they sound, and how often they occur."""
+"""Pronouncing dictionaries and word counts."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from syllablelm.formats.transcript import is_transcript, read_transcript
 Phones = tuple[str, ...]
 _VARIANT = re.compile(r"\(\d+\)$")
 _TOKEN = re.compile(r"[a-z']+")
-# Vowels that many speakers do not tell apart: two strings that differ in them only may be one word to the ear.
+# Vowels that many speakers do not distinguish: strings that differ in them only may be homophones.
 _MERGED = {"AO": "AA", "IH": "AH"}
 
 
@@ -35,7 +35,7 @@ class Lexicon:
 
     @cached_property
     def spellings(self) -> dict[Phones, tuple[str, ...]]:
-        """The words that may sound so, by phones without stress."""
+        """Words by their phones without stress."""
         found: dict[Phones, dict[str, None]] = {}
         for word, variants in self.entries.items():
             for phones in variants:
@@ -44,22 +44,22 @@ class Lexicon:
 
     @cached_property
     def sounds(self) -> frozenset[Phones]:
-        """How words sound to the ear, see `to_ear`."""
+        """Sounds of all words, see `to_ear`."""
         return frozenset(to_ear(phones) for phones in self.spellings)
 
 
 def plain(phones: Sequence[str]) -> Phones:
-    """Phones without their stress digits."""
+    """Return phones without their stress digits."""
     return tuple(phone.rstrip("012") for phone in phones)
 
 
 def to_ear(phones: Sequence[str]) -> Phones:
-    """Phones without stress, with AO as AA and IH as AH: who has this in common may be homophones."""
+    """Return phones without stress, with AO as AA and IH as AH: equal for possible homophones."""
     return tuple(_MERGED.get(phone, phone) for phone in plain(phones))
 
 
 def default_dictionary() -> Path:
-    """The CMU dictionary inside the package pocketsphinx.
+    """Return the path of the CMU dictionary in the package pocketsphinx.
 
     Raises:
         MissingDependencyError: the package is not installed, or has none.
@@ -76,7 +76,7 @@ def default_dictionary() -> Path:
 
 
 def read_dictionary(path: Path) -> Lexicon:
-    """Read a dictionary as CMUdict has it: ``WORD  P H O N E S``, further ways to say it as ``WORD(2)``; ``;;;`` notes.
+    """Read a dictionary in the format of CMUdict: ``WORD  P H O N E S``, variants as ``WORD(2)``, comments ``;;;``.
 
     Raises:
         FormatError: a line without phones, or with phones that are not ARPAbet.
@@ -103,7 +103,7 @@ def read_dictionary(path: Path) -> Lexicon:
 
 
 def read_spoken_dictionary(path: Path) -> Lexicon:
-    """The words of a corpus as its alignment has them, the most frequent pronunciation first.
+    """Return the dictionary of a corpus's alignments, the most frequent pronunciation first.
 
     Raises:
         FormatError: not an alignment, or without ARPAbet phones.
@@ -122,9 +122,9 @@ def read_spoken_dictionary(path: Path) -> Lexicon:
 
 
 def count_words(paths: Iterable[Path]) -> Counter[str]:
-    """How often lower-case words occur in text files, or in all ``.txt`` files of folders.
+    """Return the counts of lower-case words in text files, or in all ``.txt`` files of folders.
 
-    The ids of LibriSpeech transcripts (``.trans.txt``) are no words.
+    The ids of LibriSpeech transcripts (``.trans.txt``) are not counted.
 
     Raises:
         InputError: no such file.

@@ -57,7 +57,7 @@ def make_minimal_pairs(
     per_paradigm: int = 20,
     limit: int | None = None,
     seed: int = 0,
-    licence: str = LICENCE,
+    licence: str | None = None,
 ) -> ItemSet:
     """Draw pairs from every paradigm; each pair gets one voice, drawn as well.
 
@@ -67,7 +67,7 @@ def make_minimal_pairs(
         per_paradigm: number of pairs per paradigm; all of a paradigm that has fewer.
         limit: maximum number of pairs, spread evenly over the paradigms.
         seed: random seed of pairs and voices.
-        licence: licence of the sentences.
+        licence: licence of the sentences; None for that of BLiMP.
 
     Raises:
         InputError: no such file.
@@ -89,7 +89,7 @@ def make_minimal_pairs(
     clips = tuple(clip for pair in chosen for clip in _clips(pair, voices[int(rng.integers(len(voices)))]))
     options = {"per_paradigm": per_paradigm, "limit": limit, "seed": seed}
     measures = {"phenomena": len({pair.phenomenon for pair in chosen}), "paradigms": len({p.paradigm for p in chosen})}
-    sources = (Source.of(path, licence),)
+    sources = (Source.of(path, licence or LICENCE),)
     return ItemSet(NAME, "syntactic/dev", COLUMNS, clips, sources, options, measures)
 
 

@@ -1,4 +1,4 @@
-"""The speech language model: units to likelier units (names resolved lazily)."""
+"""The speech language model of units (names resolved lazily)."""
 
 from __future__ import annotations
 

@@ -16,18 +16,21 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from syllablelm.core.config import check_seed
-from syllablelm.core.errors import InputError
+from syllablelm.core.errors import InputError, check_positive
 
 
 @dataclass(frozen=True)
 class Sampling:
-    """How the next token is drawn.
+    """Sampling of the next token.
 
     Args:
-        temperature: 0 takes the likeliest token, and so does anything below a millionth.
-        top_k: only the so many likeliest tokens; 0 is all.
-        top_p: only the likeliest tokens that together reach this probability (nucleus); 1 is all.
-        seed: of the draws; sequence i of a batch draws the same whatever stands beside it.
+        temperature: sampling temperature; 0, or below a millionth, is greedy.
+        top_k: top-k sampling; 0 is off.
+        top_p: nucleus (top-p) threshold; 1 is off.
+        seed: random seed; sequence i of a batch draws the same in any batch.
+
+    Raises:
+        InputError: a value out of range.
     """
 
     temperature: float = 0.8
@@ -36,8 +39,7 @@ class Sampling:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if not 0 <= self.temperature < float("inf"):
-            raise InputError(f"temperature {self.temperature}: must be 0 or above, and finite")
+        check_positive("temperature", self.temperature, zero=True)
         if not isinstance(self.top_k, Integral) or self.top_k < 0:
             raise InputError(f"top_k {self.top_k}: must be a whole number, 0 or above")
         if not 0 < self.top_p <= 1:
@@ -46,12 +48,12 @@ class Sampling:
 
 
 class Sampler:
-    """Draws tokens by one random stream per sequence, so that a batch gives what each sequence alone would give.
+    """Draws tokens with one random stream per sequence, so that a batch gives what each sequence gives alone.
 
     Args:
-        sampling: how to draw.
-        indices: of the sequences; with the seed they make the streams.
-        seeds: one for each sequence in place of ``sampling.seed``.
+        sampling: sampling options.
+        indices: index of each sequence, which with the seed defines its stream.
+        seeds: random seed of each sequence instead of ``sampling.seed``.
 
     Raises:
         InputError: a seed out of range.
@@ -65,7 +67,7 @@ class Sampler:
         self._streams = [np.random.default_rng((seed, index)) for seed, index in zip(own, indices, strict=True)]
 
     def __call__(self, logits_BV: Tensor, rows: Sequence[int] | None = None) -> Tensor:
-        """One token per row of logits: (B,) int64.
+        """Draw one token per row of logits: (B,) int64.
 
         Args:
             rows: the sequences that the logits belong to; by default all of them.
@@ -83,7 +85,7 @@ class Sampler:
         return torch.searchsorted(total_BV, aim_B1, right=True)[:, 0]
 
     def probabilities(self, logits_BV: Tensor) -> Tensor:
-        """Next-token distribution after temperature, top-k and top-p: (B, V), float64."""
+        """Return the next-token distribution after temperature, top-k and top-p: (B, V), float64."""
         options = self.sampling
         scaled = logits_BV.double() / options.temperature
         if 0 < options.top_k < scaled.shape[-1]:
@@ -104,7 +106,7 @@ Linear = tuple[Tensor, Tensor | None]
 
 
 class _Norm(NamedTuple):
-    """What ``F.layer_norm`` takes after its input."""
+    """Arguments of ``F.layer_norm`` after its input."""
 
     shape: tuple[int, ...]
     weight: Tensor | None
@@ -117,7 +119,7 @@ class _Norm(NamedTuple):
 
 
 class _Block:
-    """The weights of one layer as plain tensors, the three projections of attention in one matrix.
+    """Weights of one layer as plain tensors, the three projections of attention in one matrix.
 
     At one token a call, looking up modules and running their hooks would cost about as much as a small layer itself.
     """
@@ -143,11 +145,11 @@ def _linear(module: Any) -> Linear:
 
 
 class FusedOPT:
-    """The weights of an OPT model as decoding wants them; make it once and decode often.
+    """Weights of an OPT model, fused for decoding.
 
     Args:
-        model: ``OPTForCausalLM``; its weights are shared but for the fused projections, which are copies: a model that
-            is trained or moved afterwards needs a new one.
+        model: ``OPTForCausalLM``; its weights are shared except for the fused projections, which are copies: a model
+            that is trained or moved afterwards needs a new one.
     """
 
     def __init__(self, model: nn.Module) -> None:
@@ -156,7 +158,7 @@ class FusedOPT:
         self.context = int(config.max_position_embeddings)
         self.heads, self.dim = int(config.num_attention_heads), int(config.hidden_size)
         self.embedding: Tensor = decoder.embed_tokens.weight
-        # Position 0 has row 2: what OPT's checkpoints have inherited.
+        # Position 0 is row 2 in OPT checkpoints.
         self.positions: Tensor = decoder.embed_positions.weight.detach()[decoder.embed_positions.offset :]
         self.project_in, self.project_out = decoder.project_in, decoder.project_out
         self.final_norm = None if decoder.final_layer_norm is None else _Norm.of(decoder.final_layer_norm)
@@ -169,9 +171,9 @@ class CachedDecoder:
     """Runs an OPT model token by token.
 
     Args:
-        weights: the model's, in evaluation mode.
-        batch: sequences; they advance together.
-        capacity: positions that fit the cache.
+        weights: weights of the model.
+        batch: number of sequences, which advance together.
+        capacity: positions of the cache.
 
     Shorter prompts are padded on the left, and the padding is masked, so that a sequence gives the same alone and in a
     batch.
@@ -189,7 +191,7 @@ class CachedDecoder:
         shape = (batch, weights.heads, capacity, weights.dim // weights.heads)
         self.keys, self.values = (self._room(shape) for _ in range(2))
         self.length = 0
-        # Place of each sequence's first token, and which places are its own; None where nothing is padded.
+        # Position of the first token of each sequence, and the mask of its tokens; None without padding.
         self._first_B: Tensor | None = None
         self._own_BS: Tensor | None = None
 
@@ -199,7 +201,7 @@ class CachedDecoder:
 
     @torch.inference_mode()
     def prefill(self, prompts: Sequence[Sequence[int]]) -> Tensor:
-        """Read the prompts, at least one token each: logits of the next token, (B, V)."""
+        """Prefill the cache with prompts of at least one token; return the logits of the next token, (B, V)."""
         device = self.weights.embedding.device
         width = max(len(prompt) for prompt in prompts)
         tokens_BT = torch.zeros(len(prompts), width, dtype=torch.long)
@@ -210,7 +212,7 @@ class CachedDecoder:
         return self._advance(tokens_BT.to(device))
 
     def _pad(self, first_B: Tensor) -> None:
-        """Take note of how many places before each sequence are padding."""
+        """Set the amount of padding before each sequence."""
         self._first_B = self._own_BS = None
         if bool(first_B.any()):
             self._first_B = first_B
@@ -218,7 +220,7 @@ class CachedDecoder:
 
     @torch.inference_mode()
     def keep(self, rows: Sequence[int]) -> None:
-        """Go on with some of the sequences, and drop the places that are padding to all of them."""
+        """Keep selected sequences; drop positions that are padding in all of them."""
         index_R = torch.tensor(rows, device=self.weights.embedding.device)
         first_R = torch.zeros_like(index_R) if self._first_B is None else self._first_B[index_R]
         spare = int(first_R.min())
@@ -232,7 +234,7 @@ class CachedDecoder:
 
     @torch.inference_mode()
     def reread(self, rows: Sequence[int], prompts: Sequence[Sequence[int]]) -> None:
-        """Let some of the sequences begin anew with shorter ones, no longer than what has been read by now."""
+        """Re-prefill selected sequences with shorter ones, no longer than the current length."""
         part = CachedDecoder(self.weights, len(rows), max(len(prompt) for prompt in prompts))
         part.prefill(prompts)
         index_R = torch.tensor(rows, device=self.weights.embedding.device)
@@ -248,7 +250,7 @@ class CachedDecoder:
 
     @torch.inference_mode()
     def step(self, tokens_B: Tensor) -> Tensor:
-        """Append one token to every sequence: logits of the next one, (B, V)."""
+        """Append one token to every sequence; return the logits of the next one, (B, V)."""
         return self._advance(tokens_B[:, None])
 
     def _advance(self, tokens_BT: Tensor) -> Tensor:
@@ -269,14 +271,14 @@ class CachedDecoder:
         return F.linear(hidden_BD, *weights.output)
 
     def _position(self, start: int, stop: int) -> Tensor:
-        """Embedded positions of the places from ``start`` on: (T, D), or (B, T, D) where prompts are padded."""
+        """Position embeddings from ``start`` on: (T, D), or (B, T, D) where prompts are padded."""
         if self._first_B is None:
             return self.weights.positions[start:stop]
         place_T = torch.arange(start, stop, device=self._first_B.device)
         return F.embedding((place_T - self._first_B[:, None]).clamp(min=0), self.weights.positions)
 
     def _mask(self, start: int, stop: int) -> Tensor | None:
-        """Which places each new token sees, (B or 1, 1, T, S); None where a single token sees them all."""
+        """Attention mask of the new tokens, (B or 1, 1, T, S); None where a single token attends to all positions."""
         own_BS = self._own_BS
         if stop - start == 1:
             return None if own_BS is None else own_BS[:, None, None, :stop]

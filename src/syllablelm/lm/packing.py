@@ -1,6 +1,6 @@
-"""Crops of recordings laid side by side in rows, so that almost no position is padding.
+"""Crops of recordings packed into rows with little padding.
 
-The rows of a batch are a function of (seed, epoch) only, so a resumed run sees what the stopped one would have seen.
+The rows of a batch depend on (seed, epoch) only, so a resumed run continues with the batches of the stopped one.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from syllablelm.lm.store import TokenStore
 
 IntArray = npt.NDArray[np.int64]
 IGNORED = -1
-# Rows filled at the same time: more give fuller rows, fewer less disorder.
+# Rows filled at the same time: more give fuller rows, fewer keep the order.
 OPEN_ROWS = 256
-# Recordings of so many tokens are cut at a time.
+# Tokens of recordings that are cropped at a time.
 BLOCK_TOKENS = 1 << 22
 
 
@@ -29,11 +29,11 @@ class PackedBatch:
     """Rows of crops, all (rows, row_tokens).
 
     Args:
-        tokens: what the model reads: each crop begins with BOS and lacks its last token.
-        targets: what it predicts; -1 where there is no loss.
-        positions: counted from 0 in each crop.
-        crop: number of the crop that a position belongs to; 0 is padding.
-        frames: duration of the targets, 0 without loss.
+        tokens: input tokens; each crop begins with BOS and lacks its last token.
+        targets: next tokens; -1 without a loss.
+        positions: positions from 0 in each crop.
+        crop: number of the crop of each position; 0 for padding.
+        frames: durations of the targets; 0 without a loss.
     """
 
     tokens: IntArray
@@ -43,24 +43,27 @@ class PackedBatch:
     frames: IntArray
 
 
-def crop_pieces(store: TokenStore, crop_frames: int, longest: int, rng: np.random.Generator) -> IntArray:
-    """One epoch of crops: each recording gives as many as fit into it (at least one), at random places.
+def draw_crops(store: TokenStore, crop_frames: int, longest: int, rng: np.random.Generator) -> IntArray:
+    """Draw the crops of one epoch: as many per recording as fit into it, at least one, at random positions.
 
     Args:
-        crop_frames: longest crop in frames, at least 1; longest: in tokens.
+        store: the tokens.
+        crop_frames: maximum length of a crop in frames, at least 1.
+        longest: maximum length of a crop in tokens.
+        rng: random generator.
 
     Returns:
-        (crops, 2) first token of each in the store, and the one after its last; in the order of the recordings.
+        (crops, 2) first token of each crop in the store and the token after its last, in the order of the recordings.
     """
     blocks = [_crop_block(*block, crop_frames, longest, rng) for block in _blocks(store)]
     return np.concatenate([np.zeros((0, 2), dtype=np.int64), *blocks])
 
 
 def _blocks(store: TokenStore) -> Iterator[tuple[IntArray, IntArray]]:
-    """Recordings with tokens, a bounded number at a time: their offsets, and the end of each of their tokens.
+    """Yield blocks of recordings with tokens: their offsets, and the end of each of their tokens.
 
     Yields:
-        (recordings + 1,) offsets into the store; (tokens,) frames from the first one's start to each token's end.
+        (recordings + 1,) offsets into the store; (tokens,) frames from the start of the block to the end of each token.
     """
     offsets = np.unique(np.asarray(store.offsets, dtype=np.int64))
     at = 0
@@ -74,10 +77,10 @@ def _blocks(store: TokenStore) -> Iterator[tuple[IntArray, IntArray]]:
 def _crop_block(
     offsets: IntArray, ends: IntArray, crop_frames: int, longest: int, rng: np.random.Generator
 ) -> IntArray:
-    # Places count from the block's first token; edges[i] is the time at which token i begins.
+    # Places are counted from the first token of the block; edges[i] is the start of token i.
     places, edges = offsets - offsets[0], np.concatenate([[0], ends])
     begin, after = edges[places[:-1]], edges[places[1:]]
-    # A crop never starts so late that it would be shorter than need be.
+    # No crop starts so late that it would be shorter than necessary.
     latest = np.maximum(np.searchsorted(ends, after - crop_frames, side="right") - places[:-1], 0)
     is_long = after - begin > crop_frames
     owner = np.repeat(np.arange(len(begin)), np.maximum((after - begin) // crop_frames, 1))
@@ -90,18 +93,18 @@ def _crop_block(
 
 
 def longest_crop(store: TokenStore, crop_frames: int, limit: int) -> int:
-    """Most tokens that a crop of any recording can have, at most ``limit``."""
+    """Return the maximum number of tokens of a crop of any recording, at most ``limit``."""
     longest = 1
     for offsets, ends in _blocks(store):
         edges = np.concatenate([[0], ends])
-        # Tokens from each one on to the end of its recording.
+        # Tokens from each one to the end of its recording.
         room = np.repeat(offsets[1:], np.diff(offsets)) - np.arange(offsets[0], offsets[-1])
 
         def is_found(tokens: int, edges: IntArray = edges, room: IntArray = room) -> bool:
             lasts = edges[tokens:] - edges[:-tokens]
             return bool(np.any((lasts <= crop_frames) & (room[: len(lasts)] >= tokens)))
 
-        # Where a stretch fits, so does a shorter one: the first that does not fit ends the search.
+        # A crop of n tokens contains one of n - 1: bisect.
         if longest < limit and is_found(longest + 1):
             lengths = range(longest + 1, limit + 1)
             longest += bisect_left(lengths, True, key=lambda tokens: not is_found(tokens))
@@ -109,20 +112,21 @@ def longest_crop(store: TokenStore, crop_frames: int, limit: int) -> int:
 
 
 def pack_rows(lengths: npt.NDArray[np.integer], row_tokens: int) -> list[list[int]]:
-    """Lay crops into rows of at most ``row_tokens``, each into the fullest open row that still holds it.
+    """Pack crops into rows, each into the fullest open row that has room for it.
 
     Args:
-        lengths: (crops,) tokens of each, in the order in which they are laid.
+        lengths: (crops,) tokens of each crop, in packing order.
+        row_tokens: tokens per row.
 
     Returns:
-        the numbers of the crops in each row.
+        indices of the crops of each row.
 
     Raises:
         InputError: a crop is longer than a row.
     """
     if len(lengths) and lengths.max() > row_tokens:
         raise InputError(f"a crop of {lengths.max()} tokens does not fit into a row of {row_tokens}")
-    # (free positions, row by the number of its first crop) in order, and the rows themselves.
+    # (free positions, index of the first crop) of the open rows in order, and the rows themselves.
     order: list[tuple[int, int]] = []
     rows: dict[int, list[int]] = {}
     done: list[list[int]] = []
@@ -141,7 +145,7 @@ def pack_rows(lengths: npt.NDArray[np.integer], row_tokens: int) -> list[list[in
 
 
 def fill_rows(store: TokenStore, rows: Sequence[IntArray], row_tokens: int) -> PackedBatch:
-    """The arrays of a batch of rows, each of which is (crops, 2) as of ``crop_pieces``."""
+    """Return the arrays of a batch of rows, each (crops, 2) as from ``draw_crops``."""
     shape = (len(rows), row_tokens)
     tokens, positions, crop, frames = (np.zeros(shape, dtype=np.int64) for _ in range(4))
     targets = np.full(shape, IGNORED, dtype=np.int64)
@@ -162,25 +166,25 @@ def fill_rows(store: TokenStore, rows: Sequence[IntArray], row_tokens: int) -> P
 
 @dataclass(frozen=True)
 class _Epoch:
-    """The rows of an epoch in their order.
+    """Rows of an epoch in their order.
 
     Args:
-        pieces: (crops, 2) of all rows, end to end.
-        offsets: (rows + 1,) where each row begins.
+        crops: (crops, 2) crops of all rows, concatenated.
+        offsets: (rows + 1,) index of the first crop of each row.
     """
 
-    pieces: IntArray
+    crops: IntArray
     offsets: IntArray
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
 
     def __getitem__(self, row: int) -> IntArray:
-        return self.pieces[self.offsets[row] : self.offsets[row + 1]]
+        return self.crops[self.offsets[row] : self.offsets[row + 1]]
 
     def tokens(self, rows: int) -> int:
-        """How many there are in the first so many rows."""
-        own = self.pieces[: self.offsets[rows]]
+        """Return the number of tokens in the first rows."""
+        own = self.crops[: self.offsets[rows]]
         return int((own[:, 1] - own[:, 0]).sum())
 
 
@@ -189,10 +193,10 @@ class PackPlan:
 
     Args:
         store: the tokens.
-        crop_seconds: longest crop (25 s in the paper, section 5.2).
-        row_tokens: length of a row; a crop has at most so many tokens.
-        batch_tokens: positions in a batch.
-        seed: of crops and order.
+        crop_seconds: maximum length of a crop in seconds (25 s in the paper, section 5.2).
+        row_tokens: tokens per row, the maximum length of a crop.
+        batch_tokens: tokens per batch, padding included.
+        seed: random seed of crops and order.
 
     Raises:
         InputError: a batch smaller than a row.
@@ -212,22 +216,22 @@ class PackPlan:
 
     @property
     def longest(self) -> int:
-        """Most tokens that a crop can have."""
+        """Maximum number of tokens of a crop."""
         return longest_crop(self.store, self.crop_frames, self.row_tokens)
 
     def _epoch(self, number: int) -> _Epoch:
         if self._latest is None or self._latest[0] != number:
             rng = np.random.default_rng((self.seed, number))
-            pieces = crop_pieces(self.store, self.crop_frames, self.row_tokens, rng)
-            pieces = pieces[rng.permutation(len(pieces))]
-            rows = pack_rows(pieces[:, 1] - pieces[:, 0], self.row_tokens)
+            crops = draw_crops(self.store, self.crop_frames, self.row_tokens, rng)
+            crops = crops[rng.permutation(len(crops))]
+            rows = pack_rows(crops[:, 1] - crops[:, 0], self.row_tokens)
             rows = [rows[i] for i in rng.permutation(len(rows))]
             offsets = np.cumsum([0, *map(len, rows)])
-            self._latest = number, _Epoch(pieces[np.fromiter(chain.from_iterable(rows), np.int64)], offsets)
+            self._latest = number, _Epoch(crops[np.fromiter(chain.from_iterable(rows), np.int64)], offsets)
         return self._latest[1]
 
     def place(self, row: int) -> tuple[int, int]:
-        """Epoch of a row (counted from the start of training) and its place in it."""
+        """Return the epoch of a row, counted from the start of training, and its index in it."""
         while not self._ends or self._ends[-1] <= row:
             epoch = self._epoch(len(self._ends))
             self._ends.append((self._ends[-1] if self._ends else 0) + len(epoch))
@@ -236,12 +240,12 @@ class PackPlan:
         return epoch, row - (self._ends[epoch - 1] if epoch else 0)
 
     def tokens(self, rows: int) -> int:
-        """How many tokens the first so many rows of training hold; the rest of their positions is padding."""
+        """Return the number of tokens in the first rows of training; their other positions are padding."""
         epoch, at = self.place(max(rows - 1, 0))
         return sum(self._tokens[:epoch]) + self._epoch(epoch).tokens(at + (rows > 0))
 
     def batch(self, number: int) -> PackedBatch:
-        """Batch ``number``; batches run over the ends of epochs."""
+        """Return a batch by its number; batches continue across epochs."""
         rows = []
         for row in range(number * self.rows_per_batch, (number + 1) * self.rows_per_batch):
             epoch, at = self.place(row)

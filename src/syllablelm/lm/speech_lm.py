@@ -1,4 +1,4 @@
-"""The speech language model that a user holds: scores and continues segmentations (section 4.1)."""
+"""The speech language model: scores and continues segmentations (section 4.1)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from syllablelm.core.artifact import open_artifact
-from syllablelm.core.errors import FormatError, InputError
+from syllablelm.core.errors import FormatError, InputError, check_positive
 from syllablelm.core.models import find_model
 from syllablelm.core.segmentation import Segmentation
 from syllablelm.encoders.device import pick_device
@@ -26,7 +26,7 @@ FOLDER = "lm"
 DURATIONS_FILE = "durations.npy"
 Reduce = Literal["mean", "sum"]
 Precision = Literal["auto", "float32", "bfloat16"]
-# Pieces of so many batches are sorted by length together.
+# Rows of this number of batches are sorted by length together.
 _BATCHES = 32
 
 
@@ -35,16 +35,16 @@ class SpeechLM:
 
     Args:
         model: ``OPTForCausalLM`` over ``info.num_tokens`` units and BOS.
-        info: the units.
-        durations: (num_units,) typical frames of each unit, which generated units get.
-        batch_tokens: positions scored or generated at once; bounds memory, never changes a result.
-        digest: identity of the weights, where it was loaded from an artifact.
-        context: most units that the model reads at once; by default as many as its longest crop in training had, whose
-            positions alone have learned anything, or all positions where that is unknown.
+        info: description of the tokens.
+        durations: (num_units,) typical frames of each unit, the durations of generated units.
+        batch_tokens: tokens scored or generated at once; bounds memory, never changes a result.
+        digest: digest of the artifact it was loaded from; "" if unknown.
+        context: context length in tokens; by default that of the longest crop in training (later positions are
+            untrained), or of the model where that is unknown.
 
     Raises:
         FormatError: a model of another vocabulary.
-        InputError: a context of less than 2, or of more than the model's positions.
+        InputError: a context length below 2 or beyond the model's.
     """
 
     def __init__(
@@ -70,7 +70,7 @@ class SpeechLM:
         elif not 2 <= context <= positions:
             raise InputError(f"context {context}: choose 2 to {positions}, the model's positions")
         self.context = context
-        """Longest sequence that the model reads, BOS included; it predicts as many units."""
+        """Context length in tokens, BOS included."""
 
     @classmethod
     def load(
@@ -87,10 +87,12 @@ class SpeechLM:
 
         Args:
             name: a bundled name ("small"), a folder that ``train lm`` or ``train bundle`` wrote, or the hub id of one.
-            precision: of scoring and generation: "bfloat16" moves mean scores by a few hundredths of a nat, and what
-                stands beside a segmentation may then show in the last digits; "auto" is bfloat16 on a GPU.
-            context: most units that it reads at once, up to the model's positions, in place of its longest crop in
-                training; what lies beyond that was never trained, and costs more nats the farther it goes.
+            device: "auto", "cpu" or "cuda".
+            batch_tokens: see the class.
+            precision: numeric precision: "bfloat16" changes mean scores by a few hundredths of a nat, and scores may
+                then depend on the batch in their last digits; "auto" is bfloat16 on a GPU.
+            context: context length in tokens, up to the model's, instead of the longest crop in training; positions
+                beyond that crop are untrained.
             revision: branch, tag or commit of a hub id.
 
         Raises:
@@ -120,7 +122,7 @@ class SpeechLM:
         return FusedOPT(self.model)
 
     def decoder(self, batch: int, capacity: int) -> CachedDecoder:
-        """Something that runs the model token by token; the weights are made ready once."""
+        """Return a decoder that runs the model token by token."""
         return CachedDecoder(self._fused, batch, capacity)
 
     @overload
@@ -130,13 +132,13 @@ class SpeechLM:
     def score(
         self, segmentations: Segmentation | Sequence[Segmentation], reduce: Reduce = "mean"
     ) -> float | list[float]:
-        """Log-probability of the units, in nats, after BOS; equal neighbours count as one, as in training.
+        """Return the log-probability of the units after BOS in nats; units are deduplicated, as in training.
 
-        Beyond the context, each unit is seen after half a context or more of those before it (``score_windows``).
+        Beyond the context length, each unit is scored after at least half a context (``score_windows``).
 
         Args:
-            segmentations: one or many, of any lengths; what stands beside one never changes its score.
-            reduce: "mean" per unit (as sWUGGY and sBLIMP are scored, FACTS A9) or "sum".
+            segmentations: one or many, of any lengths; a score does not depend on the other segmentations.
+            reduce: "mean" per unit (as sWUGGY and sBLIMP are scored) or "sum".
 
         Raises:
             InputError: no units, or units outside the vocabulary.
@@ -152,18 +154,18 @@ class SpeechLM:
         return [float(row.mean() if reduce == "mean" else row.sum()) for row in rows]
 
     def log_probs(self, segmentations: Sequence[Segmentation]) -> list[npt.NDArray[np.float64]]:
-        """Natural log-probability of each unit of each segmentation, equal neighbours joined: (num_units,) each."""
+        """Return the natural log-probability of each deduplicated unit of each segmentation: (num_units,) each."""
         return self._score_rows([self._units(segmentation, i) for i, segmentation in enumerate(segmentations)])
 
     def evaluate(self, store: TokenStore) -> Likelihood:
-        """Likelihood of a store of units, each recording as ``score`` does it."""
+        """Return the likelihood of a token store, each recording scored as by ``score``."""
         total = Likelihood(0.0, 0, 0.0)
         rows: list[npt.NDArray[np.int32]] = []
         held = 0
         for index in range(len(store)):
             rows.append(store[index][0])
             held += len(rows[-1])
-            # Many at a time, so that batches are full of rows of about the same length.
+            # Many at a time, so that batches hold rows of similar length.
             if held >= _BATCHES * self.batch_tokens or index == len(store) - 1:
                 total += self._evaluate(rows, store.info.loss_from)
                 rows, held = [], 0
@@ -187,7 +189,7 @@ class SpeechLM:
     @torch.inference_mode()
     def _score_tokens(self, rows: Sequence[npt.NDArray[np.integer]]) -> list[npt.NDArray[np.float64]]:
         result: list[npt.NDArray[np.float64]] = [np.zeros(0)] * len(rows)
-        # Longest first, so that the rows of a batch are about equally long and memory runs out at once or never.
+        # Longest first: rows of a batch have similar lengths, and memory runs out in the first batch or never.
         order = sorted((i for i in range(len(rows)) if len(rows[i])), key=lambda i: -len(rows[i]))
         while order:
             width = len(rows[order[0]])
@@ -197,7 +199,7 @@ class SpeechLM:
             for row, i in zip(tokens_BT, batch, strict=True):
                 row[1 : 1 + len(rows[i])] = torch.from_numpy(rows[i].astype(np.int64))
             tokens_BT = tokens_BT.to(self.device)
-            # No mask: padding stands on the right, and no token sees what follows it.
+            # No mask: padding is on the right, and attention is causal.
             logits = self.model(input_ids=tokens_BT[:, :-1], use_cache=False).logits.float()
             log_probs = logits.log_softmax(-1).gather(-1, tokens_BT[:, 1:, None])[..., 0].double().cpu().numpy()
             for row, i in zip(log_probs, batch, strict=True):
@@ -225,29 +227,28 @@ class SpeechLM:
     ) -> Segmentation | list[Segmentation]:
         """Continue prompts.
 
-        A sequence that outgrows the context goes on from BOS and its younger half, so a continuation may be of any
+        A sequence that outgrows the context continues from BOS and its later half, so a continuation may have any
         length.
 
         Args:
-            prompts: units of what was heard; an empty segmentation starts from nothing.
-            seconds: length of the continuation, as the typical durations of its units add up.
-            seeds: one for each of several prompts, which then draws as it would alone with that seed; by default each
-                draws from a stream of its own place in the list.
+            prompts: units of the prompts; an empty segmentation for none.
+            seconds: length of the continuation, the sum of the typical durations of its units.
+            seeds: random seed of each prompt, which is then continued as it would be alone with that seed; by default
+                the random streams differ by index.
             sampling: temperature (default 0.8; 0 is greedy), top_k, top_p and seed, see ``Sampling``.
 
         Returns:
-            the continuations alone, from frame 0 on; units get their typical durations.
+            the continuations alone, from frame 0 on; units have their typical durations.
 
         Raises:
-            InputError: units outside the vocabulary, a prompt that does not leave the context a place for BOS, or
-                another number of seeds than of prompts; before anything is drawn.
+            InputError: units outside the vocabulary, a prompt that does not fit the context, or another number of seeds
+                than of prompts; nothing is drawn then.
         """
         if isinstance(prompts, Segmentation):
             return self.generate([prompts], seconds, seeds=seeds, **sampling)[0]
         if seeds is not None and len(seeds) != len(prompts):
             raise InputError(f"{len(prompts)} prompts need as many seeds, not {len(seeds)}")
-        if not 0 < seconds < float("inf"):
-            raise InputError(f"seconds {seconds}: the continuation's length must be above 0 and finite")
+        check_positive("seconds", seconds)
         if not prompts:
             return []
         rows = [self._prompt(prompt, i) for i, prompt in enumerate(prompts)]
@@ -266,7 +267,7 @@ class SpeechLM:
         return [self._timed(row, frames) for row in result]
 
     def _most(self, longest: int, frames: int) -> int:
-        """Most positions that a prompt and ``frames`` of continuation can take."""
+        """Maximum number of tokens of a prompt and ``frames`` of continuation."""
         return min(self.context, longest + -(-frames // int(self.durations.min())))
 
     def _continue(self, rows: list[list[int]], frames: int, sampler: Sampler) -> list[list[int]]:
@@ -287,7 +288,7 @@ class SpeechLM:
             going = [place for place, i in enumerate(present) if lasted[i] < frames]
             if not going:
                 return drawn
-            # A finished sequence costs time, and may take up places that another one needs.
+            # A finished sequence costs time, and may take up positions that another one needs.
             full = decoder.length >= decoder.capacity
             if len(going) < len(present) and (full or 2 * len(going) <= len(present)):
                 decoder.keep(going)
@@ -334,11 +335,11 @@ class SpeechLM:
 
 
 def score_windows(length: int, context: int) -> list[tuple[int, int, int]]:
-    """Windows in which a sequence longer than the context is scored.
+    """Return the windows in which a sequence longer than the context is scored.
 
     Returns:
-        (first, last, new) of each: it reads units ``first`` to ``last`` and scores those from ``new`` on. Every unit is
-        scored once, behind at least ``context // 2`` units if there are so many before it.
+        (first, last, new) of each window: it reads units ``first`` to ``last`` and scores those from ``new`` on. Every
+        unit is scored once, after at least ``context // 2`` units, or all units before it.
     """
     windows = [(0, min(length, context), 0)] if length else []
     while windows and windows[-1][1] < length:
@@ -349,7 +350,7 @@ def score_windows(length: int, context: int) -> list[tuple[int, int, int]]:
 
 
 def typical_durations(store: TokenStore) -> npt.NDArray[np.int32]:
-    """(num_tokens,) mean frames of each unit, rounded, at least 1; units that never occur get the overall mean."""
+    """Return the (num_tokens,) mean frames of each unit, rounded, at least 1; unseen units get the overall mean."""
     tokens, frames = store.tokens[:].astype(np.int64), store.frames[:].astype(np.float64)
     counts = np.bincount(tokens, minlength=store.info.num_tokens)
     total = np.bincount(tokens, weights=frames, minlength=store.info.num_tokens)
@@ -364,7 +365,7 @@ def load_opt(folder: Path) -> nn.Module:
 
     try:
         with quiet_transformers():
-            # Bundles hold float16; computing is float32 everywhere.
+            # Bundles hold float16 weights; the default precision is float32.
             loaded: Any = OPTForCausalLM.from_pretrained(
                 folder,
                 output_loading_info=True,

@@ -1,4 +1,4 @@
-"""Packed tokens on disk: three flat arrays that training reads through a memory map."""
+"""Tokens of a corpus on disk: three flat arrays that training reads through a memory map."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ import json
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from syllablelm.core.config import build
 from syllablelm.core.errors import FormatError, InputError
+from syllablelm.core.results import read_json
 from syllablelm.core.segmentation import Segmentation
 
 IntArray = npt.NDArray[np.int32]
@@ -23,17 +23,18 @@ TOKENS_FILE, FRAMES_FILE, OFFSETS_FILE = "tokens.npy", "frames.npy", "offsets.np
 
 @dataclass(frozen=True)
 class TokenInfo:
-    """What tokens are.
+    """Description of the tokens of a store or a language model.
 
     Args:
-        num_tokens: size of the vocabulary, without the beginning-of-sequence token.
-        loss_from: tokens below it are given, not learned: the syllables of an interleaved stream.
-        hop, sample_rate: of the frames in which durations are counted.
-        tokenizer: digest of the tokenizer that made them; models refuse units of another one.
-        syllable_hop: of an interleaved stream: samples per frame of its syllables; 0 elsewhere.
-        keep_repeats: equal neighbours are tokens of their own, not one: codes of a codec, reference labels.
-        trained_tokens: of a model: the longest crop that it was trained on; 0 where that is unknown.
-        acoustic_units: of an interleaved stream: digest of its acoustic units; "" if unknown.
+        num_tokens: vocabulary size without the beginning-of-sequence token.
+        loss_from: smallest token with a loss; the syllables of an interleaved stream lie below it.
+        hop: samples per frame, the unit of durations.
+        sample_rate: samples per second.
+        tokenizer: digest of the tokenizer; models refuse units of another one.
+        syllable_hop: samples per frame of the syllables of an interleaved stream; else 0.
+        keep_repeats: tokens are not deduplicated (codes of a codec, reference labels).
+        trained_tokens: longest crop that a model was trained on; 0 if unknown.
+        acoustic_units: digest of the acoustic units of an interleaved stream; "" if unknown.
     """
 
     num_tokens: int
@@ -46,18 +47,13 @@ class TokenInfo:
     trained_tokens: int = 0
     acoustic_units: str = ""
 
-    def as_table(self) -> dict[str, Any]:
-        """What a file holds; what older files did not know, only where it is known."""
-        newer = ("trained_tokens", "acoustic_units")
-        return {name: value for name, value in asdict(self).items() if value or name not in newer}
-
     def as_modelled(self, segmentation: Segmentation) -> Segmentation:
-        """The units as models of this vocabulary see them, in training as in scoring: equal neighbours are one."""
+        """Return the units as models of this vocabulary read them, deduplicated unless ``keep_repeats``."""
         return segmentation if self.keep_repeats else segmentation.deduplicate()
 
     @property
     def bos(self) -> int:
-        """The beginning-of-sequence token; it follows the last unit."""
+        """Beginning-of-sequence token; it follows the last unit."""
         return self.num_tokens
 
     @property
@@ -67,13 +63,13 @@ class TokenInfo:
 
 
 def token_frames(segmentation: Segmentation) -> IntArray:
-    """Frames from each segment's start to the next one's (the last: to the end of the recording)."""
+    """Return the frames from the start of each segment to the next start, or to the end of the recording."""
     ends = np.append(segmentation.start[1:], segmentation.num_frames)
     return (ends - segmentation.start).astype(np.int32)
 
 
 def check_units(segmentation: Segmentation, info: TokenInfo, name: str) -> IntArray:
-    """The units of a segmentation, after checking that a model of ``info`` knows them.
+    """Return the units of a segmentation after checking them against a vocabulary.
 
     Raises:
         InputError: no units, units outside the vocabulary, or another time grid.
@@ -95,13 +91,13 @@ def check_units(segmentation: Segmentation, info: TokenInfo, name: str) -> IntAr
 
 
 class TokenStore:
-    """Tokens of many recordings, end to end.
+    """Tokens of many recordings, concatenated.
 
     Args:
         tokens: (num_tokens,) token ids.
-        frames: (num_tokens,) duration of each in frames; 0 for tokens that share another one's time.
-        offsets: (num_recordings + 1,) where each recording begins.
-        info: the vocabulary.
+        frames: (num_tokens,) duration of each in frames; 0 for tokens that share the time of another one.
+        offsets: (num_recordings + 1,) index of the first token of each recording.
+        info: description of the tokens.
     """
 
     def __init__(self, tokens: npt.NDArray, frames: npt.NDArray, offsets: npt.NDArray, info: TokenInfo) -> None:
@@ -115,22 +111,22 @@ class TokenStore:
         return len(self.offsets) - 1
 
     def __getitem__(self, index: int) -> tuple[IntArray, IntArray]:
-        """Tokens and their frames of one recording."""
+        """Return tokens and frames of one recording."""
         piece = slice(int(self.offsets[index]), int(self.offsets[index + 1]))
         return self.tokens[piece].astype(np.int32), self.frames[piece].astype(np.int32)
 
     @property
     def seconds(self) -> float:
-        """Length of everything, as counted in frames."""
+        """Total length in seconds, as counted in frames."""
         return float(np.sum(self.frames, dtype=np.int64)) * self.info.frame_seconds
 
     def limited(self, tokens: int, seed: int) -> TokenStore:
-        """Recordings drawn at random until no further one fits into ``tokens``; they keep their order.
+        """Return recordings drawn at random until the next one does not fit into ``tokens``, in their order.
 
-        With the same seed a smaller draw is part of a larger one, but for the recording at its end.
+        With the same seed a smaller draw is part of a larger one, except for its last recording.
 
         Raises:
-            InputError: fewer tokens than the first recording drawn has.
+            InputError: fewer tokens than those of the first recording drawn.
         """
         if tokens >= len(self.tokens):
             return self
@@ -144,7 +140,7 @@ class TokenStore:
 
     @classmethod
     def from_segmentations(cls, items: Iterable[tuple[str, Segmentation]], info: TokenInfo) -> TokenStore:
-        """Collect the units of recordings; those without a unit are left out.
+        """Collect the units of recordings; recordings without units are left out.
 
         Raises:
             InputError: units outside the vocabulary or on another time grid, named by recording; or no units at all.
@@ -159,7 +155,7 @@ class TokenStore:
 
     @classmethod
     def from_arrays(cls, tokens: list[IntArray], frames: list[IntArray], info: TokenInfo) -> TokenStore:
-        """Lay the recordings' arrays end to end."""
+        """Concatenate the arrays of recordings."""
         if not tokens:
             raise InputError("no units at all: nothing to train on or to score")
         offsets = np.concatenate([[0], np.cumsum([len(row) for row in tokens])])
@@ -171,11 +167,11 @@ class TokenStore:
         np.save(folder / TOKENS_FILE, self.tokens)
         np.save(folder / FRAMES_FILE, self.frames)
         np.save(folder / OFFSETS_FILE, self.offsets)
-        (folder / INFO_FILE).write_text(json.dumps(self.info.as_table(), indent=2) + "\n", encoding="utf-8")
+        (folder / INFO_FILE).write_text(json.dumps(asdict(self.info), indent=2) + "\n", encoding="utf-8")
 
     @classmethod
     def open(cls, folder: str | Path) -> TokenStore:
-        """Map what ``save`` wrote; nothing is read until it is used.
+        """Open what ``save`` wrote as memory maps.
 
         Raises:
             FormatError: missing or damaged files.
@@ -196,10 +192,4 @@ def read_info(path: Path) -> TokenInfo:
     Raises:
         FormatError: missing or damaged.
     """
-    try:
-        table = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise FormatError(f"{path}: no readable description of tokens ({error})") from None
-    if not isinstance(table, dict):
-        raise FormatError(f"{path}: not a JSON object")
-    return build(TokenInfo, table, str(path))
+    return build(TokenInfo, read_json(path), str(path))

@@ -255,7 +255,7 @@ def _check_inside(values: npt.NDArray[np.int64], size: int, noun: str, whole: st
 
 def _check_count(num_symbols: int) -> None:
     if not 1 <= num_symbols <= MAX_SYMBOLS:
-        raise InputError(f"{num_symbols} units: choose 1 to {MAX_SYMBOLS}")
+        raise InputError(f"{num_symbols} units: a subword vocabulary takes 1 to {MAX_SYMBOLS} different ones")
 
 
 def _to_text(symbols: npt.ArrayLike) -> str:

@@ -14,7 +14,7 @@ from syllablelm.quantize.codebook import FORMAT, Codebook
 def read_codebook(path: str | Path) -> Codebook:
     """Read a codebook of this package, or k-means centres (num_units, dim) as .npy or .safetensors.
 
-    Foreign centres are taken as they are: every centre is a unit, and vectors are not standardised before.
+    Of foreign centres every one is a unit, and vectors are not standardised.
 
     Raises:
         FormatError: missing, a pickle, or not one matrix of finite numbers.
@@ -43,7 +43,7 @@ def read_codebook(path: str | Path) -> Codebook:
 
 
 def read_npy(path: Path) -> npt.NDArray:
-    """The array of a .npy file; nothing is unpickled.
+    """Read the array of a .npy file; nothing is unpickled.
 
     Raises:
         FormatError: not such a file, cut short, or with Python objects in it.

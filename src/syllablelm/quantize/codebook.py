@@ -1,4 +1,4 @@
-"""The codebook: k-means centres, the table that merges them into units, and how vectors are brought to it."""
+"""The codebook: k-means centres, the table that merges them into units, standardisation and pooling of vectors."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def pool_segments(
         features: (T, D) frames.
         start: (S,) integer, first frame of each segment.
         end: (S,) integer, frame after the last one; end > start.
-        drop_edges: leave out a segment's first and last frame where it has at least three, as the released code does.
+        drop_edges: ignore the first and last frame of segments of three frames or more, as the released code does.
 
     Returns:
         (S, D) float32 means.
@@ -142,7 +142,7 @@ class Codebook:
         return self.centres.shape[1]
 
     def assign(self, vectors: npt.ArrayLike) -> IntArray:
-        """Give each vector its unit.
+        """Return the unit of each vector.
 
         Args:
             vectors: (N, D) pooled segment vectors, not standardised.
@@ -229,8 +229,7 @@ def fit_codebook(
         num_centres: number of k-means centres before agglomeration (default: twice the units).
         standardize: see `Codebook`.
         method, seed, restarts, max_iter, progress: see `fit_kmeans`.
-        before_ward: called as before_ward(num_centres) once k-means is done and agglomeration begins; not called where
-            there is nothing to merge.
+        before_ward: called as before_ward(num_centres) between k-means and agglomeration, if there is one.
 
     Raises:
         InputError: too few (distinct) vectors, fewer centres than units, NaN or infinite values.

@@ -1,4 +1,4 @@
-"""k-means by scikit-learn or faiss, with bounded work, and the nearest-centre search that all users share."""
+"""k-means by scikit-learn or faiss, with bounded work, and the shared nearest-centre search."""
 
 from __future__ import annotations
 
@@ -40,11 +40,11 @@ PROGRESS_STEPS = 1000
 
 
 def as_vectors(vectors: npt.ArrayLike, name: str = "vectors") -> FloatArray:
-    """Check a matrix of vectors and give it as float32.
+    """Check a matrix of vectors and return it as float32.
 
     Args:
         vectors: (N, D) real numbers.
-        name: how error messages call them.
+        name: name in error messages.
 
     Raises:
         InputError: not two-dimensional, no dimensions, not numeric, or not finite.
@@ -120,7 +120,7 @@ def nearest_centre(
 
 
 def choose_method(num_vectors: int, num_clusters: int, num_dims: int) -> Literal["minibatch", "lloyd", "faiss"]:
-    """Say what `method="auto"` means: full Lloyd where that is quick, else faiss if installed, else mini-batches."""
+    """Return the method of "auto": full Lloyd where that is quick, else faiss if installed, else mini-batches."""
     if float(num_vectors) * num_clusters * num_dims <= LLOYD_LIMIT:
         return "lloyd"
     return "faiss" if importlib.util.find_spec("faiss") else "minibatch"
@@ -190,7 +190,7 @@ def fit_kmeans(
 
 
 def _progress_of_run(progress: Progress | None, number: int, restarts: int) -> Progress:
-    """What a run calls with its own steps: reported as a share of all runs."""
+    """Return a callback that reports the steps of one run as a share of all runs."""
 
     def report(done: int, steps: int) -> None:
         if progress is not None:
@@ -200,7 +200,7 @@ def _progress_of_run(progress: Progress | None, number: int, restarts: int) -> P
 
 
 def _starts(x_ND: FloatArray, num_clusters: int, rng: np.random.Generator) -> FloatArray:
-    """Draw starting centres from a part of the vectors, each with a chance in proportion to its squared distance.
+    """Draw initial centres from a part of the vectors, each with a probability proportional to its squared distance.
 
     This is k-means++ (Arthur and Vassilvitskii 2007) with several centres drawn between two updates of the distances,
     as in k-means|| (Bahmani et al. 2012), once there are many. scikit-learn's own draws each centre alone from several
@@ -225,7 +225,7 @@ def _starts(x_ND: FloatArray, num_clusters: int, rng: np.random.Generator) -> Fl
             break
         new = rng.choice(size, count, replace=False, p=nearest_S / nearest_S.sum()).tolist()
         chosen += new
-    # Fewer distinct vectors than centres: copies, which `_refill_empty` moves or complains about.
+    # Fewer distinct vectors than centres: copies, which `_refill_empty` moves or reports.
     missing = num_clusters - len(chosen)
     return x_SD[chosen + [chosen[0]] * missing]
 
@@ -237,7 +237,7 @@ def _lloyd(x_ND: FloatArray, num_clusters: int, seed: int, max_iter: int, report
     x64_ND = x_ND.astype(np.float64)
     centres = _starts(x_ND, num_clusters, np.random.default_rng(seed)).astype(np.float64)
     last_error = np.inf
-    # scikit-learn tells nothing while it runs, so it runs a few iterations at a time.
+    # scikit-learn reports no progress, so it runs a few iterations at a time.
     for done in range(0, max_iter, CHUNK["lloyd"]):
         count = min(CHUNK["lloyd"], max_iter - done)
         # The annotations of scikit-learn lag behind its documentation: n_init may be an integer.
@@ -285,7 +285,7 @@ def _quiet_fit(model: Any, vectors: npt.NDArray) -> Any:
     from sklearn.exceptions import ConvergenceWarning
 
     with warnings.catch_warnings():
-        # "fewer distinct points than clusters": _refill_empty sees the same and raises an error that says what to do.
+        # "fewer distinct points than clusters": _refill_empty raises an error for that.
         warnings.simplefilter("ignore", ConvergenceWarning)
         return model.fit(vectors)
 
@@ -319,7 +319,7 @@ def _faiss(x_ND: FloatArray, num_clusters: int, seed: int, max_iter: int, report
 
 
 def _refill_empty(x_ND: FloatArray, centres_KD: FloatArray) -> tuple[FloatArray, float]:
-    """Move centres that no vector is nearest to onto the worst-served vectors; also give the squared error."""
+    """Move empty centres onto the most distant vectors; return the centres and the squared error."""
     centres_KD = centres_KD.copy()
     power_N = np.einsum("nd,nd->n", x_ND, x_ND, dtype=np.float64)
     for _ in range(REFILL_ROUNDS):
@@ -328,7 +328,7 @@ def _refill_empty(x_ND: FloatArray, centres_KD: FloatArray) -> tuple[FloatArray,
         empty = np.flatnonzero(count_K == 0)
         if len(empty) == 0:
             return centres_KD, float(distance_N.sum())
-        # A vector that is alone in its cluster or sits on its centre has nothing to give.
+        # A vector alone in its cluster, or equal to its centre, cannot become another centre.
         spare = (distance_N > SAME_POINT * power_N) & (count_K[label_N] > 1)
         order = np.argsort(-distance_N, kind="stable")
         order = order[spare[order]]

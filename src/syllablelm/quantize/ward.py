@@ -10,15 +10,15 @@ from syllablelm.quantize.kmeans import as_vectors
 
 
 def ward_merge(centres: npt.ArrayLike, num_units: int) -> npt.NDArray[np.int32]:
-    """Merge centres into units, at each step the two groups whose union adds the least squared error (Ward).
+    """Merge centres into units, at each step the two clusters whose union adds the least squared error (Ward).
 
-    The paper does not name its linkage; Ward is that of SD-HuBERT, which it compares with. Centres count alike,
-    whatever the number of vectors behind them. Memory and time grow with K squared: 4,096 centres of 512 dims take 3 s
+    The paper does not name its linkage; Ward is that of SD-HuBERT, with which it compares. Centres have equal weights,
+    independent of their numbers of vectors. Memory and time grow with K squared: 4,096 centres of 512 dims take 3 s
     and 0.15 GB, 8,192 take 13 s and 0.55 GB, 32,768 would take 4 minutes and 9 GB.
 
     Args:
         centres: (K, D), K >= num_units.
-        num_units: number of groups left at the end.
+        num_units: final number of clusters.
 
     Returns:
         (K,) int32 unit of each centre; units are numbered in the order of their first centre.

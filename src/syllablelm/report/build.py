@@ -18,7 +18,7 @@ from syllablelm.core.results import Record, Result
 from syllablelm.data.audio import load_audio
 from syllablelm.report.extract import extract, extract_curves
 from syllablelm.report.figures import FOLDER, Sample, draw_figures, has_matplotlib
-from syllablelm.report.page import TITLE, make_page
+from syllablelm.report.layout import TITLE, make_page
 from syllablelm.report.paper_tables import Table, fill_tables
 from syllablelm.report.result_files import read_inputs
 from syllablelm.tokenizer.tokenizer import Tokenizer

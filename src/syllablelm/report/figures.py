@@ -29,7 +29,7 @@ LEVELS = ("phone", "syllable", "word")
 
 @dataclass(frozen=True)
 class Theme:
-    """Colours of paper, ink and quiet ink."""
+    """Colours of a figure: background, text, and secondary text."""
 
     paper: str
     ink: str
@@ -111,7 +111,7 @@ def _rate_figure(table: Table) -> Picture | None:
     # A rate says something of a system only where the system chose it.
     chosen = [row for row in table.ours if not row.given_count and _number(row, "hz")]
     several = [row for row in chosen if sum(level in row.values for level in LEVELS) > 1]
-    # Of each system its first protocol: others lie too close to be told apart.
+    # Of each system its first protocol: others lie too close to tell apart.
     ours = list({row.name: row for row in reversed(several)}.values())[::-1]
     if not ours:
         return None
@@ -140,7 +140,7 @@ def _rate_figure(table: Table) -> Picture | None:
 
 
 def _name_system(axes: Any, row: Row, theme: Theme) -> None:
-    """The system's name above its highest interval."""
+    """Draw the system's name above its highest interval."""
     tops = [value.number if value.high is None else value.high for value in map(row.values.get, LEVELS) if value]
     highest = max((top for top in tops if top is not None), default=None)
     if highest is not None:
@@ -183,14 +183,8 @@ def _curve_figure(table: Table, curves: Sequence[Curve]) -> Picture | None:
                 "o-", color=_colour(number), linewidth=1.4, label=short_name(curve.system),
             )  # fmt: skip
             for temperature, ppx, vert in points:
-                axes.annotate(
-                    f"{temperature:g}",
-                    (vert, ppx),
-                    xytext=(4, 4),
-                    textcoords="offset points",
-                    fontsize=8,
-                    color=theme.quiet,
-                )
+                offset: dict[str, Any] = {"xytext": (4, 4), "textcoords": "offset points"}
+                axes.annotate(f"{temperature:g}", (vert, ppx), **offset, fontsize=8, color=theme.quiet)
             if curve.oracle is not None:
                 ppx, vert = curve.oracle
                 axes.axhline(ppx, color=_colour(number), linestyle=":", linewidth=1)
@@ -227,7 +221,7 @@ def _draw(draw: Callable[[Any, Theme], None], theme: Theme, height: float) -> by
 
 
 def _bars(axes: Any, points: Sequence[tuple[float, Any]], mark: str, colour: str, label: str) -> None:
-    """Filled points of ours with their intervals."""
+    """Draw filled points of ours with their intervals."""
     known = [(x, value) for x, value in points if value.number is not None]
     if not known:
         return

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +13,7 @@ import numpy.typing as npt
 from syllablelm.core.errors import InputError, MissingDependencyError
 from syllablelm.core.files import atomic_path
 from syllablelm.core.segmentation import Segmentation
+from syllablelm.data.alignment import Interval
 from syllablelm.segment.mel import SAMPLE_RATE, log_mel, mel_centres
 
 SUFFIXES = (".png", ".svg", ".pdf")
@@ -33,20 +34,9 @@ BLUE, SKY, VERMILLION, GREY = "#0072B2", "#56B4E9", "#D55E00", "#555555"
 TINTS = ("#F8DFA8", "#BFE2F6", "#A9DFCB", "#FAF3B0", "#A9CDE5", "#F2C2A2", "#EBCBDD", "#D8D8D8")
 
 
-class LabelledInterval(Protocol):
-    """A stretch of a reference annotation, such as a syllable; times in seconds."""
-
-    @property
-    def label(self) -> str: ...
-    @property
-    def start(self) -> float: ...
-    @property
-    def end(self) -> float: ...
-
-
 @dataclass(frozen=True)
 class _Box:
-    """A rectangle of a strip."""
+    """A rectangle of a strip; its ends in seconds."""
 
     start: float
     end: float
@@ -69,7 +59,7 @@ def plot_segmentation(
     features: npt.ArrayLike,
     *,
     path: str | Path,
-    reference: Sequence[LabelledInterval] | None = None,
+    reference: Sequence[Interval] | None = None,
     title: str | None = None,
     start: float = 0.0,
     seconds: float = 6.0,
@@ -180,7 +170,7 @@ def _unit_boxes(segmentation: Segmentation) -> list[_Box]:
 
 
 def _axes(figure: Any, left: float, bottom: float, width: float, height: float) -> Any:
-    """Axes at a place given in inches."""
+    """Return axes at a position in inches."""
     full_width, full_height = figure.get_size_inches()
     return figure.add_axes((left / full_width, bottom / full_height, width / full_width, height / full_height))
 
@@ -198,7 +188,7 @@ def _heading(
 
 @dataclass(frozen=True)
 class _MelPicture:
-    """Spectrogram at a finer step than the features, so that boundaries can be judged by eye."""
+    """Spectrogram at a finer step than the features, so that boundaries can be checked by eye."""
 
     level_MT: npt.NDArray[np.float64]  # dB below the loudest
     start: float  # seconds at its left and right edges
@@ -217,7 +207,7 @@ class _MelPicture:
 
 
 def _mel_row(hertz: float) -> float:
-    """Height of a frequency in the spectrogram, in rows: band m spans rows m to m + 1."""
+    """Return the height of a frequency in the spectrogram, in rows: band m spans rows m to m + 1."""
     return float(np.interp(hertz, mel_centres(MEL_BANDS, MEL_LOW, MEL_HIGH), np.arange(MEL_BANDS) + 0.5))
 
 
@@ -230,19 +220,11 @@ def _draw_line(
     first: float,
     last: float,
 ) -> None:
-    """One line of the picture: spectrogram with boundaries, and the strips below it."""
+    """Draw one line of the picture: spectrogram with boundaries, and the strips below it."""
     width = WIDTH - LEFT - RIGHT
     axes = _axes(figure, LEFT, top - MEL_HEIGHT, width, MEL_HEIGHT)
-    axes.imshow(
-        mel.level_MT,
-        origin="lower",
-        aspect="auto",
-        cmap="magma",
-        vmin=-65,
-        vmax=-3,
-        extent=(mel.start, mel.end, 0, MEL_BANDS),
-        interpolation="bilinear",
-    )
+    look: dict[str, Any] = {"cmap": "magma", "vmin": -65, "vmax": -3, "aspect": "auto", "interpolation": "bilinear"}
+    axes.imshow(mel.level_MT, origin="lower", extent=(mel.start, mel.end, 0, MEL_BANDS), **look)
     boundaries = segmentation.boundaries * (segmentation.hop / segmentation.sample_rate)
     inside = boundaries[(boundaries > first) & (boundaries < last)]
     axes.vlines(inside, 0, MEL_BANDS, colors="white", linewidth=0.9, alpha=0.9)
@@ -284,9 +266,9 @@ def _draw_strip(axes: Any, strip: _Strip, first: float, last: float, width: floa
 
 
 def fit_label(label: str, width: float, height: float) -> tuple[float, int] | None:
-    """Find the largest font size (points) and the rotation at which a label fits a box of so many inches.
+    """Return the largest font size in points and the rotation at which a label fits a box, in inches; None if none.
 
-    Level text is preferred down to 7 points, then upright text; None where nothing readable fits.
+    Level text is preferred down to 7 points, then upright text.
     """
     for sizes, rotation in (((9.5, 8.5, 7.5, 7.0), 0), ((9.0, 8.0, 7.0, 6.0), 90)):
         for size in sizes:
@@ -368,13 +350,9 @@ def _draw_matrix(
 
 
 def _draw_facts(
-    figure: Any,
-    segmentation: Segmentation,
-    reference: Sequence[LabelledInterval] | None,
-    first: float,
-    last: float,
+    figure: Any, segmentation: Segmentation, reference: Sequence[Interval] | None, first: float, last: float
 ) -> None:
-    """Numbers and the distribution of lengths, of the segments whose middle is shown."""
+    """Draw numbers and the distribution of lengths, of the segments whose middle is shown."""
     seconds = segmentation.seconds
     middle = seconds.mean(axis=1)
     shown = (middle >= first) & (middle < last)

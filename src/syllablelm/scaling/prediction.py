@@ -180,7 +180,7 @@ def predict(
     Args:
         law: study, path of a study file, or name of a published law (`PUBLISHED`).
         flops: budget in FLOP.
-        gpu_hours, gpu, tflops, mfu: budget in hours of a device instead (`flops_of_hours`).
+        gpu_hours, gpu, tflops, mfu: budget in hours of a device instead (`compute_budget`).
         loss: loss whose compute is wanted.
         score: name and value of the score whose compute is wanted.
         against: other study; how much more compute the law's models need for the same gain.

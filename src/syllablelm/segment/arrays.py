@@ -1,4 +1,4 @@
-"""What the segmenters share about their inputs: arrays or tensors, padded batches, feasible segment counts."""
+"""Inputs of the segmentation algorithms: arrays or tensors, padded batches, feasible numbers of segments."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def to_float64(values: Any, name: str, num_dims: int) -> FloatArray:
 
 
 def to_frames(values: Any, name: str) -> Frames:
-    """Features (T, D) as a C-ordered array of float32 or float64: the caller's own memory where it is one already.
+    """Return features (T, D) as a C-ordered float32 or float64 array, without a copy where they are one already.
 
     Raises:
         InputError: the number of axes is another one.
@@ -78,7 +78,7 @@ def is_on_gpu(features: Any) -> bool:
 
 
 def split_batch(features: Any, lengths: Any) -> list[Any]:
-    """Cut features into one (T_b, D) item per recording, without the padding and without a copy where that can be.
+    """Split features into one (T_b, D) item per recording, without padding, and without a copy where possible.
 
     Args:
         features: (T, D), or (B, T, D) padded at the end, or a list of (T_b, D).
@@ -122,8 +122,8 @@ def split_batch(features: Any, lengths: Any) -> list[Any]:
 def map_clips(function: Callable[[_Item], _Result], items: Sequence[_Item]) -> list[_Result]:
     """Apply a function that spends its time in compiled kernels to every item, on as many threads as numba may use.
 
-    Threads of our own, not numba's `prange`: its thread pools are not safe to fork, and one of them may not be called
-    from two threads at a time, which a data loader or a server does. The kernels release the GIL, so nothing is lost.
+    A thread pool instead of numba's `prange`, whose pools are not safe to fork and may not be called from two threads
+    at a time, as a data loader or a server does. The kernels release the GIL, so nothing is lost.
     """
     if len(items) < 2:
         return [function(item) for item in items]
@@ -140,7 +140,7 @@ def check_length_limits(min_length: int, max_length: int) -> None:
 
 
 def feasible_range(num_frames: int, min_length: int, max_length: int) -> tuple[int, int]:
-    """Smallest and largest number of segments that can cover a recording.
+    """Return the smallest and largest number of segments that can cover a recording.
 
     A recording shorter than `min_length` is one segment; one without frames is none.
 
@@ -160,7 +160,7 @@ def feasible_range(num_frames: int, min_length: int, max_length: int) -> tuple[i
 
 
 def check_count(num_segments: int, num_frames: int, min_length: int, max_length: int) -> None:
-    """Raise InputError, naming the feasible range, when so many segments cannot cover the recording."""
+    """Raise InputError, naming the feasible range, when the number of segments cannot cover the recording."""
     fewest, most = feasible_range(num_frames, min_length, max_length)
     if not fewest <= num_segments <= most:
         raise InputError(
@@ -170,7 +170,7 @@ def check_count(num_segments: int, num_frames: int, min_length: int, max_length:
 
 
 def check_boundaries(boundaries: npt.ArrayLike, num_frames: int) -> Sequence[int]:
-    """Boundaries as a list, after checking that they rise strictly from 0 to num_frames."""
+    """Return boundaries as a list, after checking that they rise strictly from 0 to num_frames."""
     edges = [int(edge) for edge in np.asarray(boundaries)]
     if not edges or edges[0] != 0 or edges[-1] != num_frames or np.any(np.diff(edges) <= 0):
         raise InputError(f"boundaries must rise strictly from 0 to the number of frames, {num_frames}")

@@ -1,6 +1,6 @@
-"""Boundaries without learning: equal lengths, valleys of the loudness envelope, and a stronger acoustic score.
+"""Boundaries without learning: equal lengths, valleys of the amplitude envelope, and a stronger acoustic score.
 
-They are the floor that learned boundaries must beat, and a start for training where no encoder is at hand. Every curve
+They are the baselines of learned boundaries, and the first boundaries of training without an encoder. Every curve
 here is sampled where boundaries lie: entry t belongs to sample hop * t, the start of frame t, so that an extremum at
 index t is a boundary before frame t. There are as many entries as an encoder of the HuBERT family gives frames.
 """
@@ -21,7 +21,7 @@ _WINDOW = 400  # of the encoders whose frame count is matched, and of the mel an
 
 
 def even_boundaries(num_frames: int, num_segments: int) -> IntArray:
-    """Cut a recording into segments of equal length, to within one frame.
+    """Divide a recording into segments of equal length, to within one frame.
 
     Args:
         num_frames: frames of the recording.
@@ -31,7 +31,7 @@ def even_boundaries(num_frames: int, num_segments: int) -> IntArray:
         int32 boundaries [0, ..., num_frames].
 
     Raises:
-        InputError: so many segments do not fit.
+        InputError: the number of segments does not fit.
     """
     if not min(1, num_frames) <= num_segments <= num_frames:
         raise InputError(f"{num_frames} frames cannot be cut into {num_segments} segments; ask for 1 to {num_frames}")
@@ -49,7 +49,7 @@ def envelope(
     smoothing: float = 11.0,
     floor: float = 0.02,
 ) -> FloatArray:
-    """Logarithm of the slow loudness envelope of the band where vowels are loud: the classic sonority curve.
+    """Return the logarithm of the slow amplitude envelope of the vowel band: the classic sonority curve.
 
     Args:
         waveform: (num_samples,) at 16 kHz.
@@ -57,7 +57,7 @@ def envelope(
         high: upper edge of the band, in Hz.
         hop: samples from one value to the next.
         smoothing: cut-off of the low-pass filter over the rectified signal, in Hz.
-        floor: amplitude added before the logarithm, as a share of the recording's largest; it hides noise in pauses.
+        floor: amplitude added before the logarithm, as a share of the recording's maximum; it masks noise in pauses.
 
     Returns:
         (T,) float64 at the starts of frames, T = floor((num_samples - 400) / hop) + 1; at most about 0.
@@ -83,11 +83,11 @@ def envelope(
 
 
 def envelope_valleys(envelope: Any, num_segments: int) -> IntArray:
-    """Cut at the most prominent valleys of a curve.
+    """Return boundaries at the most prominent valleys of a curve.
 
     Args:
         envelope: (T,) curve that is low at boundaries: `envelope`, or `boundary_strength` with its sign turned.
-        num_segments: wanted number of segments.
+        num_segments: requested number of segments.
 
     Returns:
         int32 boundaries [0, ..., T]: the num_segments - 1 valleys of highest prominence, in order. A curve with fewer
@@ -108,14 +108,14 @@ def envelope_valleys(envelope: Any, num_segments: int) -> IntArray:
 
 
 def boundary_strength(waveform: Any, *, hop: int = 320) -> npt.NDArray[np.float64]:
-    """Score of a syllable boundary before every frame, from the waveform alone.
+    """Return the score of a syllable boundary before every frame, from the waveform alone.
 
     The sum of three standardised curves over 40 mel bands of log amplitude, each smoothed by a Gaussian:
     the upward bend of the mean level (40 ms), which marks valleys and also both ends of a pause, where a valley
     picker finds one boundary in the middle; twice the lowness of the mean level (20 ms); and the fall of the level
     below 600 Hz (25 ms), which moves the score towards the start of a consonant. Averaging logarithms over all bands,
-    fricatives included, does better than the loudness of the vowel band. The few constants were set by hand on
-    training speakers. Cut with `envelope_valleys(-boundary_strength(waveform), num_segments)`.
+    fricatives included, does better than the loudness of the vowel band. The constants were set by hand on training
+    speakers. For boundaries take `envelope_valleys(-boundary_strength(waveform), num_segments)`.
 
     Args:
         waveform: (num_samples,) at 16 kHz; the whole recording, since levels are relative to its loudest band.

@@ -11,11 +11,11 @@ EDGE = 3  # frames at either end of a recording without a peak
 
 
 def novelty(matrix: npt.NDArray[np.floating], half_width: int = 8) -> npt.NDArray[np.float64]:
-    """How little a matrix ties the frames before t to those from t on.
+    """Return how much less the frames before t resemble those from t on than either side itself.
 
     Args:
         matrix: (T, T) similarity or loss-prediction matrix.
-        half_width: frames on either side.
+        half_width: number of frames on either side.
 
     Returns:
         (T,) mean of the matrix within the two sides minus its mean across them, as in a checkerboard kernel.
@@ -35,11 +35,11 @@ def novelty(matrix: npt.NDArray[np.floating], half_width: int = 8) -> npt.NDArra
 
 
 def feature_step(features: npt.NDArray[np.floating], half_width: int = 5) -> npt.NDArray[np.float64]:
-    """How far the mean of the frames from t on lies from the mean of those before t.
+    """Return the distance between the mean of the frames from t on and the mean of those before t.
 
     Args:
         features: (T, D).
-        half_width: frames averaged on either side, fewer at the edges.
+        half_width: number of frames averaged on either side, fewer at the edges.
 
     Returns:
         (T,) Euclidean distances; 0 at t = 0.
@@ -59,13 +59,13 @@ def feature_step(features: npt.NDArray[np.floating], half_width: int = 5) -> npt
 def peak_boundaries(
     features: npt.NDArray[np.floating], num_segments: int, *, half_width: int = 5
 ) -> npt.NDArray[np.int32]:
-    """Boundaries at the most prominent peaks of ``feature_step``.
+    """Return boundaries at the most prominent peaks of ``feature_step``.
 
-    Unlike MinSum it never spends two cuts on one slow transition; it needs no search and no length limit.
+    Unlike MinSum it never places two boundaries in one slow transition; it needs no search and no length limit.
 
     Args:
         features: (T, D).
-        num_segments: wanted number of groups; fewer are returned where there are fewer peaks, of which none lies
+        num_segments: requested number of segments; fewer where there are fewer peaks, none of which lies
             within 3 frames of an end.
 
     Returns:
@@ -81,13 +81,13 @@ def peak_boundaries(
 def combined_boundaries(
     change: npt.NDArray[np.floating], strength: npt.NDArray[np.floating], num_segments: int, *, weight: float = 0.3
 ) -> npt.NDArray[np.int32]:
-    """Boundaries at the most prominent peaks of the acoustic score plus another view of change.
+    """Return boundaries at the most prominent peaks of the acoustic score plus another measure of change.
 
     Args:
         change: (T,) ``novelty`` of a loss-prediction matrix, or ``feature_step`` of features.
         strength: (T,) acoustic score, high at boundaries (``boundary_strength``).
-        num_segments: wanted number of groups; fewer are returned where there are fewer peaks.
-        weight: of the change, both curves scaled to unit variance.
+        num_segments: requested number of segments; fewer where there are fewer peaks.
+        weight: weight of the change, both curves scaled to unit variance.
 
     Returns:
         int32 [0, ..., T].

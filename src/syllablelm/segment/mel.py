@@ -1,4 +1,4 @@
-"""Mel spectra and MFCCs of a 16 kHz waveform, on HuBERT's frame grid: few lines of NumPy, no audio framework.
+"""Mel spectra and MFCCs of a 16 kHz waveform on HuBERT's frame grid, in NumPy.
 
 Frame t covers samples [hop * t, hop * t + window), so with the default hop and window there are as many frames as an
 encoder of the HuBERT family gives.
@@ -20,14 +20,14 @@ _FRAMES_AT_ONCE = 4096  # bounds the memory of the framed signal: 4096 * 512 flo
 
 
 def frame_count(num_samples: int, hop: int = 320, window: int = 400) -> int:
-    """Number of whole windows in a waveform: floor((num_samples - window) / hop) + 1, or 0 for a shorter one."""
+    """Return the number of whole windows in a waveform, floor((num_samples - window) / hop) + 1, at least 0."""
     return max(0, (num_samples - window) // hop + 1)
 
 
 def log_mel(
     waveform: Any, *, num_mels: int = 40, hop: int = 320, window: int = 400, low: float = 50.0, high: float = 7600.0
 ) -> npt.NDArray[np.float32]:
-    """Logarithm of the mel power spectrum under a Hann window.
+    """Return the logarithm of the mel power spectrum under a Hann window.
 
     Args:
         waveform: (num_samples,) at 16 kHz.
@@ -49,7 +49,7 @@ def log_mel(
 
 
 def mfcc(waveform: Any, *, hop: int = 320) -> npt.NDArray[np.float32]:
-    """13 MFCCs with first and second differences: the label source of HuBERT's first iteration.
+    """Return 13 MFCCs with first and second differences: the label source of HuBERT's first iteration.
 
     The definition is Kaldi's default, which HuBERT used: 25 ms Povey windows after removal of the mean and
     pre-emphasis of .97, 23 mel bands from 20 Hz, orthonormal DCT, liftering by 22, differences over +-2 frames.
@@ -94,7 +94,7 @@ def mel_power(
     high: float,
     preemphasis: float = 0.0,
 ) -> FloatArray:
-    """Power in mel bands of every whole frame: (num_samples,) -> (T, num_mels) float64.
+    """Return the power in mel bands of every whole frame: (num_samples,) -> (T, num_mels) float64.
 
     Pre-emphasis is Kaldi's: inside each frame, after its mean is removed.
     """
@@ -118,7 +118,7 @@ def mel_power(
 
 
 def mel_filters(num_mels: int, num_bins: int, low: float, high: float) -> FloatArray:
-    """Triangles of height 1, equally wide on the mel scale: (num_bins // 2 + 1, num_mels) for an FFT of num_bins."""
+    """Return (num_bins // 2 + 1, num_mels) triangular filters of height 1, equally wide on the mel scale."""
     mels = _to_mel(np.linspace(0.0, SAMPLE_RATE / 2, num_bins // 2 + 1))[:, None]
     edges = np.linspace(_to_mel(low), _to_mel(high), num_mels + 2)
     width = edges[1] - edges[0]
@@ -126,7 +126,7 @@ def mel_filters(num_mels: int, num_bins: int, low: float, high: float) -> FloatA
 
 
 def mel_centres(num_mels: int, low: float, high: float) -> FloatArray:
-    """Centre of each mel band, in Hz."""
+    """Return the centre of each mel band, in Hz."""
     return 700.0 * np.expm1(np.linspace(_to_mel(low), _to_mel(high), num_mels + 2)[1:-1] / 1127.0)
 
 
@@ -135,6 +135,6 @@ def _to_mel(hertz: Any) -> Any:
 
 
 def _differences(values: FloatArray) -> FloatArray:
-    """Slope of the regression line over five frames, edges repeated."""
+    """Return the slope of the regression line over five frames, edges repeated."""
     padded = np.pad(values, ((2, 2), (0, 0)), mode="edge")
     return (padded[3:-1] - padded[1:-3] + 2.0 * (padded[4:] - padded[:-4])) / 10.0

@@ -29,7 +29,7 @@ def similarity_merge(features: Any, *, frames_per_segment: float = 10.0, merge_t
     Args:
         features: (T, D).
         frames_per_segment: the cut makes ceil(T / this) segments; 10 is the published 0.2 s at 50 frames per second.
-        merge_threshold: least cosine similarity of two neighbours' means to merge them.
+        merge_threshold: minimum cosine similarity of two neighbours' means to merge them.
 
     Returns:
         int32 boundaries [0, ..., T].
@@ -64,9 +64,9 @@ def norm_threshold_mincut(
             layer 11.
         threshold: frames of a larger norm are speech; the default belongs to the SD-HuBERT checkpoint.
         frames_per_segment: 10 is the published 0.2 s at 50 frames per second.
-        shortest_cut: of a run that is cut, in frames.
-        shortest_kept: of a segment of a cut, in frames, unless a run has no longer one.
-        merge_threshold: least cosine similarity of two neighbours' means to merge them.
+        shortest_cut: minimum length of a run that is divided, in frames.
+        shortest_kept: minimum length of a segment of a divided run, in frames, unless the run has no longer one.
+        merge_threshold: minimum cosine similarity of two neighbours' means to merge them.
 
     Returns:
         (num_segments, 2) int32 pairs.
@@ -165,7 +165,7 @@ def norm_peaks(features: Any, *, prominence: float = 0.45, window: int = 3) -> I
 
     Args:
         features: (T, D); the published ones are of layer 13 of WavLM-Large.
-        prominence: least prominence of a peak, in standard deviations.
+        prominence: minimum prominence of a peak, in standard deviations.
         window: frames of the moving average, odd.
 
     Returns:
@@ -190,16 +190,16 @@ def norm_peaks(features: Any, *, prominence: float = 0.45, window: int = 3) -> I
 
 
 def relative_threshold(features: Any, level: float = 0.1, *, low: float = 0.01, high: float = 0.99) -> float:
-    """A norm threshold for encoders of any scale: so far on the way from the recording's softest to loudest frames.
+    """Return a norm threshold for encoders of any scale: a fraction of the range of the recording's norms.
 
     Args:
         features: (T, D).
-        level: 0 is the `low` quantile of the norms, 1 the `high` one; 0.1 with these quantiles is what SD-HuBERT's
-            later code uses.
+        level: the fraction: 0 is the `low` quantile of the norms, 1 the `high` one; SD-HuBERT's later code uses 0.1
+            with these quantiles.
         low, high: quantiles that stand for softest and loudest.
 
     Returns:
-        the threshold; 0 for a recording without frames.
+        threshold; 0 for a recording without frames.
 
     Raises:
         InputError: wrong shape, values that are not finite, or quantiles outside 0 <= low <= high <= 1.

@@ -1,6 +1,6 @@
 """The released SyllableLM tokenizers: an encoder (.pth), k-means centres and an agglomeration table (.npy).
 
-The files of one rate lie side by side and are told apart by their names, as they were published::
+The files of one rate lie side by side under the names of the release::
 
     SylBoost_833Hz.pth    SylBoost_833Hz_kmeans.npy    SylBoost_833Hz_agglom.npy        (625Hz and 500Hz likewise)
 """
@@ -30,13 +30,13 @@ DELTAS = {833: 0.0033, 625: 0.0028, 500: 0.0019}
 def load_released(
     path: str | Path, *, device: str = "auto", delta: float | None = None, precision: Precision = "float32"
 ) -> tuple[Data2Vec2Encoder, Codebook, SegmentRule]:
-    """Open a released tokenizer, set to the rule of the published program.
+    """Open a released tokenizer with the rule of the published program.
 
     Args:
-        path: the encoder's file, ``SylBoost_833Hz.pth`` for one; its ``_kmeans.npy`` and ``_agglom.npy`` lie beside it.
+        path: encoder file, such as ``SylBoost_833Hz.pth``; its ``_kmeans.npy`` and ``_agglom.npy`` lie beside it.
         device: "auto", "cpu" or "cuda".
         delta: threshold of the rule instead of the published one of the rate in the name.
-        precision: of the encoder; "float32", or "bfloat16", or "float16" (the published program's) on a GPU.
+        precision: numeric precision of the encoder: "float32", "bfloat16", or on a GPU "float16" (as published).
 
     Returns:
         the encoder, the codebook and the rule.
@@ -47,7 +47,7 @@ def load_released(
             in that precision.
     """
     path = Path(path)
-    # What can be wrong cheaply is looked at before the encoder, which takes seconds.
+    # The encoder, which takes seconds to load, comes last.
     rule = released_rule(path.stem, delta)
     beside = [path.with_name(path.stem + ending) for ending in (CENTRES, TABLE)]
     for file in (path, *beside):
@@ -63,13 +63,13 @@ def load_released(
 
 
 def released_digest(path: str | Path) -> str:
-    """Identity of a released tokenizer: that of its three files' contents."""
+    """Return the digest of the three files of a released tokenizer."""
     path = Path(path)
     return digest_json([digest_path(path.with_name(path.stem + ending)) for ending in ENDINGS])
 
 
 def released_rule(name: str, delta: float | None = None) -> SegmentRule:
-    """The published rule of a tokenizer called so ("SylBoost_833Hz").
+    """Return the published rule of a tokenizer by its name ("SylBoost_833Hz").
 
     Raises:
         InputError: no delta is known for the name, or the given one is not above zero.
@@ -98,7 +98,7 @@ def _read_codebook(centres_path: Path, table_path: Path) -> Codebook:
     centres, table = read_npy(centres_path), read_npy(table_path)
     if centres.ndim != 2 or centres.dtype.kind != "f":
         raise FormatError(f"{centres_path}: a real matrix (centres, dims) is needed, not {_describe(centres)}")
-    # The published program flattens what it looks up.
+    # The published program flattens the table.
     if table.shape == (len(centres), 1):
         table = table[:, 0]
     if table.shape != (len(centres),) or table.dtype.kind not in "iu":
@@ -116,16 +116,16 @@ def _describe(array: npt.NDArray) -> str:
 
 
 def save_released(folder: str | Path, name: str, encoder: Data2Vec2Encoder, codebook: Codebook) -> Path:
-    """Write a tokenizer as the three files of a release; each appears under its name only once complete.
+    """Write a tokenizer as the three files of a release; each appears complete or not at all.
 
-    The published program and `load_released` read them. The rule is no part of them: its threshold goes by the rate
+    The published program and `load_released` read them. They do not hold the rule: its threshold follows from the rate
     in the name, or is given again at loading.
 
     Args:
-        folder: where the files go; made if it is missing.
+        folder: output folder; created if missing.
         name: "SylBoost_833Hz" for ``SylBoost_833Hz.pth`` and its two companions.
-        encoder: a Data2Vec 2.0 encoder, of which the program takes the 11th block's output on plain waveforms.
-        codebook: units of standardised vectors.
+        encoder: a Data2Vec 2.0 encoder, whose 11th block's output on plain waveforms the program takes.
+        codebook: codebook of standardised vectors.
 
     Returns:
         path of the ``.pth`` file.

@@ -1,4 +1,4 @@
-"""The tokenizer: waveforms of any length to syllable-like units by encoder, boundaries, pooling and codebook."""
+"""The tokenizer: waveforms of any length to syllable-like units by encoder, segmentation, pooling and codebook."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from syllablelm.quantize.codec import KIND as CODEC_KIND
 from syllablelm.quantize.codec import Codec
 from syllablelm.tokenizer.released_checkpoint import load_released, released_digest
 from syllablelm.tokenizer.segment_rule import RULE_FILE, SegmentRule, change_rule, read_rule
-from syllablelm.tokenizer.windows import WINDOW_SECONDS, Stitcher, Stretch, WindowGrid, WindowReader, merge_pieces
+from syllablelm.tokenizer.windows import WINDOW_SECONDS, Stitcher, Stretch, WindowGrid, WindowReader, deduplicate_parts
 
 Waveform = npt.NDArray[np.float32]
 Features = npt.NDArray[np.float32]
@@ -37,32 +37,31 @@ RECODED_KIND, CODEC_FOLDER, BASE_FOLDER = "recoded", "codec", "tokenizer"
 # The entry of a codec artifact's record that names the tokenizer whose units it recodes.
 TOKENIZER_NAME = "tokenizer_name"
 FRAME_UNITS = SegmentRule("frames", drop_edges=False, merge=True)
-"""The rule of HuBERT-like units: the nearest centre of every frame, equal neighbours joined."""
+"""The rule of HuBERT-like units: the cluster of every frame, deduplicated."""
 
 
 class Tokenizer:
     """Turns recordings into units.
 
     Args:
-        encoder: frame features.
-        codebook: segment vectors to units; None leaves the units out.
-        rule: features to segments.
+        encoder: encoder of frame features.
+        codebook: codebook of segment vectors; None for segments without units.
+        rule: segmentation rule.
         batch_seconds: seconds of audio encoded at once, padding included; bounds memory, never changes a result.
         window_seconds: longer recordings are encoded in windows of this length, which overlap by 10 s (a quarter of a
-            window where that is less) and are joined at a boundary that both found (see ``windows``). Encoders that
-            take no clip so long have shorter windows (Whisper: 30 s).
-        digest: identity of the weights, where it was loaded from an artifact.
+            window where that is less) and are joined at a boundary of both (see ``windows``). Encoders with a
+            maximum length have shorter windows (Whisper: 30 s).
+        digest: digest of the artifact it was loaded from; "" if unknown.
 
     Attributes:
-        base, codec: of a tokenizer made by ``with_codec``, the tokenizer and the codec that recodes its units; else
-            None.
+        base, codec: the tokenizer and the codec that recodes its units, if ``with_codec`` made this one; else None.
 
     A recording of at most one window is encoded whole. Of a longer one every segment comes from one window and lies
-    at least 2.5 s (a sixteenth of a shorter window) away from any edge the recording itself does not have; counts
+    at least 2.5 s (a sixteenth of a shorter window) away from any edge that is not one of the recording; counts
     ("rate" x seconds), prominences and waveform standardisation are those of the window.
 
     Raises:
-        InputError: a codebook of other dimensions than the encoder's features, or windows shorter than a second.
+        InputError: a codebook of other dimensions than the features, or windows shorter than a second.
     """
 
     def __init__(
@@ -110,8 +109,8 @@ class Tokenizer:
             device: "auto", "cpu" or "cuda".
             rate: segments per second instead of the tokenizer's own.
             rule: segmentation method, see ``SegmentRule``, instead of the tokenizer's own.
-            delta: threshold of the "released" rule instead of the tokenizer's own.
-            precision: of the encoder: "float32", "bfloat16" or, on a GPU, "float16".
+            delta: threshold of the rule "released" instead of the tokenizer's own.
+            precision: numeric precision of the encoder: "float32", "bfloat16" or, on a GPU, "float16".
             batch_seconds, window_seconds: see the class.
             revision: branch, tag or commit of a hub id.
 
@@ -188,14 +187,14 @@ class Tokenizer:
         batch_seconds: float = 120.0,
         window_seconds: float = WINDOW_SECONDS,
     ) -> Tokenizer:
-        """Make a tokenizer of an encoder and a codebook, such as mHuBERT with its k-means centres.
+        """Make a tokenizer from an encoder and a codebook, such as mHuBERT with its k-means centres.
 
         Args:
-            encoder: what ``load_encoder`` opens (hub id, folder, checkpoint file), or an encoder.
+            encoder: an encoder, or its name as ``load_encoder`` takes it (hub id, folder, checkpoint file).
             codebook: a codebook of this package, a .npy or .safetensors file of k-means centres (num_units, dim),
                 or None for segments without units.
-            layer: 1-based layer of an encoder given by name; None is the last.
-            rule: how to cut; by default every frame is a segment and equal neighbours are joined.
+            layer: 1-based layer of an encoder given by name; None for the last.
+            rule: segmentation rule; by default every frame is a segment, and units are deduplicated.
             device, precision, batch_seconds, window_seconds: see ``load``.
 
         Raises:
@@ -257,15 +256,15 @@ class Tokenizer:
 
     @property
     def window_seconds(self) -> float:
-        """Longest recording that is certainly encoded whole, in seconds."""
+        """Maximum length in seconds of a recording that is encoded whole."""
         return self.grid.num_frames / self.frame_rate
 
     @property
     def latency(self) -> float:
-        """Most seconds between a segment's end and its appearance from ``stream``, blocks and computing aside.
+        """Maximum algorithmic latency of ``stream`` in seconds, from the end of a segment.
 
         It is the window less the margin at its end: 57.5 s with the default window, 28.2 s with Whisper's 30 s, 9.4 s
-        with one of 10 s. Under a rule that merges, a segment waits for the one after it too.
+        with a window of 10 s. Under a rule that deduplicates, a segment also waits for the one after it.
         """
         return self.grid.latency / self.encoder.sample_rate
 
@@ -276,7 +275,7 @@ class Tokenizer:
     def encode(
         self, audio: npt.NDArray[np.floating] | Sequence[npt.NDArray[np.floating]]
     ) -> Segmentation | list[Segmentation]:
-        """Waveforms to segmentations.
+        """Encode waveforms as segmentations.
 
         Args:
             audio: one waveform or a list of them: (num_samples,) mono at 16 kHz, any lengths.
@@ -294,7 +293,7 @@ class Tokenizer:
         waves = _check_all(audio)
         result = {index: self.segment(feats) for index, feats in self._encode_short(waves)}
         for index in self._long(waves):
-            result[index] = self._recode(Segmentation.join(self._pieces([waves[index]])))
+            result[index] = self._recode(Segmentation.join(self._parts([waves[index]])))
         return [result[index] for index in range(len(waves))]
 
     @overload
@@ -324,7 +323,7 @@ class Tokenizer:
         return [result[index] for index in range(len(waves))]
 
     def encode_with_features(self, audio: npt.NDArray[np.floating]) -> tuple[Segmentation, Features]:
-        """What ``encode`` and ``features`` give for one waveform, (num_samples,), by one pass of the encoder.
+        """Return what ``encode`` and ``features`` return for one waveform (num_samples,), in one pass of the encoder.
 
         Raises:
             InputError, AudioError: as ``encode``.
@@ -341,24 +340,24 @@ class Tokenizer:
         """Encode one recording block by block in bounded memory, without knowing where it ends.
 
         Args:
-            blocks: (num_samples,) each, mono at 16 kHz, of any sizes. When they end, so does the recording.
+            blocks: (num_samples,) each, mono at 16 kHz, of any sizes; the recording ends with the last one.
 
         Yields:
-            pieces of one or more finished segments, in frames of the whole recording; ``num_frames`` of a piece is
-            the frame up to which segments are finished, and of the last piece the recording's. There is always one.
-            ``Segmentation.join(pieces)`` is what ``encode`` gives for the blocks joined, whatever their sizes.
+            one or more parts of finished segments, in frames of the whole recording; ``num_frames`` of a part is the
+            frame up to which segments are finished, and that of the last part the recording's length.
+            ``Segmentation.join(parts)`` equals ``encode`` of the concatenated blocks, whatever their sizes.
 
-        Held are the samples of the windows in work (one, or ``batch_seconds`` of them if a block completes so many),
-        the features of one window, and the last block. A segment appears at most ``latency`` seconds after its end.
+        Memory holds the samples of one window (up to ``batch_seconds`` of windows if a block completes several), the
+        features of one window, and the last block. A segment appears at most ``latency`` seconds after its end.
 
         Raises:
             InputError: a block is not one-dimensional or not floating point; the message counts blocks from 0.
             AudioError: a block holds NaN or infinity, or there were no samples at all.
         """
         if isinstance(blocks, np.ndarray):
-            raise InputError("stream takes blocks, one after the other; a single array is for encode")
-        pieces = self._pieces(_check_blocks(blocks))
-        return pieces if self.codec is None else (self._recode(Segmentation.join(part)) for part in (pieces,))
+            raise InputError("stream takes an iterable of blocks; encode takes a single array")
+        parts = self._parts(_check_blocks(blocks))
+        return parts if self.codec is None else map(self._recode, map(Segmentation.join, [parts]))
 
     def segment(self, features: Features, spans: npt.NDArray[np.int32] | None = None) -> Segmentation:
         """Return the segmentation of the features (num_frames, dim) of one recording, taken whole.
@@ -369,7 +368,7 @@ class Tokenizer:
         """
         found = self.spans(features) if spans is None else spans
         segmentation = self._segment_stretch(Stretch(0, features, found))
-        return self._recode(segmentation.deduplicate() if self._merges else segmentation)
+        return self._recode(segmentation.deduplicate() if self._deduplicates else segmentation)
 
     def spans(self, features: Features) -> npt.NDArray[np.int32]:
         """Return int32 (num_segments, 2) starts and ends, in frames, of features (num_frames, dim) taken whole."""
@@ -380,7 +379,7 @@ class Tokenizer:
         return pool_segments(features, spans[:, 0], spans[:, 1], drop_edges=self.rule.drop_edges)
 
     @property
-    def _merges(self) -> bool:
+    def _deduplicates(self) -> bool:
         return self.rule.merge and self.codebook is not None
 
     def _recode(self, segmentation: Segmentation) -> Segmentation:
@@ -389,7 +388,7 @@ class Tokenizer:
         return self.codec.encode(self.base._recode(segmentation))
 
     def _segment_stretch(self, stretch: Stretch) -> Segmentation:
-        """Units of one stretch, not merged, in frames of the recording."""
+        """Units of one stretch, not deduplicated, in frames of the recording."""
         spans = stretch.spans
         unit = None
         if self.codebook is not None:
@@ -414,19 +413,19 @@ class Tokenizer:
             yield from zip(batch, features, strict=True)
 
     def _encode_ahead(self, batches: Iterable[list[Waveform]]) -> Iterator[list[Features]]:
-        # Some encoders work on a GPU while the batch before is cut on the processor.
+        # Some encoders compute on a GPU while the CPU segments the batch before.
         ahead = getattr(self.encoder, "encode_batches", None)
         return map(self.encoder.encode, batches) if ahead is None else ahead(batches)
 
     def _no_features(self) -> Features:
         return np.zeros((0, self.encoder.dim), dtype=np.float32)
 
-    def _pieces(self, blocks: Iterable[Waveform]) -> Iterator[Segmentation]:
+    def _parts(self, blocks: Iterable[Waveform]) -> Iterator[Segmentation]:
         return self._join_stretches(self._stretches(blocks))
 
     def _join_stretches(self, stretches: Iterable[Stretch]) -> Iterator[Segmentation]:
-        pieces = map(self._segment_stretch, stretches)
-        return merge_pieces(pieces) if self._merges else pieces
+        parts = map(self._segment_stretch, stretches)
+        return deduplicate_parts(parts) if self._deduplicates else parts
 
     def _stretches(self, blocks: Iterable[Waveform]) -> Iterator[Stretch]:
         """Finished stretches of one recording, in order, and at least one."""
@@ -464,6 +463,6 @@ def _check_all(audio: Sequence[npt.NDArray[np.floating]]) -> list[Waveform]:
 
 def _check_blocks(blocks: Iterable[npt.NDArray[np.floating]]) -> Iterator[Waveform]:
     for i, block in enumerate(blocks):
-        # A live source may have nothing new.
+        # A live source may deliver empty blocks.
         if np.shape(block) != (0,):
             yield check_waveform(block, name=f"block {i}", allow_silence=True)

@@ -1,10 +1,10 @@
 """Long recordings in bounded memory: overlapping windows, and the seams at which their segments are joined.
 
-A recording of more frames than a window holds is read in windows of that many frames, a fixed stride apart. Where the
-windows lie depends on nothing but the sample count so far, hence blocks of any size give the same windows, and a
-recording that fits in one window is that window. Two neighbours share an overlap. In its inner half they are joined at
-a boundary that both of them found, so that every segment comes from one window and lies at least a margin (a quarter
-of the overlap) away from any edge that the recording itself does not have.
+A recording longer than a window is read in windows of equal length, a fixed stride apart. Their positions depend on the
+sample count alone, so blocks of any size give the same windows, and a recording that fits in one window is that window.
+Two neighbouring windows overlap; they are joined in the inner half of the overlap at a boundary of both, so every
+segment comes from one window and lies at least a margin (a quarter of the overlap) away from any edge that is not one
+of the recording.
 """
 
 from __future__ import annotations
@@ -28,16 +28,16 @@ OVERLAP_SECONDS = 10.0
 
 @dataclass(frozen=True)
 class WindowGrid:
-    """Where the windows of long recordings lie.
+    """Positions of the windows of long recordings.
 
     Args:
-        num_frames: frames of a window.
-        overlap: frames that a window shares with the next; at most half a window, at least 4.
+        num_frames: frames per window.
+        overlap: frames that two neighbouring windows share, from 4 to half a window.
         hop: samples from one frame to the next.
         receptive_field: samples that one frame is computed from.
 
     Raises:
-        InputError: an overlap that leaves no room for a seam.
+        InputError: an overlap outside that range.
     """
 
     num_frames: int
@@ -53,13 +53,19 @@ class WindowGrid:
 
     @classmethod
     def of_seconds(cls, seconds: float, hop: int, receptive_field: int, sample_rate: int) -> WindowGrid:
-        """Windows of at most so many seconds, overlapping by 10 s or a quarter of a window where that is less.
+        """Return windows of a maximum length, overlapping by 10 s or a quarter of a window where that is less.
+
+        Args:
+            seconds: maximum length of a window.
+            hop: samples per frame.
+            receptive_field: samples that one frame is computed from.
+            sample_rate: samples per second.
 
         Raises:
-            InputError: fewer than 1 second, or not a finite number.
+            InputError: less than 1 second, or not a finite number.
         """
         if not 1.0 <= seconds < float("inf"):
-            raise InputError(f"window_seconds {seconds}: a window must hold at least 1 second, and end")
+            raise InputError(f"window_seconds {seconds}: must be at least 1 and finite")
         num_frames = int(seconds * sample_rate / hop)
         overlap = min(int(OVERLAP_SECONDS * sample_rate / hop), num_frames // 4)
         return cls(num_frames, overlap, hop, receptive_field)
@@ -81,25 +87,22 @@ class WindowGrid:
 
     @property
     def lookahead(self) -> int:
-        """Samples that a window must have seen to know that it has a successor: one frame more than its own."""
+        """Samples after which a window has a successor: one frame more than its own."""
         return self.samples_of(self.num_frames + 1)
 
     @property
     def latency(self) -> int:
-        """Most samples between a segment's end and the moment its window is complete."""
-        # What the window before could not settle ends no earlier than the first frame at which this one may take over.
+        """Maximum number of samples from the end of a segment to the completion of its window."""
+        # Segments left open by the previous window end no earlier than the first possible seam.
         return self.lookahead - self.margin * self.hop
 
     def samples_of(self, num_frames: int) -> int:
-        """Fewest samples that give so many frames."""
+        """Minimum number of samples that give a number of frames."""
         return (num_frames - 1) * self.hop + self.receptive_field
 
 
 class WindowReader:
-    """Cuts a stream of blocks into windows.
-
-    It holds one window's samples and one hop, whatever the blocks.
-    """
+    """Splits a stream of blocks into windows; memory holds the samples of one window and one hop."""
 
     def __init__(self, grid: WindowGrid) -> None:
         self._grid = grid
@@ -108,7 +111,7 @@ class WindowReader:
         self.num_samples = 0
 
     def push(self, block: FloatArray) -> Iterator[FloatArray]:
-        """Take a block (num_samples,); yield every window that it completes and that is not the last."""
+        """Add a block (num_samples,); yield the windows that it completes, but for the last one of the recording."""
         self.num_samples += len(block)
         while len(block):
             taken = min(len(block), len(self._buffer) - self._held)
@@ -122,17 +125,17 @@ class WindowReader:
                 self._held = len(kept)
 
     def close(self) -> FloatArray:
-        """The last window: all samples that remain. Of a recording of one window these are all of it."""
+        """Return the last window: all remaining samples."""
         return self._buffer[: self._held].copy()
 
 
 @dataclass(frozen=True, eq=False)
 class Stretch:
-    """Neighbouring finished segments that one window gave.
+    """Consecutive finished segments of one window.
 
     Args:
-        first: frame of the recording at which the stretch begins.
-        features: (num_frames, dim) its frames, all of one window.
+        first: first frame of the stretch in the recording.
+        features: (num_frames, dim) its frames.
         spans: int32 (num_segments, 2) start and end of each segment, counted from ``first``.
     """
 
@@ -142,9 +145,9 @@ class Stretch:
 
 
 class Stitcher:
-    """Joins windows to one recording, in order: features and segments in, finished stretches out.
+    """Joins the windows of one recording in order: features and segments in, finished stretches out.
 
-    It holds the frames of one window whose segments are not certain yet.
+    Memory holds the frames of one window whose segments are not final.
     """
 
     def __init__(self, grid: WindowGrid) -> None:
@@ -153,12 +156,12 @@ class Stitcher:
         self._held: Stretch | None = None
 
     def push(self, features: FloatArray, spans: IntArray, *, last: bool) -> Iterator[Stretch]:
-        """Take the next window.
+        """Add the next window.
 
         Args:
-            features: (num_frames, dim) of the window.
+            features: (num_frames, dim) features of the window.
             spans: int32 (num_segments, 2) start and end of each segment, counted from the window's start.
-            last: whether the recording ends with it.
+            last: whether it is the last window of the recording.
         """
         grid, start = self._grid, self._start
         cuts = _edges(start, features, spans)
@@ -170,15 +173,15 @@ class Stitcher:
             if begin > held.first:
                 yield _stretch(held.features, held.first, held.spans, held.first, begin)
         end = start + len(features)
-        # The next seam lies no earlier than here, so segments up to here can no longer change.
-        certain = end if last else _last_certain(cuts, begin, start + grid.stride + grid.margin)
-        if certain > begin:
-            yield _stretch(features, start, spans, begin, certain)
-        self._held = None if last else _stretch(features, start, spans, certain, end)
+        # The next seam lies no earlier than this frame, so segments before it are final.
+        final = end if last else _last_final(cuts, begin, start + grid.stride + grid.margin)
+        if final > begin:
+            yield _stretch(features, start, spans, begin, final)
+        self._held = None if last else _stretch(features, start, spans, final, end)
         self._start = start + grid.stride
 
 
-def _last_certain(cuts: npt.NDArray[np.integer], begin: int, limit: int) -> int:
+def _last_final(cuts: npt.NDArray[np.integer], begin: int, limit: int) -> int:
     before = cuts[(cuts > begin) & (cuts <= limit)]
     return int(before[-1]) if len(before) else begin
 
@@ -198,17 +201,18 @@ def _stretch(features: FloatArray, offset: int, spans: IntArray, first: int, end
 
 
 def choose_seam(before: npt.NDArray[np.integer], after: npt.NDArray[np.integer], low: int, high: int) -> int:
-    """The frame at which one window hands over to the next.
+    """Return the frame at which one window is joined to the next.
 
     Args:
         before: boundaries of the earlier window, ascending, in frames of the recording.
-        after: boundaries of the later one.
-        low, high: first and last frame at which the seam may lie.
+        after: boundaries of the later window.
+        low: first possible frame.
+        high: last possible frame.
 
     Returns:
-        Of the boundaries in both, the one nearest the middle; if there is none, that boundary of ``before`` which has
-        one of ``after`` nearest to it; if only one window has any, its boundary nearest the middle; else the middle.
-        Ties go to the one nearest the middle, then to the earlier one.
+        Of the common boundaries the one nearest the middle; without any, the boundary of ``before`` with the nearest
+        one in ``after``; if only one window has boundaries, its boundary nearest the middle; else the middle. Ties go
+        to the boundary nearest the middle, then to the earlier one.
     """
     ours = before[(before >= low) & (before <= high)]
     theirs = after[(after >= low) & (after <= high)]
@@ -222,14 +226,14 @@ def choose_seam(before: npt.NDArray[np.integer], after: npt.NDArray[np.integer],
     return int(candidates[np.lexsort((candidates, off_middle, distance))[0]])
 
 
-def merge_pieces(pieces: Iterator[Segmentation]) -> Iterator[Segmentation]:
-    """Join touching equal units within and across the pieces of a recording.
+def deduplicate_parts(parts: Iterator[Segmentation]) -> Iterator[Segmentation]:
+    """Deduplicate units within and across the parts of a recording.
 
-    The last run is held until the next unit is known, so memory stays that of a piece however long a run is.
+    The last segment is held until the next unit is known, so memory stays that of a part.
     """
     held: Segmentation | None = None
-    for piece in pieces:
-        merged = (piece if held is None else Segmentation.join([held, piece])).deduplicate()
+    for part in parts:
+        merged = (part if held is None else Segmentation.join([held, part])).deduplicate()
         done = len(merged) - 1
         if done > 0:
             yield _part(merged, slice(0, done), int(merged.end[done - 1]))

@@ -1,7 +1,7 @@
 """Training batches: waveforms in memory, length-bucketed batches by seconds, crops aligned to frames.
 
-Every random choice is a function of (seed, epoch, item), never of a running generator, so that a resumed run sees
-the batches that the stopped one would have seen.
+Every random choice depends on (seed, epoch, item) only, not on a running generator, so a resumed run draws the same
+batches as one that was not stopped.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ Waveform = npt.NDArray[np.float32]
 
 
 class WaveformStore:
-    """Waveforms of a manifest, decoded once and kept as 16-bit samples while they fit a memory budget.
+    """Waveforms of a manifest, decoded once and kept as 16-bit samples within a memory budget.
 
     Args:
-        manifest: the recordings.
-        budget_bytes: memory for kept waveforms; later recordings are decoded at every use.
+        manifest: recordings.
+        budget_bytes: memory for kept waveforms; further recordings are decoded at every use.
     """
 
     def __init__(self, manifest: Manifest, budget_bytes: int = 4 << 30) -> None:
@@ -44,8 +44,8 @@ class WaveformStore:
     def __getitem__(self, index: int) -> Waveform:
         samples = self._kept.get(index)
         if samples is None:
-            # Rounded to 16 bits whether kept or not: which ones fit depends on the order of use, and no use may see
-            # other samples than another.
+            # Rounded to 16 bits whether kept or not: every use must see the same samples, and which recordings are kept
+            # depends on the order of use.
             samples = np.clip(np.rint(self.manifest[index].load() * 32768.0), -32768, 32767).astype(np.int16)
             if samples.nbytes <= self._free:
                 self._free -= samples.nbytes
@@ -76,7 +76,7 @@ class VoiceData:
 
 @dataclass(frozen=True)
 class Crop:
-    """One item of a batch: which recording, where its crop starts (in frames), and its own random seed."""
+    """One item of a batch: index of the recording, start of the crop in frames, and random seed."""
 
     index: int
     start: int
@@ -118,14 +118,14 @@ class CropPlan:
         return self._epoch[1]
 
     def epoch_of(self, number: int) -> tuple[int, int]:
-        """Epoch of the batch ``number`` and its place in it."""
+        """Return the epoch of batch ``number`` and its index in the epoch."""
         while not self._ends or self._ends[-1] <= number:
             self._ends.append((self._ends[-1] if self._ends else 0) + len(self._batches(len(self._ends))))
         epoch = int(np.searchsorted(self._ends, number, side="right"))
         return epoch, number - (self._ends[epoch - 1] if epoch else 0)
 
     def batch(self, number: int) -> list[Crop]:
-        """The crops of batch ``number`` (counted from the start of training)."""
+        """Return the crops of batch ``number`` (counted from the start of training)."""
         epoch, place = self.epoch_of(number)
         crops = []
         for index in self._batches(epoch)[place]:
@@ -136,7 +136,7 @@ class CropPlan:
         return crops
 
     def cut(self, waveform: Waveform, crop: Crop) -> Waveform:
-        """The samples of a crop."""
+        """Return the samples of a crop."""
         first = crop.start * self.hop
         return waveform[first : first + self.crop_samples]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -66,10 +66,7 @@ class LMShape:
         from transformers.models.opt.configuration_opt import OPTConfig
         from transformers.models.opt.modeling_opt import OPTForCausalLM
 
-        return OPTForCausalLM(OPTConfig(**self._settings(num_tokens), do_layer_norm_before=norm_first))
-
-    def _settings(self, num_tokens: int) -> dict[str, Any]:
-        return {
+        settings: dict[str, Any] = {
             "vocab_size": num_tokens + 1,
             "hidden_size": self.dim,
             "word_embed_proj_dim": self.dim,
@@ -84,6 +81,7 @@ class LMShape:
             "eos_token_id": None,
             "pad_token_id": None,
         }
+        return OPTForCausalLM(OPTConfig(**settings, do_layer_norm_before=norm_first))
 
 
 @dataclass(frozen=True)
@@ -286,7 +284,7 @@ def save_lm(model: SpeechLM, folder: Path) -> None:
     """Write the Hugging Face model, the vocabulary and the durations into an existing folder."""
     with quiet_transformers():
         model.model.save_pretrained(folder)
-    (folder / INFO_FILE).write_text(json.dumps(model.info.as_table(), indent=2) + "\n", encoding="utf-8")
+    (folder / INFO_FILE).write_text(json.dumps(asdict(model.info), indent=2) + "\n", encoding="utf-8")
     np.save(folder / DURATIONS_FILE, model.durations)
 
 

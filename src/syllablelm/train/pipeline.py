@@ -34,7 +34,7 @@ def train_recipe(
         overrides: changes such as "lm.loop.steps=100".
         seed: random seed (default: the recipe's).
         device: "auto", "cpu" or "cuda".
-        kind: what the recipe must train (default: any).
+        kind: required kind of recipe (default: any).
         until: last stage of a tokenizer's recipe: "encoder", "losspred" (the boundaries of round 1), "sylboost", or
             "codebook" (everything).
 

@@ -93,7 +93,14 @@ class SegmentTargets:
         means: dict[int, npt.NDArray[np.float32]] = {}
         total, total_sq, count = 0.0, 0.0, 0
         for index, feats in iterate_features(store, teacher, label="teacher"):
-            kept[index] = _spanning(boundaries, store.manifest[index].id, len(feats))
+            name = store.manifest[index].id
+            kept[index] = boundaries[name]
+            if kept[index][-1] != len(feats):
+                raise FormatError(
+                    f"the boundaries of {name!r} span {kept[index][-1]} frames, the teacher gives {len(feats)}: they "
+                    "are of another frame rate or recording; make them of this corpus with an encoder of the same "
+                    "frame rate"
+                )
             means[index] = pool_segments(feats, kept[index][:-1], kept[index][1:], drop_edges=False)
             total = total + feats.sum(0, dtype=np.float64)
             total_sq = total_sq + np.square(feats, dtype=np.float64).sum(0)
@@ -109,16 +116,6 @@ class SegmentTargets:
         """(count, D) targets of the frames from ``start``."""
         segments = np.searchsorted(self.boundaries[index], np.arange(start, start + count), side="right") - 1
         return self.means[index][np.minimum(segments, len(self.means[index]) - 1)]
-
-
-def _spanning(boundaries: Mapping[str, npt.NDArray[np.int32]], name: str, num_frames: int) -> npt.NDArray[np.int32]:
-    """The boundaries of a recording, if they span its frames."""
-    if boundaries[name][-1] != num_frames:
-        raise FormatError(
-            f"the boundaries of {name!r} span {boundaries[name][-1]} frames, the teacher gives {num_frames}: they are "
-            "of another frame rate or recording; make them of this corpus with an encoder of the same frame rate"
-        )
-    return boundaries[name]
 
 
 class SylBoostTask:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -97,7 +97,7 @@ def make_tokens(
         if left_out and not kept:
             raise InputError(f"{', '.join(sources)}: every recording is held out for validation too; name other ones")
 
-    parents = {"info": digest_json(info.as_table()), "units": digest_json(digests)}
+    parents = {"info": digest_json(asdict(info)), "units": digest_json(digests)}
     if without:
         parents["without"] = digest_json([digest_path(path) for path in without])
 

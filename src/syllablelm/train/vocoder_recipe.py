@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,6 @@ from syllablelm.core.artifact import Artifact, digest_path
 from syllablelm.core.config import check_seed
 from syllablelm.core.errors import InputError
 from syllablelm.core.progress import ProgressBar
-from syllablelm.core.segmentation import Segmentation
 from syllablelm.data.corpus import Manifest
 from syllablelm.formats import open_writer, read_segmentations
 from syllablelm.tokenizer.tokenizer import Tokenizer
@@ -124,9 +122,9 @@ def train_voice(
     units = make_units(store.manifest, syllables, acoustic, centres, out / "voice_units", store=store)
     rows, table = read_segmentations(units.file(UNITS_FILE)), load_file(centres.file(ACOUSTIC_FILE))["centres"]
     voice = VoiceData(store, rows, recipe.acoustic.units, units.digest, acoustic.digest, table)
-    for config in (recipe.vocoder, recipe.hifigan):
-        if config is not None:
-            train_vocoder(config, voice, out / "vocoder", **options)
+    config = recipe.vocoder or recipe.hifigan
+    if config is not None:
+        train_vocoder(config, voice, out / "vocoder", **options)
 
 
 def train_vocoder(
@@ -209,10 +207,7 @@ def make_stream(units: Artifact, info: StreamInfo, out: Path) -> Artifact:
     def work(run: StageRun) -> None:
         syllables = read_segmentations(units.file(SYLLABLES_FILE))
         acoustic = read_segmentations(units.file(UNITS_FILE))
-        pairs: Mapping[str, tuple[Segmentation, Segmentation]] = {
-            name: (row, acoustic[name]) for name, row in syllables.items() if len(row)
-        }
-        store = interleaved_store(((name, *pair) for name, pair in pairs.items()), info)
+        store = interleaved_store(((name, row, acoustic[name]) for name, row in syllables.items() if len(row)), info)
         store.save(run.folder)
         run.metrics.update(recordings=len(store), tokens=len(store.tokens), hours=store.seconds / 3600)
 

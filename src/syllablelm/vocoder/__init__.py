@@ -1,4 +1,4 @@
-"""From units back to sound: the interleaved vocoder LM and the unit vocoders (names resolved lazily)."""
+"""Units to waveforms: the interleaved vocoder LM and the unit vocoders (names resolved lazily)."""
 
 from __future__ import annotations
 

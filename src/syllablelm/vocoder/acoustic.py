@@ -1,4 +1,4 @@
-"""What acoustic units are made of: a layer of an encoder, or MFCCs of the clip; and the tokenizer that makes them."""
+"""Acoustic units: their features (a layer of an encoder, or MFCCs of the clip) and their tokenizer."""
 
 from __future__ import annotations
 
@@ -19,37 +19,34 @@ from syllablelm.segment.mel import frame_count, mfcc
 from syllablelm.tokenizer.tokenizer import CODEBOOK_FILE, FRAME_UNITS, Tokenizer
 
 Source = Literal["encoder", "mfcc"]
-# In a model's folder: centres of features that the model's own encoder or nobody makes, or an encoder with a codebook.
+# In a model's folder: cluster centres of the model's own encoder or of MFCCs; or an encoder with a codebook.
 ACOUSTIC_FILE, ACOUSTIC_FOLDER = "acoustic.safetensors", "acoustic"
 NUM_CEPSTRA, WINDOW = 13, 400
-# Below this deviation a coefficient is constant: of silence, which must not be blown up.
+# Below this deviation a coefficient is constant (silence) and must not be amplified.
 _LEAST_DEVIATION = 0.1
 
 
 class MfccEncoder:
-    """Cepstra of a clip, standardised over the clip, as an encoder's features.
+    """MFCCs of a clip, standardised over the clip, as the features of an encoder.
 
-    A small encoder that was taught syllables has forgotten much of what a vocoder needs; a cepstrum holds it, and
-    standardising takes the voice and the microphone out. See `FrameEncoder` for the attributes.
+    Features of a small encoder trained for syllables lack information that a vocoder needs; MFCCs hold it, and
+    standardising removes speaker and channel. See `FrameEncoder` for the attributes.
     """
 
     sample_rate, hop, dim, layer, receptive_field = SAMPLE_RATE, 320, NUM_CEPSTRA, 0, WINDOW
     device = torch.device("cpu")
 
     def num_frames(self, num_samples: int) -> int:
-        """Frames that a clip of ``num_samples`` samples gives."""
+        """Return the number of frames of a clip."""
         return frame_count(num_samples, self.hop, WINDOW)
 
     def encode(
         self, waveforms: Sequence[npt.NDArray[np.float32]], layers: Sequence[int] | None = None
     ) -> list[npt.NDArray[np.float32]]:
-        """Encode clips, each by itself.
-
-        Returns:
-            per clip float32 (num_frames, 13).
+        """Return the features of each clip: float32 (num_frames, 13).
 
         Raises:
-            InputError: layers are asked for.
+            InputError: layers are given.
         """
         if layers is not None:
             raise InputError("MFCCs have no layers")
@@ -63,17 +60,19 @@ class MfccEncoder:
 
 
 def acoustic_encoder(folder: Path, source: Source, layer: int, *, device: str = "auto") -> FrameEncoder:
-    """The features of acoustic units.
+    """Return the encoder of acoustic units.
 
     Args:
-        folder: of the encoder that "encoder" means.
-        layer: of that encoder.
+        folder: folder of an encoder, for source "encoder".
+        source: "encoder" or "mfcc".
+        layer: layer of the encoder.
+        device: "auto", "cpu" or "cuda".
     """
     return MfccEncoder() if source == "mfcc" else load_encoder(folder, layer, device=device)
 
 
 def find_acoustic(folder: Path, *, device: str = "auto") -> Tokenizer | None:
-    """The acoustic tokenizer of a model folder, if it holds one; its digest says which units these are.
+    """Open the acoustic tokenizer of a model folder; None without one. Its digest identifies the acoustic units.
 
     Raises:
         FormatError: a damaged one.
@@ -85,7 +84,7 @@ def find_acoustic(folder: Path, *, device: str = "auto") -> Tokenizer | None:
 
 
 def open_acoustic(folder: Path, *, device: str = "auto") -> Tokenizer:
-    """The acoustic tokenizer that an artifact holds as an encoder and a codebook of its frames.
+    """Open an acoustic tokenizer, an artifact of an encoder and a codebook of its frames.
 
     Raises:
         FormatError: a missing or damaged file.
@@ -95,9 +94,9 @@ def open_acoustic(folder: Path, *, device: str = "auto") -> Tokenizer:
 
 
 def load_acoustic(folder: Path, *, device: str = "auto") -> Tokenizer:
-    """The acoustic tokenizer of a model folder that holds the centres only: k-means units of frames.
+    """Open the acoustic tokenizer of a model folder that holds cluster centres only.
 
-    ``acoustic.safetensors`` holds the centres and says of what; an encoder lies in the folder itself.
+    ``acoustic.safetensors`` holds the centres and names their features; an encoder lies in the folder itself.
 
     Raises:
         FormatError: a missing or damaged file.
@@ -112,12 +111,12 @@ def load_acoustic(folder: Path, *, device: str = "auto") -> Tokenizer:
     except (SafetensorError, OSError, KeyError, ValueError) as error:
         raise FormatError(f"{path}: not the centres of acoustic units ({error})") from None
     if source not in ("encoder", "mfcc"):
-        raise FormatError(f"{path}: acoustic units of {source!r}, which this version does not know")
+        raise FormatError(f"{path}: acoustic units of {source!r} are unknown to this version")
     return frame_units(acoustic_encoder(folder, source, layer, device=device), path, digest_path(path))
 
 
 def frame_units(encoder: FrameEncoder, codebook: Path, digest: str) -> Tokenizer:
-    """A tokenizer whose units are frames, equal neighbours joined; ``digest`` says which units these are."""
+    """Return a tokenizer of frames, deduplicated; ``digest`` identifies its units."""
     tokenizer = Tokenizer.from_parts(encoder, codebook, rule=FRAME_UNITS)
     tokenizer.digest = digest
     return tokenizer

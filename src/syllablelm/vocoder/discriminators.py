@@ -1,4 +1,4 @@
-"""The judges of a HiFi-GAN's training (Kong et al. 2020): several periods and several scales of the waveform.
+"""Discriminators of HiFi-GAN training (Kong et al. 2020): several periods and several scales of the waveform.
 
 Shape suffixes: B clips, N samples.
 """
@@ -36,12 +36,12 @@ _SCALE_LAYERS = (
 
 @dataclass(frozen=True)
 class DiscriminatorShape:
-    """The judges.
+    """Number and sizes of the discriminators.
 
     Args:
-        periods: samples apart that a period judge looks at together.
-        scales: the first hears the waveform, each further one at half the rate of the one before.
-        narrower: divides the published channels: 1, 2, 4 or 8.
+        periods: period of each period discriminator, in samples.
+        scales: number of scale discriminators; each takes the waveform at half the rate of the one before.
+        narrower: divisor of the published numbers of channels: 1, 2, 4 or 8.
     """
 
     periods: tuple[int, ...] = (2, 3, 5, 7, 11)
@@ -55,7 +55,7 @@ class DiscriminatorShape:
             raise InputError("a HiFi-GAN learns from one discriminator at least; give periods or scales")
 
 
-class PeriodJudge(nn.Module):
+class PeriodDiscriminator(nn.Module):
     """Convolutions over every ``period``-th sample."""
 
     def __init__(self, period: int, narrower: int) -> None:
@@ -70,13 +70,13 @@ class PeriodJudge(nn.Module):
         self.conv_post = weight_norm(nn.Conv2d(1024 // narrower, 1, (3, 1), padding=(1, 0)))
 
     def forward(self, wave_BN: Tensor) -> list[Tensor]:
-        """Outputs of all layers; the last are the scores."""
+        """Return the outputs of all layers; the last are the scores."""
         missing = -wave_BN.shape[1] % self.period
         x = F.pad(wave_BN[:, None], (0, missing), "reflect") if missing else wave_BN[:, None]
         return _layers(x.unflatten(2, (-1, self.period)), self.convs, self.conv_post)
 
 
-class ScaleJudge(nn.Module):
+class ScaleDiscriminator(nn.Module):
     """Convolutions over neighbouring samples; the one of the full rate under spectral norm."""
 
     def __init__(self, narrower: int, *, spectral: bool) -> None:
@@ -89,25 +89,27 @@ class ScaleJudge(nn.Module):
         self.conv_post = norm(nn.Conv1d(1024 // narrower, 1, 3, padding=1))
 
     def forward(self, wave_BN: Tensor) -> list[Tensor]:
-        """Outputs of all layers; the last are the scores."""
+        """Return the outputs of all layers; the last are the scores."""
         return _layers(wave_BN[:, None], self.convs, self.conv_post)
 
 
 class Discriminators(nn.Module):
-    """All judges."""
+    """All discriminators."""
 
     def __init__(self, shape: DiscriminatorShape) -> None:
         super().__init__()
-        self.periods = nn.ModuleList(PeriodJudge(period, shape.narrower) for period in shape.periods)
-        self.scales = nn.ModuleList(ScaleJudge(shape.narrower, spectral=scale == 0) for scale in range(shape.scales))
+        self.periods = nn.ModuleList(PeriodDiscriminator(period, shape.narrower) for period in shape.periods)
+        self.scales = nn.ModuleList(
+            ScaleDiscriminator(shape.narrower, spectral=scale == 0) for scale in range(shape.scales)
+        )
 
     def forward(self, wave_BN: Tensor) -> list[list[Tensor]]:
-        """(B, N) waveforms, longer than the longest period -> of each judge the outputs of its layers, scores last."""
-        outputs = [judge(wave_BN) for judge in self.periods]
-        for scale, judge in enumerate(self.scales):
+        """(B, N) waveforms, longer than the longest period -> layer outputs of each discriminator, scores last."""
+        outputs = [discriminator(wave_BN) for discriminator in self.periods]
+        for scale, discriminator in enumerate(self.scales):
             if scale:
                 wave_BN = F.avg_pool1d(wave_BN[:, None], 4, 2, padding=2).squeeze(1)
-            outputs.append(judge(wave_BN))
+            outputs.append(discriminator(wave_BN))
         return outputs
 
 
@@ -120,17 +122,17 @@ def _layers(x: Tensor, convs: nn.ModuleList, last: nn.Module) -> list[Tensor]:
 
 
 def discriminator_loss(real: list[list[Tensor]], fake: list[list[Tensor]]) -> Tensor:
-    """Least squares: real sound should score 1, made sound 0; summed over the judges."""
+    """Return the least-squares loss (real: 1, generated: 0), summed over the discriminators."""
     losses = [(1 - r[-1]).square().mean() + f[-1].square().mean() for r, f in zip(real, fake, strict=True)]
     return torch.stack(losses).sum()
 
 
 def adversarial_loss(fake: list[list[Tensor]]) -> Tensor:
-    """Least squares: made sound should score 1; summed over the judges."""
+    """Return the least-squares loss of the generator (generated: 1), summed over the discriminators."""
     return torch.stack([(1 - outputs[-1]).square().mean() for outputs in fake]).sum()
 
 
 def feature_loss(real: list[list[Tensor]], fake: list[list[Tensor]]) -> Tensor:
-    """Mean absolute difference of what the judges see at each layer, scores included; summed over layers and judges."""
-    pairs = [(r, f) for judge in zip(real, fake, strict=True) for r, f in zip(*judge, strict=True)]
+    """Return the mean absolute difference of layer outputs, scores included, summed over layers and discriminators."""
+    pairs = [(r, f) for outputs in zip(real, fake, strict=True) for r, f in zip(*outputs, strict=True)]
     return torch.stack([(r - f).abs().mean() for r, f in pairs]).sum()

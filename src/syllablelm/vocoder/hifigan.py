@@ -1,8 +1,8 @@
-"""The unit HiFi-GAN: acoustic units -> embeddings, each as long as it lasts -> waveform by transposed convolutions.
+"""The unit HiFi-GAN: embeddings of acoustic units, repeated for their durations -> waveform by transposed convolutions.
 
-The network of Polyak et al. 2021 (after Kong et al. 2020) with the duration predictor of Lee et al. 2021, which TWIST
-ships as ``hifigan_lj_mhubert_base_25hz``. Modules are called as in those checkpoints, so that their names fit; weight
-norm is folded into the weights here, and put back for training only.
+The network of Polyak et al. 2021 (after Kong et al. 2020) with the duration predictor of Lee et al. 2021, published by
+TWIST as ``hifigan_lj_mhubert_base_25hz``. Modules have the names of those checkpoints; weight norm is folded into the
+weights, and restored for training only.
 
 Shape suffixes: B clips, U units or unit frames, D channels, N samples.
 """
@@ -42,7 +42,7 @@ Durations = Literal["given", "predicted"]
 # Its name in vocoder.json.
 KIND = "hifigan"
 SLOPE = 0.1
-# Inputs beside the units that some published vocoders take, by the key that switches them on.
+# Further inputs of some published vocoders, by the key that enables them.
 _OTHER_INPUTS = ("f0", "multispkr", "embedder_params", "multistyle", "lambda_commit", "lambda_commit_code")
 
 
@@ -61,13 +61,15 @@ class HiFiGanShape:
     """The network, by the keys of the published configurations.
 
     Args:
-        num_embeddings, embedding_dim: acoustic units and the width of their embeddings.
-        upsample_rates, upsample_kernel_sizes: of the transposed convolutions; each halves the channels.
+        num_embeddings: number of acoustic units.
+        embedding_dim: size of their embeddings.
+        upsample_rates: upsampling factors of the transposed convolutions, each of which halves the channels.
+        upsample_kernel_sizes: their kernel sizes.
         upsample_initial_channel: channels before the first of them.
         resblock: "1" pairs every dilated convolution with a plain one, "2" has the dilated ones alone.
         resblock_kernel_sizes, resblock_dilation_sizes: residual blocks after each upsampling, which are averaged.
-        sampling_rate: of the waveform, in Hz.
-        dur_predictor_params: None leaves a vocoder that must be told how long each unit lasts.
+        sampling_rate: samples per second of the waveform.
+        dur_predictor_params: sizes of the duration predictor; None for a vocoder that needs given durations.
     """
 
     num_embeddings: int
@@ -135,7 +137,7 @@ class _SingleBlock(nn.Module):
 
 
 class DurationPredictor(nn.Module):
-    """Logarithm of one plus the frames that each unit of a sequence without repeats lasts."""
+    """Predicts log(1 + frames) of each unit of a deduplicated sequence."""
 
     def __init__(self, shape: DurationShape) -> None:
         super().__init__()
@@ -148,9 +150,9 @@ class DurationPredictor(nn.Module):
         self.proj = nn.Linear(inner, 1)
 
     def forward(self, x_BUD: Tensor, known_BU: Tensor) -> Tensor:
-        """(B, U, D) embeddings, and which of them are no padding -> (B, U)."""
+        """(B, U, D) embeddings and their padding mask -> (B, U)."""
         for convolve, norm in ((self.conv1, self.ln1), (self.conv2, self.ln2)):
-            # Zeros, as there are beyond the ends of a sequence that is alone.
+            # Zeros, as beyond the ends of a single sequence.
             x_BUD = x_BUD * known_BU[..., None]
             x_BUD = self.dropout(norm(convolve(x_BUD.transpose(1, 2)).transpose(1, 2)))
         return self.proj(x_BUD).squeeze(-1)
@@ -187,11 +189,11 @@ class HiFiGanNet(nn.Module):
             for block in others:
                 total = total + block(x)
             x = total / count
-        # torch's own slope of .01 this once, as in the published networks.
+        # The default slope of .01 here, as in the published networks.
         return torch.tanh(self.conv_post(F.leaky_relu(x))).squeeze(1)
 
     def log_durations(self, units_BU: Tensor, known_BU: Tensor) -> Tensor:
-        """(B, U) units without repeats, and which of them are no padding -> log(1 + frames) (B, U).
+        """(B, U) deduplicated units and their padding mask -> log(1 + frames) (B, U).
 
         Raises:
             InputError: this network has no duration predictor.
@@ -202,11 +204,11 @@ class HiFiGanNet(nn.Module):
 
 
 class HiFiGanVocoder:
-    """Acoustic units to sound.
+    """Acoustic units to a waveform.
 
     Args:
         net: the trained network, without weight norm.
-        acoustic: digest of the units that it speaks; "" if unknown, as of what others published.
+        acoustic: digest of its acoustic units; "" if unknown, as for published vocoders.
     """
 
     def __init__(self, net: HiFiGanNet, acoustic: str = "") -> None:
@@ -215,33 +217,33 @@ class HiFiGanVocoder:
 
     @property
     def num_units(self) -> int:
-        """Size of the acoustic vocabulary."""
+        """Number of acoustic units."""
         return self.net.shape.num_embeddings
 
     @torch.inference_mode()
     def decode(
         self, acoustic: Segmentation, *, seed: int = 0, durations: Durations | None = None
     ) -> npt.NDArray[np.float32]:
-        """Speak acoustic units.
+        """Synthesize acoustic units.
 
         Args:
             acoustic: the units.
-            seed: not used; the same units always sound the same.
-            durations: "given" speaks each unit as long as it says, without gaps and on this vocoder's grid; "predicted"
-                reads the order of the units only, repeats joined. By default they are predicted for another grid only.
+            seed: not used; the synthesis is deterministic.
+            durations: "given" takes the durations of the units, without gaps and on this vocoder's frame grid;
+                "predicted" takes the deduplicated units alone. By default predicted for another frame grid only.
 
         Returns:
             (num_samples,) float32 at ``sample_rate``.
 
         Raises:
-            InputError: units or frames that do not fit, or durations wanted of a vocoder that predicts none.
+            InputError: units or frames that do not fit, or no duration predictor for "predicted".
         """
         shape = self.net.shape
         if durations is None:
             fits = (acoustic.hop, acoustic.sample_rate) == (shape.hop, shape.sampling_rate)
             durations = "given" if fits or self.net.dur_predictor is None else "predicted"
         if durations == "predicted":
-            acoustic = _without_repeats(acoustic, shape)
+            acoustic = _one_frame_each(acoustic, shape)
         frames = unit_frames(acoustic, shape.num_embeddings, shape.hop, shape.sampling_rate)
         if len(frames) == 0:
             return np.zeros(0, dtype=np.float32)
@@ -251,7 +253,7 @@ class HiFiGanVocoder:
         return self.net(units_U[None])[0].cpu().numpy()
 
     def _predict(self, units_U: Tensor) -> Tensor:
-        """Frames that each unit lasts, one at least: (U,)."""
+        """Predicted frames of each unit, at least 1: (U,)."""
         known_1U = torch.ones(1, len(units_U), dtype=torch.bool, device=units_U.device)
         log_durations_U = self.net.log_durations(units_U[None], known_1U)[0]
         return (log_durations_U.exp() - 1).round().long().clamp(min=1)
@@ -283,8 +285,8 @@ class HiFiGanVocoder:
         return cls(net.to(pick_device(device)), acoustic)
 
 
-def _without_repeats(acoustic: Segmentation, shape: HiFiGanShape) -> Segmentation:
-    """The order of the units, one frame each."""
+def _one_frame_each(acoustic: Segmentation, shape: HiFiGanShape) -> Segmentation:
+    """Return the deduplicated units, one frame each."""
     if acoustic.unit is None:
         raise InputError("a vocoder needs units; this segmentation has none")
     unit = acoustic.unit[np.diff(acoustic.unit, prepend=-1) != 0]
@@ -306,7 +308,7 @@ def fold_weight_norm(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _published_files(path: Path) -> tuple[Path, Path]:
-    """Configuration and checkpoint."""
+    """Return the files of configuration and checkpoint."""
     if path.is_file():
         own = path.with_name(path.stem + "_config.json")
         return (own if own.exists() else path.with_name("config.json")), path
@@ -330,7 +332,7 @@ def _read_published(config: Path, checkpoint: Path) -> tuple[HiFiGanShape, dict[
         other = "model_in_dim"
     if other is not None:
         raise FormatError(f"{config}: a vocoder that needs more than units ({other} is {table[other]!r})")
-    # A configuration holds the training's settings and paths too, among them code_hop_size; the network has its own.
+    # Published configurations also hold settings of the training, among them code_hop_size.
     known = {field.name for field in fields(HiFiGanShape)}
     shape = build_shape(HiFiGanShape, {key: value for key, value in table.items() if key in known}, config)
     weights = read_checkpoint(checkpoint).get("generator")

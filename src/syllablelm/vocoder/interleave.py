@@ -1,6 +1,6 @@
-"""One stream of syllable and acoustic units in order of time (section 4.2; ELLA-V, Song et al. 2024).
+"""Interleaved streams of syllable and acoustic units in temporal order (section 4.2; ELLA-V, Song et al. 2024).
 
-Syllables keep their numbers, acoustic unit a becomes token ``num_syllables + a``. Both are run-length merged.
+Syllables keep their numbers, acoustic unit a becomes token ``num_syllables + a``. Both are deduplicated.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from syllablelm.lm.store import TokenInfo, TokenStore, token_frames
 
 IntArray = npt.NDArray[np.int32]
 
-# Syllables are moved this much earlier, so that a syllable stands before the sounds that belong to it (section 4.2).
+# Syllables are shifted earlier, so that a syllable precedes its acoustic units (section 4.2).
 LEAD_SECONDS = 0.08
 
 
@@ -26,10 +26,12 @@ class StreamInfo:
     """The two vocabularies of an interleaved stream.
 
     Args:
-        syllables, acoustic: numbers of units.
-        hop, sample_rate: of the acoustic frames, in which durations are counted.
+        syllables: number of syllable units.
+        acoustic: number of acoustic units.
+        hop: samples per frame of the acoustic units, the unit of durations.
+        sample_rate: samples per second.
         syllable_hop: samples per frame of the syllables.
-        tokenizer: digest of the tokenizer that made the syllables.
+        tokenizer: digest of the tokenizer of the syllables.
         acoustic_units: digest of the acoustic units; "" if unknown.
     """
 
@@ -43,7 +45,7 @@ class StreamInfo:
 
     @property
     def tokens(self) -> TokenInfo:
-        """The joint vocabulary; only acoustic tokens are learned."""
+        """Description of the joint tokens; only acoustic tokens have a loss."""
         return TokenInfo(
             self.syllables + self.acoustic,
             self.syllables,
@@ -56,7 +58,7 @@ class StreamInfo:
 
     @classmethod
     def of_tokens(cls, info: TokenInfo) -> StreamInfo:
-        """The two vocabularies of a joint one.
+        """Return the two vocabularies of joint tokens.
 
         Raises:
             FormatError: tokens of another kind.
@@ -76,7 +78,7 @@ class StreamInfo:
         """Refuse units of other vocabularies or grids.
 
         Raises:
-            InputError: what does not fit, named by recording.
+            InputError: units that do not fit; the recording is named.
         """
         for kind, seg, count, hop in (
             ("syllable", syllables, self.syllables, self.syllable_hop),
@@ -94,12 +96,12 @@ class StreamInfo:
 
 
 def due_times(syllables: Segmentation, info: StreamInfo) -> npt.NDArray[np.int64]:
-    """(num_segments,) samples at which each syllable enters the stream; the first ones not before 0."""
+    """Return the (num_segments,) samples at which each syllable enters the stream, at least 0."""
     return np.maximum(syllables.start.astype(np.int64) * info.syllable_hop - info.lead, 0)
 
 
 def interleave(syllables: Segmentation, acoustic: Segmentation, info: StreamInfo) -> tuple[IntArray, IntArray]:
-    """Merge the units of one recording by time; a syllable goes before acoustic units of the same time.
+    """Interleave the units of one recording by time; a syllable precedes acoustic units of the same time.
 
     Returns:
         tokens (n,) and their frames (n,): those of acoustic tokens, 0 for syllables.
@@ -120,7 +122,7 @@ def interleave(syllables: Segmentation, acoustic: Segmentation, info: StreamInfo
 
 
 def interleaved_store(items: Iterable[tuple[str, Segmentation, Segmentation]], info: StreamInfo) -> TokenStore:
-    """The training tokens of a vocoder LM from (id, syllables, acoustic units) of many recordings."""
+    """Return the training tokens of a vocoder LM from (id, syllables, acoustic units) of many recordings."""
     tokens, frames = [], []
     for name, syllables, acoustic in items:
         info.check(syllables, acoustic, name)

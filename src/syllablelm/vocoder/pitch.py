@@ -11,9 +11,9 @@ from scipy.signal import medfilt
 from syllablelm.core.errors import InputError
 
 FloatArray = npt.NDArray[np.float32]
-# A frame is voiced where the autocorrelation at its period is above this, and it is not this much below the loudest.
+# A frame is voiced if the autocorrelation at its period and its level below the loudest frame are within these limits.
 PERIODIC, QUIET_DB = 0.5, 45.0
-# Among the peaks nearly as high as the highest the first is taken: the others are multiples of the period.
+# Of the peaks nearly as high as the highest the first counts: the others are multiples of the period.
 NEARLY = 0.85
 _FRAMES_AT_ONCE = 2048
 
@@ -21,18 +21,21 @@ _FRAMES_AT_ONCE = 2048
 def track_pitch(
     waveform: Any, num_frames: int, *, hop: int = 160, sample_rate: int = 16_000, low: float = 75.0, high: float = 400.0
 ) -> FloatArray:
-    """Fundamental frequency of every frame.
+    """Return the fundamental frequency of every frame.
 
     Args:
         waveform: (num_samples,).
-        num_frames: frame t is centred on sample t * hop.
-        low, high: in Hz; a window is three periods of ``low``.
+        num_frames: number of frames; frame t is centred on sample t * hop.
+        hop: samples per frame.
+        sample_rate: samples per second.
+        low: lowest pitch in Hz; a window is three periods long.
+        high: highest pitch in Hz.
 
     Returns:
         (num_frames,) Hz, 0 where the frame is unvoiced.
 
     Raises:
-        InputError: a range of frequencies that is empty, or reaches a quarter of the sample rate.
+        InputError: an empty range of frequencies, or one that reaches a quarter of the sample rate.
     """
     if not 0 < low < high < sample_rate / 4:
         raise InputError(f"pitch between {low} and {high} Hz cannot be tracked at {sample_rate} Hz")
@@ -48,7 +51,7 @@ def track_pitch(
         level[part] = 10 * np.log10((frames_TW**2).mean(1) + 1e-12)
         pitch[part] = sample_rate / _periods(frames_TW, lags)
     voiced = np.isfinite(pitch) & (pitch > 0) & (level > level.max(initial=-np.inf) - QUIET_DB) & (level > -100.0)
-    # Single frames that stand alone are mistakes, of voicing and of octave.
+    # Isolated frames are errors of voicing or of octave.
     return medfilt(np.where(voiced, pitch, 0.0), 5).astype(np.float32) if num_frames else pitch
 
 

@@ -1,4 +1,4 @@
-"""Units back to speech: vocoder LM, then unit vocoder, as one thing that a user holds (section 4.2)."""
+"""Resynthesis of speech from units: vocoder LM, then unit vocoder (section 4.2)."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ VOCODERS: dict[str, type[SourceFilterVocoder] | type[HiFiGanVocoder]] = {
 
 
 class Resynthesizer:
-    """Speaks syllable units.
+    """Synthesizes syllable units.
 
     Args:
-        vocoder_lm: syllables to acoustic units.
-        vocoder: acoustic units to sound.
-        acoustic: makes acoustic units of a prompt; None leaves continuation without a prompt's sound.
+        vocoder_lm: model of acoustic units given syllables.
+        vocoder: unit vocoder of acoustic units.
+        acoustic: tokenizer of acoustic units, which encodes prompts; None for continuations without a prompt's sound.
 
     Raises:
         FormatError: the parts have different acoustic units.
@@ -50,15 +50,15 @@ class Resynthesizer:
             sizes.add(acoustic.num_units)
         if len(sizes) > 1:
             raise FormatError(f"vocoder LM, vocoder and acoustic tokenizer disagree on the number of units: {sizes}")
-        # A digest that is not known fits all: what others published has none.
-        said = {
+        # An unknown digest fits all: published vocoders have none.
+        digests = {
             "vocoder LM": vocoder_lm.stream.acoustic_units,
             "vocoder": vocoder.acoustic,
             "acoustic tokenizer": "" if acoustic is None else acoustic.digest,
         }
-        if len(set(said.values()) - {""}) > 1:
-            told = ", ".join(f"{name} {digest}" for name, digest in said.items() if digest)
-            raise FormatError(f"parts of different acoustic units do not belong together: {told}; use parts of one run")
+        if len(set(digests.values()) - {""}) > 1:
+            named = ", ".join(f"{name} {digest}" for name, digest in digests.items() if digest)
+            raise FormatError(f"parts of different acoustic units do not fit: {named}; use parts of one run")
         self.vocoder_lm, self.vocoder, self.acoustic = vocoder_lm, vocoder, acoustic
 
     @classmethod
@@ -83,18 +83,18 @@ class Resynthesizer:
 
     @property
     def sample_rate(self) -> int:
-        """Of the waveforms that ``decode`` gives."""
+        """Hz of the waveforms that ``decode`` returns."""
         return self.vocoder.sample_rate
 
     def decode(
         self, segmentation: Segmentation, *, prompt: Segmentation | None = None, seed: int = 0, **sampling: Any
     ) -> npt.NDArray[np.float32]:
-        """Speak syllable units.
+        """Synthesize syllable units.
 
         Args:
             segmentation: the syllables, with their times.
-            prompt: acoustic units that are already there.
-            seed: of every random choice.
+            prompt: acoustic units of the prompt, from frame 0 on.
+            seed: random seed.
             sampling: temperature (default 0.8; 0 is greedy), top_k and top_p of the acoustic units, see ``Sampling``.
 
         Returns:
@@ -113,16 +113,16 @@ class Resynthesizer:
         seeds: Sequence[int] | None = None,
         **sampling: Any,
     ) -> list[npt.NDArray[np.float32]]:
-        """Speak many sequences of syllables, their acoustic units drawn together; each sounds as ``decode`` alone does.
+        """Synthesize many sequences of syllables; each waveform equals that of ``decode`` alone.
 
         Args:
-            segmentations: the syllables of each.
-            prompts: for each, acoustic units that are already there, or None.
-            seeds: one for each; 0 for all unless given.
-            sampling: as of ``decode``.
+            segmentations: syllables of each sequence.
+            prompts: acoustic units of each prompt, or None.
+            seeds: random seed of each sequence; 0 by default.
+            sampling: see ``decode``.
 
         Raises:
-            InputError: units that do not fit, or none, named by place in the list.
+            InputError: units that do not fit, or none, named by index.
         """
         seeds = [0] * len(segmentations) if seeds is None else seeds
         drawn = self.vocoder_lm.decode_many(segmentations, prompts, sampling=Sampling(**sampling), seeds=seeds)

@@ -18,13 +18,14 @@ FLOOR = 1e-5
 
 @dataclass(frozen=True)
 class SpectrumSpec:
-    """A short-time Fourier transform, and how smooth its envelope is.
+    """A short-time Fourier transform and the order of its cepstral envelope.
 
     Args:
-        fft, hop: in samples; the Hann window is as long as the transform.
-        sample_rate: of the waveform.
-        order: cepstral coefficients that make an envelope, the mean log-magnitude the first; below the shortest
-            pitch period in samples, or harmonics would count as envelope.
+        fft: length of the transform and of its Hann window in samples.
+        hop: samples per frame.
+        sample_rate: samples per second of the waveform.
+        order: cepstral coefficients of an envelope, the mean log-magnitude first; below the shortest pitch period in
+            samples, or the envelope would follow harmonics.
     """
 
     fft: int = 800
@@ -44,7 +45,7 @@ class SpectrumSpec:
         return self.fft // 2 + 1
 
     def transform(self, wave_BN: Tensor) -> Tensor:
-        """Complex spectrum (B, F, T) of unit gain; frame t is centred on sample t * hop, T = N // hop + 1.
+        """Return the complex spectrum (B, F, T) of unit gain; frame t is centred on sample t * hop, T = N // hop + 1.
 
         Unit gain: white noise of unit variance has magnitudes of mean square 1.
         """
@@ -53,17 +54,17 @@ class SpectrumSpec:
         return spectrum / self._gain
 
     def invert(self, spectrum_BFT: Tensor, num_samples: int) -> Tensor:
-        """Waveform of a complex spectrum, the least-squares one where frames disagree: (B, N)."""
+        """Return the least-squares waveform of a complex spectrum: (B, N)."""
         window = self._window(spectrum_BFT.real)
         return torch.istft(spectrum_BFT * self._gain, self.fft, self.hop, window=window, length=num_samples)
 
     def cepstrum(self, spectrum_BFT: Tensor) -> Tensor:
-        """The coefficients of the log-magnitude's envelope, (B, T, K): its low end on the scale of quefrency."""
+        """Return the cepstral coefficients of the envelope of the log-magnitude, (B, T, K): its low quefrencies."""
         log_BTF = spectrum_BFT.abs().clamp(min=FLOOR).log().transpose(1, 2)
         return torch.fft.irfft(log_BTF.to(torch.complex64), n=self.fft)[..., : self.order]
 
     def envelope(self, cepstrum_BTK: Tensor) -> Tensor:
-        """Log-magnitudes (B, T, F) of the envelope that the coefficients make; the inverse of ``cepstrum``."""
+        """Return the log-magnitudes (B, T, F) of the envelope; the inverse of ``cepstrum``."""
         quefrency = torch.arange(self.order, device=cepstrum_BTK.device)
         frequency = torch.arange(self.bins, device=cepstrum_BTK.device) * (2 * math.pi / self.fft)
         cosines_KF = torch.cos(quefrency[:, None] * frequency) * torch.where(quefrency[:, None] == 0, 1.0, 2.0)

@@ -1,4 +1,4 @@
-"""Speech in, more speech out: the whole chain in one call (sections 4.1 and 4.2)."""
+"""Speech continuation: tokenizer, language model and resynthesizer in one model (sections 4.1 and 4.2)."""
 
 from __future__ import annotations
 
@@ -22,12 +22,13 @@ from syllablelm.vocoder.resynthesizer import Resynthesizer
 
 @dataclass(frozen=True)
 class Continuation:
-    """A continued recording and what it was made of.
+    """A continuation of a recording.
 
     Args:
-        waveform: (num_samples,) float32: the continuation alone.
-        sample_rate: of the waveform.
-        prompt, units: syllables heard and drawn; ``units`` begins at frame 0.
+        waveform: (num_samples,) float32, the continuation alone.
+        sample_rate: samples per second of the waveform.
+        prompt: units of the prompt.
+        units: units of the continuation, from frame 0 on.
     """
 
     waveform: npt.NDArray[np.float32]
@@ -38,10 +39,10 @@ class Continuation:
 
 @dataclass(frozen=True)
 class SpeechModel:
-    """Tokenizer, language model and resynthesizer that belong together.
+    """Tokenizer, language model and resynthesizer of the same units.
 
     Raises:
-        FormatError: they do not: a model was trained on units of another tokenizer.
+        FormatError: a model was trained on units of another tokenizer.
     """
 
     tokenizer: Tokenizer
@@ -86,7 +87,8 @@ class SpeechModel:
         Args:
             waveform: the prompt, (num_samples,) mono at 16 kHz.
             seconds: length of the continuation.
-            vocoder_temperature: of the vocoder's language model, which draws the sounds; 0 is greedy.
+            seed: random seed.
+            vocoder_temperature: sampling temperature of the vocoder LM; 0 is greedy.
             sampling: temperature, top_k and top_p of the language model.
 
         Raises:
@@ -110,17 +112,19 @@ class SpeechModel:
         seed: int = 0,
         temperature: float = 0.8,
     ) -> list[Continuation]:
-        """Speak drawn units after their prompts, whose sound the vocoder's language model goes on from.
+        """Synthesize continuations, whose acoustic units continue those of the prompts.
 
         Args:
-            waveforms: the prompts, (num_samples,) mono at 16 kHz each; prompts: their units.
+            waveforms: the prompts, (num_samples,) mono at 16 kHz each.
+            prompts: units of the prompts.
             drawn: units of the continuations, from frame 0 on.
-            temperature: of the sounds.
+            seed: random seed of each continuation.
+            temperature: sampling temperature of the vocoder LM; 0 is greedy.
         """
         acoustic, rate = self.resynthesizer.acoustic, self.resynthesizer.sample_rate
-        heard = None if acoustic is None else acoustic.encode(list(waveforms))
+        encoded = None if acoustic is None else acoustic.encode(list(waveforms))
         whole = [join_units(*both) for both in zip(prompts, drawn, strict=True)]
-        spoken = self.resynthesizer.decode_many(whole, heard, seeds=[seed] * len(whole), temperature=temperature)
+        spoken = self.resynthesizer.decode_many(whole, encoded, seeds=[seed] * len(whole), temperature=temperature)
         return [
             Continuation(wave[round(prompt.duration * rate) :], rate, prompt, units)
             for wave, prompt, units in zip(spoken, prompts, drawn, strict=True)
@@ -128,7 +132,7 @@ class SpeechModel:
 
 
 def join_units(first: Segmentation, second: Segmentation) -> Segmentation:
-    """Two segmentations one after the other."""
+    """Concatenate two segmentations in time."""
     if first.unit is None or second.unit is None:
         raise InputError("both parts need units")
     return Segmentation(
@@ -155,14 +159,15 @@ def continue_speech(
     Args:
         waveform: the prompt, (num_samples,) mono at 16 kHz.
         seconds: length of the continuation.
-        model: a bundled name ("small") or a folder with tokenizer, language model and vocoder.
-        seed: of every random choice.
-        sampling: temperature, top_k and top_p of the language model; vocoder_temperature of the sounds.
+        model: bundled name ("small"), folder or hub id of a model with tokenizer, language model and vocoder.
+        seed: random seed.
+        device: "auto", "cpu" or "cuda".
+        sampling: temperature, top_k and top_p of the language model; vocoder_temperature of the vocoder LM.
 
     Returns:
         the continuation alone, float32 at the vocoder's sample rate (16 kHz for the bundled one).
 
     Raises:
-        InputError, FormatError: see ``SpeechModel``, which is what to hold for many calls.
+        InputError, FormatError: see ``SpeechModel``; keep one for many calls.
     """
     return SpeechModel.load(model, device=device).continue_speech(waveform, seconds, seed=seed, **sampling).waveform

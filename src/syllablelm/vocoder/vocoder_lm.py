@@ -1,4 +1,4 @@
-"""The interleaved vocoder LM: given syllables, it draws the acoustic units between them (section 4.2)."""
+"""The interleaved vocoder LM: samples acoustic units given syllables (section 4.2)."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from syllablelm.vocoder.interleave import StreamInfo, due_times, interleave
 
 
 class VocoderLM:
-    """Draws acoustic units for syllables.
+    """Samples acoustic units given syllables.
 
     Args:
-        lm: a language model of interleaved tokens; its durations are the acoustic units' typical ones.
+        lm: a language model of interleaved tokens, with the typical durations of acoustic units.
 
     Raises:
         FormatError: a language model of plain units.
@@ -45,21 +45,21 @@ class VocoderLM:
         prompt: Segmentation | None = None,
         sampling: Sampling | None = None,
     ) -> Segmentation:
-        """Acoustic units for syllables.
+        """Return acoustic units for syllables.
 
-        The given syllables are forced in where they are due; between them acoustic units are drawn, each as long as
-        it typically is, until the syllables' time is full.
+        The syllables are inserted at their due times; acoustic units with their typical durations are drawn between
+        them until the whole time is filled.
 
         Args:
-            syllables: the whole sequence, that of the prompt included.
-            prompt: acoustic units that are already there, from frame 0 on; they are read, not drawn.
-            sampling: how acoustic units are drawn.
+            syllables: the whole sequence, those of the prompt included.
+            prompt: acoustic units of the prompt, from frame 0 on.
+            sampling: sampling of acoustic units.
 
         Returns:
-            acoustic units over the whole time, the prompt's first; frames of ``stream.hop``.
+            acoustic units of the whole time, the prompt included, in frames of ``stream.hop``.
 
         Raises:
-            InputError: units that do not fit, or no syllable at all.
+            InputError: units that do not fit, or no syllable.
         """
         return self.decode_many([syllables], [prompt], sampling=sampling)[0]
 
@@ -71,16 +71,16 @@ class VocoderLM:
         sampling: Sampling | None = None,
         seeds: Sequence[int] | None = None,
     ) -> list[Segmentation]:
-        """Acoustic units for many sequences of syllables, several at a time; each as ``decode`` alone would draw it.
+        """Return acoustic units for many sequences of syllables; each equals that of ``decode`` alone.
 
         Args:
             syllables: whole sequences, those of the prompts included.
-            prompts: for each, acoustic units that are already there, or None.
-            sampling: how acoustic units are drawn.
-            seeds: one for each sequence in place of ``sampling.seed``.
+            prompts: acoustic units of each prompt, or None.
+            sampling: sampling of acoustic units.
+            seeds: random seed of each sequence instead of ``sampling.seed``.
 
         Raises:
-            InputError: units that do not fit, or no syllable at all, named by place in the list.
+            InputError: units that do not fit, or no syllable, named by index.
         """
         many = len(syllables)
         prompts = [None] * many if prompts is None else prompts
@@ -90,49 +90,46 @@ class VocoderLM:
             raise InputError(f"{many} sequences need as many prompts and seeds, not {len(prompts)} and {len(seeds)}")
         names = ["input" if many == 1 else f"input {place}" for place in range(many)]
         rows = [self._row(*item) for item in zip(syllables, prompts, names, strict=True)]
-        # Alike lengths together: they end at about the same time.
+        # Similar lengths together: they end at about the same time.
         order = sorted(range(many), key=lambda place: -rows[place].most)
         while order:
             width = min(self.lm.context, rows[order[0]].most)
             count = max(1, self.lm.batch_tokens // width)
             batch, order = order[:count], order[count:]
-            # One stream of random numbers for each sequence, which are those it would have alone.
+            # One random stream per sequence, the same as alone.
             sampler = Sampler(sampling, [0] * len(batch), [seeds[place] for place in batch])
             self._draw([rows[place] for place in batch], width, sampler)
-        return [row.spoken(self.stream) for row in rows]
+        return [row.acoustic_units(self.stream) for row in rows]
 
     def _row(self, syllables: Segmentation, prompt: Segmentation | None, name: str) -> _Row:
         self.stream.check(syllables, prompt, name)
         if len(syllables) == 0 or syllables.unit is None:
-            raise InputError(f"{name}: there is no syllable to speak")
-        merged = syllables.deduplicate()
+            raise InputError(f"{name}: no syllable to synthesize")
+        deduplicated = syllables.deduplicate()
         known = known_frames = np.zeros(0, dtype=np.int32)
         if prompt is not None and len(prompt):
-            known, known_frames = self._prompt_tokens(merged, prompt)
-        return _Row(self.lm, self.stream, merged, known, known_frames)
+            known, known_frames = self._prompt_tokens(deduplicated, prompt)
+        return _Row(self.lm, self.stream, deduplicated, known, known_frames)
 
     def _prompt_tokens(
-        self, merged: Segmentation, prompt: Segmentation
+        self, deduplicated: Segmentation, prompt: Segmentation
     ) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]]:
-        """The stream up to the end of the prompt: the syllables that are due by then, and all its acoustic units."""
+        """Tokens and frames up to the end of the prompt: the syllables due by then, and all its acoustic units."""
         end = prompt.num_frames * self.stream.hop
-        count = int(np.searchsorted(due_times(merged, self.stream), end, side="left"))
-        heard = Segmentation(
-            merged.start[:count],
-            merged.end[:count],
-            None if merged.unit is None else merged.unit[:count],
-            merged.num_frames,
-            merged.hop,
-            merged.sample_rate,
+        count = int(np.searchsorted(due_times(deduplicated, self.stream), end, side="left"))
+        due = Segmentation(
+            deduplicated.start[:count],
+            deduplicated.end[:count],
+            None if deduplicated.unit is None else deduplicated.unit[:count],
+            deduplicated.num_frames,
+            deduplicated.hop,
+            deduplicated.sample_rate,
         )
-        return interleave(heard, prompt, self.stream)
+        return interleave(due, prompt, self.stream)
 
     @torch.inference_mode()
     def _draw(self, rows: list[_Row], width: int, sampler: Sampler) -> None:
-        """Draw acoustic units until the time of every row is full.
-
-        Every row takes one token a step, given or drawn, so that rows are at different places of their recordings.
-        """
+        """Draw acoustic units until every row is done; every row takes one token per step, given or drawn."""
         lm, first = self.lm, self.stream.syllables
         present = [number for number, row in enumerate(rows) if not row.is_done]
         if not present:
@@ -152,8 +149,7 @@ class VocoderLM:
             if len(going) < len(present):
                 decoder.keep(going)
                 present, tokens = [present[place] for place in going], [tokens[place] for place in going]
-            # A full window begins anew with its younger half, and positions count from there; the latest token is read
-            # with those of the others.
+            # A full window restarts with its later half; its latest token is read in the step with the others.
             if outgrown := [place for place, number in enumerate(present) if rows[number].forget()]:
                 decoder.reread(outgrown, [rows[present[place]].window[:-1] for place in outgrown])
             if decoder.length >= decoder.capacity:
@@ -162,11 +158,12 @@ class VocoderLM:
 
 
 class _Row:
-    """One recording that is being drawn.
+    """State of one sequence.
 
     Args:
-        syllables: without repeats.
-        known, known_frames: the stream of the prompt.
+        syllables: deduplicated syllables.
+        known: tokens of the prompt.
+        known_frames: their frames.
     """
 
     def __init__(
@@ -177,29 +174,29 @@ class _Row:
         known: npt.NDArray[np.int32],
         known_frames: npt.NDArray[np.int32],
     ) -> None:
-        heard = known >= stream.syllables
+        acoustic = known >= stream.syllables
         self._lm, self._hop, self._first = lm, stream.hop, stream.syllables
-        self._units, self._frames = (known[heard] - stream.syllables).tolist(), known_frames[heard].tolist()
+        self._units, self._frames = (known[acoustic] - stream.syllables).tolist(), known_frames[acoustic].tolist()
         self._done, self._total = sum(self._frames), -(-syllables.num_frames * stream.syllable_hop // stream.hop)
         self._given = [] if syllables.unit is None else syllables.unit.tolist()
         self._times = due_times(syllables, stream).tolist()
-        self._next = len(known) - int(heard.sum())
+        self._next = len(known) - int(acoustic.sum())
         self.window = [lm.info.bos, *known.tolist()]
-        """What the model has read, the latest token included, which it is yet to read."""
+        """Tokens that the model has read, and the latest one, which it has not read."""
         self.forget()
 
     @property
     def is_done(self) -> bool:
-        """Whether the time is full."""
+        """Whether acoustic units fill the whole time."""
         return self._done >= self._total
 
     @property
     def most(self) -> int:
-        """Most tokens that the model may have to read, were its context endless."""
+        """Maximum number of tokens of the sequence with an unlimited context."""
         return len(self.window) + len(self._given) - self._next + max(0, self._total - self._done)
 
     def take_due(self) -> int | None:
-        """The given syllable whose time has come; None when a unit is to be drawn."""
+        """Return the next syllable if it is due; None when a unit is to be drawn."""
         if self._next == len(self._given) or self._times[self._next] > self._done * self._hop:
             return None
         self._next += 1
@@ -207,7 +204,7 @@ class _Row:
         return self.window[-1]
 
     def take_drawn(self, unit: int) -> int:
-        """Note a drawn acoustic unit; returns its token."""
+        """Append a drawn acoustic unit; return its token."""
         token = self._first + unit
         self._units.append(unit)
         self._frames.append(int(self._lm.durations[token]))
@@ -216,14 +213,14 @@ class _Row:
         return token
 
     def forget(self) -> bool:
-        """Drop the older half of what does not fit the context; returns whether there was need."""
+        """Drop the earlier half of a window that exceeds the context; return whether it did."""
         if len(self.window) <= self._lm.context:
             return False
         self.window = self._lm.forget(self.window)
         return True
 
-    def spoken(self, stream: StreamInfo) -> Segmentation:
-        """The acoustic units, the last of them cut to the time."""
+    def acoustic_units(self, stream: StreamInfo) -> Segmentation:
+        """Return the acoustic units, the last one cut at the end of the time."""
         ends = np.minimum(np.cumsum(self._frames), self._total).astype(np.int32)
         ends[-1] = self._total
         return Segmentation.from_boundaries(

@@ -16,7 +16,9 @@ from syllablelm.cli.app import main
 from syllablelm.core.errors import InputError
 from syllablelm.core.segmentation import Segmentation
 from syllablelm.data.audio import load_audio, save_audio
+from syllablelm.data.corpus import SkippedFile
 from syllablelm.vocoder import speech_files
+from syllablelm.vocoder.speech_files import ContinuedFile, ResynthesizedFile
 from syllablelm.vocoder.speech_model import SpeechModel
 
 RATE = 8000
@@ -140,3 +142,24 @@ def test_nothing_that_can_be_spoken(
     said = capsys.readouterr()
     assert said.out == "" and "(and 1 other recordings failed too)" in said.err
     assert not (tmp_path / "out").exists()
+
+
+def test_one_recording_may_name_its_file(
+    model: Model, audio: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "new" / "spoken.wav"
+    assert speak(audio / "c.wav", "--out", out) == 0
+    assert json.loads(capsys.readouterr().out)["path"] == str(out) and len(load_audio(out)) > 0
+    assert speak(audio, "--out", tmp_path / "all.wav") == 2
+    assert "all.wav: one file for 4 recordings; give a folder as --out" in capsys.readouterr().err
+
+
+def test_records(model: Model, audio: Path, tmp_path: Path) -> None:
+    skipped: list[SkippedFile] = []
+    records = list(speech_files.resynthesize_files(audio, tmp_path / "out", seed=7, skipped=skipped))
+    assert [record.id for record in records] == ["a/b", "a_b", "c"]
+    assert [ResynthesizedFile.from_dict(record.to_dict()) for record in records] == records
+    assert [item.path.name for item in skipped] == ["short"]
+    continued = ContinuedFile(id="a", path="a.wav", seconds=1.0, took_seconds=0.5, prompt_units=2, unit=(3, 4))
+    assert list(continued.to_dict()) == ["id", "path", "seconds", "took_seconds", "prompt_units", "unit"]
+    assert ContinuedFile.from_dict(continued.to_dict()) == continued

@@ -97,7 +97,7 @@ class TestBegin:
         assert [(r.id, r.num_samples) for r in corpus.manifest] == [("x0", 16_000), ("x1", 24_000), ("x2", 32_000)]
         assert all(r.path.is_absolute() for r in corpus.manifest)
         assert [(s.path.name, s.reason) for s in corpus.skipped()] == [("none.wav", "no such file; check the name")]
-        assert corpus.summary()["skipped"] == 1
+        assert corpus.summary().skipped == 1
 
     @pytest.mark.parametrize(
         ("changes", "words"),

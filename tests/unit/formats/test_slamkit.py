@@ -94,7 +94,7 @@ def test_ids_are_stems_unless_two_would_be_the_same(tmp_path: Path) -> None:
     ("format", "change", "message"),
     [
         ("slamkit", {"units": "3 49"}, "'units' is a list of integers"),
-        ("slamkit", {"duration": [1, 1, 1, 1, 2.0]}, "'duration' is a list of integers"),
+        ("slamkit", {"duration": [1, 1, 1, 1, 2.0]}, "'duration' must be a list of integers"),
         ("slamkit", {"duration": [1]}, "5 units but 1 durations"),
         ("slamkit", {"duration": [1, 1, 1, 1, -2]}, "unit 30 lasts -2 frames"),
         ("slamkit", {"units": [3, 49, 7, 254, -1]}, "does not fit"),

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from syllablelm.core.errors import InputError
 from syllablelm.lm import packing
-from syllablelm.lm.packing import IGNORED, PackPlan, crop_pieces, fill_rows, longest_crop, pack_rows
+from syllablelm.lm.packing import IGNORED, PackPlan, draw_crops, fill_rows, longest_crop, pack_rows
 from syllablelm.lm.store import TokenInfo, TokenStore
 
 
@@ -35,7 +35,7 @@ def test_a_piece_longer_than_a_row_is_refused():
 def test_crops_stay_in_their_recording_and_below_their_length(store):
     rng = np.random.default_rng(1)
     for limit in (10, 100, 10_000):
-        pieces = crop_pieces(store, limit, 60, rng)
+        pieces = draw_crops(store, limit, 60, rng)
         owner = np.searchsorted(store.offsets, pieces[:, 0], side="right") - 1
         assert set(owner) == set(range(len(store)))
         for (start, stop), index in zip(pieces, owner, strict=True):
@@ -49,7 +49,7 @@ def test_long_recordings_give_more_crops_and_reach_both_ends():
     info = TokenInfo(10)
     store = TokenStore.from_arrays([np.arange(100, dtype=np.int32) % 10], [np.full(100, 10, dtype=np.int32)], info)
     rng = np.random.default_rng(0)
-    pieces = np.concatenate([crop_pieces(store, 200, 1000, rng) for _ in range(200)])
+    pieces = np.concatenate([draw_crops(store, 200, 1000, rng) for _ in range(200)])
     assert len(pieces) == 200 * 5
     assert set(pieces[:, 1] - pieces[:, 0]) == {20}
     assert pieces.min() == 0
@@ -109,7 +109,7 @@ def test_crops_equal_the_slow_way_draw_by_draw(frames, crop_frames, longest, blo
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(packing, "BLOCK_TOKENS", block)
         slow, most = slow_crops(store, crop_frames, longest, np.random.default_rng(5))
-        np.testing.assert_array_equal(crop_pieces(store, crop_frames, longest, np.random.default_rng(5)), slow)
+        np.testing.assert_array_equal(draw_crops(store, crop_frames, longest, np.random.default_rng(5)), slow)
         assert longest_crop(store, crop_frames, longest) == most
 
 

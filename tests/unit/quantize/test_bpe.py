@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from syllablelm.core.errors import FormatError, InputError
-from syllablelm.quantize.bpe import Method, SubwordModel, fit_subwords, code_texts
+from syllablelm.quantize.bpe import Method, SubwordModel, code_texts, fit_subwords
 
 SYMBOLS = 9
 

@@ -22,7 +22,7 @@ from syllablelm.evaluate.speech.continuation import ContinuationResult
 from syllablelm.evaluate.units.stability import CONDITIONS
 from syllablelm.report.build import NO_FIGURES, Report, make_report, write_report
 from syllablelm.report.figures import Sample
-from syllablelm.report.page import WARNING
+from syllablelm.report.layout import WARNING
 from syllablelm.report.paper_tables import Column, Row, Table, Value, same_model, short_count, short_name
 
 GIVEN = "number of segments: the reference's"
@@ -112,7 +112,7 @@ def test_every_result_finds_its_cells(tmp_path: Path) -> None:
     assert cells(second[0]) == pytest.approx(
         {"hz": 4.9, "units": 1024, "bps": 49, "length_bps": 17.3, "wer": 90, "cer": 60}
     )
-    assert {row.data for row in second} == {"our/read.csv (20 recordings)"}
+    assert {row.data for row in second} == {"our/read.csv (20 recordings, 2.0 min)"}
     assert second[0].detail == "rate on our/dev.csv (35 recordings, 7.0 min)"
     assert cells(second[1]) == pytest.approx({"wer": 50, "cer": 30})
     (third,) = rows_of(report, "3").values()

@@ -61,6 +61,12 @@ class TestEncode:
         for seconds in (0.01, 2.0, 1000.0):
             assert tokenizer(batch_seconds=seconds).encode(CLIPS) == expected
 
+    def test_features_of_a_single_array(self):
+        tok = tokenizer()
+        single = tok.features(CLIPS[2])
+        assert isinstance(single, np.ndarray) and np.array_equal(single, tok.features([CLIPS[2]])[0])
+        assert tok.segment(single) == tok.encode(CLIPS[2])
+
     def test_covers_every_frame_with_units(self):
         tok = tokenizer()
         for clip, seg in zip(CLIPS, tok.encode(CLIPS), strict=True):

@@ -9,9 +9,18 @@ from syllablelm.core.errors import InputError
 from syllablelm.encoders import MaskedPredictor, load_encoder
 from syllablelm.segment import minsum
 from syllablelm.segment.mel import frame_count
+from syllablelm.segment.registry import METHODS
 from syllablelm.segment.segmenter import count_segments, make_segmenter
 from syllablelm.train.batches import WaveformStore
-from syllablelm.train.boundary_stage import BoundariesConfig, find_boundaries, read_boundaries
+from syllablelm.train.boundary_stage import (
+    FROM_STUDENT,
+    SOURCES,
+    WITH_HEAD,
+    WITHOUT_ENCODER,
+    BoundariesConfig,
+    find_boundaries,
+    read_boundaries,
+)
 
 LENGTHS = [40_000, 9_000, 18_000]
 
@@ -77,6 +86,26 @@ def test_another_frame_rate(store, tmp_path, source):
     for name, length in zip(found, LENGTHS, strict=True):
         frames = (length - 720) // 640 + 1
         assert found[name][-1] == frames and len(found[name]) - 1 == round(5.0 * frames / 25)
+
+
+@pytest.mark.parametrize("source", ["zerosyl", "sylber-relative"])
+def test_segments_of_published_systems_cover_the_recording(store, encoder, tmp_path, source):
+    config = BoundariesConfig(source, layer=1)
+    made = find_boundaries(config, store.manifest, tmp_path / "out", encoder=encoder, device="cpu", store=store)
+    segments = make_segmenter(source, encoder=load_encoder(encoder.path, 1, device="cpu"))(store[0], 0)
+    edges = read_boundaries(made)["r0"]
+    assert edges.dtype == np.int32 and (edges[0], edges[-1]) == (0, segments.num_frames)
+    # What is left out as silence becomes a segment.
+    assert set(edges.tolist()) == {0, segments.num_frames, *segments.boundaries.tolist()}
+
+
+def test_every_method_but_one_may_be_a_source():
+    assert set(METHODS) - set(SOURCES) == {"released"}
+    assert WITHOUT_ENCODER == ("even", "frames", "envelope", "strength", "mel")
+    assert WITH_HEAD == ("losspred", "combined")
+    assert FROM_STUDENT[:3] == ("minsum", "peaks", "refined") and "similarity" not in FROM_STUDENT
+    with pytest.raises(InputError, match=r"unknown boundaries\.source 'released'; choose one of even, frames"):
+        BoundariesConfig("released")
 
 
 def test_a_source_without_its_encoder(store, tmp_path):

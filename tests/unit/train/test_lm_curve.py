@@ -18,7 +18,7 @@ from syllablelm.core.artifact import Artifact, new_artifact, open_artifact
 from syllablelm.lm.ngram import Likelihood
 from syllablelm.lm.speech_lm import SpeechLM, typical_durations
 from syllablelm.lm.store import TokenInfo, TokenStore
-from syllablelm.scaling import collect_run
+from syllablelm.scaling.runs import collect_run
 from syllablelm.train.heldout_curve import HeldOutCurve, curve_steps
 from syllablelm.train.lm_stage import RUN_FILE, LanguageModelTask, LMConfig, LMShape, train_lm
 from syllablelm.train.loop import LoopConfig, read_log

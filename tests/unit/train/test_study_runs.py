@@ -9,14 +9,14 @@ import pytest
 from syllablelm.core.errors import FormatError, InputError
 from syllablelm.train.lm_stage import LMConfig
 from syllablelm.train.loop import LoopConfig
-from syllablelm.train.study_runs import StudyRun, read_plan, run_config, slow_update
+from syllablelm.train.study_runs import StudyResult, StudyRun, read_plan, run_config, slow_update
 
 RECIPE = LMConfig(LoopConfig(steps=1, lr=1e-3, accumulate=2), row_tokens=64, batch_tokens=512)
 RUN = StudyRun("a", 2, 32, 1, 128, tokens=102_400)
 
 
 @pytest.mark.parametrize("processes", [1, 2, 4])
-@pytest.mark.parametrize("update", [None, 256, 320, 1984, 2112, 4096, 1000])
+@pytest.mark.parametrize("update", [None, 320, 1984, 4096])
 def test_updates_do_not_depend_on_the_number_of_processes(processes: int, update: int | None) -> None:
     run = StudyRun("a", 2, 32, 1, 128, tokens=102_400, batch_tokens=update)
     config = run_config(RECIPE, run, processes)
@@ -28,7 +28,7 @@ def test_updates_do_not_depend_on_the_number_of_processes(processes: int, update
     assert (config.shape.layers, config.shape.dim, config.shape.positions) == (2, 32, RECIPE.shape.positions)
 
 
-@pytest.mark.parametrize("rows", range(1, 70))
+@pytest.mark.parametrize("rows", [1, 5, 8, 9, 13, 14, 16, 17, 64, 65])
 def test_micro_batches_are_the_largest_that_fit(rows: int) -> None:
     config = run_config(RECIPE, StudyRun("a", 2, 32, 1, 128, tokens=102_400, batch_tokens=64 * rows))
     best = max(size for size in range(1, 9) if rows % size == 0)
@@ -61,3 +61,11 @@ def test_plans_are_read_as_people_write_them(tmp_path: Path) -> None:
         read_plan(tmp_path / "none")
     with pytest.raises(InputError, match="lr -1"):
         StudyRun("a", 1, 8, 1, 8, 9, lr=-1.0)
+
+
+def test_a_result_names_the_first_failure() -> None:
+    result = StudyResult(2, {"b": "the loss is not finite", "c": "x"}, "runs/study")
+    assert StudyResult.from_dict(result.to_dict()) == result
+    with pytest.raises(InputError, match="2 runs of 4 failed; b: the loss is not finite"):
+        result.check()
+    StudyResult(2, {}, "runs/study").check()

@@ -1,4 +1,4 @@
-"""The judges of a HiFi-GAN, against their layers written out from the weights."""
+"""The discriminators of a HiFi-GAN, against their layers written out from the weights."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from syllablelm.core.errors import InputError
 from syllablelm.vocoder.discriminators import (
     Discriminators,
     DiscriminatorShape,
-    PeriodJudge,
-    ScaleJudge,
+    PeriodDiscriminator,
+    ScaleDiscriminator,
     adversarial_loss,
     discriminator_loss,
     feature_loss,
 )
 
 
-def layers_of(judge: Any) -> list[Any]:
-    return [*judge.convs, judge.conv_post]
+def layers_of(discriminator: Any) -> list[Any]:
+    return [*discriminator.convs, discriminator.conv_post]
 
 
 def folded(convolution) -> tuple[Tensor, Tensor]:
@@ -42,27 +42,27 @@ def seeded():
 
 @torch.no_grad()
 @pytest.mark.parametrize(("period", "samples"), [(2, 400), (3, 400), (7, 401)])
-def test_period_judge_hears_each_phase_alone(period, samples):
-    judge, wave = PeriodJudge(period, 8), torch.randn(2, samples)
+def test_period_discriminator_hears_each_phase_alone(period, samples):
+    discriminator, wave = PeriodDiscriminator(period, 8), torch.randn(2, samples)
     mirrored = torch.cat([wave, wave[:, -period:-1].flip(1)], dim=1)[:, : -(-samples // period) * period]
-    found = judge(wave)
+    found = discriminator(wave)
     assert [tuple(output.shape[1::2]) for output in found] == [(n, period) for n in (4, 16, 64, 128, 128, 1)]
     for phase in range(period):
         x = mirrored[:, None, phase::period]
-        for number, convolution in enumerate(layers_of(judge)):
+        for number, convolution in enumerate(layers_of(discriminator)):
             weight, bias = folded(convolution)
-            last = number == len(judge.convs)
+            last = number == len(discriminator.convs)
             x = F.conv1d(x, weight[..., 0], bias, stride=3 if number < 4 else 1, padding=1 if last else 2)
             x = x if last else torch.where(x > 0, x, 0.1 * x)
             torch.testing.assert_close(found[number][..., phase], x, atol=1e-5, rtol=1e-4)
 
 
 @torch.no_grad()
-def test_scale_judge_layers():
-    judge, wave = ScaleJudge(8, spectral=False), torch.randn(2, 300)
-    found, x = judge(wave), wave[:, None]
+def test_scale_discriminator_layers():
+    discriminator, wave = ScaleDiscriminator(8, spectral=False), torch.randn(2, 300)
+    found, x = discriminator(wave), wave[:, None]
     strides, groups = (1, 2, 2, 4, 4, 1, 1, 1), (1, 4, 16, 16, 16, 16, 1, 1)
-    for number, convolution in enumerate(layers_of(judge)):
+    for number, convolution in enumerate(layers_of(discriminator)):
         weight, bias = folded(convolution)
         x = F.conv1d(x, weight, bias, strides[number], weight.shape[-1] // 2, groups=groups[number])
         x = x if number == 7 else torch.where(x > 0, x, 0.1 * x)
@@ -71,42 +71,44 @@ def test_scale_judge_layers():
 
 @torch.no_grad()
 def test_further_scales_hear_half_the_rate():
-    judges, wave = Discriminators(DiscriminatorShape((2,), 3, 8)).eval(), torch.randn(1, 256)
-    outputs = judges(wave)
+    discriminators, wave = Discriminators(DiscriminatorShape((2,), 3, 8)).eval(), torch.randn(1, 256)
+    outputs = discriminators(wave)
     assert len(outputs) == 4
     for scale in (1, 2):
         padded = F.pad(wave, (2, 2))
         wave = torch.stack([padded[:, n : n + 4].mean(1) for n in range(0, padded.shape[1] - 3, 2)], dim=1)
-        torch.testing.assert_close(outputs[1 + scale][-1], judges.scales[scale](wave)[-1])
+        torch.testing.assert_close(outputs[1 + scale][-1], discriminators.scales[scale](wave)[-1])
 
 
 def test_spectral_norm_bounds_the_first_scale():
-    judges = Discriminators(DiscriminatorShape((), 2, 8))
+    discriminators = Discriminators(DiscriminatorShape((), 2, 8))
     with torch.no_grad():
         for _ in range(60):
-            judges(torch.randn(1, 64))
-        for number, convolution in enumerate(layers_of(judges.scales[0])[:-1]):
+            discriminators(torch.randn(1, 64))
+        for number, convolution in enumerate(layers_of(discriminators.scales[0])[:-1]):
             assert torch.linalg.matrix_norm(convolution.weight.flatten(1), 2) == pytest.approx(1.0, abs=0.05), number
 
 
 def test_published_widths():
-    judges = Discriminators(DiscriminatorShape(narrower=4))
+    discriminators = Discriminators(DiscriminatorShape(narrower=4))
     periods, scales = (1, 32, 128, 512, 1024, 1024, 1), (1, 128, 128, 256, 512, 1024, 1024, 1024, 1)
     groups = (1, 4, 16, 16, 16, 16, 1, 1)
 
     def narrow(channels: tuple[int, ...]) -> list[int]:
         return [max(1, count // 4) for count in channels]
 
-    for judge in judges.periods:
-        found = [tuple(convolution.weight.shape) for convolution in layers_of(judge)]
+    for discriminator in discriminators.periods:
+        found = [tuple(convolution.weight.shape) for convolution in layers_of(discriminator)]
         wide = narrow(periods)
         assert found == [(b, a, 5 if n < 5 else 3, 1) for n, (a, b) in enumerate(pairwise(wide))]
-    for judge in judges.scales:
-        found = [tuple(convolution.weight.shape) for convolution in layers_of(judge)]
+    for discriminator in discriminators.scales:
+        found = [tuple(convolution.weight.shape) for convolution in layers_of(discriminator)]
         kernels = (15, 41, 41, 41, 41, 41, 5, 3)
         pairs = pairwise(narrow(scales))
         assert found == [(b, a // g, k) for (a, b), g, k in zip(pairs, groups, kernels, strict=True)]
-    assert [judge.period for judge in judges.periods] == [2, 3, 5, 7, 11] and len(judges.scales) == 3
+    assert [discriminator.period for discriminator in discriminators.periods] == [2, 3, 5, 7, 11] and len(
+        discriminators.scales
+    ) == 3
 
 
 def test_losses_by_hand():

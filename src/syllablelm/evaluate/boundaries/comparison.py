@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -13,7 +14,7 @@ from syllablelm.core.progress import ProgressBar
 from syllablelm.core.results import Estimate, Record, json_key
 from syllablelm.core.segmentation import Segmentation
 from syllablelm.data.manifest import Manifest
-from syllablelm.evaluate.bootstrap import bootstrap_difference, bootstrap_interval
+from syllablelm.evaluate.bootstrap import bootstrap_difference, bootstrap_estimate, bootstrap_interval
 from syllablelm.evaluate.boundaries.matching import HitCounts
 from syllablelm.evaluate.boundaries.protocols import Protocol, get_protocol
 from syllablelm.evaluate.boundaries.scores import BoundaryScores, score_boundaries, search_shift
@@ -24,6 +25,7 @@ Waveform = npt.NDArray[np.float32]
 # (recording id, waveform, segmenter) -> number of segments that the segmenter is asked for.
 Count = Callable[[str, Waveform, Segmenter], int]
 TOLERANCES = (0.02, 0.05)
+_COUNTS = ("hits", "predicted", "reference", "precision", "recall")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,7 +132,7 @@ class Comparison:
         """
         if baseline is not None and baseline not in self.scores:
             raise InputError(f"no segmenter {baseline!r} among {', '.join(self.scores)}")
-        options = {"resamples": resamples, "seed": seed}
+        options: Any = {"resamples": resamples, "seed": seed}
         rows = []
         for name, score in self.scores.items():
             main, tokens = score.total(), score.token_total()
@@ -147,20 +149,12 @@ class Comparison:
                     tuned=self.tuned,
                     f1_20=score.total(0.02).f1,
                     f1_50=score.total(0.05).f1,
-                    precision=main.precision,
-                    recall=main.recall,
-                    r_value=main.r_value,
                     f1_low=low,
                     f1_high=high,
-                    hits=main.hits,
-                    predicted=main.predicted,
-                    reference=main.reference,
-                    token_hits=tokens.hits,
-                    token_predicted=tokens.predicted,
-                    token_reference=tokens.reference,
-                    token_precision=tokens.precision,
-                    token_recall=tokens.recall,
-                    token_f1=Estimate(tokens.f1, *bootstrap_interval(score.token_items(), _f1, **options)),
+                    r_value=main.r_value,
+                    **{key: getattr(main, key) for key in _COUNTS},
+                    **{f"token_{key}": getattr(tokens, key) for key in _COUNTS},
+                    token_f1=bootstrap_estimate(score.token_items(), _f1, **options),
                     gain=gain,
                 )
             )

@@ -1,4 +1,4 @@
-"""The network of the phone probe: units and lengths of segments to CTC outputs, its training and its greedy reading."""
+"""The network of the phone probe: units and lengths of segments to CTC outputs, its training and greedy decoding."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ class ProbeSettings:
 
 @dataclass(frozen=True)
 class Example:
-    """What the network sees of a recording.
+    """Input of the network for one recording.
 
     Args:
         unit: (num_segments,) int64; `UNKNOWN`, or 1 + the index of the unit among those of the training list.
@@ -150,25 +150,25 @@ def train_network(
     Returns:
         The network, ready for reading, and the mean CTC loss per phone in nats over the last tenth of the steps.
     """
-    place = pick_device(device)
-    devices = [] if place.type == "cpu" else [place]
+    chosen = pick_device(device)
+    devices = [] if chosen.type == "cpu" else [chosen]
     with torch.random.fork_rng(devices):
         torch.manual_seed(seed)
         network = PhoneNetwork(num_units, num_labels, slots, settings)
         lengths = np.concatenate([example.log_seconds for example in examples])
         network.length_mean.fill_(float(lengths.mean()))
         network.length_deviation.fill_(float(lengths.std()) or 1.0)
-        network.to(place).train()
+        network.to(chosen).train()
         optimizer = torch.optim.AdamW(network.parameters(), settings.learning_rate, weight_decay=settings.weight_decay)
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _one_cycle(step / settings.steps))
         last: list[float] = []
         for step, batch in enumerate(_batches(examples, settings, seed)):
-            unit_BT, log_seconds_BT, valid_BT = _pad(batch, place)
-            hidden = torch.rand(unit_BT.shape, device=place) < settings.unit_dropout
+            unit_BT, log_seconds_BT, valid_BT = _pad(batch, chosen)
+            hidden = torch.rand(unit_BT.shape, device=chosen) < settings.unit_dropout
             log_probs_BSK = network(unit_BT.masked_fill(hidden, UNKNOWN), log_seconds_BT, valid_BT)
-            targets = torch.from_numpy(np.concatenate([example.labels for example in batch])).to(place)
+            targets = torch.from_numpy(np.concatenate([example.labels for example in batch])).to(chosen)
             target_lengths = torch.tensor([len(example.labels) for example in batch])
-            # A recording with more phones than slots has no path; it teaches nothing and must not spoil the batch.
+            # A recording with more phones than slots has no path; its infinite loss must not spoil the batch.
             losses_B = functional.ctc_loss(
                 log_probs_BSK.transpose(0, 1),
                 targets,
@@ -192,23 +192,22 @@ def train_network(
 
 @torch.no_grad()
 def read_phones(network: PhoneNetwork, example: Example) -> list[int]:
-    """Greedy CTC reading of one recording: labels from 1 on, repeats joined and blanks left out."""
+    """Return the greedy CTC reading of one recording: labels from 1 on, deduplicated, without blanks."""
     if not len(example.unit):
         return []
-    place = network.out.weight.device
-    best = network(*_pad([example], place))[0].argmax(-1).cpu().numpy()
+    best = network(*_pad([example], network.out.weight.device))[0].argmax(-1).cpu().numpy()
     new = np.append(True, best[1:] != best[:-1])
     return best[new & (best != BLANK)].tolist()
 
 
 def _one_cycle(done: float) -> float:
-    """Share of the peak learning rate: linear warm-up over a tenth of the steps, then half a cosine to zero."""
+    """Return the share of the peak learning rate: linear warm-up over a tenth of the steps, then a cosine to zero."""
     warm = 0.1
     return (done + 1e-3) / (warm + 1e-3) if done < warm else 0.5 * (1 + math.cos(math.pi * (done - warm) / (1 - warm)))
 
 
 def _batches(examples: Sequence[Example], settings: ProbeSettings, seed: int) -> Iterator[list[Example]]:
-    """As many batches as there are steps: shuffled passes over the recordings, those of similar length together."""
+    """Yield a batch for each step: shuffled passes over the recordings, those of similar length together."""
     # By segments, not seconds: they are what is padded.
     rate = sum(len(example.unit) for example in examples) / sum(example.seconds for example in examples)
     counts = [float(len(example.unit)) for example in examples]
@@ -222,12 +221,12 @@ def _batches(examples: Sequence[Example], settings: ProbeSettings, seed: int) ->
         epoch += 1
 
 
-def _pad(batch: Sequence[Example], place: torch.device) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """(B, T) units, log lengths and whether there is a segment."""
+def _pad(batch: Sequence[Example], device: torch.device) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Return (B, T) units, log lengths, and True where a segment is."""
     shape = (len(batch), max(len(example.unit) for example in batch))
     unit, log_seconds, valid = np.zeros(shape, np.int64), np.zeros(shape, np.float32), np.zeros(shape, bool)
     for row, example in enumerate(batch):
         size = len(example.unit)
         unit[row, :size], log_seconds[row, :size], valid[row, :size] = example.unit, example.log_seconds, True
-    found = (torch.from_numpy(array).to(place) for array in (unit, log_seconds, valid))
-    return next(found), next(found), next(found)
+    first, second, third = (torch.from_numpy(array).to(device) for array in (unit, log_seconds, valid))
+    return first, second, third

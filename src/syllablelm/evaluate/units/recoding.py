@@ -106,6 +106,13 @@ def recode_units(units: str | Path, codec: str | Path, out: str | Path, *, decod
         if not before:
             raise FormatError(f"{units}: holds no recording")
     sizes = (opened.num_codes, opened.num_units) if decode else (opened.num_units, opened.num_codes)
-    totals = RateCounts.merge(before), RateCounts.merge(after)
-    rates = [CodeRates.of(total, size) for total, size in zip(totals, sizes, strict=True)]
-    return RecodingResult(str(codec), opened.kind, len(before), totals[0].seconds, *rates, str(out))
+    total = RateCounts.merge(before)
+    return RecodingResult(
+        codec=str(codec),
+        kind=opened.kind,
+        recordings=len(before),
+        seconds=total.seconds,
+        before=CodeRates.of(total, sizes[0]),
+        after=CodeRates.of(RateCounts.merge(after), sizes[1]),
+        out=str(out),
+    )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from operator import attrgetter
 from typing import ClassVar
@@ -19,13 +19,14 @@ from syllablelm.core.segmentation import Segmentation
 from syllablelm.data.audio import SAMPLE_RATE
 from syllablelm.data.corpus import SkippedFile, no_usable
 from syllablelm.data.distortions import delay, gain, mp3, pitch, reverberate, telephone, white_noise
-from syllablelm.data.manifest import Recording
+from syllablelm.data.manifest import Manifest
 from syllablelm.evaluate.bootstrap import bootstrap_estimate
 from syllablelm.evaluate.boundaries.matching import BoundaryCounts, boundary_counts
 from syllablelm.evaluate.counts import Counts
 from syllablelm.evaluate.edit_distance import edit_distance
 from syllablelm.evaluate.lists import ScoredData, note_omitted
 from syllablelm.evaluate.units.inputs import Model, Recordings, as_list, open_model, open_recordings
+from syllablelm.tokenizer.recordings import GROUP_SECONDS, group_recordings
 from syllablelm.tokenizer.tokenizer import Tokenizer
 
 Waveform = npt.NDArray[np.float32]
@@ -33,8 +34,6 @@ Distort = Callable[[Waveform, np.random.Generator], Waveform]
 
 MEAN = "mean"
 """Name of the row of all conditions together."""
-# Seconds of recordings held at once; one call of each tokenizer encodes them under a condition.
-GROUP_SECONDS = 120.0
 
 
 @dataclass(frozen=True)
@@ -318,7 +317,7 @@ def evaluate_stability(
 
 def _count(
     tokenizers: Mapping[str, Tokenizer],
-    recordings: Sequence[Recording],
+    recordings: Manifest,
     conditions: Sequence[Condition],
     seed: int,
     skipped: list[SkippedFile],
@@ -330,7 +329,7 @@ def _count(
     counts: dict[tuple[str, str], list[StabilityCounts]] = {(m, c.name): [] for m in tokenizers for c in conditions}
     samples = 0
     with ProgressBar("stability", len(recordings) * (len(conditions) + 1), closing_line=False) as bar:
-        for group in _groups(recordings):
+        for group in group_recordings(recordings, GROUP_SECONDS):
             loaded: dict[str, Waveform] = {}
             for recording in group:
                 try:
@@ -367,15 +366,3 @@ def _row(model: str, condition: str, items: Sequence[StabilityCounts], **options
         recall_50=wide.recall,
         **asdict(total),
     )
-
-
-def _groups(recordings: Sequence[Recording]) -> Iterator[list[Recording]]:
-    """Neighbours of at most `GROUP_SECONDS` together, or one longer recording."""
-    group: list[Recording] = []
-    for recording in recordings:
-        if group and sum(one.seconds for one in group) + recording.seconds > GROUP_SECONDS:
-            yield group
-            group = []
-        group.append(recording)
-    if group:
-        yield group

@@ -149,7 +149,7 @@ def faulty(change: str) -> tuple[dict, dict, dict, dict]:
     test, test_phones = make_list(2, 2)
     first = min(test)
     if change == "both":
-        test, test_phones = dict(list(train.items())[:2]), train_phones
+        test, test_phones = (dict(list(one.items())[:2]) for one in (train, train_phones))
     elif change == "units":
         test[first] = replace(test[first], unit=None)
     elif change == "alignment":
@@ -163,7 +163,7 @@ def faulty(change: str) -> tuple[dict, dict, dict, dict]:
         train[first] = Segmentation.from_boundaries([0, 20_000], unit=[0])
         train_phones[first] = replace(train_phones[first], duration=400.0)
     elif change == "grid":
-        test[first] = replace(test[first], hop=640)
+        test = {id: replace(value, hop=640) for id, value in test.items()}
     elif change == "segments":
         train = {id: Segmentation(np.array([]), np.array([]), np.array([]), 100) for id in train}
     return train, train_phones, test, test_phones
@@ -178,7 +178,7 @@ def faulty(change: str) -> tuple[dict, dict, dict, dict]:
         ("phones", "test: 1 recording without a single phone, such as 's2-0'"),
         ("empty", "units: none of its recordings is among those with an alignment"),
         ("long", "train: 1 recording longer than 300 s"),
-        ("grid", "train and test: 1 recording at 16000 Hz with hop 640"),
+        ("grid", "train and test: 2 recordings at 16000 Hz with hop 640"),
         ("segments", "train: no recording has a segment"),
     ],
 )

@@ -238,10 +238,3 @@ def test_a_tokenizer_without_a_codebook_is_refused(tokenizer: Tokenizer, recordi
         evaluate_stability(recordings, bare)
     with pytest.raises(InputError, match="no model"):
         evaluate_stability(recordings, [])
-
-
-def test_groups_are_bounded(tmp_path: Path) -> None:
-    lengths = [50, 60, 20, 300, 10]
-    recordings = [Recording(str(k), tmp_path / "a.wav", k_s * 16_000, 16_000) for k, k_s in enumerate(lengths)]
-    groups = [[int(one.seconds) for one in group] for group in module._groups(recordings)]
-    assert groups == [[50, 60], [20], [300], [10]]

@@ -1,1 +1,0 @@
-from syllablelm.core.document import format_table as format_table
