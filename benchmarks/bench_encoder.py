@@ -1,9 +1,9 @@
-"""Time encoders: seconds of audio per second, in each precision, batched and clip by clip, beside plain transformers.
+"""Time encoders in seconds of audio per second: each precision, batched and clip by clip, beside plain transformers.
 
 Run: python benchmarks/bench_encoder.py [--models tiny base] [--device auto] [--seconds 60] [--repeats 3] [--long 60]
 "tiny" is the encoder of that bundled tokenizer, "base" has HuBERT-base's size and random weights. Features are compared
-before anything is timed; the ways take turns, and the best turn of each counts. "per CPU second" says the same per
-second of computing on all threads, which a busy machine disturbs less.
+before anything is timed; the programs run in turns, and the best turn of each counts. "per CPU second" divides by the
+computing time of all threads, on which other load has less influence.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ RATE = 16_000
 
 
 def make_model(name: str) -> Any:
-    """A fresh model of transformers."""
+    """Return a new model of transformers."""
     if name == "tiny":
         return load_model(str(BUNDLED / "tiny")).eval()
     from transformers.models.hubert.configuration_hubert import HubertConfig
@@ -38,7 +38,7 @@ def make_model(name: str) -> Any:
 
 
 def make_clips(seconds: float) -> list[np.ndarray]:
-    """Noise in clips of 2 to 16 s, as in LibriSpeech, in no order."""
+    """Return noise in clips of 2 to 16 s, as long as those of LibriSpeech, unsorted."""
     rng = np.random.default_rng(0)
     clips, left = [], seconds
     while left > 0:
@@ -50,7 +50,7 @@ def make_clips(seconds: float) -> list[np.ndarray]:
 
 @torch.inference_mode()
 def run_transformers(model: Any, clips: Sequence[np.ndarray], device: torch.device) -> list[np.ndarray]:
-    """All clips in one padded batch by the model itself, as its documentation shows."""
+    """Return features of all clips in one padded batch by the model itself, used as its documentation shows."""
     wave_BN, lengths_B = pad_waveforms(clips, device)
     hidden = model(wave_BN, attention_mask=frame_mask(lengths_B, wave_BN.shape[1])).last_hidden_state
     counts = model._get_feat_extract_output_lengths(lengths_B)
@@ -59,7 +59,7 @@ def run_transformers(model: Any, clips: Sequence[np.ndarray], device: torch.devi
 
 @torch.inference_mode()
 def run_padded(encoder: HubEncoder, clips: Sequence[np.ndarray]) -> list[np.ndarray]:
-    """All clips in one padded batch by our encoder."""
+    """Return features of all clips in one padded batch by our encoder."""
     feats_BTD, frames_B = encoder(*pad_waveforms(clips, encoder.device))
     return [feats[:count].cpu().numpy() for feats, count in zip(feats_BTD, frames_B.tolist(), strict=True)]
 
@@ -72,7 +72,7 @@ def run_encode(encoder: HubEncoder, clips: Sequence[np.ndarray], precision: Any)
 
 
 def distance(found: Sequence[np.ndarray], expected: Sequence[np.ndarray]) -> float:
-    """Largest relative distance of a clip's features."""
+    """Return the largest relative distance of a clip's features."""
     pairs = zip(found, expected, strict=True)
     return max(float(np.linalg.norm(one - other) / np.linalg.norm(other)) for one, other in pairs)
 
@@ -112,7 +112,7 @@ def bench(name: str, clips: Sequence[np.ndarray], device: torch.device, repeats:
 
 
 def bench_memory(name: str, seconds: float, device: torch.device) -> None:
-    """Peak memory that one long clip adds; needs a fresh process to mean anything on a CPU."""
+    """Print the peak memory that one long clip adds; on a CPU this needs a new process."""
     encoder = HubEncoder(make_model(name)).to(device)
     clip = 0.1 * np.random.default_rng(0).standard_normal(int(RATE * seconds)).astype(np.float32)
     encoder.encode([clip[:RATE]])

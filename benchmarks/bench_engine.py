@@ -1,7 +1,7 @@
-"""Time `encode`: a corpus to shards, beside the sum of its stages one after the other, and the cost of finding it done.
+"""Time `encode` on a corpus, beside its stages one after the other, and on a finished corpus.
 
 Run: python benchmarks/bench_engine.py [--model small] [--recordings 40] [--seconds 12] [--workers 1 2] [--repeats 1]
-First the shards must hold what `Tokenizer.encode` gives. The corpus is the bundled recording cut at other places.
+The shards must equal the output of `Tokenizer.encode`. The corpus is the bundled recording from different starts.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from syllablelm.evaluate.speed import make_clips
 
 
 def timed(work: Callable[[], Any]) -> tuple[float, float, Any]:
-    """Seconds, seconds of computing, and the result."""
+    """Return seconds, CPU seconds, and the result."""
     cpu, start = time.process_time(), time.perf_counter()
     result = work()
     return time.perf_counter() - start, time.process_time() - cpu, result
@@ -33,7 +33,7 @@ def main() -> None:
     parser.add_argument("--recordings", type=int, default=40)
     parser.add_argument("--seconds", type=float, default=12.0)
     parser.add_argument("--workers", type=int, nargs="+", default=[1, 2])
-    parser.add_argument("--repeats", type=int, default=1, help="turns; the ways take them in order, the best counts")
+    parser.add_argument("--repeats", type=int, default=1, help="Number of turns, of which the best counts.")
     options = parser.parse_args()
     tokenizer = Tokenizer.load(options.model)
     with tempfile.TemporaryDirectory() as name:
@@ -64,7 +64,7 @@ def main() -> None:
             for workers in options.workers:
                 found = [segmentation for _, segmentation in read_units(folder / f"out{turn}_{workers}")]
                 if found != expected:
-                    raise SystemExit("the shards do not hold what Tokenizer.encode gives")
+                    raise SystemExit("the shards differ from the output of Tokenizer.encode")
     load = os.getloadavg()[0]
     print(
         f"{options.model}: {audio:.0f} s of audio, {options.recordings} recordings, load {load:.1f}; shards as expected"

@@ -1,12 +1,11 @@
-"""Time greedy generation: our cached decoder beside ``transformers.generate`` on the same random model, in one run.
+"""Time greedy generation by our cached decoder and by ``transformers.generate`` on the same random model.
 
 Run: python benchmarks/bench_lm.py [--size tiny|base] [--batch 1 8] [--new 128] [--prompt 32] [--repeats 3]
      [--device auto] [--precision float32|bfloat16] [--clock wall|cpu]
-Both must draw the same tokens (in float32) before anything is timed. Prefill is part of the time; the repeats take
-turns; the best of each is reported, and "ratio" is the median over the turns of their time to ours. "memory" is the
-rate at which the weights alone would have to be read: where it comes near the machine's memory bandwidth, no decoder
-can be faster at that batch size and precision. On a machine that others use at the same time, set OMP_NUM_THREADS=1
-and --clock cpu, which counts this process's own time.
+Both must generate the same tokens (in float32) before anything is timed. Times include prefill. Both run in turns; the
+best of each is reported, and "ratio" is the median over the turns of their time to ours. "memory" is the rate at which
+the weights alone have to be read: near the machine's memory bandwidth, no decoder can be faster at that batch size and
+precision. On a busy machine set OMP_NUM_THREADS=1 and --clock cpu, which counts this process's own time.
 """
 
 from __future__ import annotations
@@ -33,7 +32,7 @@ SIZES = {"tiny": (LMShape(4, 256, 4, 1024, 512), 1024), "base": (LMShape(), 4096
 
 
 def build(size: str) -> nn.Module:
-    """A random model with weights large enough that greedy decoding wanders."""
+    """Return a random model, with weights large enough that greedy decoding varies."""
     shape, units = SIZES[size]
     torch.manual_seed(0)
     model = shape.build(units).eval()
@@ -45,13 +44,13 @@ def build(size: str) -> nn.Module:
 
 
 def ours(weights: FusedOPT, prompts_BT: Tensor, new: int) -> Tensor:
-    """(B, new) greedy tokens by the cached decoder."""
+    """Return (B, new) greedy tokens by the cached decoder."""
     sampler = Sampler(Sampling(0.0), range(len(prompts_BT)))
     decoder = CachedDecoder(weights, len(prompts_BT), prompts_BT.shape[1] + new)
     logits, drawn = decoder.prefill(prompts_BT.tolist()), []
     while True:
         drawn.append(sampler(logits))
-        # As in real use, the host looks at every token.
+        # As in real use, the host reads every token.
         drawn[-1].tolist()
         if len(drawn) == new:
             return torch.stack(drawn, dim=1)
@@ -59,7 +58,7 @@ def ours(weights: FusedOPT, prompts_BT: Tensor, new: int) -> Tensor:
 
 
 def theirs(model: Any, prompts_BT: Tensor, new: int) -> Tensor:
-    """(B, new) greedy tokens by transformers."""
+    """Return (B, new) greedy tokens by transformers."""
     with torch.inference_mode(), quiet_transformers():
         whole = model.generate(
             prompts_BT.to(model.device),
@@ -72,7 +71,7 @@ def theirs(model: Any, prompts_BT: Tensor, new: int) -> Tensor:
 
 
 def seconds(run: Callable[..., Tensor], model: Any, prompts_BT: Tensor, new: int, clock: Clock) -> float:
-    """How long it takes until the result is on the host."""
+    """Return the seconds until the result is on the host."""
     started = clock()
     run(model, prompts_BT, new).cpu()
     return clock() - started
@@ -96,14 +95,14 @@ def main() -> None:
     for size in options.size:
         model = build(size).to(device, getattr(torch, options.precision))
         size_in_bytes = sum(p.numel() * p.element_size() for p in model.parameters())
-        # What each of the two decodes with; ours is made ready once, as ``SpeechLM`` does.
+        # The weights of each decoder; ours are prepared once, as ``SpeechLM`` does.
         runners: dict[Any, Any] = {ours: FusedOPT(model), theirs: model}
         for batch in options.batch:
             prompts_BT = torch.randint(0, SIZES[size][1], (batch, options.prompt))
             found = [run(own, prompts_BT, options.new) for run, own in runners.items()]
             equal = torch.equal(*found)
             if not equal and options.precision == "float32":
-                raise SystemExit(f"{size}, batch {batch}: the decoders draw different tokens; nothing was timed")
+                raise SystemExit(f"{size}, batch {batch}: the decoders generate different tokens; nothing was timed")
             times: dict[Any, list[float]] = {ours: [], theirs: []}
             for _ in range(options.repeats):
                 for run, taken in times.items():

@@ -1,9 +1,9 @@
 """Time the loss-prediction matrix against one span per forward pass.
 
 Run: python benchmarks/bench_losspred.py [--seconds 3] [--span 50] [--gap 150]
-The model has random weights and about the size of that in the recipe `tiny`. First both must agree on a short
-recording; then forward passes and seconds of both, and the ratio. It grows with length: the passes of one do not, those
-of the other are two per frame.
+The model has random weights and about the size of that in the recipe `tiny`. Both must agree on a short recording; then
+forward passes and seconds of both are printed, and their ratio, which grows with length: one needs a constant number of
+passes, the other two per frame.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class CountPasses:
 
 
 def measure(function: Callable[[Any], np.ndarray], model: MaskedPredictor) -> tuple[int, float, float]:
-    """Forward passes, seconds and processor seconds of one run; a busy machine stretches the first kind only."""
+    """Return forward passes, wall-clock seconds and CPU seconds of one run."""
     counted = CountPasses(model)
     start, processor = time.perf_counter(), time.process_time()
     function(counted)

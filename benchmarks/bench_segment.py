@@ -2,10 +2,10 @@
 
 Run: python benchmarks/bench_segment.py [--frames 1250] [--clips 4] [--features FILE.npy] [--repeats 5]
 
-First the boundaries must agree. The released program works in float32 and takes sums of squares as a difference, so it
-can decide otherwise where two cuts cost the same to six digits; such a recording is counted and the two costs shown.
-Then both are timed in turns in this one process, so that other load on the machine meets both, by the clock and by
-processor time. The tests hold the released program (tests/released_minsum.py), written from its description.
+First the boundaries are compared. The released program works in float32 and computes squared errors as a difference, so
+it can choose other boundaries where two segmentations cost the same to six digits; such a recording is counted and the
+two costs are printed. Then both are timed in turns in this process, in wall-clock and CPU time, so that other load
+affects both alike. tests/helpers/released_minsum.py holds the released program, written from its description.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ FRAME_RATE = 50
 
 
 def plain_cut(cost: Callable[[int, int], float], num_frames: int, num_segments: int, max_length: int) -> list[int]:
-    """Exact cut into num_segments by the textbook recursion, vectorised over nothing but the cost."""
+    """Return the exact boundaries of num_segments segments by the textbook recursion, in plain loops."""
     costs = np.full((num_frames + 1, max_length + 1), np.inf)
     for end in range(1, num_frames + 1):
         for length in range(1, min(max_length, end) + 1):
@@ -56,7 +56,7 @@ def plain_cut(cost: Callable[[int, int], float], num_frames: int, num_segments: 
 
 
 def plain_mincut(matrix: np.ndarray, num_segments: int, max_length: int) -> list[int]:
-    """MinCut with the term of every segment taken from Eq. 2."""
+    """Return the boundaries of MinCut, with the term of every segment as in Eq. 2."""
 
     def cost(start: int, end: int) -> float:
         lines = matrix[start:end].sum() + matrix[:, start:end].sum()
@@ -67,14 +67,14 @@ def plain_mincut(matrix: np.ndarray, num_segments: int, max_length: int) -> list
 
 
 def steps(num_frames: int, num_dims: int, seed: int) -> np.ndarray:
-    """Noisy steps of 3 to 12 frames, float32."""
+    """Return noisy steps of 3 to 12 frames, float32."""
     rng = np.random.default_rng(seed)
     means = np.repeat(rng.standard_normal((num_frames, num_dims)), rng.integers(3, 13, size=num_frames), axis=0)
     return (means[:num_frames] + 0.7 * rng.standard_normal((num_frames, num_dims))).astype(np.float32)
 
 
 def tiled(features: np.ndarray, num_frames: int, seed: int) -> np.ndarray:
-    """A recording of the wanted length from shuffled one-second pieces of real features, float32.
+    """Return a recording of a given length from shuffled one-second pieces of real features, float32.
 
     A little noise, a twentieth of their deviation, keeps repeated pieces from having cuts of exactly equal cost.
     """
@@ -86,7 +86,7 @@ def tiled(features: np.ndarray, num_frames: int, seed: int) -> np.ndarray:
 
 
 def threshold(clips: np.ndarray, rate: float) -> float:
-    """A delta that makes about so many segments per second of these recordings."""
+    """Return a delta that gives about ``rate`` segments per second on these recordings."""
     count = round(rate * clips.shape[1] / FRAME_RATE)
     means = []
     for clip, cut in zip(clips, minsum(clips, count, min_length=3, max_length=35), strict=True):
@@ -95,7 +95,7 @@ def threshold(clips: np.ndarray, rate: float) -> float:
 
 
 def in_turns(programs: dict[str, Callable[[], object]], repeats: int) -> dict[str, tuple[float, float]]:
-    """Median wall-clock and processor seconds of each program, run one after the other again and again."""
+    """Return median wall-clock and CPU seconds of each program; the programs run in turns."""
     taken: dict[str, list[tuple[float, float]]] = {name: [] for name in programs}
     for _, (name, program) in itertools.product(range(repeats), programs.items()):
         wall, processor = time.perf_counter(), time.process_time()
@@ -108,10 +108,10 @@ def in_turns(programs: dict[str, Callable[[], object]], repeats: int) -> dict[st
 
 
 def peak_mebibytes(program: Callable[[], object]) -> float:
-    """What a program needs at most: the growth of the process, or what NumPy allocates where that is more.
+    """Return the peak memory of a program: growth of the process or allocations of NumPy, whichever is larger.
 
     The first misses memory that the allocator kept from earlier runs, the second that of other libraries. Outside Linux
-    there is only the second.
+    only the second is measured.
     """
     tracemalloc.start()
     program()
@@ -121,7 +121,7 @@ def peak_mebibytes(program: Callable[[], object]) -> float:
     if not reset.exists():
         return traced
     ctypes.CDLL(None).malloc_trim(0)
-    reset.write_text("5")  # the highest mark starts anew
+    reset.write_text("5")  # reset the peak
 
     def read(field: str) -> int:
         return next(int(line.split()[1]) for line in status.read_text().splitlines() if line.startswith(field))
@@ -132,13 +132,13 @@ def peak_mebibytes(program: Callable[[], object]) -> float:
 
 
 def squared_error(features: np.ndarray, edges: list[int]) -> float:
-    """Eq. 4 in float64."""
+    """Return the cost of Eq. 4 in float64."""
     exact = features.astype(np.float64)
     return sum(float(((exact[a:b] - exact[a:b].mean(axis=0)) ** 2).sum()) for a, b in itertools.pairwise(edges))
 
 
 def check_released(clips: np.ndarray, deltas: list[float]) -> None:
-    """Print how many recordings get the released program's boundaries."""
+    """Print the number of recordings with the released program's boundaries."""
     same = total = 0
     for delta in deltas:
         ours = minsum_dynamic(clips, delta)
@@ -156,7 +156,7 @@ def check_released(clips: np.ndarray, deltas: list[float]) -> None:
 
 
 def compare_released(name: str, clips: np.ndarray, repeats: int) -> None:
-    """Agreement, speed and memory beside the released program."""
+    """Print agreement, speed and memory beside the released program."""
     num_clips, num_frames, num_dims = clips.shape
     print(f"\n{name}: {num_clips} recordings of {num_frames} frames, {num_dims} dimensions, float32")
     deltas = [threshold(clips, rate) for rate in (8.33, 6.25, 5.0)]
@@ -179,7 +179,7 @@ def compare_released(name: str, clips: np.ndarray, repeats: int) -> None:
 
 
 def compare_textbook(num_frames: int, num_segments: int, repeats: int) -> None:
-    """MinCut beside plain loops, on a symmetric and an asymmetric matrix."""
+    """Print times of MinCut beside plain loops, on a symmetric and an asymmetric matrix."""
     similarity = similarity_matrix(steps(num_frames, 64, seed=0))
     weights = np.random.default_rng(1).random(similarity.shape)
     print(f"\nMinCut, {num_frames} frames, {num_segments} segments of at most 50 frames")
@@ -204,17 +204,17 @@ def compare_textbook(num_frames: int, num_segments: int, repeats: int) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Time MinSum and MinCut beside other programs.")
-    parser.add_argument("--frames", type=int, default=1250, help="frames of a recording; 1250 are 25 s")
+    parser.add_argument("--frames", type=int, default=1250, help="Frames per recording; 1250 are 25 s.")
     parser.add_argument(
-        "--clips", type=int, default=4, help="recordings in a batch; the released program needs 0.5 GiB each"
+        "--clips", type=int, default=4, help="Recordings per batch; the released program needs 0.5 GiB each."
     )
     parser.add_argument("--segments", type=int, default=150)
-    parser.add_argument("--features", type=Path, help="real features (T, D), .npy")
+    parser.add_argument("--features", type=Path, help="Real features (T, D), .npy.")
     parser.add_argument("--repeats", type=int, default=5)
     options = parser.parse_args()
 
     warm = steps(60, 8, seed=0)
-    # Compile before the clock starts.
+    # Compile before anything is timed.
     minsum_dynamic(warm, 0.4)
     minsum([warm, warm], 7)
     mincut(similarity_matrix(warm), 7)

@@ -3,8 +3,8 @@
 Run: python benchmarks/bench_tokenizer.py [--size small|tiny|base] [--clips 8] [--clip 25] [--precision float32]
          [--repeats 1]
 "small" and "tiny" are the bundled tokenizers; "base" has HuBERT-base's size (layer 9) with random weights, MinSum at
-6.25 a second, and 16,384 centres for 4,096 units: what the paper times. The audio is the bundled recording, repeated.
-`syllablelm evaluate speed` does the same for any tokenizer and any recordings.
+6.25 a second, and 16,384 centres for 4,096 units, as in the paper's timing. The audio is the bundled recording,
+repeated. `syllablelm evaluate speed` times any tokenizer on any recordings.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from syllablelm.tokenizer.segment_rule import SegmentRule
 
 
 def open_tokenizer(size: str, device: torch.device, precision: Precision) -> Tokenizer:
-    """A bundled tokenizer, or a random one of HuBERT-base's size."""
+    """Return a bundled tokenizer, or a random one of HuBERT-base's size."""
     if size != "base":
         return Tokenizer.load(size, device=str(device), precision=precision)
     from transformers.models.hubert.configuration_hubert import HubertConfig
@@ -45,7 +45,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--size", choices=("small", "tiny", "base"), default="small")
     parser.add_argument("--clips", type=int, default=8)
-    parser.add_argument("--clip", type=float, default=25.0, help="seconds of each recording")
+    parser.add_argument("--clip", type=float, default=25.0, help="Seconds per recording.")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--precision", choices=get_args(Precision), default="float32")
     parser.add_argument("--batch-seconds", type=float, default=120.0)

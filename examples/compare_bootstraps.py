@@ -1,4 +1,4 @@
-"""Compare first boundaries: what they are worth themselves, and what students learn from them (Table 4, extended).
+"""Compare first boundaries by their own score and by the scores of students trained on them (Table 4, extended).
 
 Run: python examples/compare_bootstraps.py --encoder runs/tiny/iteration2/encoder \\
          --manifest data/librispeech/train.csv --alignments data/librispeech/train.alignments.jsonl \\
@@ -7,9 +7,9 @@ Run: python examples/compare_bootstraps.py --encoder runs/tiny/iteration2/encode
 Every Nth recording is segmented by each source, and a SylBoost student learns each segmentation under the same
 settings; later rounds take their boundaries from MinSum on the student, as in the paper. "itself" is the score of the
 first boundaries on those recordings; teacher and students are scored on other recordings (every ninth from the fifth),
-cut into as many groups as the reference has. All numbers are boundary F1 at 50 ms against syllables with 95 % bootstrap
-intervals over recordings. Alignments are used for the scores only. What is finished is kept in --out: started again, it
-goes on.
+with as many segments as the reference has. All numbers are boundary F1 at 50 ms against syllables with 95 % bootstrap
+intervals over recordings. Alignments are used for the scores only. Finished stages are kept in --out, where a stopped
+run resumes.
 """
 
 from __future__ import annotations
@@ -37,23 +37,26 @@ from syllablelm.segment.segmenter import make_segmenter
 from syllablelm.train.batches import WaveformStore
 from syllablelm.train.boundary_stage import BoundariesConfig, find_boundaries, read_boundaries
 from syllablelm.train.loop import LoopConfig
-from syllablelm.train.stage import external_encoder
+from syllablelm.train.stage import StageContext, external_encoder
 from syllablelm.train.sylboost import SylBoostConfig, train_sylboost
 
 SOURCES = ("similarity", "envelope", "strength", "losspred", "combined")
 HELD_OUT = slice(4, None, 9)
-CUTS = {"minsum": "MinSum", "peaks": "peaks"}
+METHODS = {"minsum": "MinSum", "peaks": "peaks"}
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What all students share.
+    """Settings that all students share.
 
     Args:
-        layer: that is taught and learned, and whose similarity is cut.
-        rate: groups per second while training.
-        gap: visible frames between two spans that LossPred masks in one pass; fewer passes the smaller it is.
-        steps, lr, batch_seconds, crop_seconds, precision: of a round.
+        layer: layer of the teacher and the student, 1-based; its similarity is segmented too.
+        rate: segments per second while training.
+        gap: visible frames between two spans that LossPred masks in one pass; a smaller gap needs fewer passes.
+        steps, lr, batch_seconds, crop_seconds, precision: training of a round.
+        rounds: number of rounds.
+        seed: random seed.
+        device: "auto", "cpu" or "cuda".
     """
 
     layer: int = 4
@@ -69,18 +72,18 @@ class Settings:
     device: str = "auto"
 
     def boundaries(self, source: str) -> BoundariesConfig:
-        """How boundaries are found."""
+        """Return the configuration of the boundary stage."""
         return BoundariesConfig(source=source, rate=self.rate, layer=self.layer, gap=self.gap)  # type: ignore[arg-type]
 
     def sylboost(self, number: int) -> SylBoostConfig:
-        """How a round, counted from 1, is trained."""
+        """Return the configuration of a round, counted from 1."""
         loop = LoopConfig(self.steps, self.lr, 0.1, batch_seconds=self.batch_seconds, precision=self.precision)  # type: ignore[arg-type]
         student = "teacher" if number == 1 else "previous"
         return SylBoostConfig(loop, self.layer, student, whiten=True, crop_seconds=self.crop_seconds)
 
 
 def split(manifest: Manifest, references: Mapping[str, Alignment], every: int) -> tuple[Manifest, Manifest]:
-    """The recordings to train on, and others that have an alignment to score on.
+    """Return the recordings to train on, and others with an alignment to score on.
 
     Raises:
         InputError: one of the lists is empty.
@@ -97,33 +100,24 @@ def split(manifest: Manifest, references: Mapping[str, Alignment], every: int) -
 
 
 def run_rounds(
-    source: str, training: Manifest, teacher: Artifact, settings: Settings, out: Path, store: WaveformStore
+    source: str, store: WaveformStore, teacher: Artifact, settings: Settings, out: Path
 ) -> tuple[Artifact, list[Artifact]]:
-    """The first boundaries of a source and the student of each round."""
+    """Return the first boundaries of a source and the student of each round."""
     boundaries, students = [], []
     for number in range(1, settings.rounds + 1):
         folder = out / source / f"round{number}"
         config = settings.boundaries("minsum" if students else source)
         previous = students[-1] if students else None
         needed = previous or (None if source in ("envelope", "strength") else teacher)
-        common = {"seed": settings.seed, "device": settings.device, "store": store}
-        boundaries.append(find_boundaries(config, training, folder / "boundaries", encoder=needed, **common))
-        students.append(
-            train_sylboost(
-                settings.sylboost(number),
-                training,
-                teacher,
-                boundaries[-1],
-                folder / "encoder",
-                previous=previous,
-                **common,
-            )
-        )
+        context = StageContext(store, settings.seed, settings.device)
+        boundaries.append(find_boundaries(config, context, folder / "boundaries", encoder=needed))
+        inputs = (context, teacher, boundaries[-1], folder / "encoder")
+        students.append(train_sylboost(settings.sylboost(number), *inputs, previous=previous))
     return boundaries[0], students
 
 
 def score_first(boundaries: Artifact, references: Mapping[str, Alignment], resamples: int = 1000) -> str:
-    """Score of the boundaries that were trained on."""
+    """Return the score of the first boundaries themselves."""
     found = {id: Segmentation.from_boundaries(edges) for id, edges in read_boundaries(boundaries).items()}
     aligned = {id: segmentation for id, segmentation in found.items() if id in references}
     (row,) = compare_segmentations({"itself": aligned}, references).rows(resamples=resamples)
@@ -137,16 +131,16 @@ def score_encoder(
     settings: Settings,
     resamples: int = 1000,
 ) -> dict[str, str]:
-    """Scores of an encoder's features under each way to cut them."""
+    """Return the score of an encoder's features by each segmentation method."""
     model = load_encoder(encoder.path, settings.layer, device=settings.device)
-    segmenters = {name: make_segmenter(name, encoder=model) for name in CUTS}
+    segmenters = {name: make_segmenter(name, encoder=model) for name in METHODS}
     found = segment_corpus(held_out, segmenters, reference_count(references))
     rows = compare_segmentations(found, references).rows(resamples=resamples)
     return {row.segmenter: cell(row) for row in rows}
 
 
 def cell(row: BoundaryRow) -> str:
-    """F1 at 50 ms with its interval: ".628 (.601 to .655)"."""
+    """Return F1 at 50 ms with its interval: ".628 (.601 to .655)"."""
     value, low, high = (f"{number:.3f}".removeprefix("0") for number in (row.f1_50, row.f1_low, row.f1_high))
     return f"{value} ({low} to {high})"
 
@@ -160,22 +154,23 @@ def compare(
     settings: Settings,
     out: Path,
 ) -> str:
-    """Train and score everything; returns the Markdown table."""
+    """Train and score everything, and return the Markdown table."""
     if {"losspred", "combined"} & set(sources):
-        # A missing head is said before anything is trained.
+        # A missing head is reported before anything is trained.
         MaskedPredictor.load(teacher.path, device="cpu")
     store = WaveformStore(training)
     scores = score_encoder(teacher, held_out, references, settings)
-    rows = [{"first boundaries": "(teacher)", **{f"round 1, {CUTS[cut]}": text for cut, text in scores.items()}}]
+    teacher_row = {f"round 1, {METHODS[method]}": text for method, text in scores.items()}
+    rows = [{"first boundaries": "(teacher)", **teacher_row}]
     for source in sources:
-        first, students = run_rounds(source, training, teacher, settings, out, store)
+        first, students = run_rounds(source, store, teacher, settings, out)
         row = {"first boundaries": source, "itself": score_first(first, references)}
         for number, student in enumerate(students, 1):
             scores = score_encoder(student, held_out, references, settings)
-            row |= {f"round {number}, {CUTS[cut]}": text for cut, text in scores.items()}
+            row |= {f"round {number}, {METHODS[method]}": text for method, text in scores.items()}
         rows.append(row)
     columns = ["first boundaries", "itself"]
-    columns += [f"round {number}, {name}" for number in range(1, settings.rounds + 1) for name in CUTS.values()]
+    columns += [f"round {number}, {name}" for number in range(1, settings.rounds + 1) for name in METHODS.values()]
     return format_table(rows, columns, style="markdown")
 
 
@@ -183,12 +178,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run as a command; returns the exit status."""
     default = Settings()
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--encoder", required=True, help="teacher: a folder or hub id, with its prediction head")
-    parser.add_argument("--manifest", required=True, help="recordings")
-    parser.add_argument("--alignments", required=True, type=Path, help="of these recordings")
-    parser.add_argument("--out", required=True, type=Path, help="folder for boundaries and students")
-    parser.add_argument("--every", type=int, default=9, help="train on every Nth recording")
-    parser.add_argument("--sources", default=",".join(SOURCES), help="first boundaries, joined by commas")
+    parser.add_argument("--encoder", required=True, help="Teacher with its prediction head: folder or hub id.")
+    parser.add_argument("--manifest", required=True, help="Manifest or folder of recordings.")
+    parser.add_argument("--alignments", required=True, type=Path, help="Reference alignments of these recordings.")
+    parser.add_argument("--out", required=True, type=Path, help="Output directory.")
+    parser.add_argument("--every", type=int, default=9, help="Train on every Nth recording.")
+    parser.add_argument("--sources", default=",".join(SOURCES), help="First boundaries, comma-separated.")
     for name in ("layer", "rate", "gap", "steps", "rounds", "lr", "batch_seconds", "crop_seconds", "seed"):
         value = getattr(default, name)
         parser.add_argument(f"--{name.replace('_', '-')}", type=type(value), default=value)
@@ -198,7 +193,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     settings = Settings(**{name: getattr(options, name) for name in vars(default)})
     sources = options.sources.split(",")
     if options.every < 1 or settings.rounds < 1 or set(sources) - set(SOURCES):
-        parser.error(f"--every and --rounds are at least 1, --sources are of {','.join(SOURCES)}")
+        parser.error(f"--every and --rounds must be at least 1, --sources some of {','.join(SOURCES)}")
     try:
         references = read_alignments(options.alignments)
         training, held_out = split(scan(options.manifest)[0], references, options.every)

@@ -1,12 +1,12 @@
-"""Compare unit rates and vocabulary sizes of one encoder: the table by which a tokenizer's rate and size are chosen.
+"""Compare unit rates and vocabulary sizes of one encoder, to choose those of a tokenizer.
 
 Run: python examples/compare_rates.py --encoder runs/small/round2/encoder --words runs/words --out runs/rates.jsonl \\
          --manifest data/librispeech/train.csv --alignments data/librispeech/train.alignments.jsonl
 
-Codebooks are fitted on all recordings of the list but every ninth from the fifth, and measured on those: boundaries,
-purity, bits, stability (of the first recordings), phones read by a probe that learned from the others, and identity of
-isolated words across voices (a folder that `prepare wordlist --voices A,B` wrote). One JSON line a tokenizer; what is
-in --out is not measured again. Alignments are used for the scores only.
+Every ninth recording from the fifth is held out; codebooks are fitted on the others. Measured on the held-out ones:
+boundaries, purity, bits, stability (first recordings only), and the phone error rate of a probe that is trained on the
+others; and the identity of isolated words across voices (a folder that `prepare wordlist --voices A,B` wrote). One JSON
+line per tokenizer; lines that --out holds already are not measured again. Alignments are used for the scores only.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ HELD_OUT = slice(4, None, 9)
 
 
 class RememberingEncoder:
-    """An encoder that keeps the features of every clip it has seen; see `FrameEncoder`."""
+    """An encoder that caches the features of every clip; see `FrameEncoder`."""
 
     def __init__(self, encoder: FrameEncoder) -> None:
         self._encoder, self._kept = encoder, {}
@@ -49,7 +49,7 @@ class RememberingEncoder:
         self.num_frames, self.max_frames = encoder.num_frames, getattr(encoder, "max_frames", None)
 
     def encode(self, waveforms: Sequence[Any], layers: Sequence[int] | None = None) -> list[Any]:
-        """As the encoder does; clips seen before are not encoded again."""
+        """Return the features of waveforms, from the cache where a clip was encoded before."""
         keys = [hashlib.sha256(np.ascontiguousarray(wave).tobytes()).digest() for wave in waveforms]
         new = {key: wave for key, wave in zip(keys, waveforms, strict=True) if key not in self._kept}
         self._kept |= dict(zip(new, self._encoder.encode(list(new.values())), strict=True)) if new else {}
@@ -57,7 +57,7 @@ class RememberingEncoder:
 
 
 def measure(tokenizer: Tokenizer, fitted: Manifest, held: Manifest, references: Any, args: Any) -> dict[str, Any]:
-    """All scores of one tokenizer."""
+    """Return all scores of one tokenizer."""
     units = {r.id: tokenizer.encode(r.load()) for r in held}
     known = {r.id: references[r.id] for r in held}
     boundaries = score_boundaries(units, known, "paper").total(0.05)
@@ -98,12 +98,12 @@ def main() -> None:
     parser.add_argument("--alignments", required=True, type=Path)
     parser.add_argument("--words", type=Path)
     parser.add_argument("--out", required=True, type=Path)
-    parser.add_argument("--rules", default="minsum", help="comma-separated segmentation methods")
+    parser.add_argument("--rules", default="minsum", help="Segmentation methods, comma-separated.")
     parser.add_argument("--rates", default="4.5,5,6.25,8.33")
     parser.add_argument("--units", default="1024,2048,4096")
-    parser.add_argument("--centres", type=float, default=2.0, help="k-means centres for every unit")
-    parser.add_argument("--iterations", type=int, default=20, help="of k-means")
-    parser.add_argument("--stable", type=int, default=20, help="recordings of the stability score")
+    parser.add_argument("--centres", type=float, default=2.0, help="Number of k-means centres per unit.")
+    parser.add_argument("--iterations", type=int, default=20, help="Maximum number of k-means iterations.")
+    parser.add_argument("--stable", type=int, default=20, help="Number of recordings for the stability score.")
     parser.add_argument("--no-probe", dest="probe", action="store_false")
     args = parser.parse_args()
     manifest, _ = scan(args.manifest)

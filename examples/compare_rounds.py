@@ -1,10 +1,10 @@
-"""The paper's order (Table 4): even < similarity < LossPred < SylBoost round 1 < round 2, on one list of recordings.
+"""Compare the stages of the paper on one list of recordings: even, similarity, LossPred, SylBoost rounds (Table 4).
 
 Run: python examples/compare_rounds.py --run runs/losspred_whisper --teacher models/whisper-base --layer 7 --gap 50 \\
          --manifest data/librispeech/dev.csv --alignments data/librispeech/dev.alignments.jsonl
 
-Every segmenter is asked for as many boundaries as the reference has. F1 at 50 ms against syllables with 95 % bootstrap
-intervals over recordings, and each row's paired difference from the row before it. --run is the folder of `train all`.
+Every row gets as many boundaries as the reference has. F1 at 50 ms against syllables with 95 % bootstrap intervals over
+recordings, and each row's paired difference from the row before it. --run is the output directory of `train all`.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from syllablelm.segment.segmenter import Segmenter, make_segmenter
 
 
 def segmenters(run: Path, teacher: str, layer: int, gap: int) -> dict[str, Segmenter]:
-    """The rows, in the paper's order."""
+    """Return the systems to compare, in the paper's order."""
     model = load_encoder(teacher, layer)
     predictor = MaskedPredictor.load(sorted(run.glob("iteration*/encoder"))[-1])
     rows = {

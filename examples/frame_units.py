@@ -1,6 +1,7 @@
-"""Make a tokenizer of frame units (k-means of every frame of one layer, equal neighbours joined), as GSLM and TWIST do.
+"""Make a tokenizer of frame units (k-means of every frame of one layer, deduplicated), as GSLM and TWIST do.
 
-python examples/frame_units.py --encoder src/syllablelm/bundled/tiny --layer 1 --units 500 --out runs/frames MANIFEST
+Run: python examples/frame_units.py --encoder src/syllablelm/bundled/tiny --layer 1 --units 500 --out runs/frames \\
+         MANIFEST
 """
 
 from __future__ import annotations
@@ -14,18 +15,17 @@ import numpy as np
 import syllablelm as sl
 from syllablelm.quantize import fit_kmeans
 from syllablelm.tokenizer.tokenizer import FRAME_UNITS, Tokenizer
-from syllablelm.train.batches import WaveformStore
-from syllablelm.train.features import iterate_features
+from syllablelm.train.batches import WaveformStore, iterate_features
 from syllablelm.train.tokenizer_recipe import DataConfig, read_corpus
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("sources", nargs="+", help="manifests or folders of recordings")
-    parser.add_argument("--encoder", required=True, help="what load_encoder opens")
+    parser.add_argument("sources", nargs="+", help="Manifests or folders of recordings.")
+    parser.add_argument("--encoder", required=True, help="Encoder: hub id, folder or checkpoint file.")
     parser.add_argument("--layer", type=int, required=True)
     parser.add_argument("--units", type=int, default=500)
-    parser.add_argument("--frames", type=int, default=200_000, help="that k-means is fitted to, evenly drawn")
+    parser.add_argument("--frames", type=int, default=200_000, help="Number of frames for k-means, evenly spaced.")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, required=True)
     options = parser.parse_args()

@@ -1,11 +1,11 @@
-"""Units of other systems' segmenters: feature similarity (Peng et al.), SD-HuBERT, Sylber, ZeroSyl.
+"""Make units by segmentation methods of other systems: feature similarity (Peng et al.), SD-HuBERT, Sylber, ZeroSyl.
 
 Run: python examples/rival_units.py train=train.jsonl dev=dev.jsonl --segmenter similarity-merge \\
          --encoder facebook/hubert-base-ls960 --layer 8 --units 4096 --out runs/similarity
 
-Segments are averaged over the features of --pool-layer (default: --layer) and clustered as ours are: k-means with twice
-as many centres, then Ward. The codebook is learned from recordings drawn from the first manifest; the units of every
-manifest go to OUT/NAME.jsonl. A codec that does nothing but join repeats then stands for their tokenizer:
+Features of --pool-layer (default: --layer) are averaged over segments and clustered as ours are: k-means with twice as
+many centres, then Ward. The codebook is fitted on recordings drawn from the first manifest; the units of every manifest
+go to OUT/NAME.jsonl. A codec that only deduplicates then serves as their tokenizer:
 
     syllablelm train recode OUT/train.jsonl --kind runs --num-units 4096 --out OUT/codec
 """
@@ -36,7 +36,7 @@ Vectors = np.ndarray
 def segment_all(
     manifest: Manifest, segmenter: Segmenter, encoder: FrameEncoder, label: str
 ) -> Iterator[tuple[str, Path, Segmentation, Vectors]]:
-    """Id, path, segments without units, and (num_segments, dim) means of every recording."""
+    """Yield id, path, segments without units, and (num_segments, dim) means of every recording."""
     with ProgressBar(label, len(manifest)) as bar:
         for recording in manifest:
             wave = recording.load()
@@ -54,7 +54,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--layer", type=int, required=True)
     parser.add_argument("--pool-layer", type=int)
     parser.add_argument("--units", type=int, default=4096)
-    parser.add_argument("--fit-seconds", type=float, default=36_000.0, help="audio to learn the codebook from")
+    parser.add_argument("--fit-seconds", type=float, default=36_000.0, help="Audio for the codebook in seconds.")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--device", default="auto")
     parser.add_argument("--seed", type=int, default=0)

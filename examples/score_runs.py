@@ -1,7 +1,9 @@
-"""Score every model of a scaling study on sets of spoken pairs, from units made once: scores.json beside run.json.
+"""Score every model of a scaling study on sets of spoken pairs: scores.json beside run.json.
 
 Run: python examples/score_runs.py STUDY --minimal-pairs runs/open/minimal-pairs/syntactic/dev minimal_pairs.jsonl \
     --topic-cloze runs/open/topic-cloze/cloze topic_cloze.jsonl
+
+Each set is a folder and a file of its units, made once by `tokenize`.
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ from syllablelm.core.progress import ProgressBar
 from syllablelm.core.segmentation import Segmentation
 from syllablelm.evaluate.lm.cloze import read_cloze
 from syllablelm.evaluate.lm.pairs import Pair, PairCounts, list_pair_stems, score_pairs
-from syllablelm.evaluate.lm.syntactic import read_syntactic, syntactic_rows
+from syllablelm.evaluate.lm.suites import read_syntactic, syntactic_rows
 from syllablelm.formats import read_segmentations
 from syllablelm.lm.speech_lm import SpeechLM
 
@@ -43,7 +45,7 @@ def score(lm: SpeechLM, sets: Mapping[str, tuple[list[Pair], dict[str, Segmentat
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("studies", nargs="+", type=Path, help="folders of `scale run`")
+    parser.add_argument("studies", nargs="+", type=Path, help="Output directories of `scale run`.")
     for name in SETS:
         option = f"--{name.replace('_', '-')}"
         parser.add_argument(option, dest=name, nargs=2, type=Path, metavar=("FOLDER", "UNITS"))

@@ -1,4 +1,4 @@
-"""Print the units of speech as it arrives, in bounded memory: raw 16-bit mono samples at 16 kHz on standard input.
+"""Print the units of a stream in bounded memory; input: raw 16-bit mono samples at 16 kHz on standard input.
 
 Run: ffmpeg -loglevel error -i RECORDING -f s16le -ac 1 -ar 16000 - | python examples/stream_units.py [MODEL]
 """
@@ -15,7 +15,7 @@ import syllablelm as sl
 
 
 def read_samples(source: BinaryIO, seconds: float = 0.5) -> Iterator[np.ndarray]:
-    """Blocks of float32 samples; an odd byte at a block's end belongs to the next."""
+    """Yield blocks of float32 samples; an odd byte at the end of a block belongs to the next."""
     rest = b""
     while data := source.read(round(seconds * 16_000) * 2):
         data = rest + data
@@ -24,7 +24,7 @@ def read_samples(source: BinaryIO, seconds: float = 0.5) -> Iterator[np.ndarray]
 
 
 def main(model: str = "small") -> None:
-    # A shorter window answers sooner and sees less around a segment.
+    # A shorter window lowers the latency and gives less context.
     tokenizer = sl.Tokenizer.load(model, window_seconds=10)
     print(f"a unit appears at most {tokenizer.latency:.1f} s after its end", file=sys.stderr)
     for piece in tokenizer.stream(read_samples(sys.stdin.buffer)):

@@ -15,9 +15,8 @@ from helpers.random_models import noise
 from syllablelm.core.artifact import new_artifact, open_artifact
 from syllablelm.data.audio import load_audio, save_audio
 from syllablelm.evaluate.lm.cloze import ClozeResult, evaluate_cloze
-from syllablelm.evaluate.lm.lexical import LexicalResult
 from syllablelm.evaluate.lm.scorer import score_stems
-from syllablelm.evaluate.lm.syntactic import SyntacticResult
+from syllablelm.evaluate.lm.suites import LexicalResult, SyntacticResult
 from syllablelm.evaluate.lm.zerospeech import read_submission, write_submission
 from syllablelm.lm.speech_lm import SpeechLM
 from syllablelm.lm.store import TokenInfo

@@ -13,9 +13,8 @@ from syllablelm.evaluate.boundaries.protocols import get_protocol
 from syllablelm.evaluate.boundaries.run import BoundaryResult
 from syllablelm.evaluate.lists import ScoredData
 from syllablelm.evaluate.lm.cloze import ClozeResult
-from syllablelm.evaluate.lm.lexical import LexicalResult
 from syllablelm.evaluate.lm.pairs import AccuracyRow, LMSize, PairsData
-from syllablelm.evaluate.lm.syntactic import SyntacticResult
+from syllablelm.evaluate.lm.suites import LexicalResult, SyntacticResult
 from syllablelm.evaluate.speech.continuation import (
     ContinuationData,
     ContinuationResult,

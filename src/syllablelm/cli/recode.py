@@ -47,7 +47,7 @@ def train_recode(
 
     Its folder serves as --model and as units.tokenizer of a recipe where its --tokenizer is a tokenizer.
     """
-    from syllablelm.train.codec_stage import train_codec
+    from syllablelm.train.token_stage import train_codec
 
     codec = train_codec(
         units, out, kind, vocab_size=vocab, tokenizer=tokenizer, num_units=num_units, deduplicate=not keep_repeats

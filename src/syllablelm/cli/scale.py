@@ -10,8 +10,7 @@ import typer
 from syllablelm.cli.options import Changes, Device, Seed, print_json
 from syllablelm.core.errors import plural
 from syllablelm.core.progress import note
-from syllablelm.scaling.choices import Design, Figure, Per
-from syllablelm.scaling.flops import MFU, PEAK_TFLOPS
+from syllablelm.scaling.flops import MFU, PEAK_TFLOPS, Design, Figure, Per
 
 app = typer.Typer(help="Scaling laws: what to train with a compute budget.", rich_markup_mode=None)
 

@@ -38,7 +38,7 @@ def lexical(
 
     FOLDER: that of ZeroSpeech 2021, or of 'prepare wordlist'. DIR/lexical/SPLIT.txt is the submission file.
     """
-    from syllablelm.evaluate.lm.lexical import evaluate_lexical
+    from syllablelm.evaluate.lm.suites import evaluate_lexical
 
     result = evaluate_lexical(
         folder, out, model=model, lm=lm, units=units, split=split, resamples=resamples, seed=seed, device=device
@@ -62,7 +62,7 @@ def syntactic(
 
     FOLDER: that of ZeroSpeech 2021, or of 'prepare minimal-pairs'. DIR/syntactic/SPLIT.txt is the submission file.
     """
-    from syllablelm.evaluate.lm.syntactic import evaluate_syntactic
+    from syllablelm.evaluate.lm.suites import evaluate_syntactic
 
     result = evaluate_syntactic(
         folder, out, model=model, lm=lm, units=units, split=split, resamples=resamples, seed=seed, device=device

@@ -82,6 +82,8 @@ class Alibi:
 
 
 class Attention(nn.Module):
+    """Self-attention with biases by distance (ALiBi), each clip over its own frames."""
+
     def __init__(self, dim: int, heads: int) -> None:
         super().__init__()
         self.heads = heads
@@ -102,6 +104,8 @@ class Attention(nn.Module):
 
 
 class FeedForward(nn.Module):
+    """Two linear layers with a GELU between them, under fairseq's names."""
+
     def __init__(self, dim: int, hidden: int) -> None:
         super().__init__()
         self.fc1 = nn.Linear(dim, hidden)

@@ -9,8 +9,7 @@ from syllablelm.core.errors import FormatError
 from syllablelm.core.results import Result, read_json
 from syllablelm.evaluate.boundaries.run import BoundaryResult
 from syllablelm.evaluate.lm.cloze import ClozeResult
-from syllablelm.evaluate.lm.lexical import LexicalResult
-from syllablelm.evaluate.lm.syntactic import SyntacticResult
+from syllablelm.evaluate.lm.suites import LexicalResult, SyntacticResult
 from syllablelm.evaluate.speech.continuation import ContinuationResult
 from syllablelm.evaluate.speech.resynthesis import ResynthesisResult
 from syllablelm.evaluate.speed import SpeedResult

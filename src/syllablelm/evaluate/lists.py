@@ -1,35 +1,55 @@
-"""The lists of recordings that an evaluation scores, and their reference alignments."""
+"""What evaluations score: recordings, units made of them or read from a file, and reference alignments.
+
+Public functions take these as paths or as values, see `Recordings`, `Units`, `Alignments` and `Model`.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import os
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple, cast, get_args
+from typing import Any, ClassVar, NamedTuple, cast, get_args
 
 from syllablelm.core.errors import InputError, plural
 from syllablelm.core.progress import note
-from syllablelm.core.results import Record, json_key
+from syllablelm.core.results import Record, Result, json_key
 from syllablelm.core.segmentation import Segmentation
 from syllablelm.data.alignment import Alignment, Level, read_alignments
-from syllablelm.data.corpus import no_usable, read_recordings
-from syllablelm.data.manifest import Manifest
-from syllablelm.evaluate.checks import check_grids, check_lengths, check_references
+from syllablelm.data.corpus import SkippedFile, no_usable, read_recordings
+from syllablelm.data.manifest import Manifest, Recording
+from syllablelm.evaluate.boundaries.selection import AlignmentLike
 from syllablelm.formats import read_segmentations, split_units
+from syllablelm.tokenizer.recordings import encode_recordings
+from syllablelm.tokenizer.tokenizer import Tokenizer
+
+PathLike = str | os.PathLike[str]
+Recordings = PathLike | Sequence[PathLike] | Sequence[Recording]
+"""Audio files, folders, patterns or one manifest; or the recordings themselves."""
+Units = Mapping[str, Segmentation]
+"""Segmentations by recording id."""
+Alignments = PathLike | Mapping[str, Alignment]
+"""A file or folder of alignments, or the alignments by recording id."""
+Model = PathLike | Tokenizer
+"""A tokenizer, or what it is loaded by: bundled name, folder, hub id or checkpoint file."""
+
+# Seconds by which a recording may be shorter than its alignment: encoders drop part of a frame, aligners round up.
+_SHORTER = 0.1
+# A reference without silences (ctm) ends with its last phone, so a recording may be longer; twice as long it is not.
+_LONGER = 1.5
 
 
 @dataclass(frozen=True, kw_only=True)
 class ScoredData(Record):
-    """What a result says of the data behind it.
+    """The data behind a result.
 
     Args:
         name: recordings or file of units, as given.
         alignments: file of the references.
-        recordings: number of recordings scored.
-        seconds: their total length.
-        left_out: number of recordings without an alignment.
-        unusable: number of recordings that could not be read.
-        without_units: number of alignments without units.
+        recordings, seconds: number of recordings scored, and their total length.
+        left_out, unusable, without_units: numbers of recordings without an alignment, of unreadable ones, and of
+            alignments without units.
     """
 
     name: str
@@ -41,21 +61,30 @@ class ScoredData(Record):
     without_units: int | None = json_key(omit_none=True)
 
     @classmethod
-    def of(
-        cls,
-        name: str,
-        alignments: str | Path | None,
-        segmentations: Mapping[str, Segmentation],
-        omitted: Mapping[str, int],
-    ) -> ScoredData:
-        """Describe scored segmentations by recording id; ``omitted`` holds the last three fields that apply."""
-        return cls(
-            name=name,
-            alignments=None if alignments is None else str(alignments),
-            recordings=len(segmentations),
-            seconds=round(sum(one.duration for one in segmentations.values()), 3),
-            **omitted,
-        )
+    def of(cls, name: str, alignments: str | None, units: Units, omitted: Mapping[str, int]) -> ScoredData:
+        """Describe scored segmentations; ``omitted`` holds the last three fields that apply."""
+        seconds = round(sum(one.duration for one in units.values()), 3)
+        return cls(name=name, alignments=alignments, recordings=len(units), seconds=seconds, **omitted)
+
+
+@dataclass(frozen=True)
+class UnitsResult(Result):
+    """Base of the results of units.
+
+    Args:
+        model: tokenizer, or several joined by commas; None for units made before.
+        data: what was scored.
+    """
+
+    derived: ClassVar[tuple[str, ...]] = ("recordings",)
+
+    model: str | None
+    data: ScoredData
+
+    @property
+    def recordings(self) -> int:
+        """Number of recordings."""
+        return self.data.recordings
 
 
 def note_omitted(omitted: Mapping[str, int]) -> None:
@@ -63,6 +92,20 @@ def note_omitted(omitted: Mapping[str, int]) -> None:
     reasons = {"unusable": "unusable", "left_out": "without an alignment", "without_units": "without units"}
     if any(omitted.values()):
         note("left out: " + ", ".join(f"{omitted[key]} {text}" for key, text in reasons.items() if key in omitted))
+
+
+def refuse_recordings(where: str, ids: Iterable[str], what: str, remedy: str = "") -> None:
+    """Raise an InputError that says how many recordings are at fault, if any, and names the first.
+
+    Args:
+        where: beginning of the message: list or file, with its colon.
+        ids: ids of the recordings.
+        what: what is wrong with them.
+        remedy: end of the message.
+    """
+    names = sorted(ids)
+    if names:
+        raise InputError(f"{where} {plural(len(names), 'recording')}{what}, such as {names[0]!r}{remedy}")
 
 
 def check_levels(levels: Sequence[str]) -> tuple[Level, ...]:
@@ -77,20 +120,97 @@ def check_levels(levels: Sequence[str]) -> tuple[Level, ...]:
     return cast("tuple[Level, ...]", wanted)
 
 
-def read_references(alignments: str | Path) -> dict[str, Alignment]:
-    """Read alignments by recording id.
+def check_disjoint(scored: Iterable[str], tuning: Iterable[str], name: str) -> None:
+    """Refuse a tuning list that shares recordings with the scored list (InputError)."""
+    remedy = ", would be scored too; tune on a list apart"
+    refuse_recordings(f"{name}:", set(scored) & set(tuning), " of the tuning list", remedy)
+
+
+def check_references(
+    references: Mapping[str, AlignmentLike], ids: Iterable[str], levels: Sequence[str], name: str
+) -> None:
+    """Refuse scored recordings without a reference interval at some level (InputError)."""
+    for level in levels:
+        empty = [id for id in ids if not len(references[id].intervals(level))]
+        refuse_recordings(f"{name}:", empty, f" without a single {level}", "; align them or leave them out")
+
+
+def check_grids(segmentations: Units, name: str) -> None:
+    """Refuse segmentations on several frame grids, that is, sample rates or hops (InputError)."""
+    grids = Counter((value.sample_rate, value.hop) for value in segmentations.values())
+    if len(grids) > 1:
+        (most, _), *_, (rare, _) = grids.most_common()
+        odd = [id for id, value in segmentations.items() if (value.sample_rate, value.hop) == rare]
+        usual = f", among others at {most[0]} Hz with hop {most[1]}; score one sample rate and hop at a time"
+        refuse_recordings(f"{name}:", odd, f" at {rare[0]} Hz with hop {rare[1]}", usual)
+
+
+def check_lengths(segmentations: Units, references: Mapping[str, AlignmentLike], name: str) -> None:
+    """Refuse recordings of another length than their alignments: a wrong sample rate, or other edits (InputError)."""
+    wrong: list[str] = []
+    for id, value in segmentations.items():
+        spoken = max((interval.end for interval in references[id].intervals("word")), default=0.0)
+        if value.duration < spoken - _SHORTER or value.duration > _LONGER * references[id].duration + 1:
+            wrong.append(id)
+    if wrong:
+        value, reference = segmentations[min(wrong)], references[min(wrong)]
+        lengths = (
+            f" with {value.duration:.2f} s ({value.num_frames} frames of {value.hop} samples at "
+            f"{value.sample_rate} Hz) for {reference.duration:.2f} s; check the sample rate"
+        )
+        refuse_recordings(f"{name}:", wrong, " of another length than the alignment", lengths)
+
+
+def as_list(value: Any) -> list[Any]:
+    """Return a list of what may also be given alone: a path, a recording or a tokenizer."""
+    return [value] if isinstance(value, str | os.PathLike | Recording | Tokenizer) else list(value)
+
+
+def open_recordings(source: Recordings) -> tuple[str, Manifest, list[SkippedFile]]:
+    """Return name, usable recordings and unusable files of a list of recordings.
 
     Raises:
-        InputError: there are none.
-        FormatError: the file cannot be understood.
+        InputError: no usable recording.
     """
-    references = read_alignments(alignments)
+    items = as_list(source)
+    recordings = [item for item in items if isinstance(item, Recording)]
+    if recordings:
+        return f"{len(recordings)} recordings", Manifest(recordings), []
+    paths = [os.fspath(item) for item in items]
+    manifest, skipped = read_recordings(paths)
+    if not manifest:
+        raise no_usable(skipped)
+    return ", ".join(paths), manifest, skipped
+
+
+def open_model(model: Model, *, rate: float | None = None, device: str = "auto") -> tuple[str, Tokenizer]:
+    """Return the name of a tokenizer, or its digest if it is loaded already, and the tokenizer.
+
+    Raises:
+        InputError: a rate for a tokenizer that is loaded already.
+    """
+    if not isinstance(model, Tokenizer):
+        return str(model), Tokenizer.load(str(model), device=device, rate=rate)
+    if rate is not None:
+        raise InputError("a rate is for a tokenizer given by name; load the tokenizer with this rate instead")
+    return model.digest or type(model).__name__, model
+
+
+def open_references(source: Alignments) -> tuple[str | None, Mapping[str, Alignment]]:
+    """Return the file of alignments, if it is one, and the alignments by recording id.
+
+    Raises:
+        InputError: a file without any alignment. FormatError: one that cannot be understood.
+    """
+    if isinstance(source, Mapping):
+        return None, source
+    references = read_alignments(source)
     if not references:
-        raise InputError(f"{alignments}: holds no alignment of any recording")
-    return references
+        raise InputError(f"{source}: holds no alignment of any recording")
+    return os.fspath(source), references
 
 
-def read_units(file: str | Path) -> dict[str, Segmentation]:
+def read_units(file: Path) -> dict[str, Segmentation]:
     """Read the segmentations of a file by recording id, all on one frame grid.
 
     Raises:
@@ -110,138 +230,115 @@ class Matched(NamedTuple):
     unaligned: set[str]
     without_units: set[str]
 
-    @property
-    def omitted(self) -> dict[str, int]:
-        return {"left_out": len(self.unaligned), "without_units": len(self.without_units)}
 
-
-def match_units(
-    segmentations: Mapping[str, Segmentation], references: Mapping[str, Alignment], name: str, *, partial: bool
-) -> Matched:
+def match_units(units: Units, references: Mapping[str, Alignment], name: str, *, partial: bool) -> Matched:
     """Find the recordings of a file of units among its references.
 
     Raises:
-        InputError: no recording has both; or, unless ``partial``, some have only one. Names the first.
+        InputError: no recording has both; or, unless ``partial``, some have only one.
     """
-    shared = {id: value for id, value in segmentations.items() if id in references}
+    shared = {id: value for id, value in units.items() if id in references}
     if not shared:
         raise InputError(f"{name}: none of its recordings is among those with an alignment; the ids must be the same")
-    matched = Matched(shared, set(segmentations) - set(shared), set(references) - set(shared))
-    for what, ids in (("without an alignment", matched.unaligned), ("aligned but not in it", matched.without_units)):
-        if ids and not partial:
-            raise InputError(
-                f"{name}: {plural(len(ids), 'recording')} {what}, such as {min(ids)!r}; add --partial to score the "
-                f"{len(shared)} that have both"
-            )
+    matched = Matched(shared, set(units) - set(shared), set(references) - set(shared))
+    if not partial:
+        remedy = f"; add --partial to score the {len(shared)} that have both"
+        refuse_recordings(f"{name}:", matched.unaligned, " without an alignment", remedy)
+        refuse_recordings(f"{name}:", matched.without_units, " aligned but not in it", remedy)
     return matched
 
 
+class AlignedUnits(NamedTuple):
+    """Units and alignments of the same recordings, by id, and their description."""
+
+    units: dict[str, Segmentation]
+    references: dict[str, Alignment]
+    data: ScoredData
+
+
 @dataclass(frozen=True)
-class ScoredList:
-    """Recordings, or files of units, that are compared with reference alignments.
+class UnitList:
+    """Units of a list of recordings.
 
     Args:
-        name: arguments that named them, joined by commas.
-        alignments: file of the references.
-        references: alignments by recording id.
-        manifest: recordings that have a reference; None where only files of units were given.
-        units: segmentations by file stem and recording id, of the files of units.
-        omitted: numbers of recordings that are not scored, see `ScoredData`.
+        name: what the user gave.
+        model: tokenizer that made them here; None for units made before.
+        num_units: size of its codebook, where known.
+        units: segmentations by recording id.
+        unusable: number of recordings that could not be read.
     """
 
     name: str
-    alignments: str
-    references: Mapping[str, Alignment]
-    manifest: Manifest | None
-    units: Mapping[str, Mapping[str, Segmentation]]
-    omitted: Mapping[str, int]
+    model: str | None
+    num_units: int | None
+    units: Units
+    unusable: int = 0
 
-    @property
-    def ids(self) -> set[str]:
-        """Ids of the recordings."""
-        recordings = set() if self.manifest is None else {recording.id for recording in self.manifest}
-        return recordings.union(*self.units.values())
+    def describe(self) -> ScoredData:
+        """Describe all units, and note the number of unusable recordings."""
+        omitted = {"left_out": 0, "unusable": self.unusable}
+        note_omitted(omitted)
+        return ScoredData.of(self.name, None, self.units, omitted)
 
-    def describe(self, segmentations: Mapping[str, Segmentation]) -> ScoredData:
-        """Describe the list for a result, given the segmentations of one system."""
-        return ScoredData.of(self.name, self.alignments, segmentations, self.omitted)
+    def align(
+        self, references: tuple[str | None, Mapping[str, Alignment]], levels: Sequence[str] = (), *, partial: bool
+    ) -> AlignedUnits:
+        """Return the units of recordings that have an alignment, and note how many have none.
+
+        Args:
+            references: what `open_references` gave.
+            levels: levels at which every alignment must have intervals.
+            partial: whether units made before may be of other recordings than the alignments.
+
+        Raises:
+            InputError: units that do not fit their alignments.
+        """
+        path, alignments = references
+        # Recordings may be any part of the aligned ones; a file of units may have been cut short by accident.
+        made_here = self.model is not None
+        matched = match_units(self.units, alignments, self.name, partial=partial or made_here)
+        rest = {"unusable": self.unusable} if made_here else {"without_units": len(matched.without_units)}
+        omitted = {"left_out": len(matched.unaligned), **rest}
+        note_omitted(omitted)
+        check_references(alignments, matched.shared, levels, path or "alignments")
+        check_lengths(matched.shared, alignments, self.name)
+        data = ScoredData.of(self.name, path, matched.shared, omitted)
+        return AlignedUnits(matched.shared, {id: alignments[id] for id in matched.shared}, data)
 
 
-def read_scored_list(
-    audio: Sequence[str],
-    units: Sequence[str | Path],
-    alignments: str | Path,
-    levels: Sequence[str],
+def read_unit_list(
+    source: Recordings | Units | None,
+    model: Model = "small",
     *,
-    partial: bool = False,
-) -> ScoredList:
-    """Read recordings and files of units, and the references that they are compared with.
+    units: PathLike | None = None,
+    rate: float | None = None,
+    device: str = "auto",
+) -> UnitList:
+    """Return units, made of recordings or read from a file.
 
     Args:
-        audio: recordings, a manifest or files of units.
-        units: more files of units.
-        alignments: file or folder of the references.
-        levels: reference levels that every reference must hold.
-        partial: allow files of units and references to hold different recordings, and score those they share.
+        source: recordings, one file of units (.jsonl, .parquet), or segmentations by recording id.
+        model, rate, device: tokenizer of recordings, see `syllablelm.evaluate`.
+        units: file or folder of units in any format, instead of `source`.
 
     Raises:
-        InputError: nothing given, nothing aligned, an empty reference, two files of one name, files of different
-            recordings, or units that do not fit their alignments; the message names the first and says how many.
+        InputError: nothing given, several files or a file beside recordings, several frame grids, or nothing usable.
     """
-    recordings, more = split_units(audio)
-    files = [*more, *map(Path, units)]
-    if not (recordings or files):
+    if isinstance(source, Mapping):
+        check_grids(source, "units")
+        return UnitList("units", None, None, source)
+    items = as_list(source or [])
+    audio, files = split_units([os.fspath(item) for item in items if not isinstance(item, Recording)])
+    files = [*files, *([Path(units)] if units else [])]
+    if files:
+        if len(items) + bool(units) > 1:
+            raise InputError(f"{files[0]}: a file of units is scored alone; give no recordings and no second file")
+        return UnitList(str(files[0]), None, None, read_units(files[0]))
+    if not items:
         raise InputError("nothing to score: give recordings, or --units FILE")
-    references = read_references(alignments)
-    manifest, omitted = _read_aligned(recordings, references) if recordings else (None, {})
-    ids = None if manifest is None else {recording.id for recording in manifest}
-    unaligned: set[str] = set()
-    by_file: dict[str, Mapping[str, Segmentation]] = {}
-    for file in files:
-        if file.stem in by_file:
-            raise InputError(f"{file}: a second file of units named {file.stem!r}; rows are named after files")
-        matched = match_units(read_units(file), references, str(file), partial=partial or manifest is not None)
-        if ids is None:
-            ids = set(matched.shared)
-        by_file[file.stem] = _select(matched.shared, ids, file, exact=manifest is None)
-        check_lengths(by_file[file.stem], references, str(file))
-        if manifest is None:
-            # Files without recordings hold the same aligned recordings, so the last count of missing units is all's.
-            unaligned |= matched.unaligned
-            omitted = matched._replace(unaligned=unaligned).omitted
-    if manifest is None:
-        note_omitted(omitted)
-    name = ", ".join([*recordings, *map(str, files)])
-    scored = ScoredList(name, str(alignments), references, manifest, by_file, omitted)
-    check_references(references, scored.ids, levels, str(alignments))
-    return scored
-
-
-def _read_aligned(audio: Sequence[str], references: Mapping[str, Alignment]) -> tuple[Manifest, dict[str, int]]:
-    """Return the recordings that have a reference, and how many are left out."""
-    manifest, skipped = read_recordings(audio)
-    if not manifest:
+    name, manifest, skipped = open_recordings(audio or items)
+    model_name, tokenizer = open_model(model, rate=rate, device=device)
+    found = {recording.id: segments for recording, segments in encode_recordings(tokenizer, manifest, skipped)}
+    if not found:
         raise no_usable(skipped)
-    kept = manifest.filter(lambda recording: recording.id in references)
-    if not kept:
-        raise InputError(
-            f"no recording has an alignment: ids are {manifest[0].id!r} among the recordings and "
-            f"{next(iter(references))!r} among the alignments"
-        )
-    omitted = {"left_out": len(manifest) - len(kept), "unusable": len(skipped)}
-    note_omitted(omitted)
-    return kept, omitted
-
-
-def _select(
-    segmentations: Mapping[str, Segmentation], ids: set[str], file: Path, *, exact: bool
-) -> dict[str, Segmentation]:
-    """Return a file's segmentations of the recordings that every row is scored on; ``exact``: it must hold no more."""
-    lacking, more = ids - set(segmentations), set(segmentations) - ids if exact else set()
-    for verb, others, rows in (("lacks", lacking, "have"), ("has", more, "lack")):
-        if others:
-            raise InputError(
-                f"{file}: {verb} {plural(len(others), 'recording')}, such as {min(others)!r}, that other rows {rows}; "
-                "rows are compared on the same recordings"
-            )
-    return {id: value for id, value in segmentations.items() if id in ids}
+    return UnitList(name, model_name, tokenizer.num_units, found, len(skipped))

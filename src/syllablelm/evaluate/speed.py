@@ -25,8 +25,7 @@ from syllablelm.data.manifest import Manifest, Recording
 from syllablelm.encoders.device import Precision
 from syllablelm.evaluate.boundaries.matching import BoundaryCounts, boundary_counts
 from syllablelm.evaluate.counts import Counts
-from syllablelm.evaluate.lists import ScoredData, note_omitted
-from syllablelm.evaluate.units.inputs import Recordings, open_recordings
+from syllablelm.evaluate.lists import Recordings, ScoredData, note_omitted, open_recordings
 from syllablelm.tokenizer.tokenizer import Tokenizer
 
 TOLERANCE = 0.02

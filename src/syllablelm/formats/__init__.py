@@ -13,7 +13,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 from syllablelm.core.errors import FormatError, InputError, and_more
 from syllablelm.core.files import find_files, first_keys
-from syllablelm.formats.base import Entry, Format, FormatOptions, RecordWriter
+from syllablelm.formats.format import Entry, Format, FormatOptions, RecordWriter
 
 if TYPE_CHECKING:
     from syllablelm.core.segmentation import Segmentation

@@ -10,7 +10,7 @@ import numpy as np
 from syllablelm.core.errors import InputError, located
 from syllablelm.core.files import find_files, text_lines
 from syllablelm.core.segmentation import Segmentation
-from syllablelm.formats.base import Entry, FormatOptions, RecordWriter
+from syllablelm.formats.format import Entry, FormatOptions, RecordWriter
 from syllablelm.formats.times import from_durations, parse_ints, to_durations
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from syllablelm.core.errors import FormatError, MissingDependencyError
 from syllablelm.core.files import find_files
 from syllablelm.core.segmentation import Segmentation
-from syllablelm.formats.base import Entry, FormatOptions, RecordWriter
+from syllablelm.formats.format import Entry, FormatOptions, RecordWriter
 from syllablelm.formats.record import KEYS, entry_of, to_record
 
 ROWS_PER_GROUP = 1024

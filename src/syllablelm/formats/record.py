@@ -9,7 +9,7 @@ from typing import Any
 from syllablelm.core.errors import FormatError, located
 from syllablelm.core.files import find_files, json_lines
 from syllablelm.core.segmentation import Segmentation
-from syllablelm.formats.base import Entry, FormatOptions, JsonlWriter
+from syllablelm.formats.format import Entry, FormatOptions, JsonlWriter
 from syllablelm.formats.times import int_array
 
 KEYS = ("id", "path", "sample_rate", "hop", "num_frames", "unit", "start", "end")

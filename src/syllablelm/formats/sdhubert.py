@@ -22,7 +22,7 @@ import numpy as np
 from syllablelm.core.errors import FormatError, InputError, located
 from syllablelm.core.files import find_files, id_below
 from syllablelm.core.segmentation import Segmentation
-from syllablelm.formats.base import Entry, FolderWriter, FormatOptions
+from syllablelm.formats.format import Entry, FolderWriter, FormatOptions
 from syllablelm.formats.times import whole_frames
 
 FRAMES_PER_SECOND = 50

@@ -14,7 +14,7 @@ from typing import Any
 from syllablelm.core.errors import FormatError, located
 from syllablelm.core.files import find_files, json_lines
 from syllablelm.core.segmentation import Segmentation
-from syllablelm.formats.base import Entry, FormatOptions, JsonlWriter
+from syllablelm.formats.format import Entry, FormatOptions, JsonlWriter
 from syllablelm.formats.times import from_durations, int_list, to_durations
 
 _TOKENS = re.compile(r"(?:<Un[0-9]{1,10}>)*")

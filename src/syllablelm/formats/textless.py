@@ -16,7 +16,7 @@ from typing import Any
 from syllablelm.core.errors import FormatError, InputError, located
 from syllablelm.core.files import find_files, json_lines, text_lines
 from syllablelm.core.segmentation import Segmentation
-from syllablelm.formats.base import Entry, FormatOptions, JsonlWriter, RecordWriter, open_new
+from syllablelm.formats.format import Entry, FormatOptions, JsonlWriter, RecordWriter, open_new
 from syllablelm.formats.times import from_durations, int_list, parse_ints, to_durations
 
 _UNITS, _DURATIONS = ".units", ".durations"

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from syllablelm.core.errors import FormatError, InputError
 from syllablelm.core.segmentation import IntArray, Segmentation
-from syllablelm.formats.base import FormatOptions
+from syllablelm.formats.format import FormatOptions
 
 # Largest rounding error of times in frames: other programs round seconds to a few digits.
 ROUNDING = 0.1

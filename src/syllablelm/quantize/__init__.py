@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from syllablelm.quantize.codebook import Codebook, fit_codebook, pool_segments, standardize_vectors
+from syllablelm.quantize.codebook import Codebook, fit_codebook, pool_segments, standardize_vectors, ward_merge
 from syllablelm.quantize.kmeans import fit_kmeans, nearest_centre
-from syllablelm.quantize.ward import ward_merge
 
 __all__ = [
     "Codebook",

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal, get_args
@@ -39,9 +39,6 @@ class SubwordModel:
         subwords: symbols of each code from num_symbols on, two or more.
         merges: pairs of codes, in order of priority ("bpe").
         scores: log-probability of each code ("unigram").
-
-    Raises:
-        FormatError: the parts contradict each other.
     """
 
     method: Method
@@ -76,11 +73,7 @@ class SubwordModel:
         return np.array([1] * self.num_symbols + [len(subword) for subword in self.subwords], dtype=np.int32)
 
     def encode(self, symbols: npt.ArrayLike) -> IntArray:
-        """Encode symbols (n,) as codes (m,), m <= n.
-
-        Raises:
-            InputError: a symbol outside 0 to num_symbols - 1.
-        """
+        """Encode symbols (n,) as codes (m,), m <= n."""
         array = np.asarray(symbols, dtype=np.int64)
         if len(array) == 0:
             return np.zeros(0, dtype=np.int32)
@@ -88,11 +81,7 @@ class SubwordModel:
         return np.array(self._coder.encode(_to_text(array)).ids, dtype=np.int32)
 
     def expand(self, codes: npt.ArrayLike) -> IntArray:
-        """Decode codes (m,) to the symbols (n,) that they stand for, exactly.
-
-        Raises:
-            InputError: a code outside the vocabulary.
-        """
+        """Decode codes (m,) to the symbols (n,) that they stand for, exactly."""
         array = np.asarray(codes, dtype=np.int64)
         _check_inside(array, self.num_codes, "code", "vocabulary")
         flat, offsets = self._spellings
@@ -134,11 +123,7 @@ class SubwordModel:
 
     @classmethod
     def from_table(cls, table: Any, where: str) -> SubwordModel:
-        """Build a model from what ``to_table`` returned.
-
-        Raises:
-            FormatError: a damaged table; ``where`` names the file.
-        """
+        """Build a model from what ``to_table`` returned."""
         try:
             if table["method"] not in get_args(Method):
                 raise FormatError(f"unknown method {table['method']!r}")
@@ -168,7 +153,12 @@ def fit_subwords(
     _check_count(num_symbols)
     if num_codes < num_symbols:
         raise InputError(f"a vocabulary of {num_codes} does not hold the {num_symbols} single units; ask for more")
-    texts = [_to_text(row) for row in _checked(sequences, num_symbols)]
+    texts = []
+    for sequence in sequences:
+        row = np.asarray(sequence, dtype=np.int64)
+        _check_inside(row, num_symbols, "unit", "vocabulary")
+        if len(row):
+            texts.append(_to_text(row))
     if not texts:
         raise InputError("no units at all: nothing to learn a vocabulary from")
     if method == "bpe":
@@ -237,14 +227,6 @@ def _fit_unigram(texts: Sequence[str], num_symbols: int, num_codes: int, longest
     scores = [found.get(chr(_FIRST + symbol), least) for symbol in range(num_symbols)]
     scores += [found[text] for text in subwords]
     return SubwordModel("unigram", num_symbols, tuple(map(_to_symbols, subwords)), scores=tuple(scores))
-
-
-def _checked(sequences: Iterable[npt.ArrayLike], num_symbols: int) -> Iterator[npt.NDArray[np.int64]]:
-    for sequence in sequences:
-        row = np.asarray(sequence, dtype=np.int64)
-        _check_inside(row, num_symbols, "unit", "vocabulary")
-        if len(row):
-            yield row
 
 
 def _check_inside(values: npt.NDArray[np.int64], size: int, noun: str, whole: str) -> None:

@@ -41,9 +41,6 @@ class Codec:
     ``decode(encode(s)).unit`` equals ``s.unit`` (of ``s.deduplicate()`` where units are deduplicated) exactly, also for
     sequences that were not seen in training. The start of a code is that of its first unit and its end that of its last
     one. Boundaries and gaps between the units of one code are lost: ``decode`` spaces them evenly.
-
-    Raises:
-        InputError: neither subwords nor deduplication, or subwords of another alphabet.
     """
 
     num_units: int
@@ -72,20 +69,12 @@ class Codec:
         return self.num_units if self.subwords is None else self.subwords.num_codes
 
     def prepare(self, segmentation: Segmentation) -> Segmentation:
-        """Return the units that are encoded: deduplicated, where the codec does so.
-
-        Raises:
-            InputError: no units, units outside the tokenizer's vocabulary, or another frame grid.
-        """
+        """Return the units that are encoded: deduplicated, where the codec does so."""
         self._check(segmentation, self.num_units, "units")
         return segmentation.deduplicate() if self.deduplicate else segmentation
 
     def encode(self, segmentation: Segmentation) -> Segmentation:
-        """Encode units as codes; see the class for what is lost.
-
-        Raises:
-            InputError: see ``prepare``.
-        """
+        """Encode units as codes; see the class for what is lost."""
         fine = self.prepare(segmentation)
         if self.subwords is None or fine.unit is None or len(fine) == 0:
             return fine
@@ -157,11 +146,7 @@ class Codec:
 
     @classmethod
     def load(cls, folder: str | Path) -> Codec:
-        """Open a codec artifact.
-
-        Raises:
-            FormatError: no codec, or a damaged one.
-        """
+        """Open a codec artifact."""
 
         def build(table: dict[str, Any], where: str) -> Codec:
             subwords = None if table["pieces"] is None else SubwordModel.from_table(table["pieces"], where)

@@ -45,9 +45,6 @@ def as_vectors(vectors: npt.ArrayLike, name: str = "vectors") -> FloatArray:
     Args:
         vectors: (N, D) real numbers.
         name: name in error messages.
-
-    Raises:
-        InputError: not two-dimensional, no dimensions, not numeric, or not finite.
     """
     array = np.asarray(vectors)
     if array.ndim != 2 or array.shape[1] == 0 or array.dtype.kind not in "fiu":
@@ -178,7 +175,11 @@ def fit_kmeans(
     best: FloatArray | None = None
     best_error = np.inf
     for number in range(restarts):
-        report = _progress_of_run(progress, number, restarts)
+
+        def report(done: int, steps: int, number: int = number) -> None:
+            if progress is not None:
+                progress(number * PROGRESS_STEPS + done * PROGRESS_STEPS // steps, restarts * PROGRESS_STEPS)
+
         centres = run(x_ND, num_clusters, seed + number, iterations, report)
         centres, error = _refill_empty(x_ND, np.ascontiguousarray(centres, dtype=np.float32))
         if best is None or error < best_error:
@@ -187,16 +188,6 @@ def fit_kmeans(
     if best is None:
         raise InputError("k-means needs at least one run")
     return best
-
-
-def _progress_of_run(progress: Progress | None, number: int, restarts: int) -> Progress:
-    """Return a callback that reports the steps of one run as a share of all runs."""
-
-    def report(done: int, steps: int) -> None:
-        if progress is not None:
-            progress(number * PROGRESS_STEPS + done * PROGRESS_STEPS // steps, restarts * PROGRESS_STEPS)
-
-    return report
 
 
 def _starts(x_ND: FloatArray, num_clusters: int, rng: np.random.Generator) -> FloatArray:

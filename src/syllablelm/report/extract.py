@@ -11,9 +11,8 @@ from syllablelm.core.results import Estimate
 from syllablelm.evaluate.boundaries.comparison import BoundaryRow
 from syllablelm.evaluate.boundaries.run import BoundaryResult
 from syllablelm.evaluate.lm.cloze import ClozeResult
-from syllablelm.evaluate.lm.lexical import LexicalResult
 from syllablelm.evaluate.lm.pairs import PairsResult
-from syllablelm.evaluate.lm.syntactic import SyntacticResult
+from syllablelm.evaluate.lm.suites import LexicalResult, SyntacticResult
 from syllablelm.evaluate.speech.continuation import ContinuationResult, OracleSummary
 from syllablelm.evaluate.speech.resynthesis import ResynthesisResult
 from syllablelm.evaluate.speech.sweep import TextSummary

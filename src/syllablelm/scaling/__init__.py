@@ -7,13 +7,18 @@ from typing import TYPE_CHECKING
 from syllablelm.core.lazy import lazy_names
 
 if TYPE_CHECKING:
-    from syllablelm.scaling.downstream import compute_for_same_gain, fit_score_law, fit_score_line
     from syllablelm.scaling.fit import FittedLaw, fit_loss_law
     from syllablelm.scaling.isoflop import fit_isoflops
     from syllablelm.scaling.law_plots import plot_study
     from syllablelm.scaling.laws import PUBLISHED, LossLaw
     from syllablelm.scaling.plan import StudyPlan, plan_study, read_study_plan
-    from syllablelm.scaling.power import fit_envelope, fit_power_law
+    from syllablelm.scaling.power import (
+        compute_for_same_gain,
+        fit_envelope,
+        fit_power_law,
+        fit_score_law,
+        fit_score_line,
+    )
     from syllablelm.scaling.prediction import Prediction, predict
     from syllablelm.scaling.repetition_law import PUBLISHED_REPETITION, RepetitionLaw, fit_repetition
     from syllablelm.scaling.runs import Run, collect_runs, read_groups, read_runs
@@ -52,13 +57,12 @@ __all__ = [
 __getattr__, __dir__ = lazy_names(
     __name__,
     {
-        "downstream": ["compute_for_same_gain", "fit_score_law", "fit_score_line"],
         "fit": ["FittedLaw", "fit_loss_law"],
         "isoflop": ["fit_isoflops"],
         "law_plots": ["plot_study"],
         "laws": ["PUBLISHED", "LossLaw"],
         "plan": ["StudyPlan", "plan_study", "read_study_plan"],
-        "power": ["fit_envelope", "fit_power_law"],
+        "power": ["compute_for_same_gain", "fit_envelope", "fit_power_law", "fit_score_law", "fit_score_line"],
         "prediction": ["Prediction", "predict"],
         "repetition_law": ["PUBLISHED_REPETITION", "RepetitionLaw", "fit_repetition"],
         "runs": ["Run", "collect_runs", "read_groups", "read_runs"],

@@ -187,11 +187,7 @@ def fit_loss_law(
 
 
 def check_runs(params: npt.ArrayLike, tokens: npt.ArrayLike, loss: npt.ArrayLike) -> tuple[FloatArray, ...]:
-    """Return the columns as arrays, if they determine the five constants of a loss law.
-
-    Raises:
-        InputError: too few runs, sizes or token counts, all on one ray, or a number that is not above 0.
-    """
+    """Return the columns as arrays, if they determine the five constants of a loss law."""
     sizes, data, losses = check_columns(params=params, tokens=tokens, loss=loss)
     if len(losses) < 6:
         raise InputError(f"{len(losses)} runs cannot fix the five constants of a loss law; give at least 6")

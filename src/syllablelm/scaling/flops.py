@@ -1,11 +1,16 @@
-"""Parameters and training FLOPs of OPT decoders, and FLOPs of GPU hours. Needs no numpy."""
+"""Parameters and training FLOPs of OPT decoders, FLOPs of GPU hours, named choices. Needs no numpy."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Literal
 
 from syllablelm.core.errors import InputError
+
+Design = Literal["isoflop", "ratio", "grid"]
+Per = Literal["token", "second"]
+Figure = Literal["loss", "scores", "lines", "tokens"]
 
 HEAD_DIM = 64
 # Assumed model-FLOPs utilisation.
@@ -60,11 +65,7 @@ class Shape:
 
 
 def opt_shape(params: float, *, vocab: int = 502, context: int = 1024) -> Shape:
-    """Return the decoder with heads of 64 closest to a number of non-embedding parameters, neither thin nor flat.
-
-    Raises:
-        InputError: fewer parameters than the smallest decoder has.
-    """
+    """Return the decoder with heads of 64 closest to a number of non-embedding parameters, neither thin nor flat."""
     best, least = None, math.inf
     for heads in range(1, 129):
         dim = HEAD_DIM * heads
@@ -80,14 +81,21 @@ def opt_shape(params: float, *, vocab: int = 502, context: int = 1024) -> Shape:
 
 
 def opt_layers(layers: int, dim: int, *, vocab: int = 502, context: int = 1024) -> Shape:
-    """Return the decoder of a number of layers and a width, with heads of 64 or one smaller head.
-
-    Raises:
-        InputError: no layers, or a width that heads of 64 do not divide.
-    """
+    """Return the decoder of a number of layers and a width, with heads of 64 or one smaller head."""
     if layers < 1 or dim < 1 or (dim > HEAD_DIM and dim % HEAD_DIM):
         raise InputError(f"{layers}x{dim}: needs layers >= 1, and a dim of at most 64 or a multiple of 64")
     return Shape(layers, dim, max(1, dim // HEAD_DIM), vocab, context)
+
+
+def short_number(value: float, digits: int = 3, *, smallest: float = 1.0) -> str:
+    """Return a number such as 20M or 1.3B in units from ``smallest`` on; an empty text for what is not finite."""
+    if not math.isfinite(value):
+        return ""
+    # Rounded first: 999,999 is 1M, not 1e+03k.
+    value = float(f"{value:.{digits}g}")
+    units = {1e12: "T", 1e9: "B", 1e6: "M", 1e3: "k", 1.0: ""}
+    unit = next((unit for unit in units if value >= unit or unit == smallest), 1.0)
+    return f"{value / unit:.{digits}g}{units[unit]}"
 
 
 def compute_budget(

@@ -97,7 +97,34 @@ def fit_isoflops(
             f"{len(sound)} IsoFLOP curves have a minimum; the laws need at least 3 ({reasons or 'add budgets'})"
         )
     laws = _laws(sound)
-    return _with_intervals(curves, laws, table, groups, bootstrap, seed) if bootstrap else IsoFlopFit(curves, *laws)
+    if not bootstrap:
+        return IsoFlopFit(curves, *laws)
+    groups = [rows for rows in groups if len(np.unique(table[0, rows])) >= _SIZES]
+    fitted, left = table[2].copy(), []
+    for rows in groups:
+        centred = np.log(table[0, rows]) - np.log(table[0, rows]).mean()
+        fitted[rows] = np.polyval(np.polyfit(centred, table[2, rows], 2), centred)
+        # The parabola took its share of the noise.
+        left.append((table[2, rows] - fitted[rows]) * np.sqrt(len(rows) / (len(rows) - 3)))
+    pool = np.concatenate(left)
+    samples = np.full((bootstrap, 2, 2), np.nan)
+    rng = np.random.default_rng(seed)
+    for number in range(bootstrap):
+        drawn = table.copy()
+        drawn[2] = fitted + rng.choice(pool, len(fitted))
+        again = [curve for curve in (_fit_budget(drawn[:, rows]) for rows in groups) if curve.status == "ok"]
+        if len(again) >= 3:
+            samples[number] = [(np.log(law.scale), law.exponent) for law in _laws(again)]
+    usable = int(np.isfinite(samples[:, 0, 0]).sum())
+    status = "ok"
+    if usable < USABLE * bootstrap:
+        status = f"degenerate: only {usable} of {bootstrap} resamples have three minima, so intervals are too narrow"
+    level = student_level(len(pool) - 3 * len(groups))
+    by_size, by_tokens = (
+        replace(law, exponent_interval=interval(samples[:, k, 1], level), level=level, samples=samples[:, k])
+        for k, law in enumerate(laws)
+    )
+    return IsoFlopFit(curves, by_size, by_tokens, bootstrap, usable, status)
 
 
 def has_budgets(params: npt.ArrayLike, flops: npt.ArrayLike) -> bool:
@@ -140,45 +167,7 @@ def _minimum(log_x: FloatArray, loss: FloatArray) -> tuple[float, float, float, 
     return float(best + centre), float(offset - slope**2 / (4 * curvature)), float(curvature), bool(inside)
 
 
-def _laws(curves: list[IsoFlop]) -> tuple[PowerLaw, PowerLaw]:
+def _laws(curves: list[IsoFlop]) -> list[PowerLaw]:
     flops = [curve.flops for curve in curves]
-    return (
-        fit_power_law(flops, [curve.params for curve in curves], what="N_opt of the IsoFLOP curves"),
-        fit_power_law(flops, [curve.tokens for curve in curves], what="D_opt of the IsoFLOP curves"),
-    )
-
-
-def _with_intervals(
-    curves: tuple[IsoFlop, ...],
-    laws: tuple[PowerLaw, PowerLaw],
-    table: FloatArray,
-    groups: list[npt.NDArray[np.intp]],
-    resamples: int,
-    seed: int,
-) -> IsoFlopFit:
-    groups = [rows for rows in groups if len(np.unique(table[0, rows])) >= _SIZES]
-    fitted, left = table[2].copy(), []
-    for rows in groups:
-        centred = np.log(table[0, rows]) - np.log(table[0, rows]).mean()
-        fitted[rows] = np.polyval(np.polyfit(centred, table[2, rows], 2), centred)
-        # The parabola took its share of the noise.
-        left.append((table[2, rows] - fitted[rows]) * np.sqrt(len(rows) / (len(rows) - 3)))
-    pool = np.concatenate(left)
-    samples = np.full((resamples, 2, 2), np.nan)
-    rng = np.random.default_rng(seed)
-    for number in range(resamples):
-        drawn = table.copy()
-        drawn[2] = fitted + rng.choice(pool, len(fitted))
-        sound = [curve for curve in (_fit_budget(drawn[:, rows]) for rows in groups) if curve.status == "ok"]
-        if len(sound) >= 3:
-            samples[number] = [(np.log(law.scale), law.exponent) for law in _laws(sound)]
-    usable = int(np.isfinite(samples[:, 0, 0]).sum())
-    status = "ok"
-    if usable < USABLE * resamples:
-        status = f"degenerate: only {usable} of {resamples} resamples have three minima, so intervals are too narrow"
-    level = student_level(len(pool) - 3 * len(groups))
-    params, tokens = (
-        replace(law, exponent_interval=interval(samples[:, k, 1], level), level=level, samples=samples[:, k])
-        for k, law in enumerate(laws)
-    )
-    return IsoFlopFit(curves, params, tokens, resamples, usable, status)
+    columns = {"N": [curve.params for curve in curves], "D": [curve.tokens for curve in curves]}
+    return [fit_power_law(flops, y, what=f"{name}_opt of the IsoFLOP curves") for name, y in columns.items()]

@@ -14,9 +14,8 @@ import numpy.typing as npt
 from syllablelm.core.errors import InputError, MissingDependencyError
 from syllablelm.core.files import atomic_path
 from syllablelm.core.results import Record
-from syllablelm.scaling.choices import Figure, Per
-from syllablelm.scaling.downstream import fit_score_law, fit_score_line
-from syllablelm.scaling.power import PowerLaw, fit_envelope
+from syllablelm.scaling.flops import Figure, Per, short_number
+from syllablelm.scaling.power import PowerLaw, fit_envelope, fit_score_law, fit_score_line
 from syllablelm.scaling.runs import Run, by_tokenizer, check_columns, column, curve, curve_points, losses, score_names
 
 SUFFIXES = (".png", ".svg", ".pdf")
@@ -78,9 +77,7 @@ def plot_study(
             "lines", scores against loss (Figure 4); "tokens", nats per second and every score against FLOPs, to
             compare tokenisations (Figure 5), where a single group is divided by tokenisation.
         per: unit of the losses; "tokens" always takes seconds.
-        saturation: score from which runs are left out of the frontier's law; they are drawn grey.
-        bootstrap: number of resamples for the bands.
-        seed: random seed of the resamples.
+        saturation, bootstrap, seed: options of the fits (`fit_study`); runs left out are drawn grey.
         columns: maximum number of panels side by side.
 
     Raises:
@@ -217,9 +214,13 @@ def _scatter(axes: Any, x: npt.NDArray[Any], y: npt.NDArray[Any], runs: Sequence
 
 
 def _sizes(params: npt.NDArray[Any], style: _Style) -> list[tuple[float, str]]:
-    """Return the sizes with their colours: a shade each where there is one group."""
+    """Return the sizes with their colours: where there is one group, a shade each from light to dark."""
+    from matplotlib import colormaps
+    from matplotlib.colors import to_hex
+
     sizes = np.unique(params)
-    return list(zip(sizes, _shades(len(sizes)) if style.alone else [style.colour] * len(sizes), strict=True))
+    shades = [to_hex(colormaps["viridis"](0.9 - 0.85 * place)) for place in np.linspace(0, 1, len(sizes))]
+    return list(zip(sizes, shades if style.alone else [style.colour] * len(sizes), strict=True))
 
 
 def _explain(axes: Any, which: npt.NDArray[np.bool_], text: str, **look: Any) -> None:
@@ -272,14 +273,6 @@ def _legend(style: _Style, text: str) -> str:
     return text if style.alone else f"{style.label}: {text}"
 
 
-def _shades(count: int) -> list[str]:
-    """Return colours from light to dark."""
-    from matplotlib import colormaps
-    from matplotlib.colors import to_hex
-
-    return [to_hex(colormaps["viridis"](0.9 - 0.85 * place)) for place in np.linspace(0, 1, count)]
-
-
 def _plain_ticks(axes: Any, values: npt.NDArray[Any]) -> None:
     """Label a narrow logarithmic axis with plain numbers: 3.2 and not 3.2 x 10^0."""
     from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
@@ -288,15 +281,3 @@ def _plain_ticks(axes: Any, values: npt.NDArray[Any]) -> None:
         axes.yaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 2.5, 5, 10]))
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         axes.yaxis.set_minor_locator(NullLocator())
-
-
-def short_number(value: float) -> str:
-    """Return a number such as 20M or 1.3B; an empty text for what is not finite."""
-    if not np.isfinite(value):
-        return ""
-    # Rounded first: 999,999 is 1M, not 1e+03k.
-    value = float(f"{value:.3g}")
-    for unit, name in ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k")):
-        if value >= unit:
-            return f"{value / unit:.3g}{name}"
-    return f"{value:.3g}"

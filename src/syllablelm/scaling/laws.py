@@ -76,11 +76,7 @@ class LossLaw(Record):
             return float(ratio ** (1 / (self.alpha + self.beta)))
 
     def optimal(self, flops: npt.ArrayLike) -> Optimum:
-        """Return parameters and tokens of the least loss for a budget of ``flops`` = 6 N D; NaN without an optimum.
-
-        Raises:
-            InputError: a budget that is not above 0.
-        """
+        """Return parameters and tokens of the least loss for a budget of ``flops`` = 6 N D; NaN without an optimum."""
         pairs = positive(flops, "flops") / FLOPS_PER_PARAM_TOKEN
         # A missing term makes one part infinite.
         with np.errstate(divide="ignore"):
@@ -123,11 +119,7 @@ PUBLISHED: dict[str, LossLaw] = {
 
 
 def positive(value: npt.ArrayLike, name: str) -> FloatArray:
-    """Return a value as an array.
-
-    Raises:
-        InputError: it is not above 0 and finite.
-    """
+    """Return a value as an array."""
     array = np.asarray(value, dtype=np.float64)
     if not (np.isfinite(array) & (array > 0)).all():
         raise InputError(f"{name} must be above 0 and finite, not {value}")

@@ -15,14 +15,15 @@ from syllablelm.core.config import apply_overrides, build, read_toml
 from syllablelm.core.errors import InputError
 from syllablelm.core.files import write_json_lines
 from syllablelm.core.results import Record, json_key
-from syllablelm.scaling.choices import Design
 from syllablelm.scaling.flops import (
     FLOPS_PER_PARAM_TOKEN,
     MFU,
+    Design,
     Shape,
     compute_budget,
     opt_layers,
     opt_shape,
+    short_number,
 )
 from syllablelm.scaling.laws import LossLaw
 from syllablelm.scaling.study import Study, load_law
@@ -152,16 +153,10 @@ class PlannedStudy(Record):
 
 
 def read_study_plan(path: str | Path | None = None, changes: Sequence[str] = (), **options: Any) -> StudyPlan:
-    """Read a plan.
-
-    Args:
-        path: TOML file; None for the defaults.
-        changes: settings such as ``sizes=4``, as of ``--set``.
-        options: values of fields that replace both; None leaves them.
+    """Read a plan (TOML; None: the defaults) with changes such as ``sizes=4``; options that are not None replace both.
 
     Raises:
         FormatError: no such file, not TOML, an unknown key or a value of the wrong type.
-        InputError: a setting that is not ``key=value``.
     """
     table = apply_overrides({} if path is None else read_toml(path), changes)
     table |= {name: value for name, value in options.items() if value is not None}
@@ -191,18 +186,12 @@ def plan_study(plan: StudyPlan) -> PlannedStudy:
     device = plan.gpu is not None or plan.tflops is not None
     hourly = compute_budget(gpu_hours=1.0, gpu=plan.gpu, tflops=plan.tflops, mfu=plan.mfu) if device else None
     runs = [
-        replace(
-            run,
-            name=name,
-            lr=lr.get(run.params),
-            batch_tokens=round(batch[run.params]) if batch else None,
-            gpu_hours=None if hourly is None else run.flops / hourly,
-        )
+        replace(run, name=name, lr=lr.get(run.params), batch_tokens=round(batch[run.params]) if batch else None)
         for name, run in zip(_names(runs), runs, strict=True)
     ]
-    flops = sum(run.flops for run in runs)
-    exact = sum(run.flops_exact for run in runs)
-    hours = None if hourly is None else flops / hourly
+    flops, exact, hours = sum(run.flops for run in runs), sum(run.flops_exact for run in runs), None
+    if hourly is not None:
+        runs, hours = [replace(run, gpu_hours=run.flops / hourly) for run in runs], flops / hourly
     return PlannedStudy(plan.design, len(runs), budget, flops, exact, hours, tuple(runs))
 
 
@@ -285,7 +274,7 @@ def _check(plan: StudyPlan, **counts: tuple[int, int]) -> None:
 
 
 def _by_size(what: str, values: Sequence[float], sizes: Sequence[int]) -> dict[int, float]:
-    """Return the value of each size: one for all or one for each; an empty dictionary for none."""
+    """Return the value of each size, from none, one for all or one for each."""
     if len(values) not in (0, 1, len(sizes)):
         raise InputError(f"{len(values)} {what} for {len(sizes)} sizes; give one for all or one for each")
     if not all(0 < value < math.inf for value in values):
@@ -305,14 +294,5 @@ def _names(runs: Sequence[PlannedRun]) -> list[str]:
 
 
 def _name(run: PlannedRun, digits: int) -> str:
-    name = f"{_amount(run.params, digits)}-{_amount(run.tokens, digits)}"
+    name = "-".join(short_number(value, digits, smallest=1e6) for value in (run.params, run.tokens))
     return name if run.unique_tokens is None else f"{name}-x{run.tokens / run.unique_tokens:.{digits}g}"
-
-
-def _amount(value: float, digits: int) -> str:
-    """Return a number such as 0.0501M, 2.67M, 3.37B."""
-    value = float(f"{value:.{digits}g}")
-    for unit, name in ((1e12, "T"), (1e9, "B")):
-        if value >= unit:
-            return f"{value / unit:.{digits}g}{name}"
-    return f"{value / 1e6:.{digits}g}M"

@@ -11,11 +11,10 @@ import numpy as np
 
 from syllablelm.core.errors import InputError
 from syllablelm.core.results import Record, json_key
-from syllablelm.scaling.choices import Per
-from syllablelm.scaling.downstream import ScoreLaw, ScoreLine, compute_for_same_gain
 from syllablelm.scaling.fit import FittedLaw
-from syllablelm.scaling.flops import MFU, compute_budget
+from syllablelm.scaling.flops import MFU, Per, compute_budget
 from syllablelm.scaling.laws import LossLaw
+from syllablelm.scaling.power import ScoreLaw, ScoreLine, compute_for_same_gain
 from syllablelm.scaling.repetition_law import PUBLISHED_REPETITION, FittedRepetition, RepetitionLaw
 from syllablelm.scaling.resample import USABLE, FloatArray, Interval, interval, open_interval
 from syllablelm.scaling.study import Study, load_law
@@ -148,11 +147,7 @@ class Prediction(Record):
 
 
 def read_score(text: str) -> tuple[str, float]:
-    """Read the name and value of a score written as ``NAME=X``.
-
-    Raises:
-        InputError: something else.
-    """
+    """Read the name and value of a score written as ``NAME=X``."""
     name, equals, value = text.partition("=")
     try:
         return name, float(value if equals else "")
@@ -203,16 +198,13 @@ def predict(
     source = law if isinstance(law, Study) else load_law(law)
     study = source if isinstance(source, Study) else None
     base = source.law if isinstance(source, Study) else source
-    best, for_score, gains, repeated = None, None, None, None
+    for_score, gains, repeated = None, None, None
     if study is None and (score is not None or against is not None):
         raise InputError(f"{law} is a published law of loss; a score and another study need a study of your own")
-    if budget is not None:
-        best = predict_budget(source, budget, ceiling=ceiling)
     if study is not None and score is not None:
         for_score = flops_for_score(study, *score, ceiling=ceiling)
     if study is not None and against is not None:
-        other = against if isinstance(against, Study) else Study.load(against)
-        gains = compare_gains(study, other, gain)
+        gains = compare_gains(study, against if isinstance(against, Study) else Study.load(against), gain)
     if unique_tokens is not None and budget is not None:
         repetition = PUBLISHED_REPETITION.get(str(law)) if study is None else study.repetition
         if repetition is None:
@@ -222,7 +214,7 @@ def predict(
     return Prediction(
         law="" if isinstance(law, Study) else str(law),
         per="token" if study is None else study.per,
-        best=best,
+        best=None if budget is None else predict_budget(source, budget, ceiling=ceiling),
         for_loss=None if loss is None else flops_for_loss(base, loss),
         for_score=for_score,
         against=gains,
@@ -231,39 +223,22 @@ def predict(
 
 
 def predict_budget(law: Study | LossLaw, flops: float, *, ceiling: float = CEILING) -> BestModel:
-    """Predict the best model for a budget, its loss and, for a study, its scores.
-
-    Args:
-        law: study, or a law of loss.
-        flops: budget in FLOP.
-        ceiling: maximum of the scores.
-    """
+    """Predict the best model for a budget, its loss and, for a study, its scores up to ``ceiling``."""
     base = law.law if isinstance(law, Study) else law
     best = base.optimal(flops)
-    sampled = base.sampled_laws()
-    optima = [other.optimal(flops) for other in sampled]
-    losses = np.array([other.loss(*each) for other, each in zip(sampled, optima, strict=True)])
-    found = BestModel(
-        flops=flops,
-        params=best.params,
-        tokens=best.tokens,
-        loss=base.loss(*best),
-        extrapolated=_outside(base.ranges, flops=flops, params=best.params, tokens=best.tokens),
-        status=_status(base),
-    )
+    far = _outside(base.ranges, flops=flops, **best._asdict())
+    found = BestModel(flops, *best, base.loss(*best), far, status=_status(base))
+    sampled = [(*(other := law.optimal(flops)), law.loss(*other)) for law in base.sampled_laws()]
+    columns = np.array(sampled, dtype=np.float64).reshape(-1, 3).T
     if isinstance(base, FittedLaw) and sampled:
-        columns = {
-            "params": [each.params for each in optima],
-            "tokens": [each.tokens for each in optima],
-            "loss": losses,
-        }
-        intervals = {name: interval(values, base.level, USABLE) for name, values in columns.items()}
+        names = ("params", "tokens", "loss")
+        intervals = {name: interval(column, base.level, USABLE) for name, column in zip(names, columns, strict=True)}
         found = replace(found, intervals=intervals, resamples=base.resamples, usable=base.usable)
     if not isinstance(law, Study):
         return found
     scores = {name: predict_score(score, flops, ceiling) for name, score in law.scores.items()}
     for name, line in law.lines.items():
-        scores[name] = _add_line(scores.get(name, ScorePrediction()), line, found.loss, losses, ceiling)
+        scores[name] = _add_line(scores.get(name, ScorePrediction()), line, found.loss, columns[2], ceiling)
     return replace(found, scores=scores)
 
 
@@ -272,9 +247,8 @@ def predict_score(score: ScoreLaw, flops: float, ceiling: float = CEILING) -> Sc
     low, high = score.power.band(flops)
     value = float(score.power.at(flops))
     status = _score_status(score, value, ceiling)
-    return ScorePrediction(
-        value, (float(low[0]), float(high[0])), score.power.extrapolates(flops), None if status == "ok" else status
-    )
+    between = float(low[0]), float(high[0])
+    return ScorePrediction(value, between, score.power.extrapolates(flops), None if status == "ok" else status)
 
 
 def _add_line(
@@ -288,9 +262,8 @@ def _add_line(
         other = np.random.default_rng(0).permutation(line.samples[:count])
         between = interval(other[:, 0] + other[:, 1] * losses[:count], line.level, USABLE)
     status = _join(line.status, _above(value, ceiling))
-    return replace(
-        score, from_loss=value, from_loss_interval=between, from_loss_status=None if status == "ok" else status
-    )
+    trouble = None if status == "ok" else status
+    return replace(score, from_loss=value, from_loss_interval=between, from_loss_status=trouble)
 
 
 def flops_for_loss(law: LossLaw, loss: float) -> BestModel:
@@ -309,30 +282,16 @@ def flops_for_loss(law: LossLaw, loss: float) -> BestModel:
 
 
 def flops_for_score(study: Study, name: str, target: float, *, ceiling: float = CEILING) -> ScoreCompute:
-    """Return the least budget for a score of a study, with its interval.
-
-    Raises:
-        InputError: the study has no law of this score, or a target that is not above 0.
-    """
+    """Return the least budget for a score of a study, with its interval."""
     if name not in study.scores:
         raise InputError(f"score {name!r}: must be one of {', '.join(study.scores) or '(no scores)'}")
-    score = study.scores[name]
-    flops = score.power.solve(target)
-    return ScoreCompute(
-        score=target,
-        flops=flops,
-        interval=score.power.solve_interval(target),
-        extrapolated=score.power.extrapolates(flops),
-        status=_score_status(score, target, ceiling),
-    )
+    score, power = study.scores[name], study.scores[name].power
+    flops, status = power.solve(target), _score_status(score, target, ceiling)
+    return ScoreCompute(target, flops, power.solve_interval(target), power.extrapolates(flops), status)
 
 
 def compare_gains(slow: Study, fast: Study, gain: float = 10.0) -> dict[str, SameGain]:
-    """Return the compute that ``slow`` needs for what ``gain`` times the compute gives ``fast``, by loss and score.
-
-    Raises:
-        InputError: a gain not above 1, or studies that share neither an envelope nor a score.
-    """
+    """Return the compute that ``slow`` needs for what ``gain`` times the compute gives ``fast``, by loss and score."""
     if not 1 < gain < math.inf:
         raise InputError(f"gain {gain:g}: must be above 1 and finite")
     pairs = {name: (slow.scores[name].power, fast.scores[name].power) for name in slow.scores if name in fast.scores}
@@ -352,36 +311,18 @@ def compare_gains(slow: Study, fast: Study, gain: float = 10.0) -> dict[str, Sam
 def predict_repetition(repetition: RepetitionLaw, flops: float, unique: float, law: LossLaw | None = None) -> BestModel:
     """Predict the best model for a budget when there are only ``unique`` tokens.
 
-    Args:
-        repetition: law of repeated data.
-        flops: budget in FLOP.
-        unique: number of tokens of the corpus.
-        law: the fitted law of unrepeated data that ``repetition`` extends, whose resamples give the intervals.
+    The resamples of ``law``, the fitted law of unrepeated data that ``repetition`` extends, give the intervals.
     """
     best = repetition.optimal(flops, unique)
-    values = {
-        "params": best.params,
-        "tokens": best.tokens,
-        "epochs": max(1.0, best.tokens / unique),
-        "loss": repetition.loss(best.params, best.tokens, unique),
-    }
+    loss = repetition.loss(*best, unique)
+    values = {**best._asdict(), "epochs": max(1.0, best.tokens / unique), "loss": loss}
     answer = BestModel(flops=flops, **values, extrapolated=_outside(repetition.ranges, **values))
     if not isinstance(repetition, FittedRepetition):
         return answer
     answer = replace(answer, status=repetition.status)
     if not isinstance(law, FittedLaw) or not len(repetition.samples):
         return answer
-    sampled = _sampled_repetition(repetition, law, flops, unique)
-    return replace(
-        answer,
-        intervals={name: interval(sampled[:, k], law.level, USABLE) for k, name in enumerate(values)},
-        resamples=len(sampled),
-        usable=int(np.isfinite(sampled).all(axis=1).sum()),
-    )
-
-
-def _sampled_repetition(repetition: FittedRepetition, law: FittedLaw, flops: float, unique: float) -> FloatArray:
-    """Return parameters, tokens, epochs and loss of each resample, (resamples, 4); NaN where it has no optimum."""
+    # The same of each resample, NaN where it has no optimum.
     found = np.full((len(repetition.samples), 4), np.nan)
     laws: Sequence[LossLaw] = law.sampled_laws() or [repetition.law]
     for k, constants in enumerate(repetition.samples):
@@ -390,7 +331,9 @@ def _sampled_repetition(repetition: FittedRepetition, law: FittedLaw, flops: flo
             best = other.optimal(flops, unique)
             if math.isfinite(best.tokens) and best.tokens > 0:
                 found[k] = *best, max(1.0, best.tokens / unique), other.loss(*best, unique)
-    return found
+    intervals = {name: interval(found[:, k], law.level, USABLE) for k, name in enumerate(values)}
+    usable = int(np.isfinite(found).all(axis=1).sum())
+    return replace(answer, intervals=intervals, resamples=len(found), usable=usable)
 
 
 def outside(values: Mapping[str, float], ranges: Mapping[str, Interval]) -> dict[str, float]:

@@ -14,8 +14,7 @@ import numpy.typing as npt
 from syllablelm.core.errors import FormatError, InputError
 from syllablelm.core.files import json_objects, write_json_lines
 from syllablelm.core.results import Record, json_key, read_json
-from syllablelm.scaling.choices import Per
-from syllablelm.scaling.flops import FLOPS_PER_PARAM_TOKEN
+from syllablelm.scaling.flops import FLOPS_PER_PARAM_TOKEN, Per
 from syllablelm.scaling.resample import FloatArray
 
 RUN_FILE, SCORES_FILE = "run.json", "scores.json"
@@ -39,9 +38,6 @@ class Run(Record):
         scores: scores of evaluations by name.
         name: name of the run.
         curve: held-out losses during training: tokens seen, nats per token and, where known, per second.
-
-    Raises:
-        InputError: unique tokens or a point of the curve that are not above 0.
     """
 
     params: float
@@ -80,11 +76,7 @@ class Run(Record):
 
     @classmethod
     def from_dict(cls, table: Mapping[str, Any], where: str = "run") -> Run:
-        """Build a run from a row; columns that are no field are ignored, missing FLOPs are 6 N D.
-
-        Raises:
-            FormatError: a column is missing or of the wrong type.
-        """
+        """Build a run from a row; columns that are no field are ignored, missing FLOPs are 6 N D."""
         known = {item.name for item in fields(cls)}
         row = {key: value for key, value in table.items() if key in known and value is not None}
         run = super().from_dict({"flops": math.nan, **row}, where)
@@ -193,9 +185,6 @@ def losses(runs: Sequence[Run], per: Per = "token") -> FloatArray:
 
     Args:
         per: nats per "token", for one tokenisation only, or per "second" of audio.
-
-    Raises:
-        InputError: mixed tokenisations per token, or a run without nats per second.
     """
     if per == "second":
         missing = [run.name or str(number) for number, run in enumerate(runs) if run.nats_per_second is None]
@@ -219,9 +208,6 @@ def curve_points(runs: Sequence[Run], per: Per = "token") -> tuple[FloatArray, F
 
     Returns:
         FLOPs, losses and indices of ``runs``, (points,) each: for each run its curve and then its end.
-
-    Raises:
-        InputError: as for `losses`.
     """
     points: list[tuple[float, float, int]] = []
     for place, (run, end) in enumerate(zip(runs, losses(runs, per), strict=True)):
@@ -262,9 +248,6 @@ def check_columns(what: str = "", **columns: npt.ArrayLike) -> tuple[FloatArray,
 
     Args:
         what: what the error messages begin with.
-
-    Raises:
-        InputError: other shapes, or a number that is not above 0.
     """
     start = f"{what}: " if what else ""
     arrays = [np.asarray(column, dtype=np.float64) for column in columns.values()]

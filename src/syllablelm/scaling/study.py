@@ -11,12 +11,11 @@ import numpy as np
 
 from syllablelm.core.errors import InputError
 from syllablelm.core.results import Result
-from syllablelm.scaling.choices import Per
-from syllablelm.scaling.downstream import ScoreLaw, ScoreLine, fit_score_law, fit_score_line
 from syllablelm.scaling.fit import FittedLaw, fit_loss_law
+from syllablelm.scaling.flops import Per
 from syllablelm.scaling.isoflop import IsoFlopFit, fit_isoflops, has_budgets
 from syllablelm.scaling.laws import PUBLISHED, LossLaw
-from syllablelm.scaling.power import PowerLaw, fit_envelope
+from syllablelm.scaling.power import PowerLaw, ScoreLaw, ScoreLine, fit_envelope, fit_score_law, fit_score_line
 from syllablelm.scaling.repetition_law import FittedRepetition, fit_repetition
 from syllablelm.scaling.runs import Run, column, curve_points, losses, score_names
 
@@ -119,12 +118,7 @@ def fit_study(
 
 
 def load_law(name: str | Path) -> Study | LossLaw:
-    """Read a study file, or return a published law by its name.
-
-    Raises:
-        InputError: neither.
-        FormatError: a file that holds no study.
-    """
+    """Read a study file, or return a published law by its name."""
     if Path(name).exists():
         return Study.load(name)
     if str(name) not in PUBLISHED:

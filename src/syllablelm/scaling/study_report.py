@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +13,14 @@ import numpy as np
 from syllablelm.core.document import Block, Bullets, Heading, Paragraph, Picture, Table, to_html, to_markdown
 from syllablelm.core.errors import InputError
 from syllablelm.core.files import atomic_path
-from syllablelm.scaling.law_plots import Figure as Kind
-from syllablelm.scaling.law_plots import plot_study, short_number
+from syllablelm.scaling.fit import NAMES
+from syllablelm.scaling.flops import Figure as Kind
+from syllablelm.scaling.flops import Per, short_number
+from syllablelm.scaling.law_plots import plot_study
 from syllablelm.scaling.prediction import compare_gains, predict_budget
 from syllablelm.scaling.repetition_law import MOST
 from syllablelm.scaling.resample import Interval
-from syllablelm.scaling.runs import Per, Run, by_tokenizer, column, score_names
+from syllablelm.scaling.runs import Run, by_tokenizer, column, score_names
 from syllablelm.scaling.study import Study, fit_study
 
 REPORT_MARKDOWN, REPORT_PAGE = "report.md", "report.html"
@@ -77,17 +80,16 @@ def write_report(
         plot_study(shown, path, figure=kind, columns=1, **drawn)
         return Picture(path.name, _CAPTIONS[kind], path.read_bytes(), "image/svg+xml")
 
-    def by_group(labels: Sequence[str], make: Callable[[str], Sequence[Block]]) -> list[Block]:
-        return [
-            block for label in labels for block in (*([Heading(label, 3)] if len(groups) > 1 else []), *make(label))
-        ]
+    def by_group(labels: Iterable[str], make: Callable[[str], Sequence[Block]]) -> list[Block]:
+        heading = len(groups) > 1
+        return [block for label in labels for block in ([Heading(label, 3)] * heading + list(make(label)))]
 
-    blocks: list[Block] = [Heading("Summary")]
-    blocks += by_group(
-        [*groups], lambda label: [Bullets(summarize(groups[label], studies.get(label), reasons.get(label, "")))]
-    )
+    def summary(label: str) -> list[Block]:
+        return [Bullets(summarize(groups[label], studies.get(label), reasons.get(label, "")))]
+
+    blocks: list[Block] = [Heading("Summary"), *by_group(groups, summary)]
     blocks += [Heading("Loss and compute"), figure("loss")]
-    blocks += by_group([*studies], lambda label: _law_blocks(studies[label]))
+    blocks += by_group(studies, lambda label: _law_blocks(studies[label]))
     if score_names([run for runs in groups.values() for run in runs]):
         blocks += [Heading("Scores"), figure("scores"), *_score_table(studies), figure("lines")]
     kinds = _tokenisations(groups)
@@ -96,7 +98,7 @@ def write_report(
     if len(studies) > 1:
         blocks += _comparison(studies)
     blocks += [Heading("Runs"), Paragraph("N: parameters without embeddings. Residual: predicted over measured loss.")]
-    blocks += by_group([*groups], lambda label: [_runs_table(groups[label], studies.get(label), per)])
+    blocks += by_group(groups, lambda label: [_runs_table(groups[label], studies.get(label), per)])
     for name, text in ((REPORT_MARKDOWN, to_markdown(title, blocks)), (REPORT_PAGE, to_html(title, blocks))):
         with atomic_path(out / name) as part:
             part.write_text(text, encoding="utf-8")
@@ -104,13 +106,7 @@ def write_report(
 
 
 def summarize(runs: Sequence[Run], study: Study | None, reason: str = "") -> tuple[str, ...]:
-    """Return short statements about a group of runs: its extent, and warnings about what was fitted to it.
-
-    Args:
-        runs: runs of the group.
-        study: fit of these runs; None where no loss law could be fitted.
-        reason: why none could be fitted.
-    """
+    """Return statements about runs and their fit, which is None where there is a ``reason`` for it."""
     sizes, tokens, flops = (column(runs, name) for name in ("params", "tokens", "flops"))
     decades = math.log10(flops.max() / flops.min())
     n, d = (f"{short_number(values.min())} to {short_number(values.max())}" for values in (sizes, tokens))
@@ -144,38 +140,34 @@ def summarize(runs: Sequence[Run], study: Study | None, reason: str = "") -> tup
 
 def _law_blocks(study: Study) -> list[Block]:
     law, left = study.law, study.law.diagnostics
-    constants = [
-        (name, _number(getattr(law, name)), _between(law.intervals.get(name)))
-        for name in ("E", "A", "B", "alpha", "beta", "a", "b")
-    ]
-    checks = [
-        ("root mean square", f"{100 * left.rms:.3g} %"),
-        ("largest", f"{100 * left.largest:.3g} %"),
-        ("variance of ln(loss) explained", f"{left.r_squared:.5f}"),
-        ("outliers", str(left.outliers)),
-        ("correlation with ln N", f"{left.trend_params:+.2f}"),
-        ("correlation with ln D", f"{left.trend_tokens:+.2f}"),
-    ]
+    checks = {
+        "root mean square": f"{100 * left.rms:.3g} %",
+        "largest": f"{100 * left.largest:.3g} %",
+        "variance of ln(loss) explained": f"{left.r_squared:.5f}",
+        "outliers": str(left.outliers),
+        "correlation with ln N": f"{left.trend_params:+.2f}",
+        "correlation with ln D": f"{left.trend_tokens:+.2f}",
+    }
     fits: list[tuple[str, ...]] = []
-
-    def add(name: str, value: float, interval: Interval | None, points: int, status: str) -> None:
-        fits.append((name, _number(value), _between(interval), str(points), status))
-
     if (power := study.envelope) is not None:
-        add("envelope, exponent of C", power.exponent, power.exponent_interval, power.points, power.status)
+        fits.append(
+            _row("envelope, exponent of C", power.exponent, power.exponent_interval, power.points, power.status)
+        )
     if (flat := study.isoflops) is not None:
         for name, one in (("N", flat.params), ("D", flat.tokens)):
-            add(f"IsoFLOP, exponent of {name}", one.exponent, one.exponent_interval, one.points, flat.status)
+            row = _row(f"IsoFLOP, exponent of {name}", one.exponent, one.exponent_interval, one.points, flat.status)
+            fits.append(row)
     if (again := study.repetition) is not None:
         for name, key in (("R_D*", "repeat_tokens"), ("R_N*", "repeat_params")):
-            add(name, getattr(again, key), again.intervals.get(key), again.runs, again.status)
+            fits.append(_row(name, getattr(again, key), again.intervals.get(key), again.runs, again.status))
+    constants = [_row(name, getattr(law, name), law.intervals.get(name)) for name in (*NAMES, "a", "b")]
     return [
         Paragraph(
             f"L = E + A / N^alpha + B / D^beta in nats per {study.per}; {law.runs} runs; Huber's loss of log "
             f"residuals, delta {law.huber_delta:g}. Status: {law.status}."
         ),
         Table(("constant", "value", "95 % interval"), tuple(constants)),
-        Table(("residuals", ""), tuple(checks)),
+        Table(("residuals", ""), tuple(checks.items())),
         *([Table(("other fits", "value", "95 % interval", "points", "status"), tuple(fits))] if fits else []),
         Heading("Best models for a budget", 3),
         _optimum_table(study),
@@ -189,18 +181,11 @@ def _optimum_table(study: Study) -> Table:
     for flops in (*np.geomspace(low, high, 3).tolist(), *(high * 10.0**k for k in range(1, _AHEAD + 1))):
         best = predict_budget(study, flops)
         beyond = ", ".join(f"{name} {factor:.2g}x beyond" for name, factor in (best.extrapolated or {}).items())
+        status = (f"extrapolated: {beyond}" if beyond else "within the runs") if best.status == "ok" else best.status
         between = best.intervals or {}
-        status = f"extrapolated: {beyond}" if beyond else "within the runs"
-        rows.append(
-            (
-                _number(flops),
-                status if best.status == "ok" else best.status,
-                _with(best.params, between.get("params"), short_number),
-                _with(best.tokens, between.get("tokens"), short_number),
-                _number(best.tokens / best.params),
-                _with(best.loss, between.get("loss"), lambda value: _number(value, 4)),
-            )
-        )
+        sizes = (_with(getattr(best, name), between.get(name), short_number) for name in ("params", "tokens"))
+        loss = _with(best.loss, between.get("loss"), lambda value: _number(value, 4))
+        rows.append((_number(flops), status, *sizes, _number(best.tokens / best.params), loss))
     return Table(("FLOP", "status", "best N", "best D", "D / N", f"loss, nats per {study.per}"), tuple(rows))
 
 
@@ -208,18 +193,18 @@ def _score_table(studies: Mapping[str, Study]) -> list[Block]:
     rows = []
     for label, study in studies.items():
         for name in sorted({*study.scores, *study.lines}):
-            power = study.scores[name].power if name in study.scores else None
-            line = study.lines.get(name)
-            rows.append(
-                (
-                    name if len(studies) == 1 else f"{label}: {name}",
-                    "" if power is None else _with(power.exponent, power.exponent_interval),
-                    "" if power is None else str(power.points),
-                    "" if line is None else _with(line.correlation, line.correlation_interval),
-                    "" if line is None else _with(line.slope, line.slope_interval),
-                    "; ".join(fit.status for fit in (power, line) if fit is not None and fit.status != "ok") or "ok",
-                )
-            )
+            cells, fits = [name if len(studies) == 1 else f"{label}: {name}"], []
+            if name in study.scores:
+                fits.append(power := study.scores[name].power)
+                cells += [_with(power.exponent, power.exponent_interval), str(power.points)]
+            else:
+                cells += ["", ""]
+            if name in study.lines:
+                fits.append(line := study.lines[name])
+                cells += [_with(line.correlation, line.correlation_interval), _with(line.slope, line.slope_interval)]
+            else:
+                cells += ["", ""]
+            rows.append((*cells, "; ".join(fit.status for fit in fits if fit.status != "ok") or "ok"))
     head = ("score", "exponent of C", "points", "correlation with loss", "slope on loss", "status")
     return [Table(head, tuple(rows))] if rows else []
 
@@ -229,21 +214,14 @@ def _comparison(studies: Mapping[str, Study]) -> list[Block]:
     (first, reference), *others = studies.items()
     rows = []
     for label, study in others:
-        try:
-            gains = compare_gains(study, reference)
-        except InputError:
-            # The two share neither an envelope nor a score.
-            continue
-        for name, gain in gains.items():
-            numbers = _with(gain.compute, gain.interval), _number(gain.gamma), _number(gain.other_gamma)
-            rows.append((f"{label}: {name}", *numbers, gain.status))
-    if not rows:
-        return []
-    return [
-        Heading("Compute for the same gain"),
-        Paragraph(f"Factor of compute that gives a group the gain of {first} from ten times the compute."),
-        Table(("group", "factor of compute", "exponent", f"exponent of {first}", "status"), tuple(rows)),
-    ]
+        # Two may share neither an envelope nor a score.
+        with suppress(InputError):
+            for name, gain in compare_gains(study, reference).items():
+                numbers = _with(gain.compute, gain.interval), _number(gain.gamma), _number(gain.other_gamma)
+                rows.append((f"{label}: {name}", *numbers, gain.status))
+    text = f"Factor of compute that gives a group the gain of {first} from ten times the compute."
+    head = ("group", "factor of compute", "exponent", f"exponent of {first}", "status")
+    return [Heading("Compute for the same gain"), Paragraph(text), Table(head, tuple(rows))] if rows else []
 
 
 def _runs_table(runs: Sequence[Run], study: Study | None, per: Per) -> Table:
@@ -254,10 +232,10 @@ def _runs_table(runs: Sequence[Run], study: Study | None, per: Per) -> Table:
         loss = run.loss if per == "token" else run.nats_per_second
         left = "" if study is None or loss is None else f"{100 * (_predicted(study, run) / loss - 1):+.2f} %"
         passes = "" if run.unique_tokens is None else f"{max(1.0, run.tokens / run.unique_tokens):.3g}"
-        numbers = [short_number(run.params), short_number(run.tokens), _number(run.tokens / run.params)]
-        numbers += [passes, _number(run.flops), f"{run.loss:.4f}"]
-        numbers += ["" if run.nats_per_second is None else f"{run.nats_per_second:.4g}", left]
-        rows.append((run.name, *numbers, *(_number(run.scores.get(name, math.nan), 4) for name in names)))
+        by_second = "" if run.nats_per_second is None else f"{run.nats_per_second:.4g}"
+        numbers = (short_number(run.params), short_number(run.tokens), _number(run.tokens / run.params), passes)
+        scores = (_number(run.scores.get(name, math.nan), 4) for name in names)
+        rows.append((run.name, *numbers, _number(run.flops), f"{run.loss:.4f}", by_second, left, *scores))
     return Table(head, tuple(rows))
 
 
@@ -268,14 +246,13 @@ def _predicted(study: Study, run: Run) -> float:
 
 
 def _tokenisations(groups: Mapping[str, Sequence[Run]]) -> Mapping[str, Sequence[Run]]:
-    """The groups again if each is of one tokenisation, else the runs by tokenisation."""
+    """Return the groups if each is of one tokenisation, else the runs by tokenisation."""
     if any(len({run.tokenizer for run in runs}) > 1 for runs in groups.values()):
         return by_tokenizer(run for runs in groups.values() for run in runs)
     return groups if len({run.tokenizer for runs in groups.values() for run in runs}) > 1 else {}
 
 
 def _number(value: float, digits: int = 3) -> str:
-    """1.23e+08, 0.25, 12.3; nothing for what is not finite."""
     return f"{value:.{digits}g}" if math.isfinite(value) else ""
 
 
@@ -290,3 +267,7 @@ def _with(value: float, interval: Interval | None, show: Callable[[float], str] 
     """13.3B (1.22B to 8.45B)."""
     between = _between(interval, show)
     return f"{show(value)} ({between})" if between else show(value)
+
+
+def _row(name: str, value: float, interval: Interval | None, *more: object) -> tuple[str, ...]:
+    return (name, _number(value), _between(interval), *map(str, more))

@@ -29,7 +29,7 @@ def solve(
     Args:
         clips: (T_b, D) tensors on one device, each longer than `min_length` frames.
         counts: of segments, one per clip.
-        min_length, max_length: of a segment, in frames.
+        min_length, max_length: shortest and longest segment in frames.
         at_most: as in `kernels.best_lengths`.
 
     Returns:

@@ -19,7 +19,7 @@ from syllablelm.core.files import atomic_path
 from syllablelm.encoders.data2vec2 import RELEASED_LAYER, Data2Vec2Encoder, load_data2vec2, save_data2vec2
 from syllablelm.encoders.device import Precision
 from syllablelm.quantize import Codebook
-from syllablelm.quantize.centres import read_npy
+from syllablelm.quantize.codebook import read_npy
 from syllablelm.tokenizer.segment_rule import SegmentRule
 
 ENCODER, CENTRES, TABLE = ENDINGS = (".pth", "_kmeans.npy", "_agglom.npy")

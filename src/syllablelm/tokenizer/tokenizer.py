@@ -22,7 +22,7 @@ from syllablelm.encoders.base import FrameEncoder, TrainableEncoder
 from syllablelm.encoders.device import Precision
 from syllablelm.encoders.load import load_encoder
 from syllablelm.quantize import Codebook, pool_segments
-from syllablelm.quantize.centres import read_codebook
+from syllablelm.quantize.codebook import read_codebook
 from syllablelm.quantize.codec import KIND as CODEC_KIND
 from syllablelm.quantize.codec import Codec
 from syllablelm.tokenizer.released_checkpoint import load_released, released_digest

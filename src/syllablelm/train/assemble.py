@@ -6,7 +6,6 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
 from safetensors.torch import load_file, save_file
 
 from syllablelm.core.artifact import RECORD, RUN, Artifact, digest_files, new_artifact, open_artifact
@@ -82,11 +81,8 @@ def _copy_half(artifact: Artifact, path: Path) -> None:
         for name in [*digest_files(artifact.path), *record]:
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             if name.endswith(".safetensors"):
-                halved = {key: _half(tensor) for key, tensor in load_file(artifact.file(name)).items()}
+                tensors = load_file(artifact.file(name))
+                halved = {key: t.half() if t.is_floating_point() else t for key, t in tensors.items()}
                 save_file(halved, folder / name, metadata={"format": "pt"})
             else:
                 shutil.copy(artifact.file(name), folder / name)
-
-
-def _half(tensor: torch.Tensor) -> torch.Tensor:
-    return tensor.to(torch.float16) if tensor.is_floating_point() else tensor

@@ -1,4 +1,4 @@
-"""Training batches: waveforms in memory, length-bucketed batches by seconds, crops aligned to frames.
+"""Recordings in training: waveforms in memory, their distortions, batches of crops aligned to frames, features.
 
 Every random choice depends on (seed, epoch, item) only, not on a running generator, so a resumed run draws the same
 batches as one that was not stopped.
@@ -6,21 +6,27 @@ batches as one that was not stopped.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save_file
 from torch import Tensor
 
+from syllablelm.core.errors import FormatError, InputError, check_positive
+from syllablelm.core.progress import ProgressBar
 from syllablelm.core.segmentation import Segmentation
 from syllablelm.data.audio import SAMPLE_RATE
 from syllablelm.data.corpus import Manifest, batches_by_seconds
-from syllablelm.encoders.base import TrainableEncoder
+from syllablelm.data.distortions import add_noise, equalize, gain, reverberate, telephone
+from syllablelm.encoders.base import FrameEncoder, TrainableEncoder
 from syllablelm.encoders.padding import pad_waveforms
-from syllablelm.train.augment import augment
+from syllablelm.train.processes import is_main
 
 Waveform = npt.NDArray[np.float32]
 
@@ -141,6 +147,54 @@ class CropPlan:
         return waveform[first : first + self.crop_samples]
 
 
+@dataclass(frozen=True)
+class AugmentConfig:
+    """How often and how strongly a training waveform is distorted; the default leaves it alone.
+
+    Args:
+        prob: probability of each of the distortions for each crop.
+        gain_db: maximum change of loudness in either direction, in dB.
+        tilt_db: maximum boost and cut of a random smooth filter, in dB.
+        snr_db: minimum signal-to-noise ratio of added coloured noise; the maximum is 25 dB above it.
+        reverb_seconds: maximum reverberation time in seconds; 0: no reverberation.
+        telephone_prob: probability of a telephone band, independent of ``prob``.
+    """
+
+    prob: float = 0.0
+    gain_db: float = 10.0
+    tilt_db: float = 8.0
+    snr_db: float = 5.0
+    reverb_seconds: float = 0.0
+    telephone_prob: float = 0.0
+
+    def __post_init__(self) -> None:
+        for key in ("prob", "telephone_prob"):
+            if not 0 <= getattr(self, key) <= 1:
+                raise InputError(f"augment.{key} {getattr(self, key)}: a probability lies between 0 and 1")
+        for key in ("gain_db", "tilt_db", "reverb_seconds"):
+            check_positive(f"augment.{key}", getattr(self, key), zero=True)
+
+
+def augment(waveform: Waveform, config: AugmentConfig, rng: np.random.Generator) -> Waveform:
+    """Distort a copy of a waveform: (num_samples,) in, (num_samples,) out, time unchanged."""
+    if max(config.prob, config.telephone_prob) <= 0 or len(waveform) == 0:
+        return waveform
+    result = waveform.astype(np.float32)
+    if rng.random() < config.prob:
+        result = equalize(result, rng.uniform(-config.tilt_db, config.tilt_db, size=8))
+    if config.reverb_seconds > 0 and rng.random() < config.prob:
+        seconds = rng.uniform(0.1, 1.0) * config.reverb_seconds
+        result = reverberate(result, seconds, rng, direct=rng.uniform(0.3, 0.9))
+    if rng.random() < config.prob:
+        noise = equalize(rng.standard_normal(len(result), dtype=np.float32), rng.uniform(-12, 12, size=8))
+        result = add_noise(result, noise, rng.uniform(config.snr_db, config.snr_db + 25.0))
+    if config.telephone_prob > 0 and rng.random() < config.telephone_prob:
+        result = telephone(result)
+    if rng.random() < config.prob:
+        result = gain(result, rng.uniform(-config.gain_db, config.gain_db))
+    return result
+
+
 def augmented_batch(
     config: Any, store: WaveformStore, plan: CropPlan, encoder: TrainableEncoder, number: int
 ) -> tuple[list[Crop], Tensor, dict[str, Any]]:
@@ -157,3 +211,44 @@ def augmented_batch(
     wave_BN, lengths_B = pad_waveforms(waves, torch.device("cpu"))
     seconds = float(lengths_B.sum()) / encoder.sample_rate
     return crops, encoder.frames(lengths_B), {"wave": wave_BN, "lengths": lengths_B, "seconds": seconds}
+
+
+def iterate_features(
+    store: WaveformStore, encoder: FrameEncoder, *, batch_seconds: float = 120.0, label: str = "features"
+) -> Iterator[tuple[int, npt.NDArray[np.float32]]]:
+    """Yield (index, features (T, D)) of every recording, in batch order."""
+    check_max_frames(encoder, store.manifest)
+    seconds = [recording.seconds for recording in store.manifest]
+    with ProgressBar(label, len(store), quiet=not is_main()) as bar:
+        for batch in batches_by_seconds(seconds, batch_seconds):
+            yield from zip(batch, encoder.encode([store[i] for i in batch]), strict=True)
+            bar.advance(len(batch))
+
+
+def check_max_frames(encoder: FrameEncoder, manifest: Manifest, crop_seconds: float = 0.0) -> None:
+    """Check that an encoder with a maximum length takes every recording and every crop whole."""
+    most = getattr(encoder, "max_frames", None)
+    if most is None:
+        return
+    limit = most * encoder.hop / encoder.sample_rate
+    if crop_seconds > limit:
+        raise InputError(f"crop_seconds {crop_seconds:g}: this encoder takes at most {limit:g} s at once")
+    longest = max(manifest, key=lambda recording: recording.seconds)
+    if encoder.num_frames(round(longest.seconds * encoder.sample_rate)) > most:
+        raise InputError(
+            f"{longest.id!r} is {longest.seconds:.1f} s long, this encoder takes at most {limit:g} s at once: set "
+            f"data.max_seconds = {limit:g}"
+        )
+
+
+def save_arrays(path: Path, arrays: Mapping[str, npt.NDArray[Any]]) -> None:
+    """Write per-recording arrays by id as one safetensors file."""
+    save_file({key: np.ascontiguousarray(value) for key, value in arrays.items()}, path)
+
+
+def load_arrays(path: Path) -> dict[str, npt.NDArray[Any]]:
+    """Read what ``save_arrays`` wrote."""
+    try:
+        return load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise FormatError(f"{path}: not a safetensors file ({error})") from None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -13,14 +13,12 @@ import numpy.typing as npt
 from syllablelm.core.artifact import Artifact
 from syllablelm.core.errors import InputError
 from syllablelm.core.progress import ProgressBar
-from syllablelm.data.corpus import Manifest
 from syllablelm.encoders.load import load_encoder
 from syllablelm.encoders.masked_prediction import MaskedPredictor
 from syllablelm.segment.registry import METHODS, get_method
-from syllablelm.segment.segmenter import Segmenter, make_segmenter, speech_only
-from syllablelm.train.batches import WaveformStore
-from syllablelm.train.features import check_max_frames, load_arrays, save_arrays
-from syllablelm.train.stage import StageRun, manifest_digest, run_stage
+from syllablelm.segment.segmenter import make_segmenter, speech_only
+from syllablelm.train.batches import check_max_frames, load_arrays, save_arrays
+from syllablelm.train.stage import StageContext, StageRun
 
 Boundaries = npt.NDArray[np.int32]
 # The threshold of "released" belongs to the features of one checkpoint, so it is no method for training others.
@@ -46,9 +44,6 @@ class BoundariesConfig:
         encoder: hub id, folder or checkpoint file of the model that the boundaries are read from, instead of the
             teacher or the last student. The paper's Data2Vec2 learns from boundaries of HuBERT.
         artifact: folder of boundaries that another run made, taken as they are; the other keys are then ignored.
-
-    Raises:
-        InputError: an unknown method, or settings that contradict each other.
     """
 
     source: str = "losspred"
@@ -70,57 +65,36 @@ class BoundariesConfig:
 
 
 def find_boundaries(
-    config: BoundariesConfig,
-    manifest: Manifest,
-    out: Path,
-    *,
-    encoder: Artifact | None = None,
-    seed: int = 0,
-    device: str = "auto",
-    store: WaveformStore | None = None,
+    config: BoundariesConfig, context: StageContext, out: Path, *, encoder: Artifact | None = None
 ) -> Artifact:
     """Segment every recording; the artifact holds ``boundaries.safetensors`` (id -> int32 [0, ..., T])."""
     if encoder is None and config.source not in WITHOUT_ENCODER:
         raise InputError(f"boundaries with source={config.source!r} need an encoder")
-    store = store or WaveformStore(manifest)
-    parents = {"corpus": manifest_digest(manifest)} | ({"encoder": encoder.digest} if encoder else {})
 
     def work(run: StageRun) -> None:
-        segmenter = _segmenter(config, encoder, device, manifest)
+        options: dict[str, Any] = {"span": config.span, "gap": config.gap, "max_length": config.max_length}
+        if encoder is not None and config.source in WITH_HEAD:
+            options["predictor"] = predictor = MaskedPredictor.load(encoder.path, device=context.device)
+            check_max_frames(predictor.encoder, context.manifest)
+        elif encoder is not None and config.source not in WITHOUT_ENCODER:
+            options["encoder"] = features = load_encoder(encoder.path, config.layer, device=context.device)
+            check_max_frames(features, context.manifest)
+        segmenter = speech_only(make_segmenter(config.source, **options), config.vad)
         boundaries: dict[str, Boundaries] = {}
-        with ProgressBar(f"boundaries ({config.source})", len(store)) as bar:
-            for index, recording in enumerate(manifest):
-                wave = store[index]
+        with ProgressBar(f"boundaries ({config.source})", len(context.store)) as bar:
+            for index, recording in enumerate(context.manifest):
+                wave = context.store[index]
                 segments = segmenter(wave, segmenter.count_segments(wave, config.rate, config.max_length))
                 edges = np.concatenate([[0, segments.num_frames], segments.boundaries])
                 boundaries[recording.id] = np.unique(edges).astype(np.int32)
                 bar.advance()
         count = sum(len(edges) - 1 for edges in boundaries.values())
         run.metrics["groups"] = count
-        run.metrics["rate"] = count / manifest.total_seconds
+        run.metrics["rate"] = count / context.manifest.total_seconds
         save_arrays(run.folder / "boundaries.safetensors", boundaries)
 
-    return run_stage("boundaries", out, config=config, seed=seed, parents=parents, work=work, device=device, alone=True)
-
-
-def _segmenter(config: BoundariesConfig, encoder: Artifact | None, device: str, manifest: Manifest) -> Segmenter:
-    features = predictor = None
-    if encoder is not None and config.source not in WITH_HEAD and config.source not in WITHOUT_ENCODER:
-        features = load_encoder(encoder.path, config.layer, device=device)
-    elif encoder is not None and config.source in WITH_HEAD:
-        predictor = MaskedPredictor.load(encoder.path, device=device)
-    for model in (features, predictor and predictor.encoder):
-        if model is not None:
-            check_max_frames(model, manifest)
-    segmenter = make_segmenter(
-        config.source,
-        encoder=features,
-        predictor=predictor,
-        span=config.span,
-        gap=config.gap,
-        max_length=config.max_length,
-    )
-    return speech_only(segmenter, config.vad)
+    parents = {"encoder": encoder.digest} if encoder else {}
+    return context.run("boundaries", out, config, parents, work, alone=True)
 
 
 def read_boundaries(artifact: Artifact) -> Mapping[str, Boundaries]:

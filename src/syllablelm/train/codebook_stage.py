@@ -6,24 +6,22 @@ import sys
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import nn
 
 from syllablelm.core.artifact import Artifact
 from syllablelm.core.errors import InputError
 from syllablelm.core.progress import ProgressBar
-from syllablelm.data.corpus import Manifest
 from syllablelm.encoders.load import load_encoder
 from syllablelm.quantize import Codebook, fit_codebook
+from syllablelm.quantize.kmeans import Method
 from syllablelm.tokenizer.segment_rule import SegmentRule
 from syllablelm.tokenizer.tokenizer import Tokenizer
-from syllablelm.train.batches import WaveformStore
-from syllablelm.train.features import iterate_features
-from syllablelm.train.stage import StageRun, manifest_digest, run_stage
+from syllablelm.train.batches import iterate_features
+from syllablelm.train.stage import StageContext, StageRun
 
 
 @dataclass(frozen=True)
@@ -40,55 +38,33 @@ class CodebookConfig:
 
     units: int = 2048
     centres: int = 0
-    kmeans: Literal["auto", "minibatch", "lloyd", "faiss"] = "auto"
+    kmeans: Method = "auto"
     rule: SegmentRule = field(default_factory=SegmentRule)
     half: bool = False
 
 
-def train_codebook(
-    config: CodebookConfig,
-    manifest: Manifest,
-    encoder: Artifact,
-    out: Path,
-    *,
-    seed: int = 0,
-    device: str = "auto",
-    store: WaveformStore | None = None,
-) -> Artifact:
+def train_codebook(config: CodebookConfig, context: StageContext, encoder: Artifact, out: Path) -> Artifact:
     """Fit a codebook on a corpus and write the finished tokenizer (encoder, codebook, rule)."""
-    store = store or WaveformStore(manifest)
-    parents = {"corpus": manifest_digest(manifest), "encoder": encoder.digest}
 
+    @torch.no_grad()
     def work(run: StageRun) -> None:
-        model = load_encoder(encoder.path, device=device)
-        if config.half:
-            _round_to_half(model)
-        tokenizer = Tokenizer(model, None, config.rule)
-        vectors = []
-        for _, feats in iterate_features(store, tokenizer.encoder, label="codebook"):
-            vectors.append(tokenizer.pool(feats, tokenizer.spans(feats)))
-        pooled = np.concatenate(vectors)
-        codebook = _fit(config, pooled, seed)
-        Tokenizer(model, codebook, config.rule).write_payload(run.folder, half=config.half)
-        run.metrics["segments"] = len(pooled)
-        run.metrics["rate"] = len(pooled) / manifest.total_seconds
-        run.metrics["units_used"] = len(np.unique(codebook.assign(pooled)))
-
-    return run_stage("tokenizer", out, config=config, seed=seed, parents=parents, work=work, device=device, alone=True)
-
-
-def _round_to_half(model: nn.Module) -> None:
-    """Round weights to float16, so that the codebook is fitted to the features of the stored encoder.
-
-    Raises:
-        InputError: weights beyond the range of float16.
-    """
-    with torch.no_grad():
-        for name, tensor in model.state_dict().items():
+        model = load_encoder(encoder.path, device=context.device)
+        # The codebook is fitted to the features of the stored encoder.
+        for name, tensor in model.state_dict().items() if config.half else ():
             if tensor.is_floating_point():
                 tensor.copy_(tensor.half())
                 if not bool(tensor.isfinite().all()):
                     raise InputError(f"codebook.half: {name} is beyond the range of float16; set it to false")
+        tokenizer = Tokenizer(model, None, config.rule)
+        corpus = iterate_features(context.store, tokenizer.encoder, label="codebook")
+        pooled = np.concatenate([tokenizer.pool(feats, tokenizer.spans(feats)) for _, feats in corpus])
+        codebook = _fit(config, pooled, context.seed)
+        Tokenizer(model, codebook, config.rule).write_payload(run.folder, half=config.half)
+        run.metrics["segments"] = len(pooled)
+        run.metrics["rate"] = len(pooled) / context.manifest.total_seconds
+        run.metrics["units_used"] = len(np.unique(codebook.assign(pooled)))
+
+    return context.run("tokenizer", out, config, {"encoder": encoder.digest}, work, alone=True)
 
 
 def _fit(config: CodebookConfig, vectors: npt.NDArray[np.float32], seed: int) -> Codebook:
@@ -101,21 +77,19 @@ def _fit(config: CodebookConfig, vectors: npt.NDArray[np.float32], seed: int) ->
         began = time.monotonic()
         print(f"codebook: Ward merges {count} centres into {config.units} units", file=sys.stderr, flush=True)
 
+    options: dict[str, Any] = {
+        "num_centres": centres,
+        "seed": seed,
+        "method": config.kmeans,
+        "before_ward": before_ward,
+    }
     label = f"k-means ({len(vectors)} vectors, {centres} centres, % of the longest run)"
     with ProgressBar(label, 100, closing_line=False) as bar:
 
         def progress(done: int, total: int) -> None:
             bar.advance(100 * done // total - bar.done)
 
-        codebook = fit_codebook(
-            vectors,
-            config.units,
-            num_centres=centres,
-            seed=seed,
-            method=config.kmeans,
-            progress=progress,
-            before_ward=before_ward,
-        )
+        codebook = fit_codebook(vectors, config.units, progress=progress, **options)
     if began:
         print(f"codebook: merged in {time.monotonic() - began:.0f} s", file=sys.stderr, flush=True)
     return codebook

@@ -176,11 +176,7 @@ class HiFiGanTask:
 
 
 def fit_hifigan(config: HiFiGanConfig, voice: VoiceData, run: StageRun) -> HiFiGanVocoder:
-    """Train the unit HiFi-GAN and return its generator; the discriminators stay in the checkpoint.
-
-    Raises:
-        InputError: units or recordings that do not fit the shape.
-    """
+    """Train the unit HiFi-GAN and return its generator; the discriminators stay in the checkpoint."""
     if config.shape.num_embeddings != voice.num_units:
         raise InputError(
             f"shape.num_embeddings is {config.shape.num_embeddings}; the acoustic units are {voice.num_units}"

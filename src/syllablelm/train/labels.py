@@ -12,13 +12,12 @@ import numpy.typing as npt
 from syllablelm.core.artifact import Artifact
 from syllablelm.core.errors import FormatError, InputError
 from syllablelm.core.progress import ProgressBar
-from syllablelm.data.corpus import Manifest
 from syllablelm.encoders.load import load_encoder
 from syllablelm.quantize import Codebook, fit_kmeans
+from syllablelm.quantize.kmeans import Method
 from syllablelm.segment.mel import mfcc
-from syllablelm.train.batches import WaveformStore
-from syllablelm.train.features import iterate_features, load_arrays, save_arrays
-from syllablelm.train.stage import StageRun, external_encoder, manifest_digest, run_stage
+from syllablelm.train.batches import iterate_features, load_arrays, save_arrays
+from syllablelm.train.stage import StageContext, StageRun, external_encoder
 
 MOST_LABELS = 2**15 - 1
 CENTRES_FILE = "centres.safetensors"
@@ -37,9 +36,6 @@ class LabelsConfig:
         fit_frames: number of random frames to which k-means is fitted.
         kmeans: algorithm; "auto" depends on the size and on whether faiss is installed, so a recipe that must give
             the same labels everywhere names one.
-
-    Raises:
-        InputError: no label, or more than the artifact's 16 bits hold.
     """
 
     source: Literal["mfcc", "encoder"] = "mfcc"
@@ -48,7 +44,7 @@ class LabelsConfig:
     whiten: bool = False
     num_labels: int = 100
     fit_frames: int = 200_000
-    kmeans: Literal["auto", "minibatch", "lloyd", "faiss"] = "auto"
+    kmeans: Method = "auto"
 
     def __post_init__(self) -> None:
         if self.encoder and self.source != "encoder":
@@ -57,16 +53,7 @@ class LabelsConfig:
             raise InputError(f"num_labels {self.num_labels}: choose 1 to {MOST_LABELS}")
 
 
-def make_labels(
-    config: LabelsConfig,
-    manifest: Manifest,
-    out: Path,
-    *,
-    encoder: Artifact | None = None,
-    seed: int = 0,
-    device: str = "auto",
-    store: WaveformStore | None = None,
-) -> Artifact:
+def make_labels(config: LabelsConfig, context: StageContext, out: Path, *, encoder: Artifact | None = None) -> Artifact:
     """Label every frame of a corpus; the artifact holds ``labels.safetensors`` (id -> int16 (T,)) and the centres."""
     if config.encoder:
         encoder = external_encoder(config.encoder)
@@ -74,22 +61,20 @@ def make_labels(
         raise InputError(
             f"labels with source={config.source!r}: {'give' if encoder is None else 'do not give'} an encoder"
         )
-    store = store or WaveformStore(manifest)
-    parents = {"corpus": manifest_digest(manifest)} | ({"encoder": encoder.digest} if encoder else {})
 
     def work(run: StageRun) -> None:
-        feats = _all_features(config, store, encoder, device)
-        rng = np.random.default_rng(seed)
+        feats = _all_features(config, context, encoder)
+        rng = np.random.default_rng(context.seed)
         total = sum(len(f) for f in feats.values())
         keep = min(1.0, config.fit_frames / max(total, 1))
         sample = np.concatenate([f[rng.random(len(f)) < keep] for f in feats.values()]).astype(np.float32)
         mean, scale = np.zeros(sample.shape[1], np.float32), np.ones(sample.shape[1], np.float32)
         if config.whiten:
             mean, scale = sample.mean(0), np.maximum(sample.std(0), np.float32(1e-4))
-        centres = fit_kmeans((sample - mean) / scale, config.num_labels, seed=seed, method=config.kmeans)
+        centres = fit_kmeans((sample - mean) / scale, config.num_labels, seed=context.seed, method=config.kmeans)
         codebook = Codebook(centres, np.arange(len(centres), dtype=np.int32), standardize=False)
         labels = {
-            manifest[i].id: codebook.assign((f.astype(np.float32) - mean) / scale).astype(np.int16)
+            context.manifest[i].id: codebook.assign((f.astype(np.float32) - mean) / scale).astype(np.int16)
             for i, f in feats.items()
         }
         counts = np.bincount(np.concatenate(list(labels.values())), minlength=config.num_labels)
@@ -99,14 +84,15 @@ def make_labels(
         save_arrays(run.folder / "labels.safetensors", labels)
         save_arrays(run.folder / CENTRES_FILE, {"centres": centres, "mean": mean, "scale": scale})
 
-    return run_stage("labels", out, config=config, seed=seed, parents=parents, work=work, device=device, alone=True)
+    return context.run("labels", out, config, {"encoder": encoder.digest} if encoder else {}, work, alone=True)
 
 
 def _all_features(
-    config: LabelsConfig, store: WaveformStore, encoder: Artifact | None, device: str
+    config: LabelsConfig, context: StageContext, encoder: Artifact | None
 ) -> dict[int, npt.NDArray[np.floating]]:
+    store = context.store
     if encoder is not None:
-        model = load_encoder(encoder.path, config.layer, device=device)
+        model = load_encoder(encoder.path, config.layer, device=context.device)
         # Half precision halves the memory of a corpus of features; k-means does not need more.
         return {i: f.astype(np.float16) for i, f in iterate_features(store, model, label="features")}
     feats: dict[int, npt.NDArray[np.floating]] = {}
@@ -127,11 +113,7 @@ def read_labels(artifact: Artifact) -> dict[str, npt.NDArray[np.int16]]:
 def read_centres(
     artifact: Artifact,
 ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32], npt.NDArray[np.float32]]:
-    """Read the k-means of a labels artifact: centres (K, D), and mean and scale (D,) of its features.
-
-    Raises:
-        FormatError: a damaged file.
-    """
+    """Read the k-means of a labels artifact: centres (K, D), and mean and scale (D,) of its features."""
     path = artifact.file(CENTRES_FILE)
     arrays = load_arrays(path)
     try:

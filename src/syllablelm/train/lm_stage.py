@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -14,20 +14,27 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from syllablelm.core.artifact import RUN, Artifact
+from syllablelm.core.config import check_seed
 from syllablelm.core.errors import InputError, check_positive
+from syllablelm.core.files import atomic_path
 from syllablelm.encoders.quiet import quiet_transformers
 from syllablelm.lm.ngram import NgramModel
 from syllablelm.lm.packing import IGNORED, PackPlan
 from syllablelm.lm.speech_lm import DURATIONS_FILE, SpeechLM, count_parameters, load_opt, typical_durations
 from syllablelm.lm.store import INFO_FILE, TokenStore
-from syllablelm.train.heldout_curve import HeldOutCurve, curve_steps
 from syllablelm.train.loop import Batch, LoopConfig, check_compiler, is_half
 from syllablelm.train.peak_flops import find_peak_flops
-from syllablelm.train.processes import join, total
+from syllablelm.train.processes import join, on_main, total
 from syllablelm.train.runlog import ELAPSED
 from syllablelm.train.stage import StageRun, external_encoder, run_stage
+from syllablelm.train.token_stage import UnitsConfig, make_tokens, tokenizer_info
 
 RUN_FILE = RUN
+CURVE_FILE = "curve.json"
+# Maximum number of points, and the smallest share of the steps at which one is measured.
+_POINTS, _EARLIEST = 6, 1 / 8
+# Maximum cost of all points as a share of training, whose tokens cost three times as much as held-out ones.
+_COST, _TRAINING = 0.05, 3
 
 
 @dataclass(frozen=True)
@@ -245,7 +252,15 @@ def train_lm(
         processes = int(total([1.0])[0])
         peak *= processes
         task = LanguageModelTask(model, store, config, seed, peak_flops=peak)
-        info = replace(store.info, trained_tokens=_check_crops(task.plan.longest, config))
+        longest = task.plan.longest
+        if longest > config.shape.positions:
+            raise InputError(
+                f"lm.shape.positions {config.shape.positions}: crops of {config.crop_seconds:g} s have up to {longest} "
+                "tokens; raise it or shorten lm.crop_seconds"
+            )
+        if longest < 2:
+            raise InputError(f"lm.crop_seconds {config.crop_seconds:g}: no crop has more than one token; raise it")
+        info = replace(store.info, trained_tokens=longest)
         speech_lm = SpeechLM(model, info, typical_durations(store))
         held_out = None if valid is None else TokenStore.open(valid.path)
         curve = None
@@ -256,28 +271,84 @@ def train_lm(
         save_lm(speech_lm, run.folder)
         # A source that is named twice is read twice.
         unique = min(len(store.tokens), train.metrics.get("unique_tokens", len(store.tokens)))
-        record = run_record(config, model, store, task.plan.tokens(config.rows(processes)), unique, processes)
-        record |= {"peak_flops": peak, "peak_source": source, "wall_seconds": last["wall_seconds"]}
+        (parameters, everything), tokens = count_parameters(model), task.plan.tokens(config.rows(processes))
+        # Sizes, tokens of all processes and FLOPs (6 N D), for scaling studies.
+        record: dict[str, Any] = {
+            "params": parameters,
+            "params_total": everything,
+            "tokens": tokens,
+            "unique_tokens": unique,
+            "flops": 6 * parameters * tokens,
+            "num_units": store.info.num_tokens,
+            "tokenizer": store.info.tokenizer,
+            "processes": processes,
+            "layers": config.shape.layers,
+            "dim": config.shape.dim,
+            "peak_flops": peak,
+            "peak_source": source,
+            "wall_seconds": last["wall_seconds"],
+        }
         # A run that resumes after its last step has no log line in the other processes, which write nothing.
         record |= {name: last.get(name) for name in ("seconds_per_second", "tokens_per_second", "mfu")}
         if held_out is not None and curve is not None:
-            run.metrics["valid"] = record["valid"] = compare_with_ngrams(speech_lm, store, held_out)
+            models = {"model": speech_lm, "unigram": NgramModel(store, 1), "bigram": NgramModel(store, 2)}
+            scored = {name: each.evaluate(held_out).as_dict() for name, each in models.items()}
+            run.metrics["valid"] = record["valid"] = scored
             # Tokens until the step, and the loss per token and per second there.
-            record["curve"] = [
-                [record["tokens"] * step // config.loop.steps, *losses] for step, losses in curve.read().items()
-            ]
+            steps = curve.read().items()
+            record["curve"] = [[tokens * step // config.loop.steps, *losses] for step, losses in steps]
         (run.folder / RUN_FILE).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
 
     return run_stage("lm", out, config=config, seed=seed, parents=parents, work=work, device=device)
 
 
-def compare_with_ngrams(model: SpeechLM, train: TokenStore, valid: TokenStore) -> dict[str, dict[str, float | int]]:
-    """Return likelihoods of held-out units under the model and under n-grams of the training units."""
-    return {
-        "model": model.evaluate(valid).as_dict(),
-        "unigram": NgramModel(train, 1).evaluate(valid).as_dict(),
-        "bigram": NgramModel(train, 2).evaluate(valid).as_dict(),
-    }
+def curve_steps(loop: LoopConfig, tokens: int, held_out: int) -> list[int]:
+    """Return the steps after which the loss is measured: evenly spaced in the logarithm, after the warm-up.
+
+    Args:
+        tokens, held_out: number of tokens of the whole training, and of held-out ones.
+    """
+    count = min(_POINTS, int(_COST * _TRAINING * tokens / max(1, held_out)))
+    steps = {round(loop.steps * _EARLIEST ** (number / (count + 1))) for number in range(1, count + 1)}
+    return sorted(step for step in steps if max(1, loop.warmup * loop.steps) <= step < loop.steps)
+
+
+class HeldOutCurve:
+    """Measures the held-out loss of a model in training after some of its steps.
+
+    Args:
+        model: language model of the decoder in training.
+        valid: held-out tokens, all of which are used.
+        steps: steps after which the loss is measured.
+        work: folder that keeps the losses until the end of the run, which may be stopped and resumed.
+    """
+
+    def __init__(self, model: SpeechLM, valid: TokenStore, steps: Sequence[int], work: Path) -> None:
+        self._model, self._valid, self._steps = model, valid, frozenset(steps)
+        self._path = work / CURVE_FILE
+
+    def __call__(self, step: int) -> None:
+        """Measure after this step if it is one of them; all processes must call."""
+        if step in self._steps:
+            on_main(lambda: self._measure(step))
+
+    def read(self) -> dict[int, tuple[float, float]]:
+        """Return nats per token and per second by step, in order."""
+        rows = json.loads(self._path.read_text(encoding="utf-8")) if self._path.exists() else []
+        return {step: (by_token, by_second) for step, by_token, by_second in rows if step in self._steps}
+
+    def _measure(self, step: int) -> None:
+        decoder = self._model.model
+        decoder.eval()
+        found = self._model.evaluate(self._valid).as_dict()
+        decoder.train()
+        # Losses of later steps are from a run that was resumed before them.
+        rows = [[known, *losses] for known, losses in self.read().items() if known < step]
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        with atomic_path(self._path) as part:
+            part.write_text(
+                json.dumps([*rows, [step, found["nats_per_token"], found["nats_per_second"]]]) + "\n", "utf-8"
+            )
 
 
 def save_lm(model: SpeechLM, folder: Path) -> None:
@@ -288,34 +359,22 @@ def save_lm(model: SpeechLM, folder: Path) -> None:
     np.save(folder / DURATIONS_FILE, model.durations)
 
 
-def run_record(
-    config: LMConfig, model: nn.Module, store: TokenStore, tokens: int, unique: int, processes: int
-) -> dict[str, Any]:
-    """Return the record of a run for scaling studies: sizes, tokens of all processes, FLOPs (6 N D)."""
-    parameters, everything = count_parameters(model)
-    return {
-        "params": parameters,
-        "params_total": everything,
-        "tokens": tokens,
-        "unique_tokens": unique,
-        "flops": 6 * parameters * tokens,
-        "num_units": store.info.num_tokens,
-        "tokenizer": store.info.tokenizer,
-        "processes": processes,
-        "layers": config.shape.layers,
-        "dim": config.shape.dim,
-    }
-
-
 def start_from_text(shape: LMShape, num_tokens: int, source: str) -> nn.Module:
     """Return a model of units with the layers and positions of a text OPT and random token embeddings (TWIST).
 
     Projections between embeddings and layers (opt-350m) belong to the text's vocabulary and are not copied.
-
-    Raises:
-        InputError: a shape other than the text model's.
     """
-    text: Any = load_opt(Path(source)) if Path(source).is_dir() else _load_hub_opt(source)
+    from transformers.models.opt.modeling_opt import OPTForCausalLM
+
+    text: Any
+    if Path(source).is_dir():
+        text = load_opt(Path(source))
+    else:
+        try:
+            with quiet_transformers():
+                text = OPTForCausalLM.from_pretrained(source)
+        except (OSError, ValueError) as error:
+            raise InputError(f"lm.text_model {source}: cannot be opened ({str(error).splitlines()[0]})") from None
     found = text.config
     shapes = {
         "layers": (shape.layers, found.num_hidden_layers),
@@ -345,27 +404,35 @@ def start_from_text(shape: LMShape, num_tokens: int, source: str) -> nn.Module:
     return model
 
 
-def _load_hub_opt(source: str) -> nn.Module:
-    from transformers.models.opt.modeling_opt import OPTForCausalLM
+@dataclass(frozen=True)
+class LMRecipe:
+    """The stages of ``train lm``, in their order.
 
-    try:
-        with quiet_transformers():
-            return OPTForCausalLM.from_pretrained(source)
-    except (OSError, ValueError) as error:
-        raise InputError(f"lm.text_model {source}: cannot be opened ({str(error).splitlines()[0]})") from None
-
-
-def _check_crops(longest: int, config: LMConfig) -> int:
-    """Return the length of the longest crop in tokens, after checking it.
-
-    Raises:
-        InputError: more tokens than the model has positions, or only one.
+    Args:
+        name: name of the output folder below runs/.
+        units: units to train on, and those held out.
+        lm: language model and its training.
+        seed: random seed.
     """
-    if longest > config.shape.positions:
-        raise InputError(
-            f"lm.shape.positions {config.shape.positions}: crops of {config.crop_seconds:g} s have up to {longest} "
-            "tokens; raise it or shorten lm.crop_seconds"
-        )
-    if longest < 2:
-        raise InputError(f"lm.crop_seconds {config.crop_seconds:g}: no crop has more than one token; raise it")
-    return longest
+
+    name: str
+    units: UnitsConfig
+    lm: LMConfig
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        check_seed(self.seed)
+
+
+def make_token_stores(units: UnitsConfig, out: Path) -> tuple[Artifact, Artifact | None]:
+    """Pack the units of a recipe into ``out``/train and, where some are held out, ``out``/valid."""
+    info = tokenizer_info(units.tokenizer)
+    train = make_tokens(units.train, info, out / "train", without=units.valid)
+    return train, make_tokens(units.valid, info, out / "valid") if units.valid else None
+
+
+def train_lm_recipe(recipe: LMRecipe, out: Path, *, device: str = "auto") -> Artifact:
+    """Run the stages of a language model's recipe below ``out``; finished ones are skipped."""
+    join(device)
+    train, valid = make_token_stores(recipe.units, out)
+    return train_lm(recipe.lm, train, out / "lm", valid=valid, seed=recipe.seed, device=device)

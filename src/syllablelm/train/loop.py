@@ -10,9 +10,9 @@ import math
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -23,8 +23,7 @@ from torch import Tensor, nn
 from syllablelm.core.errors import InputError, check_positive
 from syllablelm.core.progress import ProgressBar
 from syllablelm.train.processes import is_main, is_several, join, total
-from syllablelm.train.runlog import Meter, RunLog, read_log
-from syllablelm.train.state import Checkpoints, is_finite
+from syllablelm.train.runlog import Checkpoints, Meter, RunLog, is_finite, read_log
 
 Batch = Mapping[str, Any]
 # Among a checkpoint's sums: the seconds of the loop until then.
@@ -145,29 +144,16 @@ class _StopRequest:
         self.requested = True
 
 
-class _Prefetch:
-    """Prepares the next micro-batch in a thread while the current one is being computed."""
-
-    def __init__(self, make: Callable[[int], Batch], numbers: Iterator[int]) -> None:
-        self._make, self._numbers = make, numbers
-        self._pool = ThreadPoolExecutor(max_workers=1)
-        self._next: Future[Batch] | None = None
-
-    def _submit(self) -> None:
-        number = next(self._numbers, None)
-        self._next = None if number is None else self._pool.submit(self._make, number)
-
-    def get(self) -> Batch:
-        if self._next is None:
-            self._submit()
-        if self._next is None:
-            raise StopIteration
-        batch = self._next.result()
-        self._submit()
-        return batch
-
-    def close(self) -> None:
-        self._pool.shutdown(cancel_futures=True)
+def _prefetched(make: Callable[[int], Batch], numbers: Iterable[int], pool: ThreadPoolExecutor) -> Iterator[Batch]:
+    """Yield micro-batches; the next one is prepared in a thread while the current one is being computed."""
+    current: Future[Batch] | None = None
+    for number in numbers:
+        following = pool.submit(make, number)
+        if current is not None:
+            yield current.result()
+        current = following
+    if current is not None:
+        yield current.result()
 
 
 def run_loop(
@@ -223,7 +209,8 @@ def run_loop(
         values = {k: v for line in read_log(work)[-1:] for k, v in line.items() if k != "step"}
     world, rank, accumulate = accelerator.num_processes, accelerator.process_index, config.accumulate
     numbers = (n * world + rank for n in range(first * accumulate, config.steps * accumulate))
-    prefetch = _Prefetch(task.batch, numbers)
+    pool = ThreadPoolExecutor(max_workers=1)
+    batches = _prefetched(task.batch, numbers, pool)
     meter = Meter(task.ratios, sums)
     module.train()
     try:
@@ -232,7 +219,7 @@ def run_loop(
                 torch.manual_seed((seed * 1_000_003 + step) * 1_009 + rank)
                 for group in optimizer.param_groups:
                     group["lr"] = config.lr * lr_factor(step, config)
-                loss, norm = _update(accelerator, module, optimizer, prefetch, meter, where, config)
+                loss, norm = _update(accelerator, module, optimizer, batches, meter, where, config)
                 done = step + 1
                 # Summed over the processes, so that all of them stop.
                 stops, losses = total([float(stop.requested), loss])
@@ -256,7 +243,7 @@ def run_loop(
                 if stops and done < config.steps:
                     raise KeyboardInterrupt
     finally:
-        prefetch.close()
+        pool.shutdown(cancel_futures=True)
         if log is not None:
             log.close()
     task.module.eval()
@@ -269,11 +256,7 @@ def is_half(config: LoopConfig, device: torch.device) -> bool:
 
 
 def check_compiler(device: torch.device, key: str) -> None:
-    """Check that torch can compile on a device.
-
-    Raises:
-        InputError: it cannot; ``key`` is the recipe's key that requires it.
-    """
+    """Raise an error if torch cannot compile on a device; ``key`` is the recipe's key that requires it."""
     try:
         torch.compile(torch.sin)(torch.ones(8, device=device))
     except RuntimeError as error:
@@ -309,7 +292,7 @@ def _update(
     accelerator: Any,
     module: nn.Module,
     optimizer: torch.optim.Optimizer,
-    prefetch: _Prefetch,
+    batches: Iterator[Batch],
     meter: Meter,
     device: torch.device,
     config: LoopConfig,
@@ -322,8 +305,8 @@ def _update(
     half = is_half(config, device)
     loss = 0.0
     for micro in range(config.accumulate):
-        batch = {k: v.to(device) if isinstance(v, Tensor) else v for k, v in prefetch.get().items()}
-        with _maybe_sync(accelerator, module, micro == config.accumulate - 1):
+        batch = {k: v.to(device) if isinstance(v, Tensor) else v for k, v in next(batches).items()}
+        with nullcontext() if micro == config.accumulate - 1 else accelerator.no_sync(module):
             with torch.autocast(device.type, dtype=torch.bfloat16, enabled=half):
                 output = module(batch)
             accelerator.backward(output["loss"] / config.accumulate)
@@ -336,15 +319,5 @@ def _update(
     return float(loss), float(norm)
 
 
-@contextmanager
-def _maybe_sync(accelerator: Any, module: nn.Module, sync: bool) -> Iterator[None]:
-    if sync:
-        yield
-    else:
-        with accelerator.no_sync(module):
-            yield
-
-
 def _note(values: Mapping[str, float]) -> str:
-    shown = [f"{key} {value:.4g}" for key, value in values.items() if key not in ("lr", "grad_norm")]
-    return ", ".join(shown)
+    return ", ".join(f"{key} {value:.4g}" for key, value in values.items() if key not in ("lr", "grad_norm"))

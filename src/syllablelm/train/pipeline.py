@@ -9,7 +9,7 @@ from syllablelm.core.artifact import Artifact
 from syllablelm.core.config import build
 from syllablelm.core.errors import InputError
 from syllablelm.core.recipes import Kind, read_recipe, recipe_kind
-from syllablelm.train.lm_recipe import LMRecipe, train_lm_recipe
+from syllablelm.train.lm_stage import LMRecipe, train_lm_recipe
 from syllablelm.train.tokenizer_recipe import TokenizerRecipe, Until, train_tokenizer_recipe
 from syllablelm.train.vocoder_recipe import VocoderRecipe, train_vocoder_recipe
 

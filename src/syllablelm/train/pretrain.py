@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -16,16 +16,14 @@ from torch.nn import functional as F
 from syllablelm.core.artifact import Artifact
 from syllablelm.core.config import read_toml
 from syllablelm.core.errors import InputError
-from syllablelm.data.corpus import Manifest
 from syllablelm.encoders.heads import PredictionHead
+from syllablelm.encoders.hub import HubEncoder
 from syllablelm.encoders.load import load_encoder
 from syllablelm.encoders.masked_prediction import EncoderShape, MaskedPredictor, load_maskable
-from syllablelm.train.augment import AugmentConfig
-from syllablelm.train.batches import Crop, CropPlan, WaveformStore, augmented_batch
-from syllablelm.train.features import check_max_frames
+from syllablelm.train.batches import AugmentConfig, Crop, CropPlan, WaveformStore, augmented_batch, check_max_frames
 from syllablelm.train.labels import read_centres, read_labels
 from syllablelm.train.loop import Batch, LoopConfig
-from syllablelm.train.stage import StageRun, external_encoder, manifest_digest, run_stage
+from syllablelm.train.stage import StageContext, StageRun, external_encoder
 
 IGNORED = -1
 
@@ -141,41 +139,27 @@ class _MaskedLoss(nn.Module):
 
 
 def train_encoder(
-    config: EncoderConfig,
-    manifest: Manifest,
-    labels: Artifact,
-    out: Path,
-    *,
-    previous: Artifact | None = None,
-    seed: int = 0,
-    device: str = "auto",
-    store: WaveformStore | None = None,
+    config: EncoderConfig, context: StageContext, labels: Artifact, out: Path, *, previous: Artifact | None = None
 ) -> Artifact:
     """Pre-train an encoder; the artifact is a Hugging Face folder with the head beside it.
 
     Args:
         previous: the last iteration's encoder, for ``start = "previous"``.
-
-    Raises:
-        InputError: ``start = "previous"`` without one, or with one of another shape; ``head = "centres"`` with labels
-            of another space than the head's.
-        FormatError: an initial encoder without a mask embedding.
     """
-    parents = {"corpus": manifest_digest(manifest), "labels": labels.digest}
+    parents = {"labels": labels.digest}
     if config.start == "previous":
         if previous is None:
             raise InputError('encoder.start = "previous": there is no earlier iteration to start from')
         parents["previous"] = previous.digest
     elif config.start != "random":
         parents["start"] = external_encoder(config.start).digest
-    store = store or WaveformStore(manifest)
 
     def work(run: StageRun) -> None:
         by_id = read_labels(labels)
-        torch.manual_seed(seed)
+        torch.manual_seed(context.seed)
         num_labels = int(max(int(row.max()) for row in by_id.values())) + 1
         model = _start(config, num_labels, previous)
-        check_max_frames(model.encoder, manifest, config.crop_seconds)
+        check_max_frames(model.encoder, context.manifest, config.crop_seconds)
         if config.head == "centres":
             _start_at_centres(model, labels, parents.get("start", parents.get("previous", "")))
         model.encoder.freeze(extractor=not config.train_cnn)
@@ -183,11 +167,10 @@ def train_encoder(
             # transformers would compute the waveform's gradient too, for checkpointing that is not used here: on a CPU
             # a tenth of a step.
             model.encoder.model.feature_extractor._requires_grad = False
-        task = MaskedPredictionTask(model, store, by_id, config, seed)
-        run.train(task, config.loop, "encoder")
+        run.train(MaskedPredictionTask(model, context.store, by_id, config, context.seed), config.loop, "encoder")
         model.save(run.folder)
 
-    return run_stage("encoder", out, config=config, seed=seed, parents=parents, work=work, device=device)
+    return context.run("encoder", out, config, parents, work)
 
 
 def _start(config: EncoderConfig, num_labels: int, previous: Artifact | None) -> MaskedPredictor:
@@ -231,3 +214,75 @@ def _take_weights(model: MaskedPredictor, earlier: Artifact) -> None:
                 'give this iteration the same encoder.shape, or start = "random"'
             )
     model.encoder.load_state_dict(weights)
+
+
+@dataclass(frozen=True)
+class HeadConfig:
+    """Fitting of a prediction head to an encoder without one, under masking, the encoder frozen.
+
+    Args:
+        loop: optimisation.
+        final_dim: dimension of the label embeddings.
+        crop_seconds, mask_prob, mask_length, masked_weight: as of ``EncoderConfig``. Both parts of the loss are needed:
+            LossPred takes its labels from the head on clean audio, its probabilities on masked audio.
+    """
+
+    loop: LoopConfig
+    final_dim: int = 256
+    crop_seconds: float = 15.6
+    mask_prob: float = 0.8
+    mask_length: int = 10
+    masked_weight: float = 0.5
+
+
+class FrozenEncoder(nn.Module):
+    """A masked predictor whose encoder is no submodule: it is neither trained nor saved, and has no dropout."""
+
+    def __init__(self, predictor: MaskedPredictor) -> None:
+        super().__init__()
+        self.head = predictor.head
+        # In a tuple, which torch does not search for submodules.
+        self._whole = (predictor.eval(),)
+
+    @property
+    def encoder(self) -> HubEncoder:
+        return self._whole[0].encoder
+
+    @torch.no_grad()
+    def inputs(self, wave_BN: Tensor, lengths_B: Tensor) -> tuple[Tensor, Tensor]:
+        """See ``MaskedPredictor.inputs``."""
+        # The loop moves only its own module to the device of the process.
+        return self._whole[0].to(wave_BN.device).inputs(wave_BN, lengths_B)
+
+    @torch.no_grad()
+    def hidden(self, input_BTD: Tensor, frames_B: Tensor, mask_BT: Tensor | None = None) -> Tensor:
+        """See ``MaskedPredictor.hidden``."""
+        return self._whole[0].hidden(input_BTD, frames_B, mask_BT)
+
+
+def fit_head(config: HeadConfig, context: StageContext, encoder: Artifact, labels: Artifact, out: Path) -> Artifact:
+    """Fit a head to the last layer of an encoder, for LossPred.
+
+    Args:
+        encoder: any encoder with a mask embedding; its weights are frozen.
+        labels: k-means labels of one of its layers (``make_labels`` with source "encoder").
+
+    Returns:
+        a predictor: the encoder and its head, for ``MaskedPredictor.load``; its record states that the head was fitted,
+        and the layer, number and seed of its labels.
+    """
+    parents = {"encoder": encoder.digest, "labels": labels.digest}
+    made = read_toml(labels.file("config.toml"))
+    record = {"fitted": True, "layer": made["layer"], "num_labels": made["num_labels"], "seed": labels.record["seed"]}
+
+    def work(run: StageRun) -> None:
+        model = load_maskable(encoder.path, device="cpu")
+        torch.manual_seed(context.seed)
+        predictor = MaskedPredictor(model, PredictionHead(model.dim, made["num_labels"], config.final_dim))
+        frozen: Any = FrozenEncoder(predictor)
+        shared = {field.name: getattr(config, field.name) for field in fields(config) if field.name != "final_dim"}
+        by_id, batches = read_labels(labels), EncoderConfig(**shared)
+        run.train(MaskedPredictionTask(frozen, context.store, by_id, batches, context.seed), config.loop, "head")
+        predictor.save(run.folder)
+
+    return context.run("predictor", out, config, parents, work, extra={"head": record})

@@ -50,14 +50,9 @@ def join(device: str | torch.device = "auto") -> torch.device:
 @cache
 def _waiting_group() -> Any:
     # Threads of a group that outlive the interpreter abort the process at its end.
-    atexit.register(_leave)
+    atexit.register(lambda: distributed.destroy_process_group() if distributed.is_initialized() else None)
     # Its messages are small and on the CPU, whatever the backend of training.
     return distributed.new_group(backend="gloo", timeout=PATIENCE)
-
-
-def _leave() -> None:
-    if distributed.is_initialized():
-        distributed.destroy_process_group()
 
 
 def is_several() -> bool:

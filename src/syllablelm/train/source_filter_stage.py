@@ -144,7 +144,11 @@ def fit_source_filter(config: SourceFilterConfig, voice: VoiceData, run: StageRu
     shape = SourceFilterShape(voice.num_units, config.dim, config.blocks, config.kernel, hop, config.spectrum)
     rows = [voice.units[recording.id] for recording in recordings]
     frames = [unit_frames(row, voice.num_units, shape.hop, shape.spectrum.sample_rate) for row in rows]
-    targets = _all_targets(voice.store, frames, shape)
+    targets = []
+    with ProgressBar("envelopes", len(frames)) as bar:
+        for index, row in enumerate(frames):
+            targets.append(voice_targets(voice.store[index], len(row), shape))
+            bar.advance()
     net = SourceFilterNet(shape)
     if voice.centres is not None:
         net.start_from(voice.centres)
@@ -153,17 +157,6 @@ def fit_source_filter(config: SourceFilterConfig, voice: VoiceData, run: StageRu
     net.cpu().eval()
     _restore_spread(net, frames[:SPREAD_RECORDINGS], targets[:SPREAD_RECORDINGS])
     return SourceFilterVocoder(net, voice.acoustic_digest)
-
-
-def _all_targets(
-    store: WaveformStore, frames: Sequence[npt.NDArray[np.int64]], shape: SourceFilterShape
-) -> list[npt.NDArray[np.float32]]:
-    with ProgressBar("envelopes", len(frames)) as bar:
-        targets = []
-        for index, row in enumerate(frames):
-            targets.append(voice_targets(store[index], len(row), shape))
-            bar.advance()
-    return targets
 
 
 def _standardise(net: SourceFilterNet, targets: Sequence[npt.NDArray[np.float32]]) -> None:

@@ -27,6 +27,7 @@ from syllablelm.core.artifact import (
 from syllablelm.core.errors import InputError
 from syllablelm.core.files import lock_file, remove_leftovers
 from syllablelm.data.corpus import Manifest
+from syllablelm.train.batches import WaveformStore
 from syllablelm.train.loop import LoopConfig, Task, run_loop
 from syllablelm.train.processes import is_main, join, on_main
 
@@ -59,19 +60,48 @@ class StageRun:
     def train(
         self, task: Task, loop: LoopConfig, label: str, *, prefix: str = "", **options: Any
     ) -> Mapping[str, float]:
-        """Run the training loop, from its checkpoint if it was stopped, and add its last numbers to the metrics.
-
-        Args:
-            task: model and batches.
-            loop: optimisation.
-            label: label of the progress bar.
-            prefix: prefix of the metrics' names.
-            options: further options of ``run_loop``.
-        """
+        """Call ``run_loop`` with ``options``, and add its last numbers to the metrics, their names after ``prefix``."""
         options |= {"seed": self.seed, "fingerprint": self.fingerprint, "device": self.device, "label": label}
         last = run_loop(task, loop, self.scratch, **options)
         self.metrics.update({f"{prefix}{name}": value for name, value in last.items()})
         return last
+
+
+@dataclass(frozen=True)
+class StageContext:
+    """What the stages of a recipe share.
+
+    Args:
+        store: recordings of the corpus.
+        seed: random seed.
+        device: "auto", "cpu" or "cuda".
+    """
+
+    store: WaveformStore
+    seed: int = 0
+    device: str = "auto"
+
+    @property
+    def manifest(self) -> Manifest:
+        """The corpus."""
+        return self.store.manifest
+
+    def run(
+        self,
+        kind: str,
+        out: Path,
+        config: Any,
+        parents: Mapping[str, str],
+        work: Callable[[StageRun], None],
+        **more: Any,
+    ) -> Artifact:
+        """Call ``run_stage`` with the corpus among the parents."""
+        shared = {
+            "seed": self.seed,
+            "device": self.device,
+            "parents": {"corpus": manifest_digest(self.manifest), **parents},
+        }
+        return run_stage(kind, out, config=config, work=work, **shared, **more)
 
 
 def run_stage(
@@ -114,7 +144,17 @@ def run_stage(
         return find_finished(out, kind, config, seed, parents) is not None
 
     def is_finished() -> bool:
-        finished = is_made() or _is_made_behind_lock(out, held, is_made)
+        finished = is_made()
+        if not finished:
+            try:
+                locked = held.enter_context(lock_file(out.with_name(f".{out.name}.lock")))
+            except BlockingIOError:
+                hint = "wait for that one, or choose another --out"
+                raise InputError(f"{out}: another process is making it; {hint}") from None
+            if locked:
+                remove_leftovers(out)
+            # Another job may have finished it just before.
+            finished = is_made()
         if finished:
             print(f"{kind}: {out} is finished, skipped", file=sys.stderr)
         return finished
@@ -146,21 +186,6 @@ def run_stage(
             # No process opens the artifact before it exists.
             on_main(lambda: None)
     return open_artifact(out, kind)
-
-
-def _is_made_behind_lock(out: Path, held: ExitStack, is_made: Callable[[], bool]) -> bool:
-    """Lock a stage for this job until ``held`` exits; return whether another job has finished it just before.
-
-    Raises:
-        InputError: another job holds the lock.
-    """
-    try:
-        alone = held.enter_context(lock_file(out.with_name(f".{out.name}.lock")))
-    except BlockingIOError:
-        raise InputError(f"{out}: another process is making it; wait for that one, or choose another --out") from None
-    if alone:
-        remove_leftovers(out)
-    return is_made()
 
 
 def external_encoder(name: str) -> Artifact:

@@ -14,8 +14,7 @@ from syllablelm.core.files import atomic_path, json_objects
 from syllablelm.core.progress import note
 from syllablelm.core.recipes import build_recipe
 from syllablelm.core.results import Record
-from syllablelm.train.lm_recipe import LMRecipe, make_token_stores
-from syllablelm.train.lm_stage import LMConfig, train_lm
+from syllablelm.train.lm_stage import LMConfig, LMRecipe, make_token_stores, train_lm
 from syllablelm.train.processes import is_main, join, on_main, total
 
 RUNS_FOLDER, FAILED_FILE = "runs", "failed.json"
@@ -62,12 +61,7 @@ class StudyRun:
 
 
 def read_plan(path: str | Path) -> list[StudyRun]:
-    """Read a plan (jsonl); columns that training does not need are ignored.
-
-    Raises:
-        FormatError: no such file, no runs, or a damaged line, which the message names.
-        InputError: numbers out of range, or two runs of one name.
-    """
+    """Read a plan (jsonl); columns that training does not need are ignored."""
     known = {field.name for field in fields(StudyRun)}
     runs: dict[str, StudyRun] = {}
     for where, row in json_objects(Path(path)):
@@ -86,9 +80,6 @@ def run_config(recipe: LMConfig, run: StudyRun, processes: int = 1) -> LMConfig:
     An update has ``run.batch_tokens`` tokens, by default the recipe's micro-batch times ``accumulate``, in whole rows
     divided among the processes. Its micro-batches are equal and as large as possible, but not larger than the recipe's.
     The number of steps is tokens over tokens per update; warm-up and decay follow from it.
-
-    Raises:
-        InputError: an update of less than one row per process.
     """
     update = run.batch_tokens or recipe.batch_tokens * recipe.loop.accumulate
     rows = update // (recipe.row_tokens * processes)
@@ -138,13 +129,9 @@ class StudyResult(Record):
     out: str
 
     def check(self) -> None:
-        """Raise an error if a run failed.
-
-        Raises:
-            InputError: names the first failed run and its reason.
-        """
+        """Raise an error if a run failed."""
+        count = len(self.failed)
         for name, reason in self.failed.items():
-            count = len(self.failed)
             raise InputError(f"{plural(count, 'run')} of {self.runs + count} failed; {name}: {reason}")
 
 
@@ -181,6 +168,13 @@ def train_study(
     configs = {run: run_config(shared.lm, run, processes) for run in sorted(runs, key=lambda run: run.cost)}
     train, valid = make_token_stores(shared.units, out)
     failed: dict[str, str] = {}
+
+    def write_failed() -> None:
+        (out / FAILED_FILE).unlink(missing_ok=True)
+        if failed:
+            with atomic_path(out / FAILED_FILE) as part:
+                part.write_text(json.dumps(failed, indent=2) + "\n", encoding="utf-8")
+
     for number, (run, config) in enumerate(configs.items(), start=1):
         _say(f"run {number} of {len(configs)}: {run.name}, {config.loop.steps} steps")
         if (reason := slow_update(shared.lm, config)) is not None:
@@ -190,16 +184,8 @@ def train_study(
         except SyllableLMError as error:
             failed[run.name] = str(error)
             _say(f"run {run.name} failed: {error}")
-        on_main(lambda: _write_failed(out / FAILED_FILE, failed))
+        on_main(write_failed)
     return StudyResult(len(configs) - len(failed), failed, str(out))
-
-
-def _write_failed(path: Path, failed: Mapping[str, str]) -> None:
-    if failed:
-        with atomic_path(path) as part:
-            part.write_text(json.dumps(failed, indent=2) + "\n", encoding="utf-8")
-    else:
-        path.unlink(missing_ok=True)
 
 
 def _say(text: str) -> None:

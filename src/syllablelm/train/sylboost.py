@@ -14,17 +14,21 @@ from torch import Tensor, nn
 
 from syllablelm.core.artifact import Artifact
 from syllablelm.core.errors import FormatError, InputError
-from syllablelm.data.corpus import Manifest
 from syllablelm.encoders.base import FrameEncoder, TrainableEncoder
 from syllablelm.encoders.load import load_encoder
 from syllablelm.encoders.padding import frame_mask
 from syllablelm.quantize import pool_segments
-from syllablelm.train.augment import AugmentConfig
-from syllablelm.train.batches import CropPlan, WaveformStore, augmented_batch
+from syllablelm.train.batches import (
+    AugmentConfig,
+    CropPlan,
+    WaveformStore,
+    augmented_batch,
+    check_max_frames,
+    iterate_features,
+)
 from syllablelm.train.boundary_stage import read_boundaries
-from syllablelm.train.features import check_max_frames, iterate_features
 from syllablelm.train.loop import Batch, LoopConfig
-from syllablelm.train.stage import StageRun, manifest_digest, run_stage
+from syllablelm.train.stage import StageContext, StageRun
 
 
 @dataclass(frozen=True)
@@ -56,6 +60,7 @@ class SylBoostConfig:
     augment: AugmentConfig = field(default_factory=AugmentConfig)
 
 
+@dataclass(frozen=True)
 class SegmentTargets:
     """Teacher means of every segment of every recording: small, so the teacher runs once per round.
 
@@ -65,24 +70,16 @@ class SegmentTargets:
         mean, scale: (D,) mean and scale by which the features were standardised; None where they were not.
     """
 
-    def __init__(
-        self,
-        boundaries: Mapping[int, npt.NDArray[np.int32]],
-        means: dict[int, npt.NDArray[np.float32]],
-        mean: npt.NDArray[np.float64] | None = None,
-        scale: npt.NDArray[np.float64] | None = None,
-    ) -> None:
-        self.boundaries, self.means, self.mean, self.scale = boundaries, means, mean, scale
+    boundaries: Mapping[int, npt.NDArray[np.int32]]
+    means: Mapping[int, npt.NDArray[np.float32]]
+    mean: npt.NDArray[np.float64] | None = None
+    scale: npt.NDArray[np.float64] | None = None
 
     @classmethod
     def compute(
         cls, store: WaveformStore, teacher: FrameEncoder, boundaries: Mapping[str, npt.NDArray[np.int32]], whiten: bool
     ) -> SegmentTargets:
-        """Encode the corpus once with the teacher and average over segments.
-
-        Raises:
-            FormatError: boundaries of other recordings, or of another frame rate than the teacher's.
-        """
+        """Encode the corpus once with the teacher and average over segments."""
         missing = [recording.id for recording in store.manifest if recording.id not in boundaries]
         if missing:
             raise FormatError(
@@ -159,15 +156,12 @@ class _SegmentLoss(nn.Module):
 
 def train_sylboost(
     config: SylBoostConfig,
-    manifest: Manifest,
+    context: StageContext,
     teacher: Artifact,
     boundaries: Artifact,
     out: Path,
     *,
     previous: Artifact | None = None,
-    seed: int = 0,
-    device: str = "auto",
-    store: WaveformStore | None = None,
 ) -> Artifact:
     """One round; the artifact is a folder of the student that ``load_encoder`` opens, its layer L being the feature.
 
@@ -175,15 +169,9 @@ def train_sylboost(
         teacher: the pre-trained encoder, in every round.
         boundaries: segment boundaries of every recording.
         previous: the last round's student, for ``student = "previous"``.
-
-    Raises:
-        InputError: a model that cannot be trained, or nothing left to train.
-        FormatError: boundaries of other recordings, or of another frame rate.
     """
-    parents = {"corpus": manifest_digest(manifest), "teacher": teacher.digest, "boundaries": boundaries.digest}
     start = previous if config.student == "previous" and previous is not None else teacher
-    parents["student"] = start.digest
-    store = store or WaveformStore(manifest)
+    parents = {"teacher": teacher.digest, "boundaries": boundaries.digest, "student": start.digest}
 
     def work(run: StageRun) -> None:
         normalize = config.normalize or None
@@ -198,18 +186,17 @@ def train_sylboost(
             raise InputError(
                 "sylboost.normalize is false, but the student before standardises waveforms; set it in this round too"
             )
-        check_max_frames(student, manifest, config.crop_seconds)
+        check_max_frames(student, context.manifest, config.crop_seconds)
         student.freeze(extractor=not config.train_cnn, blocks=config.frozen_blocks)
-        model = load_encoder(teacher.path, config.layer, device=device, normalize=normalize)
-        targets = SegmentTargets.compute(store, model, read_boundaries(boundaries), config.whiten)
+        model = load_encoder(teacher.path, config.layer, device=context.device, normalize=normalize)
+        targets = SegmentTargets.compute(context.store, model, read_boundaries(boundaries), config.whiten)
         if start is teacher and targets.mean is not None and targets.scale is not None:
             # The student starts at the teacher's standardised features, where its last norm can say so.
             mean, scale = torch.from_numpy(targets.mean), torch.from_numpy(targets.scale)
             run.metrics["starts_standardized"] = student.rescale(mean, scale)
         # The teacher's weights are needed no more.
         del model
-        task = SylBoostTask(student, store, targets, config, seed)
-        run.train(task, config.loop, "sylboost")
+        run.train(SylBoostTask(student, context.store, targets, config, context.seed), config.loop, "sylboost")
         student.save(run.folder)
 
-    return run_stage("encoder", out, config=config, seed=seed, parents=parents, work=work, device=device)
+    return context.run("encoder", out, config, parents, work)

@@ -1,8 +1,8 @@
-"""Token stores as a stage: unit files of ``tokenize`` or ``encode`` to packed tokens for language models."""
+"""Unit files as inputs of stages: packed tokens for language models, and codecs of coarser units."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -10,14 +10,15 @@ from typing import Any
 from syllablelm.core.artifact import RECORD, Artifact, digest_json, digest_path, open_artifact
 from syllablelm.core.errors import FormatError, InputError
 from syllablelm.core.progress import note
+from syllablelm.core.results import Record
 from syllablelm.core.segmentation import Segmentation
 from syllablelm.formats import read_segmentations, units_tokenizer
 from syllablelm.lm.store import TokenInfo, TokenStore
 from syllablelm.quantize.codec import KIND as CODEC_KIND
-from syllablelm.quantize.codec import Codec
+from syllablelm.quantize.codec import Codec, Kind, fit_codec
 from syllablelm.tokenizer.reference_units import KIND as VOCABULARY_KIND
 from syllablelm.tokenizer.reference_units import Vocabulary
-from syllablelm.tokenizer.tokenizer import CODEC_FOLDER, RECODED_KIND, Tokenizer
+from syllablelm.tokenizer.tokenizer import CODEC_FOLDER, RECODED_KIND, TOKENIZER_NAME, Tokenizer
 from syllablelm.train.stage import StageRun, run_stage
 
 
@@ -119,3 +120,80 @@ def make_tokens(
         note(f"tokens: {len(store.tokens)} of {store.seconds / 3600:.2f} h, {rate:.2f} a second{omitted}")
 
     return run_stage("tokens", out, config={}, seed=seed, parents=parents, work=work, alone=True)
+
+
+@dataclass(frozen=True)
+class TrainedCodec(Record):
+    """A codec that was trained.
+
+    Args:
+        kind: "bpe", "unigram" or "runs".
+        path: folder of the artifact.
+        digest: digest of the codec, which its codes carry.
+        metrics: vocabulary sizes before and after: "num_units" and "num_codes".
+    """
+
+    kind: str
+    path: str
+    digest: str
+    metrics: Mapping[str, int]
+
+
+def train_codec(
+    sources: Sequence[str | Path],
+    out: str | Path,
+    kind: Kind = "bpe",
+    *,
+    vocab_size: int = 0,
+    tokenizer: str = "",
+    num_units: int = 0,
+    deduplicate: bool = True,
+) -> TrainedCodec:
+    """Learn a codec from unit files; a finished one is not made again.
+
+    Args:
+        sources: files or folders of units (jsonl, Parquet, TextGrid).
+        out: output folder.
+        kind: "bpe", "unigram", or "runs" (deduplication only).
+        vocab_size: vocabulary size, single units included; 0: 4,096 for "bpe", 5,000 for "unigram".
+        tokenizer: name or folder of the tokenizer, vocabulary or other codec that made the units.
+        num_units: instead, the vocabulary size of a tokenizer that is not at hand.
+        deduplicate: deduplicate the units first.
+
+    Returns:
+        a summary; the record of the "codec" artifact keeps the tokenizer's name, by which the codec opens as a
+        tokenizer.
+
+    Raises:
+        InputError: neither or both of ``tokenizer`` and ``num_units``, options that ``kind`` does not use, or units
+            outside the vocabulary.
+    """
+    if kind == "runs" and (vocab_size or not deduplicate):
+        raise InputError("kind 'runs' deduplicates and has no size: leave --vocab and --keep-repeats out")
+    if bool(tokenizer) == bool(num_units):
+        raise InputError("name the tokenizer of the units: either --tokenizer NAME, or --num-units N for a foreign one")
+    info = tokenizer_info(tokenizer) if tokenizer else None
+    known, digest = (info.num_tokens, info.tokenizer) if info else (num_units, "")
+    parents = {"units": digest_json([digest_path(path) for path in sources])} | (
+        {"tokenizer": digest} if digest else {}
+    )
+
+    def work(run: StageRun) -> None:
+        rows = (row for source in sources for row in _read(source))
+        codec = fit_codec(rows, kind, known, vocab_size or None, deduplicate=deduplicate, tokenizer=digest)
+        codec.write_payload(run.folder)
+        run.metrics.update(num_units=codec.num_units, num_codes=codec.num_codes)
+
+    config = {"kind": kind, "size": vocab_size, "num_units": num_units, "merge_repeats": deduplicate}
+    options: dict[str, Any] = {"extra": {TOKENIZER_NAME: tokenizer} if tokenizer else None, "alone": True}
+    artifact = run_stage(CODEC_KIND, Path(out), config=config, seed=0, parents=parents, work=work, **options)
+    codec = Codec.load(artifact.path)
+    return TrainedCodec(codec.kind, str(artifact.path), codec.digest, dict(artifact.metrics))
+
+
+def _read(source: str | Path) -> list[Segmentation]:
+    rows = read_segmentations(source)
+    bare = next((name for name, row in rows.items() if row.unit is None), None)
+    if bare is not None:
+        raise InputError(f"{source}: {bare}: boundaries without units; tokenize with a codebook")
+    return list(rows.values())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from syllablelm.core.artifact import Artifact, open_artifact
 from syllablelm.core.config import check_seed
@@ -15,11 +15,10 @@ from syllablelm.encoders.load import load_encoder, weights_digest
 from syllablelm.train.batches import WaveformStore
 from syllablelm.train.boundary_stage import FROM_STUDENT, WITH_HEAD, WITHOUT_ENCODER, BoundariesConfig, find_boundaries
 from syllablelm.train.codebook_stage import CodebookConfig, train_codebook
-from syllablelm.train.head import HeadConfig, fit_head
 from syllablelm.train.labels import LabelsConfig, make_labels
-from syllablelm.train.pretrain import EncoderConfig, train_encoder
+from syllablelm.train.pretrain import EncoderConfig, HeadConfig, fit_head, train_encoder
 from syllablelm.train.processes import is_main, join, on_main
-from syllablelm.train.stage import external_encoder
+from syllablelm.train.stage import StageContext, external_encoder
 from syllablelm.train.sylboost import SylBoostConfig, train_sylboost
 
 Until = Literal["encoder", "losspred", "sylboost", "codebook"]
@@ -102,11 +101,7 @@ class TokenizerRecipe:
 
 
 def read_corpus(config: DataConfig) -> Manifest:
-    """Collect the recordings of all sources; unusable ones are reported on standard error.
-
-    Raises:
-        InputError: nothing usable is left.
-    """
+    """Collect the recordings of all sources; unusable ones are reported on standard error."""
     recordings, unusable = [], []
     for source in config.sources:
         manifest, skipped = scan(source)
@@ -126,32 +121,17 @@ def read_corpus(config: DataConfig) -> Manifest:
 def train_tokenizer_recipe(
     recipe: TokenizerRecipe, out: Path, *, device: str = "auto", until: Until = "codebook"
 ) -> Artifact:
-    """Run the stages of a recipe below ``out``; finished ones are skipped, a stopped one resumes.
-
-    Args:
-        recipe: the recipe.
-        out: output folder.
-        device: "auto", "cpu" or "cuda".
-        until: last stage: "encoder" (all iterations), "losspred" (the boundaries of round 1, from any source),
-            "sylboost" (all rounds) or "codebook" (everything).
-
-    Returns:
-        the artifact of the last stage: encoder, boundaries, encoder or tokenizer.
-
-    Raises:
-        InputError: a recipe without a round where one is needed.
-    """
+    """Run the stages of a tokenizer's recipe below ``out`` (``train_recipe``) and return the last one's artifact."""
     if not recipe.round and until in ("losspred", "sylboost"):
         raise InputError(f"this recipe has no [[round]], which {until} needs")
     join(device)
-    corpus = read_corpus(recipe.data)
-    common: dict[str, Any] = {"seed": recipe.seed, "device": device, "store": WaveformStore(corpus)}
+    context = StageContext(WaveformStore(read_corpus(recipe.data)), recipe.seed, device)
     teacher = _open_teacher(recipe) if recipe.teacher else None
     encoder = None if recipe.iteration else teacher
     for number, step in enumerate(recipe.iteration, 1):
         folder = out / f"iteration{number}"
-        labels = make_labels(step.labels, corpus, folder / "labels", encoder=encoder, **common)
-        encoder = train_encoder(step.encoder, corpus, labels, folder / "encoder", previous=encoder, **common)
+        labels = make_labels(step.labels, context, folder / "labels", encoder=encoder)
+        encoder = train_encoder(step.encoder, context, labels, folder / "encoder", previous=encoder)
     if encoder is None:
         raise InputError("a recipe needs at least one [[iteration]] or a teacher")
     if until == "encoder":
@@ -159,23 +139,21 @@ def train_tokenizer_recipe(
     teacher, predictor, student = teacher or encoder, encoder, None
     if recipe.head is not None:
         folder = out / "head"
-        labels = make_labels(recipe.head.labels, corpus, folder / "labels", encoder=teacher, **common)
-        predictor = fit_head(recipe.head.fit, corpus, teacher, labels, folder / "predictor", **common)
+        labels = make_labels(recipe.head.labels, context, folder / "labels", encoder=teacher)
+        predictor = fit_head(recipe.head.fit, context, teacher, labels, folder / "predictor")
     for number, step in enumerate(recipe.round, 1):
         folder = out / f"round{number}"
         if step.boundaries.artifact:
             boundaries = open_artifact(step.boundaries.artifact, "boundaries")
         else:
             source = _boundary_source(step.boundaries, teacher, predictor, student)
-            boundaries = find_boundaries(step.boundaries, corpus, folder / "boundaries", encoder=source, **common)
+            boundaries = find_boundaries(step.boundaries, context, folder / "boundaries", encoder=source)
         if until == "losspred":
             return boundaries
-        student = train_sylboost(
-            step.sylboost, corpus, teacher, boundaries, folder / "encoder", previous=student, **common
-        )
+        student = train_sylboost(step.sylboost, context, teacher, boundaries, folder / "encoder", previous=student)
     if until == "sylboost" and student is not None:
         return student
-    return train_codebook(recipe.codebook, corpus, student or teacher, out / "tokenizer", **common)
+    return train_codebook(recipe.codebook, context, student or teacher, out / "tokenizer")
 
 
 def _open_teacher(recipe: TokenizerRecipe) -> Artifact:

@@ -2,35 +2,73 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
-from safetensors.numpy import load_file
+from safetensors.numpy import load_file, save_file
 
 from syllablelm.core.artifact import Artifact, digest_path
 from syllablelm.core.config import check_seed
 from syllablelm.core.errors import InputError
+from syllablelm.core.models import find_model
 from syllablelm.core.progress import ProgressBar
-from syllablelm.data.corpus import Manifest
+from syllablelm.encoders.base import FrameEncoder
+from syllablelm.encoders.load import load_encoder
 from syllablelm.formats import open_writer, read_segmentations
-from syllablelm.tokenizer.tokenizer import Tokenizer
-from syllablelm.train.acoustic_stage import AcousticConfig, acoustic_tokenizer, fit_acoustic
-from syllablelm.train.batches import VoiceData, WaveformStore
+from syllablelm.quantize import fit_kmeans
+from syllablelm.quantize.codebook import read_codebook
+from syllablelm.quantize.kmeans import Method
+from syllablelm.tokenizer.tokenizer import CODEBOOK_FILE, Tokenizer
+from syllablelm.train.batches import VoiceData, WaveformStore, iterate_features
 from syllablelm.train.hifigan_stage import HiFiGanConfig, fit_hifigan
 from syllablelm.train.lm_stage import LMConfig, train_lm
 from syllablelm.train.processes import join
 from syllablelm.train.source_filter_stage import SourceFilterConfig, fit_source_filter
-from syllablelm.train.stage import StageRun, manifest_digest, run_stage
+from syllablelm.train.stage import StageContext, StageRun, external_encoder, manifest_digest, run_stage
 from syllablelm.train.tokenizer_recipe import DataConfig, read_corpus
-from syllablelm.vocoder.acoustic import ACOUSTIC_FILE
+from syllablelm.vocoder.acoustic import ACOUSTIC_FILE, Source, acoustic_encoder, frame_units, open_acoustic
 from syllablelm.vocoder.hifigan import HiFiGanVocoder
 from syllablelm.vocoder.interleave import StreamInfo, interleaved_store
 
 # Number of recordings encoded together: enough for batches of similar lengths.
 GROUP = 64
 SYLLABLES_FILE, UNITS_FILE = "syllables.jsonl", "acoustic.jsonl"
+
+
+@dataclass(frozen=True)
+class AcousticConfig:
+    """Acoustic units: clusters of frames.
+
+    Args:
+        source: "encoder" for a layer of an encoder, "mfcc" for cepstra standardised over the clip.
+        encoder: encoder for ``load_encoder`` (default: that of the syllable tokenizer).
+        layer: layer of the encoder, from 1.
+        normalize, pad: options of ``load_encoder`` (default: the checkpoint's).
+        centres: .npy or .safetensors file of centres (units, dim) (default: fit them).
+        units: number of clusters.
+        frames: maximum number of frames to which k-means is fitted, evenly spaced.
+        kmeans: k-means algorithm.
+    """
+
+    source: Source = "encoder"
+    encoder: str | None = None
+    layer: int = 1
+    normalize: bool | None = None
+    pad: int | None = None
+    centres: str | None = None
+    units: int = 200
+    frames: int = 200_000
+    kmeans: Method = "minibatch"
+
+    def __post_init__(self) -> None:
+        if self.source == "mfcc" and self.encoder is not None:
+            raise InputError('acoustic.encoder: cepstra need none; leave it out, or set source = "encoder"')
+        if self.encoder is None and (self.normalize is not None or self.pad is not None):
+            raise InputError("acoustic.normalize and acoustic.pad: belong to acoustic.encoder, which is not given")
 
 
 @dataclass(frozen=True)
@@ -86,15 +124,20 @@ def train_vocoder_recipe(recipe: VocoderRecipe, out: Path, *, device: str = "aut
     """
     join(device)
     syllables = Tokenizer.load(recipe.tokenizer, device=device)
-    data = read_corpus(recipe.data)
-    options: Any = {"seed": recipe.seed, "device": device}
-    centres = fit_acoustic(recipe.acoustic, data, syllables, recipe.tokenizer, out / "acoustic", **options)
+    context = StageContext(WaveformStore(read_corpus(recipe.data), budget_bytes=0), recipe.seed, device)
+    centres = fit_acoustic(recipe.acoustic, context, syllables, recipe.tokenizer, out / "acoustic")
     acoustic = acoustic_tokenizer(recipe.acoustic, centres, recipe.tokenizer, device=device)
     if recipe.published is not None:
         import_vocoder(recipe.published, acoustic, out / "vocoder")
     if recipe.voice is not None:
-        train_voice(recipe, recipe.voice, syllables, acoustic, centres, out, **options)
-    units = make_units(data, syllables, acoustic, centres, out / "units")
+        store = WaveformStore(read_corpus(recipe.voice))
+        units = make_units(store, syllables, acoustic, centres, out / "voice_units")
+        rows, table = read_segmentations(units.file(UNITS_FILE)), load_file(centres.file(ACOUSTIC_FILE))["centres"]
+        voice = VoiceData(store, rows, recipe.acoustic.units, units.digest, acoustic.digest, table)
+        config = recipe.vocoder or recipe.hifigan
+        if config is not None:
+            train_vocoder(config, voice, out / "vocoder", seed=recipe.seed, device=device)
+    units = make_units(context.store, syllables, acoustic, centres, out / "units")
     stream = StreamInfo(
         syllables.num_units or 0,
         recipe.acoustic.units,
@@ -108,33 +151,60 @@ def train_vocoder_recipe(recipe: VocoderRecipe, out: Path, *, device: str = "aut
     return train_lm(recipe.vocoder_lm, tokens, out / "vocoder_lm", seed=recipe.seed, device=device)
 
 
-def train_voice(
-    recipe: VocoderRecipe,
-    data: DataConfig,
-    syllables: Tokenizer,
-    acoustic: Tokenizer,
-    centres: Artifact,
-    out: Path,
-    **options: Any,
-) -> None:
-    """Encode the recordings of a voice and train the recipe's vocoder on them."""
-    store = WaveformStore(read_corpus(data))
-    units = make_units(store.manifest, syllables, acoustic, centres, out / "voice_units", store=store)
-    rows, table = read_segmentations(units.file(UNITS_FILE)), load_file(centres.file(ACOUSTIC_FILE))["centres"]
-    voice = VoiceData(store, rows, recipe.acoustic.units, units.digest, acoustic.digest, table)
-    config = recipe.vocoder or recipe.hifigan
-    if config is not None:
-        train_vocoder(config, voice, out / "vocoder", **options)
+def fit_acoustic(config: AcousticConfig, context: StageContext, tokenizer: Tokenizer, name: str, out: Path) -> Artifact:
+    """Fit the centres of the acoustic units to frames of a corpus, or copy given ones.
+
+    Args:
+        tokenizer, name: syllable tokenizer and its name; its encoder is used unless ``config`` names one.
+    """
+    parents = {"tokenizer": tokenizer.digest}
+    if config.centres is None:
+        parents["corpus"] = manifest_digest(context.manifest)
+    else:
+        parents["centres"] = digest_path(config.centres)
+    if config.encoder is not None:
+        parents["encoder"] = external_encoder(config.encoder).digest
+
+    def work(run: StageRun) -> None:
+        encoder = _open_encoder(config, name, context.device)
+        if config.centres is None:
+            share = max(1, round(context.manifest.total_seconds * encoder.sample_rate / encoder.hop / config.frames))
+            features = iterate_features(context.store, encoder, label="acoustic")
+            frames = [feats[i % share :: share] for i, feats in features]
+            centres = fit_kmeans(np.concatenate(frames), config.units, method=config.kmeans, seed=context.seed)
+            run.metrics["frames"] = sum(len(rows) for rows in frames)
+        else:
+            centres = read_codebook(config.centres).centres
+            if len(centres) != config.units:
+                raise InputError(f"{config.centres}: {len(centres)} centres, but acoustic.units is {config.units}")
+        metadata = {"source": config.source, "layer": str(config.layer)}
+        save_file({"centres": centres}, run.folder / ACOUSTIC_FILE, metadata=metadata)
+        if config.encoder is not None:
+            frame_units(encoder, run.folder / ACOUSTIC_FILE, "").write_payload(run.folder)
+
+    options: dict[str, Any] = {"seed": context.seed, "device": context.device, "alone": True}
+    return run_stage("acoustic", out, config=config, parents=parents, work=work, **options)
+
+
+def acoustic_tokenizer(config: AcousticConfig, artifact: Artifact, name: str, *, device: str = "auto") -> Tokenizer:
+    """Return the tokenizer of the units that ``fit_acoustic`` made."""
+    if (artifact.path / CODEBOOK_FILE).exists():
+        return open_acoustic(artifact.path, device=device)
+    path = artifact.file(ACOUSTIC_FILE)
+    return frame_units(_open_encoder(config, name, device), path, digest_path(path))
+
+
+def _open_encoder(config: AcousticConfig, name: str, device: str) -> FrameEncoder:
+    if config.encoder is None:
+        return acoustic_encoder(find_model(name), config.source, config.layer, device=device)
+    options: Any = {"device": device, "normalize": config.normalize, "pad": config.pad}
+    return load_encoder(config.encoder, config.layer, **options)
 
 
 def train_vocoder(
     config: SourceFilterConfig | HiFiGanConfig, voice: VoiceData, out: Path, *, seed: int = 0, device: str = "auto"
 ) -> Artifact:
-    """Train a unit vocoder on one voice.
-
-    Raises:
-        InputError: units or recordings that do not fit the configuration.
-    """
+    """Train a unit vocoder on one voice."""
 
     def work(run: StageRun) -> None:
         torch.manual_seed(seed)
@@ -149,12 +219,7 @@ def train_vocoder(
 
 
 def import_vocoder(config: PublishedConfig, acoustic: Tokenizer, out: Path) -> Artifact:
-    """Convert a published unit vocoder to an artifact, whose weights need no unpickling.
-
-    Raises:
-        FormatError: it cannot be read.
-        InputError: its units or its frame length are not those of the acoustic units.
-    """
+    """Convert a published unit vocoder to an artifact, whose weights need no unpickling."""
 
     def work(run: StageRun) -> None:
         vocoder = HiFiGanVocoder.load(config.path, device="cpu")
@@ -172,30 +237,22 @@ def import_vocoder(config: PublishedConfig, acoustic: Tokenizer, out: Path) -> A
 
 
 def make_units(
-    manifest: Manifest,
-    syllables: Tokenizer,
-    acoustic: Tokenizer,
-    centres: Artifact,
-    out: Path,
-    *,
-    store: WaveformStore | None = None,
+    store: WaveformStore, syllables: Tokenizer, acoustic: Tokenizer, centres: Artifact, out: Path
 ) -> Artifact:
     """Encode every recording twice: ``syllables.jsonl`` and ``acoustic.jsonl``."""
-    store = store or WaveformStore(manifest, budget_bytes=0)
+    manifest = store.manifest
     parents = {"corpus": manifest_digest(manifest), "syllables": syllables.digest, "acoustic": centres.digest}
 
     def work(run: StageRun) -> None:
-        with (
-            open_writer(run.folder / SYLLABLES_FILE) as first,
-            open_writer(run.folder / UNITS_FILE) as second,
-            ProgressBar("units", len(manifest)) as bar,
-        ):
+        tokenizers = {SYLLABLES_FILE: syllables, UNITS_FILE: acoustic}
+        with ExitStack() as files, ProgressBar("units", len(manifest)) as bar:
+            writers = [(files.enter_context(open_writer(run.folder / name)), t) for name, t in tokenizers.items()]
             for begin in range(0, len(manifest), GROUP):
                 group = manifest[begin : begin + GROUP]
                 waves = [store[index] for index in range(begin, begin + len(group))]
-                for recording, one, two in zip(group, syllables.encode(waves), acoustic.encode(waves), strict=True):
-                    first.write(recording.id, recording.id, one)
-                    second.write(recording.id, recording.id, two)
+                for writer, tokenizer in writers:
+                    for recording, row in zip(group, tokenizer.encode(waves), strict=True):
+                        writer.write(recording.id, recording.id, row)
                 bar.advance(len(group))
 
     return run_stage("units", out, config={}, seed=0, parents=parents, work=work, alone=True)

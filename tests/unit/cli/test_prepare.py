@@ -13,8 +13,7 @@ from syllablelm.cli.app import main
 from syllablelm.cli.prepare import EngineName, Kind
 from syllablelm.data.corpus import KINDS
 from syllablelm.evaluate.lm.cloze import read_cloze
-from syllablelm.evaluate.lm.lexical import read_lexical
-from syllablelm.evaluate.lm.syntactic import read_syntactic
+from syllablelm.evaluate.lm.suites import read_lexical, read_syntactic
 from syllablelm.tts.engines import ENGINES
 
 pytestmark = pytest.mark.skipif(shutil.which("flite") is None, reason="needs flite on PATH")

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from syllablelm.core.errors import InputError
 from syllablelm.evaluate import bootstrap
 from syllablelm.evaluate.bootstrap import bootstrap_difference, bootstrap_interval
-from syllablelm.evaluate.boundaries.scores import BoundaryCounts
+from syllablelm.evaluate.boundaries.matching import BoundaryCounts
 from syllablelm.evaluate.units.bitrate import RateCounts
 from syllablelm.evaluate.units.purity import PurityCounts
 

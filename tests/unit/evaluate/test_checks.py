@@ -5,7 +5,7 @@ import pytest
 from syllablelm.core.errors import InputError
 from syllablelm.core.segmentation import Segmentation
 from syllablelm.data.alignment import Alignment, Interval, Word
-from syllablelm.evaluate.checks import check_disjoint, check_grids, check_lengths, check_references
+from syllablelm.evaluate.lists import check_disjoint, check_grids, check_lengths, check_references
 
 
 def align(seconds: float, spoken: float | None = None) -> Alignment:

@@ -8,7 +8,8 @@ from helpers.random_models import small_corpus
 from syllablelm.core.errors import InputError
 from syllablelm.core.segmentation import Segmentation
 from syllablelm.data.alignment import Alignment, Interval, Word, write_alignments
-from syllablelm.evaluate.lists import ScoredData, check_levels, read_scored_list
+from syllablelm.evaluate.boundaries.run import read_scored_list
+from syllablelm.evaluate.lists import ScoredData, check_levels
 
 
 def test_levels():

@@ -13,9 +13,8 @@ from syllablelm.core.errors import AudioError, InputError
 from syllablelm.data.alignment import Word, read_alignments
 from syllablelm.data.corpus import Manifest
 from syllablelm.evaluate.lm.cloze import read_cloze
-from syllablelm.evaluate.lm.lexical import read_lexical
 from syllablelm.evaluate.lm.pairs import score_pairs
-from syllablelm.evaluate.lm.syntactic import read_syntactic
+from syllablelm.evaluate.lm.suites import read_lexical, read_syntactic
 from syllablelm.evaluate.lm.zerospeech import check_stems, find_split, list_stems
 from syllablelm.itemsets.speak import Clip, ItemSet, Source, SpokenSet, measure_lengths, speak_set
 from syllablelm.tts.engines import Spoken

@@ -9,7 +9,7 @@ from safetensors.numpy import save_file
 
 from syllablelm.core.errors import FormatError
 from syllablelm.quantize import Codebook
-from syllablelm.quantize.centres import read_codebook
+from syllablelm.quantize.codebook import read_codebook
 
 CENTRES = np.random.default_rng(0).standard_normal((5, 3)).astype(np.float32)
 

@@ -13,7 +13,7 @@ import pytest
 
 from syllablelm.core.errors import FormatError, InputError
 from syllablelm.scaling import Run, collect_runs, fit_study, read_groups, read_runs
-from syllablelm.scaling.choices import Per
+from syllablelm.scaling.flops import Per
 from syllablelm.scaling.runs import ONCE, collect_run, curve, curve_points
 
 ROW: dict[str, Any] = {"params": 100, "tokens": 1000, "loss": 3.0}

@@ -11,7 +11,7 @@ import pytest
 
 from syllablelm.core.errors import InputError
 from syllablelm.scaling import LossLaw, RepetitionLaw, Run, fit_study
-from syllablelm.scaling.downstream import fit_score_law
+from syllablelm.scaling.power import fit_score_law
 from syllablelm.scaling.study_report import summarize, write_report
 
 TRUTH = LossLaw(1.73, 13.9, 39.8, 0.25, 0.24)

@@ -40,7 +40,7 @@ class TestGrid:
 
     @pytest.mark.parametrize("seconds", [0.0, 0.9, -1.0, float("nan"), float("inf")])
     def test_unusable_lengths(self, seconds):
-        with pytest.raises(InputError, match="at least 1 second"):
+        with pytest.raises(InputError, match="must be at least 1 and finite"):
             WindowGrid.of_seconds(seconds, 320, 400, 16_000)
 
     @pytest.mark.parametrize(("frames", "overlap"), [(12, 7), (12, 3), (6, 4)])

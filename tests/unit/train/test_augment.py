@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from helpers.random_models import noise
 from syllablelm.core.errors import InputError
-from syllablelm.train.augment import AugmentConfig, augment
+from syllablelm.train.batches import AugmentConfig, augment
 
 ALWAYS = AugmentConfig(prob=1.0)
 

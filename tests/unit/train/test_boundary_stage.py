@@ -21,6 +21,7 @@ from syllablelm.train.boundary_stage import (
     find_boundaries,
     read_boundaries,
 )
+from syllablelm.train.stage import StageContext
 
 LENGTHS = [40_000, 9_000, 18_000]
 
@@ -41,7 +42,7 @@ def encoder(tmp_path):
 def test_boundaries_are_those_of_the_segmenter(store, encoder, tmp_path, source):
     config = BoundariesConfig(source, rate=5.0, layer=1, span=6, gap=20, max_length=30)
     needed = None if source in ("envelope", "strength") else encoder
-    made = find_boundaries(config, store.manifest, tmp_path / "out", encoder=needed, device="cpu", store=store)
+    made = find_boundaries(config, StageContext(store, device="cpu"), tmp_path / "out", encoder=needed)
     segment = make_segmenter(
         source,
         encoder=load_encoder(encoder.path, 1, device="cpu"),
@@ -63,7 +64,7 @@ def test_boundaries_are_those_of_the_segmenter(store, encoder, tmp_path, source)
 
 def test_minsum_is_on_the_asked_layer(store, encoder, tmp_path):
     config = BoundariesConfig("minsum", rate=5.0, layer=2)
-    made = find_boundaries(config, store.manifest, tmp_path / "out", encoder=encoder, device="cpu", store=store)
+    made = find_boundaries(config, StageContext(store, device="cpu"), tmp_path / "out", encoder=encoder)
     feats = load_encoder(encoder.path, 2, device="cpu").encode([store[0]])[0]
     np.testing.assert_array_equal(read_boundaries(made)["r0"], minsum(feats, round(5.0 * len(feats) / 50)))
 
@@ -75,12 +76,7 @@ def test_another_frame_rate(store, tmp_path, source):
     config = BoundariesConfig(source, rate=5.0, layer=1, span=6, gap=20)
     found = read_boundaries(
         find_boundaries(
-            config,
-            store.manifest,
-            tmp_path / "out",
-            encoder=open_artifact(tmp_path / "slow"),
-            device="cpu",
-            store=store,
+            config, StageContext(store, device="cpu"), tmp_path / "out", encoder=open_artifact(tmp_path / "slow")
         )
     )
     for name, length in zip(found, LENGTHS, strict=True):
@@ -91,7 +87,7 @@ def test_another_frame_rate(store, tmp_path, source):
 @pytest.mark.parametrize("source", ["zerosyl", "sylber-relative"])
 def test_segments_of_published_systems_cover_the_recording(store, encoder, tmp_path, source):
     config = BoundariesConfig(source, layer=1)
-    made = find_boundaries(config, store.manifest, tmp_path / "out", encoder=encoder, device="cpu", store=store)
+    made = find_boundaries(config, StageContext(store, device="cpu"), tmp_path / "out", encoder=encoder)
     segments = make_segmenter(source, encoder=load_encoder(encoder.path, 1, device="cpu"))(store[0], 0)
     edges = read_boundaries(made)["r0"]
     assert edges.dtype == np.int32 and (edges[0], edges[-1]) == (0, segments.num_frames)
@@ -110,7 +106,7 @@ def test_every_method_but_one_may_be_a_source():
 
 def test_a_source_without_its_encoder(store, tmp_path):
     with pytest.raises(InputError, match="source='minsum' need an encoder"):
-        find_boundaries(BoundariesConfig("minsum"), store.manifest, tmp_path / "out", store=store)
+        find_boundaries(BoundariesConfig("minsum"), StageContext(store), tmp_path / "out")
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from syllablelm.quantize import Codebook
 from syllablelm.tokenizer.segment_rule import SegmentRule
 from syllablelm.train.batches import WaveformStore
 from syllablelm.train.codebook_stage import CodebookConfig, train_codebook
+from syllablelm.train.stage import StageContext
 
 
 @pytest.fixture
@@ -28,7 +29,7 @@ def inputs(tmp_path):
 def test_makes_a_tokenizer_that_opens(inputs, tmp_path):
     store, encoder = inputs
     config = CodebookConfig(5, centres=9, rule=SegmentRule(rate=8.0))
-    made = train_codebook(config, store.manifest, encoder, tmp_path / "out", device="cpu", store=store)
+    made = train_codebook(config, StageContext(store, device="cpu"), encoder, tmp_path / "out")
     tokenizer = Tokenizer.load(made.path, device="cpu")
     assert tokenizer.rule == config.rule and tokenizer.num_units == 5
     assert len(Codebook.load(made.file("codebook.safetensors")).centres) == 9
@@ -48,7 +49,7 @@ def test_learns_from_the_segments_that_it_will_cut(tmp_path, shape, method):
     store = WaveformStore(small_corpus(tmp_path / "audio", [40_000, 9_000, 64_000]))
     config = CodebookConfig(5, rule=SegmentRule(method, rate=6.25, delta=1e-9))
     encoder = open_artifact(tmp_path / "encoder")
-    made = train_codebook(config, store.manifest, encoder, tmp_path / "out", device="cpu", store=store)
+    made = train_codebook(config, StageContext(store, device="cpu"), encoder, tmp_path / "out")
     tokenizer = Tokenizer.load(made.path, device="cpu")
     found = tokenizer.encode([store[index] for index in range(3)])
     assert made.metrics["segments"] == sum(len(segments) for segments in found)
@@ -60,7 +61,7 @@ def test_learns_from_the_segments_that_it_will_cut(tmp_path, shape, method):
 def test_says_what_it_is_doing(inputs, tmp_path, capsys, monkeypatch):
     store, encoder = inputs
     monkeypatch.setattr(ProgressBar.__init__, "__kwdefaults__", {**ProgressBar.__init__.__kwdefaults__, "every": 0.0})
-    train_codebook(CodebookConfig(6), store.manifest, encoder, tmp_path / "out", device="cpu", store=store)
+    train_codebook(CodebookConfig(6), StageContext(store, device="cpu"), encoder, tmp_path / "out")
     told = capsys.readouterr().err
     lines = [line for line in told.splitlines() if line.startswith("k-means (")]
     assert len(lines) > 1 and " 100/100 " in lines[-1] and "12 centres" in lines[-1]
@@ -69,22 +70,27 @@ def test_says_what_it_is_doing(inputs, tmp_path, capsys, monkeypatch):
 
 def test_twice_as_many_centres_as_units(inputs, tmp_path):
     store, encoder = inputs
-    made = train_codebook(CodebookConfig(6), store.manifest, encoder, tmp_path / "out", device="cpu", store=store)
+    made = train_codebook(CodebookConfig(6), StageContext(store, device="cpu"), encoder, tmp_path / "out")
     assert len(Codebook.load(made.file("codebook.safetensors")).centres) == 12
 
 
 def test_more_units_than_segments(inputs, tmp_path):
     store, encoder = inputs
     with pytest.raises(InputError):
-        train_codebook(CodebookConfig(500), store.manifest, encoder, tmp_path / "out", device="cpu", store=store)
+        train_codebook(CodebookConfig(500), StageContext(store, device="cpu"), encoder, tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
 def test_half_precision_is_what_the_codebook_was_fitted_on(inputs, tmp_path):
     store, encoder = inputs
     config = CodebookConfig(5, rule=SegmentRule(rate=8.0), half=True)
-    made = train_codebook(config, store.manifest, encoder, tmp_path / "out", device="cpu", store=store)
-    whole = train_codebook(replace(config, half=False), store.manifest, encoder, tmp_path / "whole", device="cpu")
+    made = train_codebook(config, StageContext(store, device="cpu"), encoder, tmp_path / "out")
+    whole = train_codebook(
+        replace(config, half=False),
+        StageContext(WaveformStore(store.manifest), device="cpu"),
+        encoder,
+        tmp_path / "whole",
+    )
     size, full = (artifact.file("model.safetensors").stat().st_size for artifact in (made, whole))
     assert size < 0.6 * full
     tokenizer = Tokenizer.load(made.path, device="cpu")

@@ -15,10 +15,10 @@ from syllablelm.encoders.hub import HubEncoder
 from syllablelm.segment import losspred_matrix
 from syllablelm.train.batches import WaveformStore
 from syllablelm.train.boundary_stage import BoundariesConfig, read_boundaries
-from syllablelm.train.head import FrozenEncoder, HeadConfig, fit_head
 from syllablelm.train.labels import LabelsConfig, make_labels, read_labels
 from syllablelm.train.loop import LoopConfig, read_log
-from syllablelm.train.stage import external_encoder
+from syllablelm.train.pretrain import FrozenEncoder, HeadConfig, fit_head
+from syllablelm.train.stage import StageContext, external_encoder
 from syllablelm.train.sylboost import SylBoostConfig
 from syllablelm.train.tokenizer_recipe import DataConfig, Head, Round, TokenizerRecipe, train_tokenizer_recipe
 
@@ -42,8 +42,8 @@ def encoder(tmp_path) -> Artifact:
 
 
 def fit(store, encoder, out, config=CONFIG, seed=0) -> Artifact:
-    labels = make_labels(LABELS, store.manifest, out.parent / "labels", encoder=encoder, device="cpu", store=store)
-    return fit_head(config, store.manifest, encoder, labels, out, seed=seed, device="cpu", store=store)
+    labels = make_labels(LABELS, StageContext(store, device="cpu"), out.parent / "labels", encoder=encoder)
+    return fit_head(config, StageContext(store, seed=seed, device="cpu"), encoder, labels, out)
 
 
 def test_it_learns_and_losspred_reads_it(store, encoder, tmp_path):

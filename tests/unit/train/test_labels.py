@@ -11,6 +11,7 @@ from syllablelm.segment import mfcc
 from syllablelm.segment.mel import frame_count as count_frames
 from syllablelm.train.batches import WaveformStore
 from syllablelm.train.labels import LabelsConfig, make_labels, read_centres, read_labels
+from syllablelm.train.stage import StageContext
 
 LENGTHS = [40_000, 9_000, 64_000, 18_000]
 MFCC = LabelsConfig(num_labels=6)
@@ -34,7 +35,7 @@ def nearest(feats: np.ndarray, artifact: Artifact) -> np.ndarray:
 
 
 def test_mfcc_labels_are_nearest_centres(store, tmp_path):
-    artifact = make_labels(MFCC, store.manifest, tmp_path / "out", device="cpu", store=store)
+    artifact = make_labels(MFCC, StageContext(store, device="cpu"), tmp_path / "out")
     labels = read_labels(artifact)
     assert list(labels) == sorted(labels) == [r.id for r in store.manifest]
     for index, recording in enumerate(store.manifest):
@@ -52,7 +53,7 @@ def test_mfcc_labels_are_nearest_centres(store, tmp_path):
 
 def test_encoder_labels_are_of_its_layer(store, tmp_path):
     encoder = teacher(tmp_path)
-    artifact = make_labels(LAYER, store.manifest, tmp_path / "out", encoder=encoder, device="cpu", store=store)
+    artifact = make_labels(LAYER, StageContext(store, device="cpu"), tmp_path / "out", encoder=encoder)
     assert artifact.record["parents"]["encoder"] == encoder.digest
     model = load_encoder(encoder.path, 1, device="cpu")
     for index, recording in enumerate(store.manifest):
@@ -63,7 +64,7 @@ def test_encoder_labels_are_of_its_layer(store, tmp_path):
 
 def test_seed_decides(store, tmp_path):
     made = [
-        make_labels(MFCC, store.manifest, tmp_path / name, seed=seed, device="cpu", store=store)
+        make_labels(MFCC, StageContext(store, seed=seed, device="cpu"), tmp_path / name)
         for name, seed in (("a", 0), ("b", 0), ("c", 1))
     ]
     assert made[0].digest == made[1].digest != made[2].digest
@@ -71,22 +72,22 @@ def test_seed_decides(store, tmp_path):
 
 def test_fits_on_a_sample(store, tmp_path):
     config = LabelsConfig(num_labels=6, fit_frames=60)
-    artifact = make_labels(config, store.manifest, tmp_path / "out", device="cpu", store=store)
+    artifact = make_labels(config, StageContext(store, device="cpu"), tmp_path / "out")
     assert artifact.metrics["frames"] == sum(count_frames(n) for n in LENGTHS)
     assert len(read_centres(artifact)[0]) == 6
 
 
 def test_more_labels_than_frames(store, tmp_path):
     with pytest.raises(InputError):
-        make_labels(LabelsConfig(num_labels=5000), store.manifest, tmp_path / "out", device="cpu", store=store)
+        make_labels(LabelsConfig(num_labels=5000), StageContext(store, device="cpu"), tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
 def test_source_and_encoder_must_fit(store, tmp_path):
     with pytest.raises(InputError, match="labels with source='encoder': give an encoder"):
-        make_labels(LAYER, store.manifest, tmp_path / "out", store=store)
+        make_labels(LAYER, StageContext(store), tmp_path / "out")
     with pytest.raises(InputError, match="labels with source='mfcc': do not give an encoder"):
-        make_labels(MFCC, store.manifest, tmp_path / "out", encoder=teacher(tmp_path), store=store)
+        make_labels(MFCC, StageContext(store), tmp_path / "out", encoder=teacher(tmp_path))
 
 
 @pytest.mark.parametrize("number", [0, -1, 2**15])
@@ -100,7 +101,7 @@ def test_labels_of_another_encoder(store, tmp_path):
     """A stronger model than the one in training labels the frames; it is named by its contents."""
     encoder = teacher(tmp_path)
     config = LabelsConfig("encoder", encoder=str(encoder.path), layer=1, num_labels=6, whiten=True)
-    artifact = make_labels(config, store.manifest, tmp_path / "out", device="cpu", store=store)
+    artifact = make_labels(config, StageContext(store, device="cpu"), tmp_path / "out")
     assert artifact.record["parents"]["encoder"] == digest_path(encoder.path)
     feats = [load_encoder(encoder.path, 1, device="cpu").encode([store[index]])[0] for index in range(len(store))]
     _, mean, scale = read_centres(artifact)

@@ -19,8 +19,15 @@ from syllablelm.lm.ngram import Likelihood
 from syllablelm.lm.speech_lm import SpeechLM, typical_durations
 from syllablelm.lm.store import TokenInfo, TokenStore
 from syllablelm.scaling.runs import collect_run
-from syllablelm.train.heldout_curve import HeldOutCurve, curve_steps
-from syllablelm.train.lm_stage import RUN_FILE, LanguageModelTask, LMConfig, LMShape, train_lm
+from syllablelm.train.lm_stage import (
+    RUN_FILE,
+    HeldOutCurve,
+    LanguageModelTask,
+    LMConfig,
+    LMShape,
+    curve_steps,
+    train_lm,
+)
 from syllablelm.train.loop import LoopConfig, read_log
 
 UNITS, STEPS = 12, 12

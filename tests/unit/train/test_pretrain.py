@@ -17,9 +17,7 @@ from syllablelm.encoders import MaskedPredictor, load_encoder
 from syllablelm.encoders.padding import pad_waveforms
 from syllablelm.segment import losspred_matrix
 from syllablelm.segment.mel import frame_count as count_frames
-from syllablelm.train.augment import AugmentConfig
-from syllablelm.train.batches import WaveformStore
-from syllablelm.train.features import save_arrays
+from syllablelm.train.batches import AugmentConfig, WaveformStore, save_arrays
 from syllablelm.train.labels import LabelsConfig, make_labels, read_centres
 from syllablelm.train.loop import LoopConfig
 from syllablelm.train.pretrain import (
@@ -32,6 +30,7 @@ from syllablelm.train.pretrain import (
     train_encoder,
 )
 from syllablelm.train.runlog import read_log
+from syllablelm.train.stage import StageContext
 
 LENGTHS = [40_000, 9_000, 64_000, 18_000]
 CONFIG = EncoderConfig(
@@ -167,7 +166,7 @@ class TestStage:
     def test_trains_an_encoder_that_opens(self, store, tmp_path):
         labels = self.labels(tmp_path / "labels", store)
         made = [
-            train_encoder(CONFIG, store.manifest, labels, tmp_path / name, seed=seed, device="cpu", store=store)
+            train_encoder(CONFIG, StageContext(store, seed=seed, device="cpu"), labels, tmp_path / name)
             for name, seed in (("a", 0), ("b", 0), ("c", 1))
         ]
         files = [{k: v for k, v in m.record["files"].items() if k != "log.jsonl"} for m in made]
@@ -179,18 +178,16 @@ class TestStage:
 
     def test_goes_on_from_the_iteration_before(self, store, tmp_path):
         labels = self.labels(tmp_path / "labels", store)
-        first = train_encoder(CONFIG, store.manifest, labels, tmp_path / "a", device="cpu", store=store)
+        first = train_encoder(CONFIG, StageContext(store, device="cpu"), labels, tmp_path / "a")
         still = replace(CONFIG, start="previous", loop=replace(CONFIG.loop, lr=0.0))
-        second = train_encoder(
-            still, store.manifest, labels, tmp_path / "b", previous=first, device="cpu", store=store, seed=1
-        )
+        second = train_encoder(still, StageContext(store, seed=1, device="cpu"), labels, tmp_path / "b", previous=first)
         assert second.record["parents"]["previous"] == first.digest
         before, after = (MaskedPredictor.load(a.path, device="cpu") for a in (first, second))
         for name, tensor in before.encoder.state_dict().items():
             assert torch.equal(after.encoder.state_dict()[name], tensor), name
         assert not torch.equal(after.head.label_embeddings, before.head.label_embeddings)
         with pytest.raises(InputError, match="no earlier iteration"):
-            train_encoder(still, store.manifest, labels, tmp_path / "c", device="cpu", store=store)
+            train_encoder(still, StageContext(store, device="cpu"), labels, tmp_path / "c")
 
     @pytest.mark.parametrize(
         ("change", "words"),
@@ -202,10 +199,10 @@ class TestStage:
     )
     def test_another_shape_than_the_iteration_before(self, store, tmp_path, change, words):
         labels = self.labels(tmp_path / "labels", store)
-        first = train_encoder(CONFIG, store.manifest, labels, tmp_path / "a", device="cpu", store=store)
+        first = train_encoder(CONFIG, StageContext(store, device="cpu"), labels, tmp_path / "a")
         other = replace(CONFIG, start="previous", shape=replace(SHAPE, **change))
         with pytest.raises(InputError, match=f'start = "previous": .*/a has another shape .*{words}') as caught:
-            train_encoder(other, store.manifest, labels, tmp_path / "b", previous=first, device="cpu", store=store)
+            train_encoder(other, StageContext(store, device="cpu"), labels, tmp_path / "b", previous=first)
         assert "\n" not in str(caught.value)
         assert not any(path.name in ("b", ".b.work") for path in tmp_path.iterdir())
 
@@ -222,7 +219,7 @@ class TestStartFromAnEncoder:
 
     def labels(self, store, whisper, tmp_path, layer: int) -> Artifact:
         config = LabelsConfig("encoder", encoder=str(whisper), layer=layer, num_labels=5, whiten=True)
-        return make_labels(config, store.manifest, tmp_path / "labels", device="cpu", store=store)
+        return make_labels(config, StageContext(store, device="cpu"), tmp_path / "labels")
 
     def config(self, whisper, **changes) -> EncoderConfig:
         loop = LoopConfig(40, lr=1e-3, batch_seconds=6.0, log_every=4, warmup=0.1)
@@ -244,7 +241,7 @@ class TestStartFromAnEncoder:
         labels = self.labels(store, whisper, tmp_path, 4)
         config = self.config(whisper, head="centres", train_cnn=False)
         out = tmp_path / "out"
-        made = train_encoder(config, store.manifest, labels, out, device="cpu", store=store)
+        made = train_encoder(config, StageContext(store, device="cpu"), labels, out)
         assert made.record["parents"]["start"] == digest_path(whisper)
         losses = [line["masked_loss"] for line in read_log(out)]
         assert np.mean(losses[-3:]) < 0.9 * np.mean(losses[:3])
@@ -268,13 +265,13 @@ class TestStartFromAnEncoder:
         with pytest.raises(
             InputError, match=r"the labels are not of layer \d of the encoder that this iteration starts"
         ):
-            train_encoder(config, store.manifest, labels, tmp_path / "out", device="cpu", store=store)
+            train_encoder(config, StageContext(store, device="cpu"), labels, tmp_path / "out")
 
     def test_crops_longer_than_the_encoder_takes(self, store, whisper, tmp_path):
         labels = self.labels(store, whisper, tmp_path, 4)
         config = replace(self.config(whisper), crop_seconds=31.0)
         with pytest.raises(InputError, match="crop_seconds 31: this encoder takes at most 30 s at once"):
-            train_encoder(config, store.manifest, labels, tmp_path / "out", device="cpu", store=store)
+            train_encoder(config, StageContext(store, device="cpu"), labels, tmp_path / "out")
 
 
 def test_distorted_audio_keeps_its_labels(store):
@@ -295,10 +292,9 @@ def test_standardised_waveforms(store, tmp_path):
         save_arrays(payload / "labels.safetensors", labels)
     made = train_encoder(
         replace(CONFIG, normalize=True),
-        store.manifest,
+        StageContext(WaveformStore(store.manifest), device="cpu"),
         open_artifact(tmp_path / "labels"),
         tmp_path / "out",
-        device="cpu",
     )
     encoder = load_encoder(made.path, device="cpu")
     np.testing.assert_allclose(encoder.encode([store[1] / 2])[0], encoder.encode([store[1]])[0], atol=1e-3)

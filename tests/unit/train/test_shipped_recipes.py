@@ -19,7 +19,7 @@ from syllablelm.core.errors import InputError
 from syllablelm.core.recipes import build_recipe, list_recipes, read_recipe, recipe_kind, recipe_names
 from syllablelm.encoders.data2vec2 import Data2Vec2Encoder
 from syllablelm.tokenizer.tokenizer import Tokenizer
-from syllablelm.train.lm_recipe import LMRecipe
+from syllablelm.train.lm_stage import LMRecipe
 from syllablelm.train.pipeline import train_recipe
 from syllablelm.train.tokenizer_recipe import TokenizerRecipe, train_tokenizer_recipe
 from syllablelm.train.vocoder_recipe import VocoderRecipe

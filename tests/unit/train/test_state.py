@@ -9,7 +9,7 @@ import signal
 import torch
 from torch import nn
 
-from syllablelm.train.state import Checkpoints
+from syllablelm.train.runlog import Checkpoints
 
 
 def save_until_killed(folder, module, optimizer) -> None:

@@ -15,11 +15,10 @@ from syllablelm.encoders import load_encoder
 from syllablelm.encoders.hub import HubEncoder
 from syllablelm.segment import even_boundaries
 from syllablelm.segment.mel import frame_count as count_frames
-from syllablelm.train.augment import AugmentConfig
-from syllablelm.train.batches import WaveformStore
-from syllablelm.train.features import check_max_frames, save_arrays
+from syllablelm.train.batches import AugmentConfig, WaveformStore, check_max_frames, save_arrays
 from syllablelm.train.loop import LoopConfig, run_loop
 from syllablelm.train.runlog import read_log
+from syllablelm.train.stage import StageContext
 from syllablelm.train.sylboost import SegmentTargets, SylBoostConfig, SylBoostTask, train_sylboost
 
 LENGTHS = [40_000, 9_000, 64_000, 18_000]
@@ -97,12 +96,10 @@ class TestStudentsOfEveryFamily:
         )
         made = train_sylboost(
             config,
-            store.manifest,
+            StageContext(store, device="cpu"),
             open_artifact(tmp_path / "teacher"),
             open_artifact(tmp_path / "cuts"),
             tmp_path / "student",
-            device="cpu",
-            store=store,
         )
         student = load_encoder(made.path, device="cpu")
         assert type(student) is type(teacher) and student.layer == teacher.layer
@@ -184,8 +181,8 @@ class TestStage:
         teacher, boundaries = self.inputs(tmp_path, store)
         before = digest_files(teacher.path)
         config = replace(CONFIG, loop=replace(CONFIG.loop, steps=4))
-        common = {"device": "cpu", "store": store}
-        made = train_sylboost(config, store.manifest, teacher, boundaries, tmp_path / "a", **common)
+        context = StageContext(store, device="cpu")
+        made = train_sylboost(config, context, teacher, boundaries, tmp_path / "a")
         assert digest_files(teacher.path) == before
         student, original = load_encoder(made.path, device="cpu"), load_encoder(teacher.path, 1, device="cpu")
         assert (student.layer, student.model.config.num_hidden_layers) == (1, 1)
@@ -195,7 +192,7 @@ class TestStage:
         assert made.metrics["loss"] > 0 and made.record["parents"]["student"] == teacher.digest
 
         again = replace(config, student="previous")
-        second = train_sylboost(again, store.manifest, teacher, boundaries, tmp_path / "b", previous=made, **common)
+        second = train_sylboost(again, context, teacher, boundaries, tmp_path / "b", previous=made)
         assert second.record["parents"]["student"] == made.digest
         assert second.metrics["loss"] < made.metrics["loss"]
 
@@ -203,7 +200,7 @@ class TestStage:
         teacher, boundaries = self.inputs(tmp_path, store)
         with pytest.raises(ValueError, match="layer 9: this encoder has layers 0 to 2"):
             train_sylboost(
-                replace(CONFIG, layer=9), store.manifest, teacher, boundaries, tmp_path / "a", device="cpu", store=store
+                replace(CONFIG, layer=9), StageContext(store, device="cpu"), teacher, boundaries, tmp_path / "a"
             )
 
 
@@ -212,11 +209,10 @@ def test_a_round_that_forgets_to_standardise(store, tmp_path):
         small_predictor().save(payload)
     with new_artifact(tmp_path / "cuts", "boundaries", config={}, seed=0, parents={}, metrics={}) as payload:
         save_arrays(payload / "boundaries.safetensors", cuts(store))
-    inputs = (store.manifest, open_artifact(tmp_path / "teacher"), open_artifact(tmp_path / "cuts"))
-    common: dict[str, Any] = {"device": "cpu", "store": store}
-    first = train_sylboost(replace(CONFIG, normalize=True), *inputs, tmp_path / "a", **common)
+    inputs = (StageContext(store, device="cpu"), open_artifact(tmp_path / "teacher"), open_artifact(tmp_path / "cuts"))
+    first = train_sylboost(replace(CONFIG, normalize=True), *inputs, tmp_path / "a")
     with pytest.raises(InputError, match="the student before standardises waveforms"):
-        train_sylboost(replace(CONFIG, student="previous"), *inputs, tmp_path / "b", previous=first, **common)
+        train_sylboost(replace(CONFIG, student="previous"), *inputs, tmp_path / "b", previous=first)
 
 
 def test_nothing_left_to_train(store, tmp_path):
@@ -224,7 +220,7 @@ def test_nothing_left_to_train(store, tmp_path):
         small_predictor().save(payload)
     teacher = open_artifact(tmp_path / "teacher")
     with pytest.raises(InputError, match="frozen_blocks 1: that leaves nothing below layer 1"):
-        train_sylboost(replace(CONFIG, frozen_blocks=1), store.manifest, teacher, teacher, tmp_path / "a", store=store)
+        train_sylboost(replace(CONFIG, frozen_blocks=1), StageContext(store), teacher, teacher, tmp_path / "a")
 
 
 def test_recordings_longer_than_the_encoder_takes(tmp_path):

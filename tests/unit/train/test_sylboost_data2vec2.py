@@ -22,7 +22,7 @@ from syllablelm.train.batches import WaveformStore
 from syllablelm.train.boundary_stage import BoundariesConfig, find_boundaries
 from syllablelm.train.loop import LoopConfig
 from syllablelm.train.runlog import read_log
-from syllablelm.train.stage import external_encoder
+from syllablelm.train.stage import StageContext, external_encoder
 from syllablelm.train.sylboost import SylBoostConfig, train_sylboost
 
 LENGTHS = [24_000, 9_000, 32_000, 16_000]
@@ -45,7 +45,7 @@ def boundaries(store, tmp_path_factory) -> Artifact:
     small_predictor().save(folder / "hubert")
     config = BoundariesConfig("losspred", rate=8.33, span=6, gap=12)
     hubert = external_encoder(str(folder / "hubert"))
-    return find_boundaries(config, store.manifest, folder / "found", encoder=hubert, device="cpu", store=store)
+    return find_boundaries(config, StageContext(store, device="cpu"), folder / "found", encoder=hubert)
 
 
 def write_teacher(folder: Path, layout: str) -> Path:
@@ -62,9 +62,8 @@ def write_teacher(folder: Path, layout: str) -> Path:
 
 def run(config: SylBoostConfig, store: WaveformStore, teacher: Path, boundaries: Artifact, out: Path, **others: Any):
     teacher_artifact = external_encoder(str(teacher))
-    return train_sylboost(
-        config, store.manifest, teacher_artifact, boundaries, out, device="cpu", store=store, **others
-    )
+    context = StageContext(store, device="cpu")
+    return train_sylboost(config, context, teacher_artifact, boundaries, out, **others)
 
 
 @pytest.mark.parametrize(("layout", "normalize"), [("released", False), ("fairseq", True), ("folder", True)])
@@ -92,7 +91,7 @@ def test_rounds_learn_and_go_on_from_each_other(tmp_path, store, boundaries):
     assert sum(losses[-4:]) < 0.8 * sum(losses[:4])
     # The second round of the paper: boundaries from the student's own features.
     config = BoundariesConfig("minsum", rate=8.33, layer=11)
-    own = find_boundaries(config, store.manifest, tmp_path / "own", encoder=first, device="cpu", store=store)
+    own = find_boundaries(config, StageContext(store, device="cpu"), tmp_path / "own", encoder=first)
     again = replace(CONFIG, student="previous")
     second = run(again, store, teacher, own, tmp_path / "second", previous=first)
     assert second.record["parents"]["student"] == first.digest

@@ -163,7 +163,7 @@ def test_bad_input():
         vocoder.decode(Segmentation.from_boundaries([], unit=[]))
     with pytest.raises(InputError, match="outside the vocabulary of 8"):
         vocoder.decode(Segmentation.from_boundaries([0, 3], unit=[9]))
-    with pytest.raises(InputError, match="input 1: there is no syllable"):
+    with pytest.raises(InputError, match="input 1: no syllable"):
         vocoder.decode_many([SYLLABLES, Segmentation.from_boundaries([], unit=[])])
     with pytest.raises(InputError, match="1 sequences need as many prompts and seeds, not 2 and 1"):
         vocoder.decode_many([SYLLABLES], [None, None])

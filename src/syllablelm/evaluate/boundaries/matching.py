@@ -179,3 +179,32 @@ def count_hits(predicted: TimeArray, reference: TimeArray, tolerance: float) -> 
         else:
             j += 1
     return BoundaryCounts(hits, len(ours), len(theirs))
+
+
+@dataclass(frozen=True)
+class TokenCounts(HitCounts):
+    """Counts of a token comparison: a hit is a pair of segments of which both starts and both ends agree."""
+
+
+def count_token_hits(predicted: TimeArray, reference: TimeArray, tolerance: float) -> TokenCounts:
+    """Match predicted with reference segments one to one and count the hits.
+
+    Args:
+        predicted, reference: (n, 2) starts and ends in microseconds, as `to_intervals` gives them.
+        tolerance: greatest distance of two starts, and of two ends, of a hit in microseconds, itself included.
+
+    Starts and ends both ascend on both sides, so what a segment may be matched with is a window that only moves
+    forward, and taking the earliest free one is a maximum matching.
+    """
+    ours, theirs = predicted.tolist(), reference.tolist()
+    i = j = hits = 0
+    while i < len(ours) and j < len(theirs):
+        (start, end), (true_start, true_end) = ours[i], theirs[j]
+        if start > true_start + tolerance or end > true_end + tolerance:
+            # The reference lies too early for this prediction, hence for all later ones.
+            j += 1
+        elif start < true_start - tolerance or end < true_end - tolerance:
+            i += 1
+        else:
+            hits, i, j = hits + 1, i + 1, j + 1
+    return TokenCounts(hits, len(ours), len(theirs))

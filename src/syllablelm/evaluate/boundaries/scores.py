@@ -9,25 +9,20 @@ from syllablelm.core.errors import InputError
 from syllablelm.core.segmentation import Segmentation
 from syllablelm.evaluate.boundaries.matching import (
     BoundaryCounts,
-    boundary_counts,
+    TokenCounts,
     count_hits,
+    count_token_hits,
+    to_intervals,
+    tolerance_in_microseconds,
 )
-from syllablelm.evaluate.boundaries.protocols import PROTOCOLS, Protocol, get_protocol
-from syllablelm.evaluate.boundaries.segment_scores import TokenCounts, count_token_hits
-from syllablelm.evaluate.boundaries.selection import AlignmentLike, Compared, select_times, shared_ids
-
-__all__ = [
-    "PROTOCOLS",
-    "AlignmentLike",
-    "BoundaryCounts",
-    "BoundaryScores",
-    "Protocol",
-    "boundary_counts",
-    "get_protocol",
-    "score_boundaries",
-    "search_shift",
-    "shared_ids",
-]
+from syllablelm.evaluate.boundaries.protocols import Protocol, get_protocol
+from syllablelm.evaluate.boundaries.selection import (
+    AlignmentLike,
+    Compared,
+    interval_times,
+    select_times,
+    shared_ids,
+)
 
 
 @dataclass(frozen=True)
@@ -154,3 +149,23 @@ def search_shift(
         return _boundaries(part for one in selected for part in one.at(shift, protocol.tolerance)).r_value
 
     return float(max(sorted(shifts, key=abs), key=r_value))
+
+
+def score_tokens(
+    predictions: Mapping[str, Segmentation],
+    references: Mapping[str, AlignmentLike],
+    level: str = "syllable",
+    tolerance: float = 0.05,
+) -> dict[str, TokenCounts]:
+    """Token counts of each recording, whole and without a shift, by sorted id; `sum` of the values gives the corpus.
+
+    Raises:
+        InputError: ids missing on either side.
+    """
+    width = tolerance_in_microseconds(tolerance)
+    return {
+        id: count_token_hits(
+            to_intervals(predictions[id].seconds, "predicted segments"), interval_times(references[id], level), width
+        )
+        for id in shared_ids(predictions, references)
+    }

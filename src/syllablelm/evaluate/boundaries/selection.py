@@ -110,7 +110,7 @@ class Stretches:
 
     Args:
         seconds: starts of the predicted segments and the end of the last.
-        stretches: of each stretch its edges: its start, then the end of every interval.
+        stretches: edges of each stretch: its start, then the end of every interval.
     """
 
     seconds: tuple[float, ...]

@@ -12,6 +12,7 @@ from syllablelm.core.errors import InputError
 from syllablelm.core.progress import note
 from syllablelm.core.results import Record, Result, json_key
 from syllablelm.data.manifest import Manifest
+from syllablelm.evaluate.lists import Recordings, open_recordings
 from syllablelm.evaluate.speech import Average
 from syllablelm.evaluate.speech.error_rates import normalize_text
 from syllablelm.evaluate.speech.recognizers import DEFAULT_RECOGNIZER, Transcriber
@@ -24,7 +25,6 @@ from syllablelm.evaluate.speech.spoken_continuations import (
 )
 from syllablelm.evaluate.speech.sweep import ScoreAtOracle, TextStats, TextSummary, resample_weights, sweep_temperatures
 from syllablelm.evaluate.speech.text_lm import CausalTextLM, TextLM, TextLMInfo, train_ngram
-from syllablelm.evaluate.units.inputs import Recordings, open_recordings
 from syllablelm.lm.speech_lm import SpeechLM
 from syllablelm.tokenizer.tokenizer import Tokenizer
 

@@ -18,6 +18,7 @@ from syllablelm.core.progress import ProgressBar
 from syllablelm.core.results import Record, Result, json_key
 from syllablelm.data.audio import SAMPLE_RATE, resample
 from syllablelm.data.manifest import Manifest
+from syllablelm.evaluate.lists import Recordings, open_recordings
 from syllablelm.evaluate.speech.error_rates import (
     ErrorCounts,
     ErrorRates,
@@ -27,7 +28,6 @@ from syllablelm.evaluate.speech.error_rates import (
 )
 from syllablelm.evaluate.speech.recognizers import DEFAULT_RECOGNIZER, Transcriber
 from syllablelm.evaluate.units.bitrate import RateCounts, rate_counts
-from syllablelm.evaluate.units.inputs import Recordings, open_recordings
 from syllablelm.vocoder.speech_model import SpeechModel
 
 Waveform = npt.NDArray[np.float32]

@@ -15,7 +15,7 @@ from syllablelm.core.results import Estimate, json_key
 from syllablelm.core.segmentation import Segmentation
 from syllablelm.evaluate.bootstrap import bootstrap_estimate
 from syllablelm.evaluate.counts import Counts
-from syllablelm.evaluate.units.inputs import Model, PathLike, Recordings, Units, UnitsResult, read_unit_list
+from syllablelm.evaluate.lists import Model, PathLike, Recordings, Units, UnitsResult, read_unit_list
 
 
 @dataclass(frozen=True)

@@ -23,17 +23,17 @@ from syllablelm.core.results import Estimate, Record
 from syllablelm.core.segmentation import Segmentation
 from syllablelm.evaluate.bootstrap import bootstrap_estimate
 from syllablelm.evaluate.boundaries.selection import AlignmentLike
-from syllablelm.evaluate.checks import check_grids
 from syllablelm.evaluate.counts import Counts
 from syllablelm.evaluate.edit_distance import edit_distance
-from syllablelm.evaluate.lists import ScoredData
-from syllablelm.evaluate.units.inputs import (
+from syllablelm.evaluate.lists import (
     AlignedUnits,
     Alignments,
     Model,
     Recordings,
+    ScoredData,
     Units,
     UnitsResult,
+    check_grids,
     open_references,
     read_unit_list,
 )

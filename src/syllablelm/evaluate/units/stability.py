@@ -24,8 +24,7 @@ from syllablelm.evaluate.bootstrap import bootstrap_estimate
 from syllablelm.evaluate.boundaries.matching import BoundaryCounts, boundary_counts
 from syllablelm.evaluate.counts import Counts
 from syllablelm.evaluate.edit_distance import edit_distance
-from syllablelm.evaluate.lists import ScoredData, note_omitted
-from syllablelm.evaluate.units.inputs import Model, Recordings, as_list, open_model, open_recordings
+from syllablelm.evaluate.lists import Model, Recordings, ScoredData, as_list, note_omitted, open_model, open_recordings
 from syllablelm.tokenizer.recordings import GROUP_SECONDS, group_recordings
 from syllablelm.tokenizer.tokenizer import Tokenizer
 

@@ -22,9 +22,9 @@ from syllablelm.core.progress import ProgressBar
 from syllablelm.core.results import Result
 from syllablelm.data.audio import load_audio
 from syllablelm.evaluate.edit_distance import edit_distance
+from syllablelm.evaluate.lists import Model, open_model
 from syllablelm.evaluate.lm.pairs import AccuracyRow, Item, PairCounts, PairsData, accuracy_row, make_pairs
 from syllablelm.evaluate.lm.zerospeech import check_stems, find_split, is_correct, list_stems, open_set_name, read_gold
-from syllablelm.evaluate.units.inputs import Model, open_model
 
 Vectors = npt.NDArray[np.floating]
 COLUMNS = ("id", "filename", "voice", "correct", "phones")

@@ -11,9 +11,8 @@ from helpers.random_models import small_corpus, small_predictor
 from syllablelm.core.errors import InputError
 from syllablelm.core.segmentation import Segmentation
 from syllablelm.data.alignment import Alignment, Interval, Word, write_alignments
-from syllablelm.evaluate.boundaries.run import BoundaryResult, _segment, evaluate_boundaries
-from syllablelm.evaluate.boundaries.systems import System
-from syllablelm.evaluate.lists import ScoredList
+from syllablelm.evaluate.boundaries.run import BoundaryResult, ScoredList, _segment, evaluate_boundaries
+from syllablelm.evaluate.boundaries.systems import System, Systems
 from syllablelm.quantize import Codebook
 from syllablelm.segment.segmenter import FrameGrid, Segmenter, make_segmenter
 from syllablelm.tokenizer.segment_rule import SegmentRule
@@ -102,7 +101,8 @@ def test_every_system_is_as_long_as_the_alignment(lists, tmp_path):
 
     def segment(**segmenters: Segmenter) -> dict[str, dict[str, Segmentation]]:
         systems = {name: System(segmenter, "own") for name, segmenter in segmenters.items()}
-        return {name: dict(row) for name, row in _segment(listed, systems, lambda id, wave, segmenter: 4).items()}
+        made = _segment(listed, Systems(systems, lambda id, wave, segmenter: 4))
+        return {name: dict(row) for name, row in made.items()}
 
     found = segment(even=even, slow=slow)
     assert found["even"]["r0"].duration == pytest.approx(3.98)

@@ -9,13 +9,9 @@ import pytest
 from syllablelm.core.errors import InputError
 from syllablelm.core.segmentation import Segmentation
 from syllablelm.data.alignment import Interval
-from syllablelm.evaluate.boundaries.scores import (
-    PROTOCOLS,
-    BoundaryCounts,
-    Protocol,
-    score_boundaries,
-    search_shift,
-)
+from syllablelm.evaluate.boundaries.matching import BoundaryCounts
+from syllablelm.evaluate.boundaries.protocols import PROTOCOLS, Protocol
+from syllablelm.evaluate.boundaries.scores import score_boundaries, search_shift
 
 
 @dataclass

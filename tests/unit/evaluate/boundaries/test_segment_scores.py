@@ -13,11 +13,13 @@ from syllablelm.core.segmentation import Segmentation
 from syllablelm.data.alignment import Alignment, Interval, Word
 from syllablelm.evaluate.boundaries.matching import (
     BoundaryCounts,
+    TokenCounts,
     boundary_counts,
+    count_token_hits,
     to_intervals,
     tolerance_in_microseconds,
 )
-from syllablelm.evaluate.boundaries.segment_scores import TokenCounts, count_token_hits, score_tokens
+from syllablelm.evaluate.boundaries.scores import score_tokens
 
 TOLERANCES = st.sampled_from([0.0, 0.02, 0.05, 0.1])
 

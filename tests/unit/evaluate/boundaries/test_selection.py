@@ -13,10 +13,9 @@ from helpers.random_segmentations import segmentations
 from syllablelm.core.errors import InputError
 from syllablelm.core.segmentation import Segmentation
 from syllablelm.data.alignment import Alignment, Interval, Word
-from syllablelm.evaluate.boundaries.matching import BoundaryCounts
-from syllablelm.evaluate.boundaries.protocols import Protocol
-from syllablelm.evaluate.boundaries.scores import PROTOCOLS, score_boundaries, search_shift
-from syllablelm.evaluate.boundaries.segment_scores import TokenCounts
+from syllablelm.evaluate.boundaries.matching import BoundaryCounts, TokenCounts
+from syllablelm.evaluate.boundaries.protocols import PROTOCOLS, Protocol
+from syllablelm.evaluate.boundaries.scores import score_boundaries, search_shift
 from syllablelm.evaluate.boundaries.selection import interval_times
 
 ZEROSYL = PROTOCOLS["zerosyl"]

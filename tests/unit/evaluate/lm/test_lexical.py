@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from syllablelm.core.errors import FormatError
-from syllablelm.evaluate.lm.lexical import lexical_rows, read_lexical
 from syllablelm.evaluate.lm.pairs import AccuracyRow, score_pairs
+from syllablelm.evaluate.lm.suites import lexical_rows, read_lexical
 
 HEADER = ["id", "filename", "voice", "frequency", "word", "phones", "length", "correct"]
 PROGRAM = "frequency as cut by the benchmark's program"

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from syllablelm.core.errors import FormatError
 from syllablelm.evaluate.lm.pairs import AccuracyRow, score_pairs
-from syllablelm.evaluate.lm.syntactic import MacroCounts, read_syntactic, syntactic_rows
+from syllablelm.evaluate.lm.suites import MacroCounts, read_syntactic, syntactic_rows
 
 HEADER = ["id", "filename", "voice", "type", "subtype", "transcription", "correct"]
 # Ids begin anew in every subtype.

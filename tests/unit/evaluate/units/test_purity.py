@@ -17,12 +17,11 @@ from syllablelm.evaluate.units.purity import (
     PurityCounts,
     PurityResult,
     evaluate_purity,
-    majority_labels,
-    match_segments,
     purity_counts,
     score_purity,
     strip_stress,
 )
+from syllablelm.evaluate.units.segment_matching import majority_labels, match_segments
 
 
 class Interval(NamedTuple):

@@ -14,7 +14,7 @@ from syllablelm.core.segmentation import Segmentation
 from syllablelm.evaluate.units.recoding import RecodingResult, recode_units
 from syllablelm.formats import open_writer, read_segmentations
 from syllablelm.quantize.codec import Kind
-from syllablelm.train.codec_stage import TrainedCodec, train_codec
+from syllablelm.train.token_stage import TrainedCodec, train_codec
 
 ROWS = {"a": [0, 0, 1, 2, 0, 1], "b": [2, 2, 0, 1]}
 

@@ -18,7 +18,7 @@ from syllablelm.core.results import Estimate
 from syllablelm.core.segmentation import Segmentation
 from syllablelm.data.corpus import scan
 from syllablelm.data.manifest import Recording
-from syllablelm.evaluate.boundaries.scores import boundary_counts
+from syllablelm.evaluate.boundaries.matching import boundary_counts
 from syllablelm.evaluate.speed import compare_units
 from syllablelm.evaluate.units.stability import (
     CONDITIONS,

@@ -10,8 +10,8 @@ from syllablelm.core.errors import InputError
 from syllablelm.core.segmentation import Segmentation
 from syllablelm.data.alignment import read_alignments
 from syllablelm.data.corpus import scan
+from syllablelm.evaluate.lists import open_model, open_recordings, open_references, read_unit_list
 from syllablelm.evaluate.units.bitrate import evaluate_bitrate
-from syllablelm.evaluate.units.inputs import open_model, open_recordings, open_references, read_unit_list
 from syllablelm.evaluate.units.purity import evaluate_purity
 from syllablelm.formats import open_writer
 from syllablelm.tokenizer.tokenizer import Tokenizer
