@@ -76,7 +76,7 @@ def steps(num_frames: int, num_dims: int, seed: int) -> np.ndarray:
 def tiled(features: np.ndarray, num_frames: int, seed: int) -> np.ndarray:
     """Return a recording of a given length from shuffled one-second pieces of real features, float32.
 
-    A little noise, a twentieth of their deviation, keeps repeated pieces from having cuts of exactly equal cost.
+    A little noise, a twentieth of their deviation, keeps repeated pieces from having boundaries of exactly equal cost.
     """
     rng = np.random.default_rng(seed)
     pieces = [features[start : start + FRAME_RATE] for start in range(0, len(features) - FRAME_RATE, FRAME_RATE)]

@@ -240,7 +240,7 @@ def write_stories(path: Path) -> Path:
 )
 def test_toplines(run: Run, alignments: Path, stories: Path, tmp_path: Path, tier: str, fit: int) -> None:
     train, dev, vocabulary = tmp_path / "train.jsonl", tmp_path / "dev.jsonl", tmp_path / "vocabulary"
-    common = ("--from", "alignments", "--tier", tier, "--vocab", vocabulary, "--to", "jsonl")
+    common = ("--from", "alignments", "--tier", tier, "--vocabulary", vocabulary, "--to", "jsonl")
     made = run("convert", alignments, *common, "--fit", fit, "--hop", 160, "--out", train)
     assert made.status == 0, made.err
     assert made.result["grids"] == [[160, 16_000]] and (made.result["unseen"] > 0) == (tier == "word")
@@ -261,7 +261,7 @@ def test_toplines(run: Run, alignments: Path, stories: Path, tmp_path: Path, tie
 
 def test_codes_of_reference_units(run: Run, alignments: Path, tmp_path: Path) -> None:
     vocabulary, phones = tmp_path / "vocabulary", tmp_path / "phones.jsonl"
-    made = run("convert", alignments, "--from", "alignments", "--tier", "phone", "--fit", 0, "--vocab", vocabulary,
+    made = run("convert", alignments, "--from", "alignments", "--tier", "phone", "--fit", 0, "--vocabulary", vocabulary,
                "--to", "jsonl", "--out", phones)  # fmt: skip
     assert made.status == 0, made.err
     codec, out = tmp_path / "codec", tmp_path / "out.jsonl"
@@ -292,9 +292,9 @@ def test_refusals(run: Run, units: Path, codec: Path, alignments: Path, tmp_path
     refused("other.jsonl:2: unit 50 is outside", "recode", other, "--codec", codec, "--out", tmp_path / "out.jsonl")
     assert not (tmp_path / "new").exists() and not (tmp_path / "out.jsonl").exists()
     align = ("convert", alignments, "--from", "alignments", "--to", "jsonl", *new)
-    refused("--tier phone|syllable|word|text and --vocab", *align)
-    refused("no artifact.json", *align, "--tier", "phone", "--vocab", tmp_path / "none")
-    refused("where a vocabulary artifact is needed", *align, "--tier", "phone", "--vocab", codec)
+    refused("--tier phone|syllable|word|text and --vocabulary", *align)
+    refused("no artifact.json", *align, "--tier", "phone", "--vocabulary", tmp_path / "none")
+    refused("where a vocabulary artifact is needed", *align, "--tier", "phone", "--vocabulary", codec)
     refused("are for --from alignments", "convert", units, "--to", "jsonl", "--tier", "phone", *new)
     refused("cannot become alignments", "convert", units, "--to", "alignments", *new)
 

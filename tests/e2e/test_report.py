@@ -1,11 +1,14 @@
-"""`evaluate report` from what the other verbs print, with random models on made-up recordings."""
+"""`evaluate report` from what the other verbs print, with random models on made-up recordings, and as a command."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
 
+import pytest
+
 from helpers.command_line import Run
+from helpers.evaluation_results import RESULTS, write, write_all
 from helpers.random_models import noise
 from syllablelm.data.audio import save_audio
 from syllablelm.evaluate.evaluations import read_result
@@ -52,3 +55,31 @@ def test_verbs_print_what_the_report_reads(
     scores = {row["level"]: row["f1@50"] for row in printed["rows"] if row["segmenter"] == str(tokenizer_folder)}
     assert f"**{100 * scores['syllable']:.1f}**" in text and f"**{100 * scores['phone']:.1f}**" in text
     assert "has no cell" not in text and "Passed over" not in text
+
+
+@pytest.fixture
+def no_figures(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("syllablelm.report.build.has_matplotlib", lambda: False)
+    monkeypatch.setattr("syllablelm.report.figures.has_matplotlib", lambda: False)
+
+
+def test_prints_one_object_and_writes_the_folder(run: Run, no_figures: None, tmp_path: Path) -> None:
+    results, out = write_all(tmp_path / "results"), tmp_path / "deep" / "report"
+    ended = run("evaluate", "report", results, "--out", out)
+    assert ended.status == 0
+    assert list(ended.result)[:3] == ["evaluation", "model", "data"]
+    assert (ended.result["evaluation"], ended.result["model"]) == ("report", None)
+    assert ended.result["data"] == {"name": str(results), "items": len(RESULTS)}
+    assert ended.result["rows"] == {"1": 5, "2": 3, "3": 1, "4": 1, "5": 4, "6": 1, "7": 1, "9": 1, "S": 4}
+    assert "no figures" in ended.err
+    assert sorted(path.name for path in out.iterdir()) == ["index.html", "report.md"]
+
+
+@pytest.mark.parametrize("text", ["not json", "[]", json.dumps({"evaluation": "taste", "data": {"name": "x"}})])
+def test_bad_results_give_one_line_and_no_report(run: Run, text: str, tmp_path: Path) -> None:
+    write(tmp_path / "results" / "good.json", RESULTS["speed"])
+    (tmp_path / "results" / "odd.json").write_text(text, encoding="utf-8")
+    ended = run("evaluate", "report", tmp_path / "results", "--out", tmp_path / "report")
+    assert (ended.status, ended.out, len(ended.lines)) == (2, "", 1)
+    assert "odd.json" in ended.err
+    assert [path.name for path in tmp_path.iterdir()] == ["results"]

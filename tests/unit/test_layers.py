@@ -1,11 +1,13 @@
-"""Imports go downwards only: the layer table, checked on the syntax trees of every module."""
+"""Imports go downwards only: the layer table, checked on the syntax trees of every module; and a thin command line."""
 
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -239,3 +241,36 @@ def test_checker_finds_the_fault(tmp_path: Path, files: dict[str, str], fault: s
 )
 def test_checker_allows(tmp_path: Path, files: dict[str, str]) -> None:
     assert find_violations(make_package(tmp_path, files)) == []
+
+
+def registered_functions() -> set[tuple[str, str]]:
+    """Modules and names of the functions that are verbs, or that make one."""
+    import typer
+
+    from syllablelm.cli.app import app
+
+    def visit(command: Any) -> Iterator[tuple[str, str]]:
+        if command.callback is not None:
+            yield command.callback.__module__, command.callback.__qualname__.split(".")[0]
+        for part in getattr(command, "commands", {}).values():
+            yield from visit(part)
+
+    return set(visit(typer.main.get_command(app)))
+
+
+def test_the_command_line_is_verbs_options_and_printers() -> None:
+    verbs, others, lines = registered_functions(), [], 0
+    assert len(verbs) > 30
+    for path in sorted((PACKAGE / "cli").glob("*.py")):
+        source = path.read_text(encoding="utf-8")
+        lines += source.count("\n")
+        module = f"syllablelm.cli.{path.stem}"
+        # The entry point, and what reads values of options.
+        if path.stem in ("app", "options"):
+            continue
+        for node in ast.parse(source).body:
+            prints = isinstance(node, ast.FunctionDef) and re.match(r"_?(print|note)", node.name)
+            if isinstance(node, ast.FunctionDef) and not prints and (module, node.name) not in verbs:
+                others.append(f"{module}:{node.lineno}: {node.name} is neither a verb nor a printer")
+    assert not others, "\n".join(others)
+    assert lines <= 2600, "move logic into the library: whoever writes Python can call it there"

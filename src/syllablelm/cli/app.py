@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Annotated, Any
 
 import typer
@@ -62,7 +64,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         the exit status: 0; 2 after bad input, with one line on standard error; 130 after Ctrl-C.
     """
     command = typer.main.get_command(app)
-    _hide_types(command)
+    _prepare(command)
     try:
         given = None if arguments is None else list(arguments)
         status = command.main(args=given, prog_name="syllablelm", standalone_mode=False)
@@ -84,13 +86,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return status or 0
 
 
-def _hide_types(command: Any) -> None:
-    """Let help show an argument's metavar alone; typer would add the Python type."""
+def _prepare(command: Any) -> None:
+    """Refuse options of one value that are given twice; show an argument's metavar in help without the Python type."""
     for parameter in command.params:
         if parameter.param_type_name == "argument":
             parameter.display_type_rich = lambda ctx: None
+    command.parse_args = partial(_parse_once, command, command.parse_args)
     for part in getattr(command, "commands", {}).values():
-        _hide_types(part)
+        _prepare(part)
+
+
+def _parse_once(command: Any, parse: Callable[..., Any], context: Any, arguments: list[str]) -> Any:
+    # The last of several values would win silently.
+    _, _, order = command.make_parser(context).parse_args(args=list(arguments))
+    for parameter, count in Counter(order).items():
+        if count > 1 and parameter.param_type_name == "option" and not (parameter.multiple or parameter.is_flag):
+            context.fail(f"{parameter.opts[0]} takes one value but was given {count} times")
+    return parse(context, arguments)
 
 
 def _fail(message: str) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -130,28 +130,15 @@ def boundaries(
     device: Device = "auto",
 ) -> None:
     """Score boundaries of tokenizers, segmentation methods and files of units in one table."""
-    from syllablelm.evaluate.boundaries.run import evaluate_boundaries
+    from syllablelm.evaluate import evaluate_boundaries
 
-    result = evaluate_boundaries(
-        audio or [],
-        alignments,
-        units=units or [],
-        models=model or [],
-        methods=split_names(baselines),
-        encoders=encoder or [],
-        layers=[int(number) for number in read_numbers(layers, "--layers")] if layers else [],
-        count=count,
-        levels=split_names(*reference) if reference else ["syllable"],
-        protocols=split_names(protocol),
-        shift=shift,
-        tuning=tune or [],
-        tuning_alignments=tune_alignments,
-        against=against,
-        partial=partial,
-        resamples=resamples,
-        seed=seed,
-        device=device,
-    )
+    numbers = [int(number) for number in read_numbers(layers, "--layers")] if layers else []
+    systems: dict[str, Any] = {"models": model or [], "methods": split_names(baselines), "encoders": encoder or []}
+    levels = split_names(*reference) if reference else ["syllable"]
+    scoring: dict[str, Any] = {"levels": levels, "protocols": split_names(protocol), "shift": shift, "against": against}
+    search: dict[str, Any] = {"tuning": tune or [], "tuning_alignments": tune_alignments, "partial": partial}
+    options = systems | scoring | search | {"resamples": resamples, "seed": seed, "device": device}
+    result = evaluate_boundaries(audio or [], alignments, units=units or [], layers=numbers, count=count, **options)
     if output_format == "json":
         print_json(result)
     else:

@@ -64,12 +64,12 @@ def convert(
         Tier | None,
         typer.Option("--tier", help="Tier of alignments that becomes units; text: SentencePiece pieces of the words."),
     ] = None,
-    vocab: Annotated[
-        Path | None, typer.Option("--vocab", metavar="FOLDER", help="Vocabulary of alignment labels.")
+    vocabulary: Annotated[
+        Path | None, typer.Option("--vocabulary", metavar="FOLDER", help="Vocabulary of alignment labels.")
     ] = None,
     fit: Annotated[
         int | None,
-        typer.Option("--fit", metavar="N", min=0, help="Create --vocab from the N most frequent labels (0: all)."),
+        typer.Option("--fit", metavar="N", min=0, help="Create --vocabulary from the N most frequent labels (0: all)."),
     ] = None,
 ) -> None:
     """Convert units, or a tokenizer, to and from the formats of other programs.
@@ -83,14 +83,14 @@ def convert(
             raise InputError("--deduplicate, --unit-frames and --delta are not for alignments")
         if to in (ALIGNMENTS, *TOKENIZERS):
             raise InputError(f"alignments cannot become {to}: --to is a format of units, such as jsonl")
-        if tier is None or vocab is None:
-            raise InputError("alignments need --tier phone|syllable|word|text and --vocab FOLDER")
+        if tier is None or vocabulary is None:
+            raise InputError("alignments need --tier phone|syllable|word|text and --vocabulary FOLDER")
         from syllablelm.tokenizer.reference_units import convert_alignments
 
-        _print(convert_alignments(source, out, to=to, tier=tier, vocabulary=vocab, fit=fit, options=options), out)
+        _print(convert_alignments(source, out, to=to, tier=tier, vocabulary=vocabulary, fit=fit, options=options), out)
         return
-    if tier or vocab or fit is not None:
-        raise InputError("--tier, --vocab and --fit are for --from alignments")
+    if tier or vocabulary or fit is not None:
+        raise InputError("--tier, --vocabulary and --fit are for --from alignments")
     if to in TOKENIZERS or source_format in TOKENIZERS:
         if deduplicate or {hop, gap_unit, unit_frames} != {None}:
             raise InputError("--hop, --gap-unit, --unit-frames and --deduplicate are for units, not for tokenizers")

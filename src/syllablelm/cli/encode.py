@@ -50,21 +50,9 @@ def encode(
     from syllablelm.engine import encode_corpus
 
     started = time.monotonic()
-    corpus = encode_corpus(
-        manifest,
-        out,
-        model,
-        engine=engine,
-        rate=rate,
-        rule=rule,
-        delta=delta,
-        device=device,
-        precision=precision,
-        shard_seconds=shard_seconds,
-        batch_seconds=batch_seconds,
-        workers=workers,
-        claim_timeout=claim_timeout,
-    )
+    work = {"engine": engine, "shard_seconds": shard_seconds, "workers": workers, "claim_timeout": claim_timeout}
+    tokenizer = {"rate": rate, "rule": rule, "delta": delta, "device": device, "precision": precision}
+    corpus = encode_corpus(manifest, out, model, **work, **tokenizer, batch_seconds=batch_seconds)  # type: ignore[arg-type]
     summary = corpus.summary()
     note(
         f"{plural(summary.recordings, 'recording')}, {summary.seconds / 3600:.2f} h, "

@@ -13,16 +13,7 @@ from syllablelm.cli.zerospeech import cloze, lexical, syntactic
 app = typer.Typer(
     help="Evaluate segmentations, units, language models and speech by the papers' protocols.", rich_markup_mode=None
 )
-app.command()(boundaries)
-app.command()(purity)
-app.command()(bitrate)
-app.command()(phones)
-app.command()(identity)
-app.command()(stability)
-app.command()(speed)
-app.command()(report)
-app.command()(resynthesis)
-app.command()(continuation)
-app.command()(lexical)
-app.command()(syntactic)
-app.command()(cloze)
+for verb in (boundaries, purity, bitrate, phones, identity, stability, speed, report, resynthesis, continuation):
+    app.command()(verb)
+for verb in (lexical, syntactic, cloze):
+    app.command()(verb)

@@ -10,6 +10,7 @@ from typer.core import TyperGroup
 
 from syllablelm.cli.options import Seed, print_json
 from syllablelm.core.progress import note
+from syllablelm.core.results import Record
 
 
 class _CorpusByDefault(TyperGroup):
@@ -31,10 +32,7 @@ app = typer.Typer(
 Kind = Literal["auto", "librispeech", "librilight", "folder", "manifest", "lhotse"]
 EngineName = Literal["flite", "espeak-ng", "piper"]
 
-Engine = Annotated[
-    EngineName,
-    typer.Option("--engine", help="Text-to-speech engine; only flite prints phone times."),
-]
+Engine = Annotated[EngineName, typer.Option("--engine", help="Text-to-speech engine; only flite prints phone times.")]
 Voices = Annotated[
     str | None, typer.Option("--voices", metavar="A,B", help="Voices, comma-separated (default: the engine's).")
 ]
@@ -95,18 +93,8 @@ def synthetic(
     """
     from syllablelm.tts.synthesize import speak_texts
 
-    result = speak_texts(
-        text,
-        out,
-        engine=engine,
-        voices=voices,
-        hours=hours,
-        limit=limit,
-        workers=workers,
-        audio_format=audio_format,
-        seed=seed,
-    )
-    print_json(result)
+    speech = {"engine": engine, "voices": voices, "workers": workers, "audio_format": audio_format, "seed": seed}
+    print_json(speak_texts(text, out, hours=hours, limit=limit, **speech))
 
 
 @app.command()
@@ -141,19 +129,9 @@ def wordlist(
     """
     from syllablelm.itemsets import prepare_wordlist
 
-    record = prepare_wordlist(
-        out,
-        dictionary=dictionary,
-        alignments=alignments,
-        text=text or (),
-        pairs=limit,
-        voices=voices,
-        workers=workers,
-        audio_format=audio_format,
-        licence=licence,
-        seed=seed,
-    )
-    print_json({"folder": str(out), **record.to_dict()})
+    speech = {"voices": voices, "workers": workers, "audio_format": audio_format, "licence": licence, "seed": seed}
+    words = {"dictionary": dictionary, "alignments": alignments, "text": text or ()}
+    _print_set(out, prepare_wordlist(out, pairs=limit, **words, **speech))
 
 
 @app.command("minimal-pairs")
@@ -181,19 +159,9 @@ def minimal_pairs(
     """
     from syllablelm.itemsets import prepare_minimal_pairs
 
-    record = prepare_minimal_pairs(
-        blimp,
-        out,
-        per_paradigm=per_paradigm,
-        limit=limit,
-        engine=engine,
-        voices=voices,
-        workers=workers,
-        audio_format=audio_format,
-        licence=licence,
-        seed=seed,
-    )
-    print_json({"folder": str(out), **record.to_dict()})
+    speech = {"voices": voices, "workers": workers, "audio_format": audio_format, "licence": licence, "seed": seed}
+    record = prepare_minimal_pairs(blimp, out, per_paradigm=per_paradigm, limit=limit, engine=engine, **speech)
+    _print_set(out, record)
 
 
 @app.command("topic-cloze")
@@ -221,17 +189,10 @@ def topic_cloze(
     """
     from syllablelm.itemsets import prepare_topic_cloze
 
-    record = prepare_topic_cloze(
-        texts,
-        out,
-        items=limit,
-        context=context,
-        max_words=max_words,
-        engine=engine,
-        voices=voices,
-        workers=workers,
-        audio_format=audio_format,
-        licence=licence,
-        seed=seed,
-    )
+    speech = {"voices": voices, "workers": workers, "audio_format": audio_format, "licence": licence, "seed": seed}
+    stories = {"items": limit, "context": context, "max_words": max_words, "engine": engine}
+    _print_set(out, prepare_topic_cloze(texts, out, **stories, **speech))
+
+
+def _print_set(out: Path, record: Record) -> None:
     print_json({"folder": str(out), **record.to_dict()})

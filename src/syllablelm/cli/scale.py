@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -126,9 +126,8 @@ def fit(
     from syllablelm.scaling.runs import read_runs
     from syllablelm.scaling.study import fit_study
 
-    study = fit_study(
-        read_runs(*runs), per=per, huber_delta=huber_delta, saturation=saturation, bootstrap=bootstrap, seed=seed
-    )
+    options: dict[str, Any] = {"saturation": saturation, "bootstrap": bootstrap, "seed": seed}
+    study = fit_study(read_runs(*runs), per=per, huber_delta=huber_delta, **options)
     if out is not None:
         study.save(out)
     for line in study.notes:
@@ -168,20 +167,9 @@ def predict(
     """Predict the best model for a budget with its loss and scores, or the compute for a loss or score."""
     from syllablelm.scaling.prediction import predict, read_score
 
-    answer = predict(
-        law,
-        flops,
-        gpu_hours=gpu_hours,
-        gpu=gpu,
-        tflops=tflops,
-        mfu=MFU if mfu is None else mfu,
-        loss=loss,
-        score=None if score is None else read_score(score),
-        against=against,
-        gain=gain,
-        unique_tokens=unique_tokens,
-        ceiling=ceiling,
-    )
+    budget: dict[str, Any] = {"gpu_hours": gpu_hours, "gpu": gpu, "tflops": tflops, "mfu": MFU if mfu is None else mfu}
+    asked: dict[str, Any] = {"loss": loss, "score": None if score is None else read_score(score), "against": against}
+    answer = predict(law, flops, **budget, **asked, gain=gain, unique_tokens=unique_tokens, ceiling=ceiling)
     for line in answer.notes:
         note(line)
     print_json(answer)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -65,22 +65,11 @@ def resynthesis(
 
     Recordings need a text; "vocoder" is speech from the recordings' own acoustic units, the bound of resynthesis.
     """
-    from syllablelm.evaluate.speech.resynthesis import evaluate_resynthesis
+    from syllablelm.evaluate import evaluate_resynthesis
 
-    result = evaluate_resynthesis(
-        audio,
-        model,
-        recognizer=recognizer,
-        min_seconds=min_seconds,
-        max_seconds=max_seconds,
-        limit=limit,
-        out=out,
-        workers=workers,
-        resamples=resamples,
-        seed=seed,
-        device=device,
-    )
-    print_json(result)
+    options: dict[str, Any] = {"min_seconds": min_seconds, "max_seconds": max_seconds, "limit": limit, "out": out}
+    compute: dict[str, Any] = {"workers": workers, "resamples": resamples, "seed": seed, "device": device}
+    print_json(evaluate_resynthesis(audio, model, recognizer=recognizer, **options, **compute))
 
 
 def continuation(
@@ -104,25 +93,10 @@ def continuation(
 ) -> None:
     """Score spoken continuations: perplexity at the real texts' diversity, diversity at their perplexity (GSLM)."""
     grid = read_numbers(temperatures, "--temperatures")
-    from syllablelm.evaluate.speech.continuation import evaluate_continuation
+    from syllablelm.evaluate import evaluate_continuation
 
-    result = evaluate_continuation(
-        audio,
-        out,
-        model,
-        prompts=prompts,
-        prompt_seconds=prompt_seconds,
-        seconds=seconds,
-        recognizer=recognizer,
-        text_lm=text_lm,
-        text=text or (),
-        temperatures=grid,
-        steps=steps,
-        average=average,
-        units_only=units_only,
-        workers=workers,
-        resamples=resamples,
-        seed=seed,
-        device=device,
-    )
-    print_json(result)
+    lengths: dict[str, Any] = {"prompts": prompts, "prompt_seconds": prompt_seconds, "seconds": seconds}
+    models: dict[str, Any] = {"recognizer": recognizer, "text_lm": text_lm, "text": text or ()}
+    search: dict[str, Any] = {"temperatures": grid, "steps": steps, "average": average, "units_only": units_only}
+    compute: dict[str, Any] = {"workers": workers, "resamples": resamples, "seed": seed, "device": device}
+    print_json(evaluate_continuation(audio, out, model, **lengths, **models, **search, **compute))

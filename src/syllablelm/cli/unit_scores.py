@@ -114,7 +114,7 @@ def purity(
 
     Purity in both directions, mutual information, token F1.
     """
-    from syllablelm.evaluate.units.purity import evaluate_purity
+    from syllablelm.evaluate import evaluate_purity
 
     models, levels = model or [DEFAULT_MODEL], split_names(*reference or ["syllable"])
     choice: dict[str, Any] = {"levels": levels, "matching": matching, "partial": partial, "rate": rate}
@@ -142,7 +142,7 @@ def bitrate(
 
     Deduplicated and as segmented; by codebook size and by unit frequency; the same for segment lengths.
     """
-    from syllablelm.evaluate.units.bitrate import evaluate_bitrate
+    from syllablelm.evaluate import evaluate_bitrate
 
     result = evaluate_bitrate(
         audio, model, units=units, num_units=num_units, rate=rate, resamples=resamples, seed=seed, device=device
@@ -177,7 +177,7 @@ def phones(
 
     The probe sees the units and the lengths of segments. Test recordings must not be in the training list.
     """
-    from syllablelm.evaluate.units.phone_probe import evaluate_phones
+    from syllablelm.evaluate import evaluate_phones
 
     options: dict[str, Any] = {"partial": partial, "rate": rate, "steps": steps, "resamples": resamples}
     print_json(evaluate_phones(test, alignments, train, train_alignments, model, **options, seed=seed, device=device))
@@ -199,7 +199,7 @@ def identity(
 
     By dynamic time warping over segment vectors and by edit distance of units.
     """
-    from syllablelm.evaluate.units.word_identity import evaluate_identity
+    from syllablelm.evaluate import evaluate_identity
 
     result = evaluate_identity(folder, model, rate=rate, split=split, resamples=resamples, seed=seed, device=device)
     title = f"{folder}: {result.words} words in {', '.join(result.voices)}"
@@ -222,7 +222,7 @@ def stability(
 
     Unit edit distance, boundary agreement at 20 and 50 ms, share of frames with the same unit.
     """
-    from syllablelm.evaluate.units.stability import evaluate_stability
+    from syllablelm.evaluate import evaluate_stability
 
     models = model or [DEFAULT_MODEL]
     result = evaluate_stability(
@@ -235,10 +235,7 @@ def stability(
 def speed(
     audio: Annotated[
         list[str] | None,
-        typer.Argument(
-            metavar="AUDIO",
-            help="Files, folders, patterns, or one manifest (default: the bundled recording).",
-        ),
+        typer.Argument(metavar="AUDIO", help="Files, folders, patterns, or one manifest (default: bundled recording)."),
     ] = None,
     model: Model = DEFAULT_MODEL,
     rate: Rate = None,
@@ -259,7 +256,7 @@ def speed(
 
     In another precision than float32, also the agreement of its units with those of float32.
     """
-    from syllablelm.evaluate.speed import evaluate_speed
+    from syllablelm.evaluate import evaluate_speed
 
     options: dict[str, Any] = {"rate": rate, "rule": rule, "delta": delta, "precision": precision, "device": device}
     result = evaluate_speed(audio, model, **options, batch_seconds=batch_seconds, clips=clips, repeats=repeats)

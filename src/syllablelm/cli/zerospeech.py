@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -22,52 +23,45 @@ Split = Annotated[str, typer.Option("--split", metavar="dev|test", help="Part of
 Ties = Annotated[TieRule, typer.Option("--ties", help="Score of equal likelihoods: half a point, or none.")]
 
 
-def lexical(
-    folder: Folder,
-    out: Out,
-    model: Model = DEFAULT_MODEL,
-    lm: LanguageModel = None,
-    split: Split = "dev",
-    units: Units = None,
-    resamples: Resamples = 1000,
-    seed: Seed = 0,
-    device: Device = "auto",
-    output_format: TableFormat = "json",
-) -> None:
+def _suite_verb(suite: Literal["lexical", "syntactic"], text: str) -> Callable[..., None]:
+    """Return the verb of a suite of the ZeroSpeech benchmark, with its help text."""
+
+    def verb(
+        folder: Folder,
+        out: Out,
+        model: Model = DEFAULT_MODEL,
+        lm: LanguageModel = None,
+        split: Split = "dev",
+        units: Units = None,
+        resamples: Resamples = 1000,
+        seed: Seed = 0,
+        device: Device = "auto",
+        output_format: TableFormat = "json",
+    ) -> None:
+        from syllablelm.evaluate import evaluate_lexical, evaluate_syntactic
+
+        run = evaluate_lexical if suite == "lexical" else evaluate_syntactic
+        models: dict[str, Any] = {"model": model, "lm": lm, "units": units, "device": device}
+        print_pairs(run(folder, out, split=split, resamples=resamples, seed=seed, **models), output_format)
+
+    verb.__name__, verb.__doc__ = suite, text
+    return verb
+
+
+lexical = _suite_verb(
+    "lexical",
     """Measure how often a language model finds words likelier than non-words (sWUGGY).
 
     FOLDER: that of ZeroSpeech 2021, or of 'prepare wordlist'. DIR/lexical/SPLIT.txt is the submission file.
-    """
-    from syllablelm.evaluate.lm.suites import evaluate_lexical
-
-    result = evaluate_lexical(
-        folder, out, model=model, lm=lm, units=units, split=split, resamples=resamples, seed=seed, device=device
-    )
-    print_pairs(result, output_format)
-
-
-def syntactic(
-    folder: Folder,
-    out: Out,
-    model: Model = DEFAULT_MODEL,
-    lm: LanguageModel = None,
-    split: Split = "dev",
-    units: Units = None,
-    resamples: Resamples = 1000,
-    seed: Seed = 0,
-    device: Device = "auto",
-    output_format: TableFormat = "json",
-) -> None:
+    """,
+)
+syntactic = _suite_verb(
+    "syntactic",
     """Measure how often a language model finds grammatical sentences likelier (sBLIMP).
 
     FOLDER: that of ZeroSpeech 2021, or of 'prepare minimal-pairs'. DIR/syntactic/SPLIT.txt is the submission file.
-    """
-    from syllablelm.evaluate.lm.suites import evaluate_syntactic
-
-    result = evaluate_syntactic(
-        folder, out, model=model, lm=lm, units=units, split=split, resamples=resamples, seed=seed, device=device
-    )
-    print_pairs(result, output_format)
+    """,
+)
 
 
 def cloze(
@@ -86,12 +80,10 @@ def cloze(
 
     FOLDER holds ..._STORY_correct.wav and ..._STORY_incorrect.wav; DIR/cloze/FOLDER.txt holds the scores.
     """
-    from syllablelm.evaluate.lm.cloze import evaluate_cloze
+    from syllablelm.evaluate import evaluate_cloze
 
-    result = evaluate_cloze(
-        folder, out, model=model, lm=lm, units=units, ties=ties, resamples=resamples, seed=seed, device=device
-    )
-    print_pairs(result, output_format)
+    models: dict[str, Any] = {"model": model, "lm": lm, "units": units, "device": device}
+    print_pairs(evaluate_cloze(folder, out, ties=ties, resamples=resamples, seed=seed, **models), output_format)
 
 
 def print_pairs(result: PairsResult, output_format: str) -> None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 
@@ -25,6 +26,20 @@ class FormatError(SyllableLMError):
 
 class MissingDependencyError(SyllableLMError, ImportError):
     """An optional package or program is not installed; the message says how to install it."""
+
+
+def unknown_name(what: str, name: str, known: Iterable[str]) -> InputError:
+    """Return the error of a name that is not among the known ones: it suggests the nearest, if any, and lists all.
+
+    Args:
+        what: kind of thing named, such as "format".
+        name: the unknown name.
+        known: names to choose from.
+    """
+    names = list(known)
+    near = difflib.get_close_matches(name, names, n=1)
+    hint = f"did you mean {near[0]!r}? " if near else ""
+    return InputError(f"unknown {what} {name!r}: {hint}choose one of {', '.join(names)}")
 
 
 def check_positive(name: str, value: float, *, zero: bool = False) -> None:

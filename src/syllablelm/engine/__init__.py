@@ -13,25 +13,6 @@ The folder of a corpus:
 from __future__ import annotations
 
 from syllablelm.engine.local import encode_corpus
-from syllablelm.engine.shards import (
-    Corpus,
-    CorpusSummary,
-    FailedRecording,
-    Shard,
-    ShardEntry,
-    open_corpus,
-    plan_shards,
-    read_units,
-)
+from syllablelm.engine.shards import Corpus, CorpusSummary, open_corpus, read_units
 
-__all__ = [
-    "Corpus",
-    "CorpusSummary",
-    "FailedRecording",
-    "Shard",
-    "ShardEntry",
-    "encode_corpus",
-    "open_corpus",
-    "plan_shards",
-    "read_units",
-]
+__all__ = ["Corpus", "CorpusSummary", "encode_corpus", "open_corpus", "read_units"]

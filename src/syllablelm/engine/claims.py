@@ -13,7 +13,7 @@ import tempfile
 import uuid
 from contextlib import suppress
 from pathlib import Path
-from types import TracebackType
+from typing import Any
 
 from syllablelm.core.files import write_text
 from syllablelm.engine.shards import CLAIMS
@@ -35,16 +35,15 @@ class Claims:
     def __init__(self, folder: Path, *, timeout: float = CLAIM_TIMEOUT) -> None:
         self._folder = folder / CLAIMS
         self._timeout = timeout
-        self._owner = json.dumps({"host": socket.gethostname(), "pid": os.getpid(), "token": uuid.uuid4().hex})
+        process = {"host": socket.gethostname(), "pid": os.getpid(), "started": _started(os.getpid())}
+        self._owner = json.dumps({**process, "token": uuid.uuid4().hex})
         self._held: set[str] = set()
 
     def __enter__(self) -> Claims:
         self._folder.mkdir(parents=True, exist_ok=True)
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         for name in list(self._held):
             self.release(name)
 
@@ -61,7 +60,10 @@ class Claims:
             if _read(path) != self._owner:
                 return False  # another process took it over at the same moment
         except FileNotFoundError:
-            return False  # another process has just finished the corpus and removed the folder
+            # Another process has finished the corpus and removed the folder. Should a shard be missing all the same,
+            # removed by hand for example, it can be claimed the next time.
+            self._folder.mkdir(exist_ok=True)
+            return False
         self._held.add(name)
         return True
 
@@ -82,9 +84,11 @@ class Claims:
 
     def _is_abandoned(self, path: Path) -> bool:
         with suppress(ValueError, KeyError, TypeError):  # empty if the process was killed while it wrote
-            owner = json.loads(_read(path))
-            if owner["host"] == socket.gethostname() and not _is_alive(int(owner["pid"])):
-                return True
+            owner: dict[str, Any] = json.loads(_read(path))
+            if owner["host"] == socket.gethostname():
+                started = _started(int(owner["pid"]))
+                if started is None or started != owner.get("started", started):
+                    return True
         try:
             with tempfile.TemporaryFile(dir=self._folder) as probe:
                 return os.fstat(probe.fileno()).st_mtime - path.stat().st_mtime >= self._timeout
@@ -99,11 +103,19 @@ def _read(path: Path) -> str:
         return ""
 
 
-def _is_alive(pid: int) -> bool:
+def _started(pid: int) -> str | None:
+    """Return the start time of a process of this host, by which a number given out again is told from its last owner.
+
+    None if the process is gone, or has ended and only its exit status is kept; "" if the system does not say.
+    """
+    with suppress(PermissionError):
+        try:
+            os.kill(pid, 0)
+        except ProcessLookupError:
+            return None
     try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        pass
-    return True
+        # The name, in parentheses, may hold anything; state and start time are the 3rd and the 22nd field.
+        fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
+    except OSError:
+        return ""
+    return None if fields[0] in "ZX" else fields[19]

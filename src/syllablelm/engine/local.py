@@ -10,7 +10,7 @@ import os
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -36,7 +36,8 @@ SHARD_SECONDS = 3600.0
 _BATCHES_AHEAD = 2
 # Seconds between two looks at a corpus whose last shards are others'.
 _POLL_SECONDS = 0.5
-_MAX_WORKERS = 8
+_CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+_WORKERS = max(1, min(8, _CORES - 1))
 
 
 def encode_corpus(
@@ -68,9 +69,6 @@ def encode_corpus(
 
     Raises:
         InputError: no usable recording, a folder with other contents or settings, or an unusable option.
-        FormatError: an invalid manifest, or a damaged folder.
-        MissingDependencyError: Ray is not installed.
-        OSError: the folder cannot be written.
     """
     if workers is not None and workers < 1:
         raise InputError(f"workers {workers}: at least one thread must decode")
@@ -117,9 +115,9 @@ def _encode_here(
         (corpus.path / RECORD).unlink(missing_ok=True)
         with (
             Claims(corpus.path, timeout=claim_timeout) as claims,
-            _threads(workers or _default_workers(), "decode") as readers,
+            _threads(workers or _WORKERS, "decode") as readers,
             _threads(_num_segmenters(tokenizer), "segment") as segmenters,
-            _Progress(corpus) as progress,
+            (progress := _Progress(corpus)).bar,
         ):
             _Pipeline(tokenizer, corpus, claims, readers, segmenters, progress).run()
     corpus.finish()
@@ -127,11 +125,7 @@ def _encode_here(
 
 
 def model_digest(tokenizer: Tokenizer) -> str:
-    """Return the identity of a tokenizer's weights: its artifact's digest, or else that of encoder and codebook.
-
-    Raises:
-        InputError: neither an artifact nor an encoder whose weights can be read.
-    """
+    """Return the identity of a tokenizer's weights: its artifact's digest, or else that of encoder and codebook."""
     if tokenizer.digest:
         return tokenizer.digest
     encoder: Any = tokenizer.encoder
@@ -150,21 +144,13 @@ def model_digest(tokenizer: Tokenizer) -> str:
     return hasher.hexdigest()[:16]
 
 
-def _usable_cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def _default_workers() -> int:
-    return max(1, min(_MAX_WORKERS, _usable_cores() - 1))
-
-
 def _num_segmenters(tokenizer: Tokenizer) -> int:
     # An encoder on the processor takes all cores; beside one on a GPU they would be idle.
-    return 1 if tokenizer.encoder.device.type == "cpu" else max(1, _usable_cores() - _default_workers() // 2)
+    return 1 if tokenizer.encoder.device.type == "cpu" else max(1, _CORES - _WORKERS // 2)
 
 
 @contextmanager
-def _threads(count: int, name: str) -> Iterator[ThreadPoolExecutor]:
+def _threads(count: int, name: str) -> Generator[ThreadPoolExecutor, None, None]:
     """Yield a pool that drops its waiting work when the block is left, so that Ctrl-C stops at once."""
     pool = ThreadPoolExecutor(count, name)
     try:
@@ -205,14 +191,7 @@ class _Progress:
         self._encoded = 0.0
         self._started = time.monotonic()
         total = len(corpus.manifest)
-        self._bar = ProgressBar("encode", total, done=total - sum(map(len, missing)), closing_line=False)
-
-    def __enter__(self) -> _Progress:
-        self._bar.__enter__()
-        return self
-
-    def __exit__(self, *error: Any) -> None:
-        self._bar.__exit__(*error)
+        self.bar = ProgressBar("encode", total, done=total - sum(map(len, missing)), closing_line=False)
 
     def _seconds(self, shard: Shard) -> float:
         return self._corpus.recordings(shard).total_seconds
@@ -234,65 +213,59 @@ class _Progress:
         self._left -= seconds
         speed = self._encoded / max(time.monotonic() - self._started, 1e-9)
         minutes = max(self._left, 0.0) / max(speed, 1e-9) / 60
-        self._bar.advance(count, f"{speed:.0f} s of audio per second, {minutes:.1f} min left")
+        self.bar.advance(count, f"{speed:.0f} s of audio per second, {minutes:.1f} min left")
 
 
+@dataclass
 class _Pipeline:
     """Batches on their way from claims through decoding, encoder and segmentation to the files of shards."""
 
-    def __init__(
-        self,
-        tokenizer: Tokenizer,
-        corpus: Corpus,
-        claims: Claims,
-        readers: ThreadPoolExecutor,
-        segmenters: ThreadPoolExecutor,
-        progress: _Progress,
-    ) -> None:
-        self._tokenizer, self._corpus, self._claims, self._progress = tokenizer, corpus, claims, progress
-        self._readers, self._segmenters = readers, segmenters
-        self._ahead: deque[_Batch] = deque()
-        self._segmenting: deque[_Batch] = deque()
-        self._left = threading.Event()
+    tokenizer: Tokenizer
+    corpus: Corpus
+    claims: Claims
+    readers: ThreadPoolExecutor
+    segmenters: ThreadPoolExecutor
+    progress: _Progress
+    ahead: deque[_Batch] = field(default_factory=deque)
+    segmenting: deque[_Batch] = field(default_factory=deque)
+    stopped: threading.Event = field(default_factory=threading.Event)
 
     def run(self) -> None:
         """Work until every shard exists."""
+        source = self._batches()
         try:
-            self._run(self._batches())
+            while self._read_ahead(source) or self.ahead or self.segmenting:
+                if self.ahead:
+                    batch = self.ahead.popleft()
+                    self._encode(batch)
+                    self.segmenting.append(batch)
+                    # One batch is segmented while the next is encoded.
+                    if len(self.segmenting) > 1:
+                        self._settle(self.segmenting.popleft())
+                elif self.segmenting:
+                    self._settle(self.segmenting.popleft())
+                else:
+                    time.sleep(_POLL_SECONDS)
         finally:
-            self._left.set()
-
-    def _run(self, source: Iterator[_Batch | None]) -> None:
-        while self._read_ahead(source) or self._ahead or self._segmenting:
-            if self._ahead:
-                batch = self._ahead.popleft()
-                self._encode(batch)
-                self._segmenting.append(batch)
-                # One batch is segmented while the next is encoded.
-                if len(self._segmenting) > 1:
-                    self._settle(self._segmenting.popleft())
-            elif self._segmenting:
-                self._settle(self._segmenting.popleft())
-            else:
-                time.sleep(_POLL_SECONDS)
+            self.stopped.set()
 
     def _batches(self) -> Iterator[_Batch | None]:
         """Yield batches of claimed shards until the corpus is complete; None while others hold all that is missing.
 
         The recordings of a batch are a function of the shard alone, and so are the shard's bytes.
         """
-        while missing := self._corpus.missing():
-            self._progress.look_around(set(missing))
+        while missing := self.corpus.missing():
+            self.progress.look_around(set(missing))
             for shard in missing:
-                if not self._claims.take(shard.name):
+                if not self.claims.take(shard.name):
                     continue
-                if self._corpus.is_done(shard):
+                if self.corpus.is_done(shard):
                     # Another process finished it before the claim.
-                    self._claims.release(shard.name)
+                    self.claims.release(shard.name)
                     continue
-                self._progress.open(shard)
-                seconds = [recording.seconds for recording in self._corpus.recordings(shard)]
-                batches = batches_by_seconds(seconds, self._tokenizer.batch_seconds)
+                self.progress.open(shard)
+                seconds = [recording.seconds for recording in self.corpus.recordings(shard)]
+                batches = batches_by_seconds(seconds, self.tokenizer.batch_seconds)
                 into = _OpenShard(shard, len(batches))
                 for places in batches:
                     yield _Batch(into, places, sum(seconds[place] for place in places))
@@ -300,66 +273,66 @@ class _Pipeline:
 
     def _read_ahead(self, source: Iterator[_Batch | None]) -> bool:
         """Start decoding until enough waits for the encoder; False when the source has ended."""
-        enough = _BATCHES_AHEAD * self._tokenizer.batch_seconds
-        while sum(batch.seconds for batch in self._ahead) < enough:
+        enough = _BATCHES_AHEAD * self.tokenizer.batch_seconds
+        while sum(batch.seconds for batch in self.ahead) < enough:
             try:
                 batch = next(source)
             except StopIteration:
                 return False
             if batch is None:
                 break
-            recordings = self._corpus.recordings(batch.into.shard)
+            recordings = self.corpus.recordings(batch.into.shard)
             # Longer recordings are read block by block when it is their turn.
             batch.waves = {
-                place: self._readers.submit(recordings[place].load)
+                place: self.readers.submit(recordings[place].load)
                 for place in batch.places
-                if recordings[place].seconds <= self._tokenizer.window_seconds
+                if recordings[place].seconds <= self.tokenizer.window_seconds
             }
-            self._ahead.append(batch)
+            self.ahead.append(batch)
         return True
 
     def _encode(self, batch: _Batch) -> None:
-        tokenizer, recordings = self._tokenizer, self._corpus.recordings(batch.into.shard)
+        tokenizer, recordings = self.tokenizer, self.corpus.recordings(batch.into.shard)
         waves: dict[int, np.ndarray] = {}
         for place, future in batch.waves.items():
             with self._noting_failure(batch, place):
                 waves[place] = future.result()
         batch.waves = {}
         for place, feats in zip(waves, tokenizer.features(list(waves.values())), strict=True):
-            batch.segmented[place] = self._segmenters.submit(tokenizer.segment, feats)
+            batch.segmented[place] = self.segmenters.submit(tokenizer.segment, feats)
         for place in batch.places:
             if recordings[place].seconds > tokenizer.window_seconds:
                 # In a segmenter's thread, so that the cores are not shared by more threads than were chosen.
-                batch.segmented[place] = self._segmenters.submit(
+                batch.segmented[place] = self.segmenters.submit(
                     encode_in_blocks, tokenizer, recordings[place], self._decode_ahead
                 )
                 with self._noting_failure(batch, place):
                     batch.segmented[place].result()
 
     @contextmanager
-    def _noting_failure(self, batch: _Batch, place: int) -> Iterator[None]:
+    def _noting_failure(self, batch: _Batch, place: int) -> Generator[None, None, None]:
         try:
             yield
         except AudioError as error:
-            path = self._corpus.recordings(batch.into.shard)[place].path
+            path = self.corpus.recordings(batch.into.shard)[place].path
             batch.into.failed[place] = SkippedFile.because(path, error).reason
             batch.segmented.pop(place, None)
 
     def _decode_ahead(self, blocks: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
         """Yield blocks while the next one is decoded; cut off when the run was stopped."""
-        coming = self._readers.submit(next, blocks, None)
-        while (block := coming.result()) is not None and not self._left.is_set():
-            coming = self._readers.submit(next, blocks, None)
+        coming = self.readers.submit(next, blocks, None)
+        while (block := coming.result()) is not None and not self.stopped.is_set():
+            coming = self.readers.submit(next, blocks, None)
             yield block
-            self._claims.renew()
+            self.claims.renew()
 
     def _settle(self, batch: _Batch) -> None:
         """Take a batch's segments; write the shard with its last batch."""
         into = batch.into
         into.found.update((place, future.result()) for place, future in batch.segmented.items())
         into.batches_left -= 1
-        self._claims.renew()
-        self._progress.advance(len(batch.places), batch.seconds)
+        self.claims.renew()
+        self.progress.advance(len(batch.places), batch.seconds)
         if into.batches_left == 0:
-            enter_shard(self._corpus, into.shard, into.found, into.failed)
-            self._claims.release(into.shard.name)
+            enter_shard(self.corpus, into.shard, into.found, into.failed)
+            self.claims.release(into.shard.name)

@@ -13,16 +13,12 @@ def run_on_cluster(encode: Callable[..., Any], arguments: Mapping[str, Any], *, 
     """Run a function on every node of the cluster that `RAY_ADDRESS` names, or else on this host.
 
     Returns when one process ends well, since that means all shards exist. A process that dies costs only the time of
-    its shards: the others take them over.
+    its shards: the others take them over. If every process fails, the first one's error is raised.
 
     Args:
         encode: the function.
         arguments: its arguments by name; paths must be absolute and the same on every node.
         use_gpus: start one process per GPU, where the cluster has any, instead of one per node.
-
-    Raises:
-        MissingDependencyError: Ray is not installed.
-        SyllableLMError: every process failed; the message is that of the first.
     """
     try:
         ray: Any = importlib.import_module("ray")

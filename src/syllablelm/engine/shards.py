@@ -46,12 +46,7 @@ class Shard:
 def plan_shards(seconds: Sequence[float], shard_seconds: float) -> list[Shard]:
     """Divide a corpus into shards: neighbours of at most `shard_seconds` together; a longer recording alone.
 
-    Args:
-        seconds: length of each recording in seconds, in the manifest's order.
-        shard_seconds: maximum audio per shard in seconds.
-
-    Raises:
-        InputError: `shard_seconds` is not above 0 and finite.
+    `seconds` are the lengths of the recordings in the manifest's order.
     """
     check_positive("shard_seconds", shard_seconds)
     starts: list[int] = []
@@ -170,11 +165,7 @@ class Corpus:
         return [SkippedFile.from_dict(row, place) for place, row in json_objects(self.path / PLAN / SKIPPED)]
 
     def entry(self, shard: Shard) -> ShardEntry:
-        """Return the ledger of a finished shard.
-
-        Raises:
-            FormatError: it is missing or damaged.
-        """
+        """Return the ledger of a finished shard; FormatError if it is missing or damaged."""
         path = self.ledger_file(shard)
         try:
             return ShardEntry.from_dict(read_json(path), str(path))
@@ -227,7 +218,6 @@ def begin_corpus(
         parents: digests of the model; that of the manifest is added.
 
     Raises:
-        FormatError: an unreadable manifest.
         InputError: no usable recording, or a folder with other contents or of other settings.
     """
     path, manifest = Path(path), Path(manifest)
@@ -291,11 +281,7 @@ def _flat(table: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def open_corpus(path: str | Path) -> Corpus:
-    """Open the folder of a corpus, finished or not.
-
-    Raises:
-        FormatError: no such corpus, or a damaged one.
-    """
+    """Open the folder of a corpus, finished or not; FormatError if it is none."""
     path = Path(path)
     file = path / PLAN / DESCRIPTION
     if not file.is_file():
@@ -317,13 +303,9 @@ def enter_shard(
     """Write a finished shard, its ledger first; the bytes do not depend on when, where or in what order it was encoded.
 
     Args:
-        corpus: the corpus.
-        shard: one of its shards.
+        corpus, shard: the corpus, and one of its shards.
         segmentations: units of its recordings, by their place in the shard.
         failed: the reason for every other place.
-
-    Raises:
-        OSError: the disk is full, or the folder may not be written; names the shard's file.
     """
     recordings, file = corpus.recordings(shard), corpus.shard_file(shard)
     try:
@@ -358,12 +340,7 @@ def enter_shard(
 def read_units(path: str | Path, *, unfinished: bool = False) -> Iterator[tuple[Recording, Segmentation]]:
     """Yield the recordings of an encoded corpus with their units, in the manifest's order, without the failed ones.
 
-    Args:
-        path: folder of the corpus.
-        unfinished: read the shards that exist; otherwise all of them must exist.
-
-    Raises:
-        FormatError: not a corpus, missing shards, or a damaged shard.
+    Missing shards are a FormatError, or passed over if `unfinished`.
     """
     corpus = open_corpus(path)
     missing = set(corpus.missing())
@@ -372,14 +349,5 @@ def read_units(path: str | Path, *, unfinished: bool = False) -> Iterator[tuple[
             f"{path}: {len(missing)} of {len(corpus.shards)} shards are missing; "
             "run the same encode command again to finish it"
         )
-    return _units(corpus, missing)
-
-
-def _units(corpus: Corpus, missing: set[Shard]) -> Iterator[tuple[Recording, Segmentation]]:
-    for shard in corpus.shards:
-        if shard in missing:
-            continue
-        found = read_segmentations(corpus.shard_file(shard))
-        for recording in corpus.recordings(shard):
-            if recording.id in found:
-                yield recording, found[recording.id]
+    found = ((shard, read_segmentations(corpus.shard_file(shard))) for shard in corpus.shards if shard not in missing)
+    return ((one, units[one.id]) for shard, units in found for one in corpus.recordings(shard) if one.id in units)

@@ -16,15 +16,13 @@ Row = dict[str, Any]
 
 
 class BlockStore:
-    """Rows of long work in files of one block each; a stopped run loses one block at most.
+    """Rows of long work in files of one block each, written whole or not at all; a stopped run loses one block at most.
 
     Args:
         folder: parent folder of all stores.
         kind: first part of the store's own folder name.
         facts: everything that the rows depend on; other facts have another folder.
         size: rows per block.
-
-    A block is written whole or not at all.
     """
 
     def __init__(self, folder: Path, kind: str, facts: Mapping[str, Any], size: int) -> None:
@@ -37,8 +35,8 @@ class BlockStore:
 
         Args:
             ids: identity of each row.
-            make: from first and last (exclusive) index to the rows in between, each with its "id". A block is not
-                kept if one of its rows has a "fault", which may be gone the next time.
+            make: from first and last (exclusive) index to the rows in between, each with its "id". A block is not kept
+                if one of its rows has a "fault", which may be gone the next time.
 
         Raises:
             FormatError: a block that is not what was written.

@@ -96,20 +96,16 @@ def bootstrap_interval(
     seed: int = 0,
     centered: bool = False,
 ) -> tuple[float, float]:
-    """Return the percentile bootstrap interval of a corpus score over utterances.
+    """Return the percentile bootstrap interval (low, high) of a corpus score over utterances.
 
     Args:
-        items: counts of each utterance (BoundaryCounts, PurityCounts or RateCounts).
+        items: counts of each utterance.
         statistic: score of summed counts, such as `lambda counts: counts.f1`.
         level: coverage of the interval.
-        resamples: number of resamples.
-        seed: random seed of the resamples.
+        resamples, seed: see `syllablelm.evaluate`.
         centered: shift the resampled scores so that their mean is the score of all items. Needed for purity and mutual
             information: an utterance that is drawn twice repeats its own pairs, so every resample scores too high and
             the plain interval can miss the score itself.
-
-    Returns:
-        (low, high) of the statistic.
 
     Raises:
         InputError: no items, items of different kinds, or an impossible level or number of resamples.
@@ -123,11 +119,7 @@ def bootstrap_interval(
 
 
 def bootstrap_estimate(items: Sequence[C], statistic: Callable[[C], float], **options: Any) -> Estimate:
-    """Return the score of all items together, with its percentile bootstrap interval.
-
-    Args:
-        items, statistic, options: as for `bootstrap_interval`.
-    """
+    """Return the score of all items together with its interval; arguments as for `bootstrap_interval`."""
     low, high = bootstrap_interval(items, statistic, **options)
     return Estimate(statistic(type(items[0]).merge(items)), low, high)
 
@@ -146,13 +138,10 @@ def bootstrap_difference(
 
     Args:
         a_items, b_items: counts of each utterance under either system, in the same order.
-        statistic, level, resamples, seed, centered: as for `bootstrap_interval`.
+        statistic, level, resamples, seed, centered: as for `bootstrap_interval`, with the same errors.
 
     Returns:
         (difference, low, high) of statistic(a) - statistic(b). System a is clearly above where low > 0.
-
-    Raises:
-        InputError: the lists differ in length, or as for `bootstrap_interval`.
     """
     _check(level, resamples)
     if len(a_items) != len(b_items):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 from syllablelm.core.errors import FormatError
@@ -19,29 +19,18 @@ from syllablelm.evaluate.units.purity import PurityResult
 from syllablelm.evaluate.units.stability import StabilityResult
 from syllablelm.evaluate.units.word_identity import IdentityResult
 
-_CLASSES: tuple[type[Result], ...] = (
-    BoundaryResult,
-    PurityResult,
-    BitrateResult,
-    StabilityResult,
-    PhoneResult,
-    IdentityResult,
-    ResynthesisResult,
-    LexicalResult,
-    SyntacticResult,
-    ClozeResult,
-    ContinuationResult,
-    SpeedResult,
-)
-RESULTS: Mapping[str, type[Result]] = {result.evaluation: result for result in _CLASSES}
+RESULTS: Mapping[str, type[Result]] = {
+    result.evaluation: result
+    for result in (
+        *(BoundaryResult, PurityResult, BitrateResult, StabilityResult, PhoneResult, IdentityResult),
+        *(ResynthesisResult, LexicalResult, SyntacticResult, ClozeResult, ContinuationResult, SpeedResult),
+    )
+}
 """Result classes by the name of their evaluation."""
 
 
 def read_result(path: str | Path) -> Result:
-    """Read the result of any evaluation.
-
-    Args:
-        path: file that an ``evaluate`` verb printed or ``Result.save`` wrote.
+    """Read the result of any evaluation from a file that an ``evaluate`` verb printed or ``Result.save`` wrote.
 
     Raises:
         FormatError: no such file, not JSON, or no result; see `parse_result`.
@@ -49,17 +38,8 @@ def read_result(path: str | Path) -> Result:
     return parse_result(read_json(path), str(path))
 
 
-def read_results(paths: Iterable[str | Path]) -> list[Result]:
-    """Read several results; see `read_result`."""
-    return [read_result(path) for path in paths]
-
-
 def parse_result(table: Mapping[str, object], where: str = "result") -> Result:
-    """Return the result that a JSON object holds.
-
-    Args:
-        table: what ``Result.to_dict`` gave.
-        where: name of the object in error messages.
+    """Return the result that a JSON object holds, as ``Result.to_dict`` gave it; ``where`` begins error messages.
 
     Raises:
         FormatError: an unknown evaluation, or a key that is missing, unknown or of another type.

@@ -69,12 +69,7 @@ class ScoredData(Record):
 
 @dataclass(frozen=True)
 class UnitsResult(Result):
-    """Base of the results of units.
-
-    Args:
-        model: tokenizer, or several joined by commas; None for units made before.
-        data: what was scored.
-    """
+    """Base of the results of units: tokenizers joined by commas (None for units made before), and what was scored."""
 
     derived: ClassVar[tuple[str, ...]] = ("recordings",)
 
@@ -109,11 +104,7 @@ def refuse_recordings(where: str, ids: Iterable[str], what: str, remedy: str = "
 
 
 def check_levels(levels: Sequence[str]) -> tuple[Level, ...]:
-    """Return the reference levels, each once.
-
-    Raises:
-        InputError: none, or an unknown one.
-    """
+    """Return the reference levels, each once; InputError for none, or an unknown one."""
     wanted = tuple(dict.fromkeys(levels))
     if not wanted or not set(wanted) <= set(get_args(Level)):
         raise InputError(f"reference {','.join(levels)!r}: choose some of {', '.join(get_args(Level))}")
@@ -167,11 +158,7 @@ def as_list(value: Any) -> list[Any]:
 
 
 def open_recordings(source: Recordings) -> tuple[str, Manifest, list[SkippedFile]]:
-    """Return name, usable recordings and unusable files of a list of recordings.
-
-    Raises:
-        InputError: no usable recording.
-    """
+    """Return name, usable recordings and unusable files of a list of recordings; InputError without a usable one."""
     items = as_list(source)
     recordings = [item for item in items if isinstance(item, Recording)]
     if recordings:
@@ -184,11 +171,7 @@ def open_recordings(source: Recordings) -> tuple[str, Manifest, list[SkippedFile
 
 
 def open_model(model: Model, *, rate: float | None = None, device: str = "auto") -> tuple[str, Tokenizer]:
-    """Return the name of a tokenizer, or its digest if it is loaded already, and the tokenizer.
-
-    Raises:
-        InputError: a rate for a tokenizer that is loaded already.
-    """
+    """Return the name (of a loaded tokenizer: the digest) and the tokenizer; InputError for a rate of a loaded one."""
     if not isinstance(model, Tokenizer):
         return str(model), Tokenizer.load(str(model), device=device, rate=rate)
     if rate is not None:
@@ -211,11 +194,7 @@ def open_references(source: Alignments) -> tuple[str | None, Mapping[str, Alignm
 
 
 def read_units(file: Path) -> dict[str, Segmentation]:
-    """Read the segmentations of a file by recording id, all on one frame grid.
-
-    Raises:
-        InputError: none, or several grids.
-    """
+    """Read the segmentations of a file by recording id; InputError for none, or for several frame grids."""
     segmentations = read_segmentations(file)
     check_grids(segmentations, str(file))
     if not segmentations:
@@ -264,8 +243,7 @@ class UnitList:
         name: what the user gave.
         model: tokenizer that made them here; None for units made before.
         num_units: size of its codebook, where known.
-        units: segmentations by recording id.
-        unusable: number of recordings that could not be read.
+        units, unusable: segmentations by recording id, and number of recordings that could not be read.
     """
 
     name: str
@@ -288,7 +266,7 @@ class UnitList:
         Args:
             references: what `open_references` gave.
             levels: levels at which every alignment must have intervals.
-            partial: whether units made before may be of other recordings than the alignments.
+            partial: see `syllablelm.evaluate`.
 
         Raises:
             InputError: units that do not fit their alignments.

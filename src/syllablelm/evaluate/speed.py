@@ -7,7 +7,7 @@ import platform
 import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,7 +22,7 @@ from syllablelm.core.results import Record, Result
 from syllablelm.core.segmentation import Segmentation
 from syllablelm.data.audio import SAMPLE_RATE, load_audio, save_audio
 from syllablelm.data.manifest import Manifest, Recording
-from syllablelm.encoders.device import Precision
+from syllablelm.encoders.device import Precision, pick_device
 from syllablelm.evaluate.boundaries.matching import BoundaryCounts, boundary_counts
 from syllablelm.evaluate.counts import Counts
 from syllablelm.evaluate.lists import Recordings, ScoredData, note_omitted, open_recordings
@@ -54,7 +54,7 @@ class Stopwatch:
         self._watched: list[tuple[Any, str]] = []
 
     @contextmanager
-    def stage(self, name: str) -> Iterator[None]:
+    def stage(self, name: str) -> Generator[None, None, None]:
         """Count the block for a stage."""
         self._synchronize()
         self._inner.append(0.0)
@@ -101,17 +101,10 @@ class StageTime(Record):
 
 @dataclass(frozen=True)
 class Speed(Record):
-    """One timed run.
+    """One timed run in one precision; ``stages`` holds the time of each of `STAGES`, then of `ALL`.
 
-    Args:
-        precision: numeric precision of the encoder.
-        recordings: number of recordings encoded.
-        audio_seconds: their length together.
-        cpu_seconds: computing time of all threads; hardly changed by other work on the machine.
-        peak_memory_mib: highest memory of the process during the run.
-        peak_device_mib: highest memory of tensors on the GPU during the run; None on a CPU.
-        units: number of units found.
-        stages: time of each of `STAGES`, then of `ALL`.
+    ``cpu_seconds`` is the computing time of all threads, which hardly changes by other work on the machine. Peaks are
+    those of the run, of the process and, on a GPU, of its tensors; ``units`` is the number of units found.
     """
 
     derived: ClassVar[tuple[str, ...]] = ("seconds", "audio_per_second", "audio_per_cpu_second")
@@ -158,13 +151,7 @@ class MachineInfo(Record):
 
 @dataclass(frozen=True)
 class Agreement(Record):
-    """Agreement of units in one precision with those in another.
-
-    Args:
-        precision, against: the two precisions.
-        boundary_f1_20ms: F1 of boundaries at `TOLERANCE`.
-        unit_agreement, frames, recordings, same_recordings: as in `AgreementCounts`.
-    """
+    """Agreement of units in one precision with those in another: F1 of boundaries, the rest as in `AgreementCounts`."""
 
     precision: str
     against: str
@@ -177,16 +164,7 @@ class Agreement(Record):
 
 @dataclass(frozen=True)
 class SpeedResult(Result):
-    """Speed of a tokenizer.
-
-    Args:
-        model: the tokenizer.
-        data: what was encoded.
-        machine: where.
-        batch_seconds: seconds of audio encoded at once.
-        runs: a run in float32, and one in the precision asked for if that is another.
-        agreement: agreement of the units of the two runs; None for one run.
-    """
+    """Speed of a tokenizer: a run in float32, one in the precision asked for if another, and their agreement."""
 
     evaluation: ClassVar[str] = "speed"
 
@@ -214,10 +192,8 @@ def evaluate_speed(
     """Time a tokenizer stage by stage, in float32 and, if another is given, in that precision, and compare the units.
 
     Args:
-        recordings: audio files, folders, patterns or one manifest, or the recordings themselves; by default clips of
-            25 s of the bundled recording, repeated.
-        model: bundled name, folder, hub id or checkpoint file of a tokenizer.
-        rate, rule, delta, precision, batch_seconds, device: as for `Tokenizer.load`.
+        recordings: see `syllablelm.evaluate`; by default clips of 25 s of the bundled recording, repeated.
+        model, rate, rule, delta, precision, batch_seconds, device: as for `Tokenizer.load`.
         clips: number of clips where no recordings are given.
         repeats: timed runs, of which the fastest counts.
 
@@ -232,29 +208,22 @@ def evaluate_speed(
         else:
             name, manifest, skipped = "bundled recording, repeated", make_clips(Path(folder), clips), []
         note_omitted({"unusable": len(skipped)})
-        runs: list[Speed] = []
-        units: list[list[Segmentation]] = []
-        for chosen in dict.fromkeys(("float32", precision)):
-            tokenizer = Tokenizer.load(
-                str(model),
-                device=device,
-                rate=rate,
-                rule=rule,
-                delta=delta,
-                precision=chosen,
-                batch_seconds=batch_seconds,
-            )
-            run, found = measure_speed(tokenizer, manifest, repeats=repeats)
-            runs.append(run)
-            units.append(found)
-        machine = describe_machine(tokenizer.encoder.device)
+        options: dict[str, Any] = {"device": device, "rate": rate, "rule": rule, "delta": delta}
+
+        def measure(chosen: Precision) -> tuple[Speed, list[Segmentation]]:
+            tokenizer = Tokenizer.load(str(model), **options, precision=chosen, batch_seconds=batch_seconds)
+            return measure_speed(tokenizer, manifest, repeats=repeats)
+
+        precisions: dict[Precision, None] = dict.fromkeys(("float32", precision))
+        runs, units = zip(*map(measure, precisions), strict=True)
+        machine = describe_machine(pick_device(device))
     agreement = None
     if len(units) > 1:
         counts = AgreementCounts.merge(compare_units(*pair) for pair in zip(units[1], units[0], strict=True))
         same = counts.frames, counts.recordings, counts.same_recordings
         agreement = Agreement(precision, "float32", counts.boundaries.f1, counts.unit_agreement, *same)
     data = ScoredData(name=name, recordings=len(manifest), seconds=manifest.total_seconds)
-    return SpeedResult(str(model), data, machine, batch_seconds, tuple(runs), agreement)
+    return SpeedResult(str(model), data, machine, batch_seconds, runs, agreement)
 
 
 def measure_speed(
@@ -269,10 +238,6 @@ def measure_speed(
 
     Returns:
         The times, and the units of each recording.
-
-    Raises:
-        InputError: no recordings, or fewer than one repeat.
-        AudioError: a recording that cannot be used.
     """
     if not recordings or repeats < 1:
         raise InputError("there must be at least one recording and one repeat to time")
@@ -354,10 +319,8 @@ class AgreementCounts(Counts):
 
     Args:
         boundaries: boundaries of one run against the other's, `TOLERANCE` apart at most.
-        frames: frames of both.
-        same_frames: of them, those that carry the same unit (or both none).
-        recordings: recordings compared.
-        same_recordings: of them, those with the same boundaries and units throughout.
+        frames, same_frames: frames of both, and those that carry the same unit (or both none).
+        recordings, same_recordings: recordings, and those with the same boundaries and units throughout.
     """
 
     boundaries: BoundaryCounts = field(default_factory=BoundaryCounts)
@@ -373,11 +336,7 @@ class AgreementCounts(Counts):
 
 
 def compare_units(found: Segmentation, reference: Segmentation) -> AgreementCounts:
-    """Compare two segmentations of one recording.
-
-    Raises:
-        InputError: they differ in length or frame grid.
-    """
+    """Compare two segmentations of one recording; InputError where they differ in length or frame grid."""
     if (found.num_frames, found.hop, found.sample_rate) != (reference.num_frames, reference.hop, reference.sample_rate):
         raise InputError("two segmentations of one recording must have the same frames")
     frame_seconds = found.hop / found.sample_rate

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from syllablelm.core.errors import FormatError, InputError, and_more
+from syllablelm.core.errors import FormatError, and_more, unknown_name
 from syllablelm.core.files import find_files, first_keys
 from syllablelm.formats.format import Entry, Format, FormatOptions, RecordWriter
 
@@ -38,41 +38,47 @@ _AUDIO_NAME, _GRID, _GAPS = "id (the audio file's name)", "hop and sample rate",
 FORMATS: dict[str, Format] = {
     format.name: format
     for format in (
-        Format("jsonl", (".jsonl",), ("record", "read", "Writer"), keys=_UNIT_KEYS),
-        Format("parquet", (".parquet",), ("parquet", "read", "Writer")),
+        Format("jsonl", (".jsonl",), ("record", "read", "to_record"), keys=_UNIT_KEYS, keeps_grid=True),
+        Format("parquet", (".parquet",), ("parquet", "read", "Writer"), keeps_grid=True),
         Format("textgrid", (".TextGrid",), ("textgrid", "read", "Writer"), ("path", _GRID)),
         Format(
             "slamkit",
             (".jsonl",),
-            ("slamkit", "read_features", "FeaturesWriter"),
+            ("slamkit", "read_features", "features_of"),
             (_AUDIO_NAME, _GRID, _GAPS),
             frozenset({"units", "duration"}),
+            needs_units=True,
         ),
         Format(
             "slamkit-tokens",
             (".jsonl",),
-            ("slamkit", "read_tokens", "TokensWriter"),
+            ("slamkit", "read_tokens", "tokens_of"),
             (_AUDIO_NAME, "all times", "gaps"),
             frozenset({"audio_repr"}),
+            needs_units=True,
+            keeps_grid=True,  # no frames, so none to confuse
         ),
         Format(
             "textless",
             (".jsonl",),
-            ("textless", "read_records", "RecordsWriter"),
+            ("textless", "read_records", "record_of"),
             ("path", _GRID, _GAPS),
             frozenset({"units", "durations"}),
+            needs_units=True,
         ),
         Format(
             "textless-lines",
             (".units", ".durations"),
             ("textless", "read_lines", "LinesWriter"),
             ("path", _GRID, _GAPS),
+            needs_units=True,
         ),
         Format(
             "gslm",
             (".txt",),
-            ("gslm", "read", "Writer"),
+            ("gslm", "read", "line_of"),
             ("path", _GRID, _GAPS, "boundaries between segments of one unit (deduplicate first)"),
+            needs_units=True,
         ),
         Format(
             "sdhubert",
@@ -89,25 +95,16 @@ _EXACT = ("jsonl", "parquet", "textgrid")
 
 
 def get_format(name: str) -> Format:
-    """Return a format by name.
-
-    Raises:
-        InputError: unknown name.
-    """
+    """Return a format by name; InputError for an unknown one."""
     if name not in FORMATS:
-        raise InputError(f"unknown format {name!r}: choose one of {', '.join(FORMATS)}")
+        raise unknown_name("format", name, FORMATS)
     return FORMATS[name]
 
 
 def detect_format(path: str | Path, among: Iterable[str] = FORMATS) -> str:
     """Return the format of a file, or of a folder's files, by suffix and, for jsonl, by the first record's keys.
 
-    Args:
-        path: file or folder.
-        among: names of the formats considered.
-
-    Raises:
-        FormatError: no such file, or none of these formats.
+    `among` names the formats considered; FormatError for no such file, or none of these formats.
     """
     path = Path(path)
     if not path.exists():
@@ -141,10 +138,6 @@ def open_writer(
         format: a name of the registry.
         options: the unit written for gaps, for formats without gaps.
         tokenizer: digest of the tokenizer that made the units; Parquet holds it, see `units_tokenizer`.
-
-    Raises:
-        InputError: unknown format, or a target that the format cannot write to.
-        MissingDependencyError: the package the format needs is not installed.
     """
     writer = get_format(format).writer(target, options or FormatOptions())
     writer.tokenizer = tokenizer
@@ -163,7 +156,6 @@ def read_entries(path: str | Path, format: str, options: FormatOptions | None = 
         InputError: unknown format, or a missing option.
         FormatError: no such file, a damaged one, one of another format, or repeated ids; the message names file and
             line. Of repeated ids it names the first and the count, when all else was read.
-        MissingDependencyError: the package the format needs is not installed.
     """
     path = Path(path)
     if not path.exists():
@@ -195,15 +187,10 @@ def read_segmentations(path: str | Path, *, hop: int = 320, sample_rate: int = 1
 
     Args:
         path: a file, a folder of files of one of these formats, or the output of `encode`.
-        hop: samples per frame, for TextGrid, which does not hold it.
-        sample_rate: samples per second, for TextGrid.
+        hop, sample_rate: samples per frame and per second, for TextGrid, which does not hold them.
 
     Returns:
-        Segmentations by id, in the order of the files.
-
-    Raises:
-        FormatError: no such file, a damaged one, another format, or repeated ids; the message names file and record.
-        MissingDependencyError: the package the format needs is not installed.
+        Segmentations by id, in the order of the files; errors as `read_entries`.
     """
     path = _units_below(Path(path))
     entries = read_entries(path, detect_format(path, _EXACT), FormatOptions(hop, sample_rate))
@@ -213,8 +200,7 @@ def read_segmentations(path: str | Path, *, hop: int = 320, sample_rate: int = 1
 def units_tokenizer(path: str | Path) -> str:
     """Return the digest of the tokenizer that made the units of a file or folder; "" if unknown: only Parquet holds it.
 
-    Raises:
-        FormatError: units of several tokenizers, or a damaged file.
+    FormatError for units of several tokenizers.
     """
     from syllablelm.formats.parquet import read_tokenizer
 

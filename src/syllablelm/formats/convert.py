@@ -52,7 +52,6 @@ def convert_units(
 
     Raises:
         FormatError: unreadable input, or a recording that the output's format would change; file and line are named.
-        InputError: unknown format, an output that cannot be written, or a missing option.
     """
     format = detect_format(source) if format is None else format
     if Path(out).exists() and Path(out).samefile(source):

@@ -1,15 +1,14 @@
-"""The registry's entry, what readers give, and the base classes of writers: no format's own code, and no numpy."""
+"""The registry's entry, what readers give, and the writers: no format's own code, and no numpy."""
 
 from __future__ import annotations
 
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from pkgutil import resolve_name
-from types import TracebackType
 from typing import IO, TYPE_CHECKING, Any, NamedTuple
 
 from syllablelm.core.errors import InputError
@@ -37,16 +36,13 @@ class Entry(NamedTuple):
 
 @dataclass(frozen=True)
 class FormatOptions:
-    """Properties of the units that foreign formats do not hold.
+    """Properties of the units that foreign formats do not hold; a number out of range is an InputError.
 
     Args:
         hop: samples per frame; None if unknown.
         sample_rate: samples per second.
         gap_unit: in formats without gaps, the unit written for each gap and read back as a gap.
         unit_frames: frames per unit, for formats of units without durations.
-
-    Raises:
-        InputError: a number out of range.
     """
 
     hop: int | None = None
@@ -86,9 +82,12 @@ class Format:
     Args:
         name: name on the command line.
         suffixes: file suffixes, the usual one first.
-        module: module of this package, and its reader and its writer: "slamkit", "read_tokens", "TokensWriter".
+        module: module of this package, its reader and its writer, a class or the function of a `LineWriter`:
+            "slamkit", "read_tokens", "tokens_of".
         loses: properties that such a file does not hold.
         keys: keys of a jsonl record by which the format is recognised.
+        needs_units: whether it holds no segmentation without units.
+        keeps_grid: whether it holds the frame grid of every recording.
     """
 
     name: str
@@ -96,6 +95,8 @@ class Format:
     module: tuple[str, str, str]
     loses: tuple[str, ...] = ()
     keys: frozenset[str] = frozenset()
+    needs_units: bool = False
+    keeps_grid: bool = False
 
     def read(self, path: Path, options: FormatOptions) -> Iterator[Entry]:
         """Yield the entries of a file or a folder."""
@@ -103,7 +104,9 @@ class Format:
 
     def writer(self, target: str | Path | IO[Any], options: FormatOptions) -> RecordWriter:
         """Return a writer for a path or a stream."""
-        return resolve_name(f"{__package__}.{self.module[0]}:{self.module[2]}")(target, options)
+        write = resolve_name(f"{__package__}.{self.module[0]}:{self.module[2]}")
+        arguments = (self, target, options)
+        return write(*arguments) if isinstance(write, type) else LineWriter(*arguments, line=write)
 
 
 class RecordWriter(ABC):
@@ -113,28 +116,19 @@ class RecordWriter(ABC):
     what was written to it and stays open.
     """
 
-    name: str
     binary = False
-    # A format without a frame grid holds one grid per output: readers could not tell several apart.
-    keeps_grid = True
-    needs_units = False
     # Digest of the tokenizer that made the units, for formats that can hold it; "" if unknown.
     tokenizer = ""
     _stream: IO[Any]
 
-    def __init__(self, target: str | Path | IO[Any], options: FormatOptions) -> None:
-        self._target = target
-        self._options = options
+    def __init__(self, format: Format, target: str | Path | IO[Any], options: FormatOptions) -> None:
+        self._format, self._target, self._options = format, target, options
         self._ids: set[str] = set()
         self._grid: tuple[int, int] | None = None
         self._stack: ExitStack | None = None
 
     def write(self, id: str, path: str | Path, segmentation: Segmentation) -> None:
-        """Add one recording.
-
-        Raises:
-            InputError: the id was written before, or the format cannot hold this segmentation.
-        """
+        """Add one recording; InputError if the id was written before, or the format cannot hold this segmentation."""
         if self._stack is None:
             raise InputError("a writer writes inside its 'with' block only")
         if id in self._ids:
@@ -143,14 +137,15 @@ class RecordWriter(ABC):
             f"{id}{path}".encode()
         except UnicodeEncodeError:
             raise InputError(f"{id!r}: a name that is not valid Unicode cannot be written") from None
-        grid = (segmentation.hop, segmentation.sample_rate)
-        if not self.keeps_grid and grid != (self._grid or grid):
+        grid, format = (segmentation.hop, segmentation.sample_rate), self._format
+        # A format without a frame grid holds one grid per output: readers could not tell several apart.
+        if not format.keeps_grid and grid != (self._grid or grid):
             raise InputError(
-                f"{id}: frames of {grid[0]} samples at {grid[1]} Hz after some of {self._grid}: {self.name} files do "
+                f"{id}: frames of {grid[0]} samples at {grid[1]} Hz after some of {self._grid}: {format.name} files do "
                 "not say which, so write each grid to an output of its own"
             )
-        if self.needs_units and segmentation.unit is None:
-            raise InputError(f"{id}: the {self.name} format needs units; this segmentation has none")
+        if format.needs_units and segmentation.unit is None:
+            raise InputError(f"{id}: the {format.name} format needs units; this segmentation has none")
         self._write(id, path, segmentation)
         self._ids.add(id)
         self._grid = grid
@@ -161,12 +156,10 @@ class RecordWriter(ABC):
             self._stack = stack.pop_all()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: Any) -> None:
         if self._stack is not None:
             stack, self._stack = self._stack, None
-            stack.__exit__(kind, error, trace)
+            stack.__exit__(*error)
 
     def _open(self, stack: ExitStack) -> None:
         """Open `self._stream` and register its closing with the stack."""
@@ -188,24 +181,24 @@ def open_new(stack: ExitStack, path: Path, *, binary: bool = False) -> IO[Any]:
     return stack.enter_context(temporary.open("wb") if binary else temporary.open("w", encoding="utf-8", newline="\n"))
 
 
-class JsonlWriter(RecordWriter):
-    """One JSON object a line."""
+class LineWriter(RecordWriter):
+    """One line per recording: a function of id, path, segmentation and options gives a line or a JSON object."""
+
+    def __init__(self, *arguments: Any, line: Callable[..., str | dict[str, Any]]) -> None:
+        super().__init__(*arguments)
+        self._line = line
 
     def _write(self, id: str, path: str | Path, segmentation: Segmentation) -> None:
-        self._stream.write(json.dumps(self._record(id, path, segmentation), ensure_ascii=False) + "\n")
-
-    @abstractmethod
-    def _record(self, id: str, path: str | Path, segmentation: Segmentation) -> dict[str, Any]: ...
+        line = self._line(id, path, segmentation, self._options)
+        self._stream.write((line if isinstance(line, str) else json.dumps(line, ensure_ascii=False)) + "\n")
 
 
 class FolderWriter(RecordWriter):
     """A folder with one file per recording, named after its id; "/" in an id makes subfolders."""
 
-    suffix: str
-
     def _open(self, stack: ExitStack) -> None:
         if not isinstance(self._target, (str, Path)):
-            raise InputError(f"the {self.name} format writes a folder of files: give --out FOLDER")
+            raise InputError(f"the {self._format.name} format writes a folder of files: give --out FOLDER")
         folder = Path(self._target)
         if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
             raise InputError(f"{folder} exists and is not an empty folder: choose another name or remove it")
@@ -213,7 +206,7 @@ class FolderWriter(RecordWriter):
         self._folder.mkdir()
 
     def _write(self, id: str, path: str | Path, segmentation: Segmentation) -> None:
-        file = file_below(self._folder, id, self.suffix)
+        file = file_below(self._folder, id, self._format.suffixes[0])
         file.parent.mkdir(parents=True, exist_ok=True)
         self._write_file(file, id, segmentation)
 

@@ -10,29 +10,22 @@ import numpy as np
 from syllablelm.core.errors import InputError, located
 from syllablelm.core.files import find_files, text_lines
 from syllablelm.core.segmentation import Segmentation
-from syllablelm.formats.format import Entry, FormatOptions, RecordWriter
+from syllablelm.formats.format import Entry, FormatOptions
 from syllablelm.formats.times import from_durations, parse_ints, to_durations
 
 
-class Writer(RecordWriter):
-    """Writer of ``gslm``."""
-
-    name = "gslm"
-    keeps_grid = False
-    needs_units = True
-
-    def _write(self, id: str, path: str | Path, segmentation: Segmentation) -> None:
-        if not id or set(id) & set("|\r\n"):
-            raise InputError(f"{id!r} cannot stand in a line: an id needs letters, and no '|' or line end")
-        units, durations = to_durations(id, segmentation, self._options.gap_unit)
-        same = np.flatnonzero(units[1:] == units[:-1])
-        if len(same):
-            raise InputError(
-                f"{id}: the boundary at frame {np.cumsum(durations)[same[0]]} is between two segments of one unit, "
-                "which gslm files cannot hold: join them by --deduplicate"
-            )
-        frames = np.repeat(units, durations)
-        self._stream.write(f"{id}|{' '.join(map(str, frames.tolist()))}\n")
+def line_of(id: str, path: str | Path, segmentation: Segmentation, options: FormatOptions) -> str:
+    """Return the line of a recording."""
+    if not id or set(id) & set("|\r\n"):
+        raise InputError(f"{id!r} cannot stand in a line: an id needs letters, and no '|' or line end")
+    units, durations = to_durations(id, segmentation, options.gap_unit)
+    same = np.flatnonzero(units[1:] == units[:-1])
+    if len(same):
+        raise InputError(
+            f"{id}: the boundary at frame {np.cumsum(durations)[same[0]]} is between two segments of one unit, "
+            "which gslm files cannot hold: join them by --deduplicate"
+        )
+    return f"{id}|{' '.join(map(str, np.repeat(units, durations).tolist()))}"
 
 
 def read(path: Path, options: FormatOptions) -> Iterator[Entry]:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import ExitStack
+from collections.abc import Generator, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,6 @@ TOKENIZER_KEY = "syllablelm.tokenizer.tokenizer"
 class Writer(RecordWriter):
     """Writer of ``parquet``."""
 
-    name = "parquet"
     binary = True
 
     def _open(self, stack: ExitStack) -> None:
@@ -56,30 +55,28 @@ def read(path: Path, options: FormatOptions) -> Iterator[Entry]:
 
 
 def _records(file: Path) -> Iterator[dict[str, Any]]:
-    pyarrow, parquet = _import_pyarrow()
-    try:
-        with parquet.ParquetFile(file) as table:
-            missing = [key for key in KEYS if key not in table.schema_arrow.names]
-            if missing:
-                raise FormatError(f"{file}: missing columns {', '.join(missing)}")
-            for batch in table.iter_batches(columns=list(KEYS)):
-                yield from batch.to_pylist()
-    except (pyarrow.ArrowException, OSError) as error:
-        raise FormatError(f"{file}: not a readable Parquet file ({error})") from error
+    with _opened(file) as table:
+        missing = [key for key in KEYS if key not in table.schema_arrow.names]
+        if missing:
+            raise FormatError(f"{file}: missing columns {', '.join(missing)}")
+        for batch in table.iter_batches(columns=list(KEYS)):
+            yield from batch.to_pylist()
 
 
 def read_tokenizer(file: Path) -> str:
-    """Return the digest of the tokenizer that made a file's units; "" if unknown.
+    """Return the digest of the tokenizer that made a file's units; "" if unknown."""
+    with _opened(file) as table:
+        return (table.schema_arrow.metadata or {}).get(TOKENIZER_KEY.encode(), b"").decode()
 
-    Raises:
-        FormatError: not a Parquet file.
-    """
+
+@contextmanager
+def _opened(file: Path) -> Generator[Any, None, None]:
     pyarrow, parquet = _import_pyarrow()
     try:
-        said = parquet.read_schema(file).metadata or {}
+        with parquet.ParquetFile(file) as table:
+            yield table
     except (pyarrow.ArrowException, OSError) as error:
         raise FormatError(f"{file}: not a readable Parquet file ({error})") from error
-    return said.get(TOKENIZER_KEY.encode(), b"").decode()
 
 
 def _import_pyarrow() -> tuple[Any, Any]:

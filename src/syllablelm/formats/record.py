@@ -9,20 +9,14 @@ from typing import Any
 from syllablelm.core.errors import FormatError, located
 from syllablelm.core.files import find_files, json_lines
 from syllablelm.core.segmentation import Segmentation
-from syllablelm.formats.format import Entry, FormatOptions, JsonlWriter
+from syllablelm.formats.format import Entry, FormatOptions
 from syllablelm.formats.times import int_array
 
 KEYS = ("id", "path", "sample_rate", "hop", "num_frames", "unit", "start", "end")
 
 
-def to_record(id: str, path: str | Path, segmentation: Segmentation) -> dict[str, Any]:
-    """Turn a segmentation into the record of the JSONL format (plain Python values; frames, not seconds).
-
-    Args:
-        id: name of the recording, unique in its file.
-        path: path of its audio.
-        segmentation: its segments; without units, "unit" is None.
-    """
+def to_record(id: str, path: str | Path, segmentation: Segmentation, *_: FormatOptions) -> dict[str, Any]:
+    """Return the record of a recording (plain Python values; frames, not seconds); "unit" is None without units."""
     return {
         "id": str(id),
         "path": str(path),
@@ -36,12 +30,7 @@ def to_record(id: str, path: str | Path, segmentation: Segmentation) -> dict[str
 
 
 def from_record(record: Mapping[str, Any]) -> Segmentation:
-    """Return the segmentation of a record; unknown keys are ignored.
-
-    Raises:
-        FormatError: a key is missing, a value has the wrong type, or the segments are unsorted, overlap or leave
-            the recording.
-    """
+    """Return the segmentation of a record; FormatError if it is invalid. Unknown keys are ignored."""
     if not isinstance(record, Mapping):
         raise FormatError(f"a record must be an object with keys {', '.join(KEYS)}, not {type(record).__name__}")
     with located(f"record {record['id']!r}" if "id" in record else "record without id"):
@@ -65,11 +54,7 @@ def from_record(record: Mapping[str, Any]) -> Segmentation:
 
 
 def entry_of(place: str, record: Any) -> Entry:
-    """Return the entry of a record.
-
-    Raises:
-        FormatError: see `from_record`; the message begins with the place.
-    """
+    """Return the entry of a record; the place begins the message of a FormatError."""
     with located(place):
         segmentation = from_record(record)
     return Entry(record["id"], record["path"], segmentation, place)
@@ -80,12 +65,3 @@ def read(path: Path, options: FormatOptions) -> Iterator[Entry]:
     for file in find_files(path, (".jsonl",)):
         for place, record in json_lines(file):
             yield entry_of(place, record)
-
-
-class Writer(JsonlWriter):
-    """Writer of ``jsonl``."""
-
-    name = "jsonl"
-
-    def _record(self, id: str, path: str | Path, segmentation: Segmentation) -> dict[str, Any]:
-        return to_record(id, path, segmentation)

@@ -32,10 +32,6 @@ _HOP = 320
 class Writer(FolderWriter):
     """Writer of ``sdhubert``."""
 
-    name = "sdhubert"
-    suffix = ".npz"
-    keeps_grid = False
-
     def _write_file(self, file: Path, id: str, segmentation: Segmentation) -> None:
         if segmentation.hop * FRAMES_PER_SECOND != segmentation.sample_rate:
             rate = segmentation.sample_rate / segmentation.hop

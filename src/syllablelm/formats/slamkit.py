@@ -14,36 +14,25 @@ from typing import Any
 from syllablelm.core.errors import FormatError, located
 from syllablelm.core.files import find_files, json_lines
 from syllablelm.core.segmentation import Segmentation
-from syllablelm.formats.format import Entry, FormatOptions, JsonlWriter
+from syllablelm.formats.format import Entry, FormatOptions
 from syllablelm.formats.times import from_durations, int_list, to_durations
 
 _TOKENS = re.compile(r"(?:<Un[0-9]{1,10}>)*")
 
 
-class FeaturesWriter(JsonlWriter):
-    """Writer of ``slamkit``."""
-
-    name = "slamkit"
-    keeps_grid = False
-    needs_units = True
-
-    def _record(self, id: str, path: str | Path, segmentation: Segmentation) -> dict[str, Any]:
-        units, durations = to_durations(id, segmentation, self._options.gap_unit)
-        return {"units": units.tolist(), "duration": durations.tolist(), "file_name": str(path) or id}
+def features_of(id: str, path: str | Path, segmentation: Segmentation, options: FormatOptions) -> dict[str, Any]:
+    """Return the record of ``slamkit``."""
+    units, durations = to_durations(id, segmentation, options.gap_unit)
+    return {"units": units.tolist(), "duration": durations.tolist(), "file_name": str(path) or id}
 
 
-class TokensWriter(JsonlWriter):
-    """Writer of ``slamkit-tokens``."""
-
-    name = "slamkit-tokens"
-    needs_units = True
-
-    def _record(self, id: str, path: str | Path, segmentation: Segmentation) -> dict[str, Any]:
-        # The format has no times, so gaps are lost unless a unit stands for them.
-        units = segmentation.unit
-        if units is None or self._options.gap_unit is not None:
-            units, _ = to_durations(id, segmentation, self._options.gap_unit)
-        return {"file_name": str(path) or id, "audio_repr": "".join(f"<Un{unit}>" for unit in units.tolist())}
+def tokens_of(id: str, path: str | Path, segmentation: Segmentation, options: FormatOptions) -> dict[str, Any]:
+    """Return the record of ``slamkit-tokens``."""
+    # The format has no times, so gaps are lost unless a unit stands for them.
+    units = segmentation.unit
+    if units is None or options.gap_unit is not None:
+        units, _ = to_durations(id, segmentation, options.gap_unit)
+    return {"file_name": str(path) or id, "audio_repr": "".join(f"<Un{unit}>" for unit in units.tolist())}
 
 
 def read_features(path: Path, options: FormatOptions) -> Iterator[Entry]:

@@ -23,10 +23,6 @@ NO_UNIT = "-"
 class Writer(FolderWriter):
     """Writer of ``textgrid``."""
 
-    name = "textgrid"
-    suffix = ".TextGrid"
-    keeps_grid = False
-
     def _open(self, stack: ExitStack) -> None:
         self._textgrid = _import_textgrid()
         super()._open(stack)

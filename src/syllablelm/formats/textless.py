@@ -16,22 +16,16 @@ from typing import Any
 from syllablelm.core.errors import FormatError, InputError, located
 from syllablelm.core.files import find_files, json_lines, text_lines
 from syllablelm.core.segmentation import Segmentation
-from syllablelm.formats.format import Entry, FormatOptions, JsonlWriter, RecordWriter, open_new
+from syllablelm.formats.format import Entry, FormatOptions, RecordWriter, open_new
 from syllablelm.formats.times import from_durations, int_list, parse_ints, to_durations
 
 _UNITS, _DURATIONS = ".units", ".durations"
 
 
-class RecordsWriter(JsonlWriter):
-    """Writer of ``textless``."""
-
-    name = "textless"
-    keeps_grid = False
-    needs_units = True
-
-    def _record(self, id: str, path: str | Path, segmentation: Segmentation) -> dict[str, Any]:
-        units, durations = to_durations(id, segmentation, self._options.gap_unit)
-        return {"name": id, "units": units.tolist(), "durations": durations.tolist()}
+def record_of(id: str, path: str | Path, segmentation: Segmentation, options: FormatOptions) -> dict[str, Any]:
+    """Return the record of ``textless``."""
+    units, durations = to_durations(id, segmentation, options.gap_unit)
+    return {"name": id, "units": units.tolist(), "durations": durations.tolist()}
 
 
 def read_records(path: Path, options: FormatOptions) -> Iterator[Entry]:
@@ -49,10 +43,6 @@ def read_records(path: Path, options: FormatOptions) -> Iterator[Entry]:
 
 class LinesWriter(RecordWriter):
     """Writer of ``textless-lines``: PREFIX.units and PREFIX.durations; either suffix of the prefix is dropped."""
-
-    name = "textless-lines"
-    keeps_grid = False
-    needs_units = True
 
     def _open(self, stack: ExitStack) -> None:
         if not isinstance(self._target, (str, Path)):

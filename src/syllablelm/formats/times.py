@@ -22,13 +22,10 @@ def to_durations(id: str, segmentation: Segmentation, gap_unit: int | None) -> t
     Args:
         id: name of the recording, for messages.
         segmentation: segments with units.
-        gap_unit: unit of a gap; None refuses gaps.
+        gap_unit: unit of a gap, which must not occur in the recording; None refuses gaps.
 
     Returns:
         (N,) units and (N,) their durations in frames, which sum to the recording's length.
-
-    Raises:
-        InputError: a gap and no gap unit, or a gap unit that occurs in the recording.
     """
     start, end, unit = segmentation.start, segmentation.end, segmentation.unit
     if unit is None:
@@ -50,11 +47,7 @@ def to_durations(id: str, segmentation: Segmentation, gap_unit: int | None) -> t
 
 
 def from_durations(units: Sequence[int], durations: Sequence[int], hop: int, options: FormatOptions) -> Segmentation:
-    """Return adjacent segments of these units and durations, from frame 0; those of the gap unit become gaps.
-
-    Raises:
-        FormatError: lists of different lengths, or numbers that are not units or durations.
-    """
+    """Return adjacent segments of these units and durations, from frame 0; those of the gap unit become gaps."""
     if len(units) != len(durations):
         raise FormatError(f"{len(units)} units but {len(durations)} durations")
     length = np.array(durations, dtype=np.int64)
@@ -76,26 +69,16 @@ def from_durations(units: Sequence[int], durations: Sequence[int], hop: int, opt
 
 
 def int_list(record: Any, key: str) -> list[int]:
-    """Return a list of integers of a JSON record.
-
-    Raises:
-        FormatError: not an object, or its value of this key is missing or not a list of integers.
-    """
+    """Return the list of integers of a JSON record under a key; FormatError if there is none."""
     if not isinstance(record, dict) or not isinstance(record.get(key), list):
         raise FormatError(f"a record must be an object in which {key!r} is a list of integers")
     return int_array(record[key], repr(key)).tolist()
 
 
 def int_array(values: Any, name: str, *, or_null: bool = False) -> IntArray:
-    """Return a list of integers of a JSON file as an array.
+    """Return a list of integers of 32 bits of a JSON file as an array; FormatError, with `name`, if it is none.
 
-    Args:
-        values: the list.
-        name: its name in messages.
-        or_null: say in messages that null is allowed too.
-
-    Raises:
-        FormatError: not a list, or elements that are not integers of 32 bits.
+    `or_null` says in messages that null is allowed too.
     """
     if not isinstance(values, list) or not all(isinstance(x, int) and not isinstance(x, bool) for x in values):
         raise FormatError(f"{name} must be a list of integers{' or null' if or_null else ''}")
@@ -105,11 +88,7 @@ def int_array(values: Any, name: str, *, or_null: bool = False) -> IntArray:
 
 
 def parse_ints(text: str) -> list[int]:
-    """Return the numbers of a line, separated by blanks.
-
-    Raises:
-        FormatError: a word that is not a number.
-    """
+    """Return the numbers of a line, separated by blanks; FormatError for a word that is no number."""
     words = text.split()
     for word in words:
         # int() also takes signs, underscores and other scripts' digits.
@@ -121,13 +100,7 @@ def parse_ints(text: str) -> list[int]:
 def whole_frames(seconds: npt.ArrayLike, hop: int, sample_rate: int) -> IntArray:
     """Convert times to frames, of which they must be multiples but for the rounding of printed digits.
 
-    Args:
-        seconds: times in seconds, any shape.
-        hop: samples per frame.
-        sample_rate: samples per second.
-
-    Raises:
-        FormatError: a time between two frames.
+    `seconds` may have any shape; FormatError for a time between two frames.
     """
     exact = np.asarray(seconds, dtype=np.float64) * (sample_rate / hop)
     if not np.isfinite(exact).all() or np.abs(exact).max(initial=0.0) >= 2**31 - 1:

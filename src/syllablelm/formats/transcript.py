@@ -17,11 +17,7 @@ def is_transcript(file: Path) -> bool:
 
 
 def read_transcript(file: Path) -> Iterator[tuple[str, str]]:
-    """Yield ids and texts of a transcript; empty lines are skipped.
-
-    Raises:
-        FormatError: not UTF-8, or a line of an id without a text.
-    """
+    """Yield ids and texts of a transcript; empty lines are skipped, an id without a text is a FormatError."""
     for place, name, text in transcript_lines(file):
         if not text:
             raise FormatError(f"{place}: not a transcript line 'ID TEXT'")
@@ -29,11 +25,7 @@ def read_transcript(file: Path) -> Iterator[tuple[str, str]]:
 
 
 def transcript_lines(file: Path) -> Iterator[tuple[str, str, str]]:
-    """Yield places ("84-121123.trans.txt:3"), ids and texts, which may be empty, of a transcript.
-
-    Raises:
-        FormatError: not UTF-8.
-    """
+    """Yield places ("84-121123.trans.txt:3"), ids and texts, which may be empty, of a transcript."""
     for place, line in text_lines(file):
         name, *text = line.split(maxsplit=1)[:2] or [""]
         if name:

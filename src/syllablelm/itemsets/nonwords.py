@@ -29,12 +29,8 @@ MAX_DIFFERENCE = 1.0
 
 @dataclass(frozen=True)
 class NonWord:
-    """A non-word and its distance from its word.
-
-    Args:
-        phones: with stress digits.
-        score: log-probability of its phone bigrams in nats, edges among them.
-        difference: its score minus the word's.
+    """A non-word: phones with stress digits, the log-probability of its phone bigrams in nats, edges among them
+    (`score`), and that minus its word's (`difference`).
     """
 
     phones: Phones
@@ -100,10 +96,11 @@ def make_nonword(
     *,
     tries: int = 600,
 ) -> NonWord | None:
-    """Return the best match for a word among random candidates.
+    """Return the best match for a word among random candidates, or None.
 
     Common words have more probable bigrams than most candidates. The match is therefore sought on a side, more or less
-    probable than the word, that is drawn first: a scorer of bigrams then wins as often as it loses.
+    probable than the word, that is drawn first: a scorer of bigrams then wins as often as it loses. It is the legal and
+    new candidate of the nearest score on that side, within `MAX_DIFFERENCE`.
 
     Args:
         word: its phones with stress digits, AH0 for schwa.
@@ -112,9 +109,6 @@ def make_nonword(
         taken: sounds (`to_ear`) of earlier non-words.
         rng: random generator of the candidates.
         tries: number of candidates.
-
-    Returns:
-        The candidate of the nearest score on the drawn side; None if none within `MAX_DIFFERENCE` is legal and new.
     """
     places = changeable(word)
     if not places:

@@ -26,26 +26,17 @@ class PhoneFlite(Flite):
         """See `Engine.speak`; AudioError where the voice does not speak these very phones."""
         phones = text.split()
         pitch = 1.0 if voice in self.fixed_pitch else pitch
-        entry = f"{_WORD} : {' '.join(map(_to_flite, phones))}\n"
-        samples, rate, found = self.render(_WORD, voice, speed=speed, pitch=pitch, entries=entry)
+        samples, rate, found = self.render(_WORD, voice, speed=speed, pitch=pitch, entries=_entry(phones))
         own = tuple(phone for phone in found if phone.label != "SIL")
         if tuple(phone.label for phone in own) != plain(phones):
             raise AudioError(f"flite speaks {text!r} as {' '.join(phone.label for phone in own)!r}")
         return Spoken(samples, rate, (Word(" ".join(plain(phones)), own[0].start, own[-1].end, own),), pitch)
 
     def find_stress(self, word: str, phones: Sequence[str], *, voice: str) -> Phones | None:
-        """Return the phones of a word with flite's own stress, for dictionaries without stress.
+        """Return the phones of a word with flite's own stress (AH0 for schwa), for dictionaries without stress.
 
         Flite does not print stress, but stressed vowels are longer: each vowel is compared with itself in the same
-        phones with all vowels stressed and with none.
-
-        Args:
-            word: the word.
-            phones: its phones without stress.
-            voice: voice to use; kal16 is the fastest.
-
-        Returns:
-            The phones with stress digits, AH0 for schwa; None if flite pronounces the word with other phones.
+        phones with all vowels stressed and with none. None if flite pronounces the word with other phones.
         """
         said = self._vowels(word, voice)
         if said is None or said[0] != plain(phones):
@@ -63,13 +54,16 @@ class PhoneFlite(Flite):
 
     def _vowels(self, text: str, voice: str, entry: Sequence[str] = ()) -> tuple[Phones, list[float]] | None:
         """Return phones and their durations in seconds, without pauses."""
-        entries = f"{_WORD} : {' '.join(map(_to_flite, entry))}\n" if entry else ""
         try:
-            _, _, found = self.render(text, voice, speed=1, pitch=1, entries=entries)
+            _, _, found = self.render(text, voice, speed=1, pitch=1, entries=_entry(entry) if entry else "")
         except AudioError:
             return None
         own: list[Interval] = [phone for phone in found if phone.label != "SIL"]
         return tuple(phone.label for phone in own), [phone.end - phone.start for phone in own]
+
+
+def _entry(phones: Sequence[str]) -> str:
+    return f"{_WORD} : {' '.join(map(_to_flite, phones))}\n"
 
 
 def _to_flite(phone: str) -> str:

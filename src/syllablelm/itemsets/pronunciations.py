@@ -27,8 +27,7 @@ _MERGED = {"AO": "AA", "IH": "AH"}
 class Lexicon:
     """A pronouncing dictionary.
 
-    Args:
-        entries: pronunciations of each lower-case word, the usual one first; ARPAbet phones, with or without stress.
+    `entries` are the pronunciations of each lower-case word, the usual one first; ARPAbet phones, with or without stress.
     """
 
     entries: Mapping[str, tuple[Phones, ...]]
@@ -59,11 +58,7 @@ def to_ear(phones: Sequence[str]) -> Phones:
 
 
 def default_dictionary() -> Path:
-    """Return the path of the CMU dictionary in the package pocketsphinx.
-
-    Raises:
-        MissingDependencyError: the package is not installed, or has none.
-    """
+    """Return the path of the CMU dictionary in the package pocketsphinx; MissingDependencyError if it is not there."""
     spec = importlib.util.find_spec("pocketsphinx")
     for folder in (spec.submodule_search_locations or ()) if spec else ():
         path = Path(folder) / "model" / "en-us" / "cmudict-en-us.dict"
@@ -76,12 +71,7 @@ def default_dictionary() -> Path:
 
 
 def read_dictionary(path: Path) -> Lexicon:
-    """Read a dictionary in the format of CMUdict: ``WORD  P H O N E S``, variants as ``WORD(2)``, comments ``;;;``.
-
-    Raises:
-        FormatError: a line without phones, or with phones that are not ARPAbet.
-        InputError: no such file.
-    """
+    """Read a dictionary in the format of CMUdict: ``WORD  P H O N E S``, variants as ``WORD(2)``, comments ``;;;``."""
     if not path.is_file():
         raise InputError(f"{path}: no such dictionary")
     entries: dict[str, list[Phones]] = {}
@@ -103,11 +93,7 @@ def read_dictionary(path: Path) -> Lexicon:
 
 
 def read_spoken_dictionary(path: Path) -> Lexicon:
-    """Return the dictionary of a corpus's alignments, the most frequent pronunciation first.
-
-    Raises:
-        FormatError: not an alignment, or without ARPAbet phones.
-    """
+    """Return the dictionary of a corpus's alignments, the most frequent pronunciation first."""
     heard: dict[str, Counter[Phones]] = {}
     for alignment in read_alignments(path).values():
         for word in alignment.words:
@@ -125,10 +111,6 @@ def count_words(paths: Iterable[Path]) -> Counter[str]:
     """Return the counts of lower-case words in text files, or in all ``.txt`` files of folders.
 
     The ids of LibriSpeech transcripts (``.trans.txt``) are not counted.
-
-    Raises:
-        InputError: no such file.
-        FormatError: not UTF-8, or a folder without text.
     """
     counts: Counter[str] = Counter()
     for path in paths:

@@ -40,12 +40,9 @@ class SentencePair:
 
 
 def prepare_minimal_pairs(blimp: str | Path, out: str | Path, **options: Any) -> SpokenSet:
-    """Speak pairs of sentences of BLiMP into a folder for ``evaluate syntactic``.
+    """Speak pairs of sentences of BLiMP into a folder for ``evaluate syntactic``, or resume one.
 
-    Args:
-        blimp: as in `make_minimal_pairs`.
-        out: folder of the set; an unfinished one is resumed.
-        options: arguments of `make_minimal_pairs` and `prepare_set`: per_paradigm, limit, seed, engine, voices, ...
+    `options` are those of `make_minimal_pairs` and `prepare_set`: per_paradigm, limit, seed, engine, voices, ...
     """
     return prepare_set(partial(make_minimal_pairs, Path(blimp)), out, **options)
 
@@ -68,10 +65,6 @@ def make_minimal_pairs(
         limit: maximum number of pairs, spread evenly over the paradigms.
         seed: random seed of pairs and voices.
         licence: licence of the sentences; None for that of BLiMP.
-
-    Raises:
-        InputError: no such file.
-        FormatError: a file without pairs, or an invalid line.
     """
     rng = np.random.default_rng(seed)
     paradigms: dict[str, list[SentencePair]] = {}

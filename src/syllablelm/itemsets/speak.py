@@ -56,13 +56,7 @@ class Clip:
 
 @dataclass(frozen=True)
 class Source(Record):
-    """A text that a set is made from.
-
-    Args:
-        name: name of the file or folder, without its path.
-        digest: digest of its contents.
-        licence: its licence, in one line.
-    """
+    """A text that a set is made from: its name without path, the digest of its contents, its licence in one line."""
 
     name: str
     digest: str
@@ -175,14 +169,10 @@ def speak_set(
 
     Args:
         items: the set.
-        out: folder of the set, without other contents.
+        out: folder of the set; one with other contents is an InputError.
         engine: text-to-speech engine.
         workers: number of engine processes.
         audio_format: "flac" or "wav", which the readers of the suites take.
-
-    Raises:
-        MissingDependencyError: the engine is not installed.
-        InputError: an unusable voice or option, or a folder with other contents.
     """
     if audio_format not in ("flac", "wav"):
         raise InputError(f"audio format {audio_format!r}: sets of pairs are flac or wav")
@@ -198,8 +188,7 @@ def speak_set(
     }
     # The clips too: another version of this program may draw others from the same sources.
     key = digest_json([settings, [asdict(clip) for clip in items.clips]])
-    finished = _read_finished(out, key)
-    if finished is not None:
+    if (finished := _read_finished(out, key)) is not None:
         return finished
     parts = out.parent / f".{out.name}-{key}.parts"
     with ProgressBar(items.name, len(items.clips), closing_line=False) as bar:
@@ -228,21 +217,13 @@ def speak_set(
 def measure_lengths(clips: Sequence[Clip], seconds: Mapping[str, float]) -> dict[str, float]:
     """Return how well length alone tells the two recordings of a pair apart.
 
-    Args:
-        clips: recordings of complete pairs.
-        seconds: their lengths by stem.
-
-    Returns:
-        ``length_bias``: share of comparisons (pair and voice) in which the correct recording is the shorter one, equal
-        lengths counting .5, so that .5 is no bias; ``length_difference``: mean seconds of correct minus incorrect.
+    ``length_bias`` is the share of comparisons (pair and voice) in which the correct recording is the shorter one,
+    equal lengths counting .5, so that .5 is no bias; ``length_difference`` the mean seconds of correct minus incorrect.
+    `seconds` are the lengths of the recordings by stem.
     """
-    couples = _couples(clips)
-    differences = [seconds[right.stem] - seconds[wrong.stem] for right, wrong in couples.values()]
+    differences = [seconds[right.stem] - seconds[wrong.stem] for right, wrong in _couples(clips).values()]
     shorter = sum(0.5 if difference == 0 else float(difference < 0) for difference in differences)
-    return {
-        "length_bias": shorter / len(differences),
-        "length_difference": sum(differences) / len(differences),
-    }
+    return {"length_bias": shorter / len(differences), "length_difference": sum(differences) / len(differences)}
 
 
 @dataclass(frozen=True)
@@ -331,7 +312,11 @@ def _write(
         found = spoken[clip.stem]
         assert found.path is not None
         name = f"{items.place}/{found.path.name}"
-        _link(found.path, out / name)
+        # A hard link costs no space; some file systems have none.
+        try:
+            os.link(found.path, out / name)
+        except OSError:
+            shutil.copyfile(found.path, out / name)
         own = {"pair": clip.pair, "correct": clip.correct, **clip.about}
         manifest.append({**found.row, "path": name, **own})
     if items.columns:
@@ -348,11 +333,3 @@ def _write(
     for file, rows in lists.items():
         write_json_lines(out / f"{file}.jsonl", rows)
     write_text(out / SETTINGS, json.dumps(record.to_dict(), indent=1, ensure_ascii=False) + "\n")
-
-
-def _link(source: Path, target: Path) -> None:
-    # A hard link costs no space; some file systems have none.
-    try:
-        os.link(source, target)
-    except OSError:
-        shutil.copyfile(source, target)

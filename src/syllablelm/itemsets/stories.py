@@ -39,12 +39,9 @@ class Passage:
 
 
 def prepare_topic_cloze(texts: Sequence[str | Path], out: str | Path, **options: Any) -> SpokenSet:
-    """Speak stories with their own ending and with another's into a folder for ``evaluate cloze``.
+    """Speak stories with their own ending and with another's into a folder for ``evaluate cloze``, or resume one.
 
-    Args:
-        texts: as in `make_topic_cloze`.
-        out: folder of the set; an unfinished one is resumed.
-        options: arguments of `make_topic_cloze` and `prepare_set`: items, context, seed, engine, voices, ...
+    `options` are those of `make_topic_cloze` and `prepare_set`: items, context, seed, engine, voices, ...
     """
     return prepare_set(partial(make_topic_cloze, [Path(text) for text in texts]), out, **options)
 
@@ -59,7 +56,7 @@ def make_topic_cloze(
     seed: int = 0,
     licence: str = "not given",
 ) -> ItemSet:
-    """Draw passages from stories and swap the endings of pairs of them.
+    """Draw passages from stories and swap the endings of pairs of them; InputError without a single swap.
 
     Args:
         paths: text files, LibriSpeech transcripts (``.trans.txt``, each chapter is a story), or folders of them.
@@ -70,10 +67,6 @@ def make_topic_cloze(
             at commas.
         seed: random seed of passages and voices.
         licence: licence of the texts.
-
-    Raises:
-        InputError: no such file, an odd number of items, or too few stories for a single swap.
-        FormatError: not UTF-8, or an invalid transcript.
     """
     if items % 2:
         raise InputError(f"{items} items: every swap of endings gives two; ask for {items - 1} or {items + 1}")

@@ -6,6 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -62,22 +63,19 @@ def prepare_wordlist(
     seed: int = 0,
     **speech: Any,
 ) -> SpokenSet:
-    """Speak words and non-words like them by flite into a folder for ``evaluate lexical``.
+    """Speak words and non-words like them by flite into a folder for ``evaluate lexical``, or resume one.
 
     Args:
-        out: folder of the set; an unfinished one is resumed.
+        out: folder of the set.
         dictionary: pronouncing dictionary in the format of CMUdict; None for the one in pocketsphinx.
         alignments: alignments of a corpus whose words and phones are the dictionary instead.
         text: text files or folders in which words are counted; without them words are drawn evenly.
-        pairs: number of pairs; fewer if the dictionary has no more.
+        pairs, seed: as in `make_wordlist`.
         licence: licence of the texts and of a dictionary given.
-        seed: random seed of words and non-words.
         speech: arguments of `prepare_set`: voices, workers, audio_format.
 
     Raises:
         InputError: both a dictionary and alignments, no usable word, no such file, or as `speak_set`.
-        FormatError: an invalid file.
-        MissingDependencyError: flite or the default dictionary is not installed.
     """
     if dictionary is not None and alignments is not None:
         raise InputError("--dictionary and --alignments: give one of them")
@@ -91,9 +89,7 @@ def prepare_wordlist(
     engine = PhoneFlite()
 
     def make(voices: Sequence[str]) -> ItemSet:
-        def find_stress(word: str, phones: Phones) -> Phones | None:
-            return engine.find_stress(word, phones, voice=voices[0])
-
+        find_stress = partial(engine.find_stress, voice=voices[0])
         return make_wordlist(lexicon, counts, find_stress, sources, voices=voices, pairs=pairs, seed=seed)
 
     return prepare_set(make, out, engine=engine, **speech)
@@ -109,7 +105,7 @@ def make_wordlist(
     pairs: int = 1000,
     seed: int = 0,
 ) -> ItemSet:
-    """Draw words and derive a non-word from each.
+    """Draw words and derive a non-word from each; InputError if no word of the dictionary can be used.
 
     Args:
         lexicon: pronouncing dictionary.
@@ -120,9 +116,6 @@ def make_wordlist(
         voices: voices; each pair is spoken by all of them.
         pairs: number of pairs; fewer if the dictionary has no more.
         seed: random seed of words and non-words.
-
-    Raises:
-        InputError: no word of the dictionary can be used.
     """
     with ProgressBar("non-words", pairs, closing_line=False) as bar:
         found = draw_pairs(lexicon, counts, find_stress, pairs=pairs, seed=seed, progress=bar.advance)
@@ -153,7 +146,9 @@ def draw_pairs(
     """See `make_wordlist`."""
     rng = np.random.default_rng(seed)
     phonotactics = Phonotactics(lexicon)
-    waiting = {band: _shuffled(words, rng) for band, words in _by_band(lexicon, counts).items()}
+    waiting = {
+        band: [words[i] for i in rng.permutation(len(words))] for band, words in _by_band(lexicon, counts).items()
+    }
     found: list[WordPair] = []
     sounds: set[Phones] = set()
     taken: set[Phones] = set()
@@ -165,9 +160,10 @@ def draw_pairs(
             pair = None
             while pair is None and waiting[band]:
                 word, frequency = waiting[band].pop()
-                if plain(lexicon.entries[word][0]) in sounds:
+                phones: Phones | None = lexicon.entries[word][0]
+                if plain(phones) in sounds:
                     continue  # a homophone of a word drawn before
-                phones = _stressed(word, lexicon, find_stress)
+                phones = phones if phones != plain(phones) else find_stress(word, phones)
                 nonword = make_nonword(phones, phonotactics, lexicon, taken, rng) if phones else None
                 if phones and nonword:
                     pair = WordPair(word, phones, frequency, nonword)
@@ -202,15 +198,6 @@ def _band(frequency: int | None) -> str:
         if frequency < high:
             return str(low) if high == low + 1 else f"{low}-{high - 1}"
     return f">{BANDS[-1] - 1}"
-
-
-def _shuffled(words: Sequence[tuple[str, int | None]], rng: np.random.Generator) -> list[tuple[str, int | None]]:
-    return [words[i] for i in rng.permutation(len(words))]
-
-
-def _stressed(word: str, lexicon: Lexicon, find_stress: FindStress) -> Phones | None:
-    phones = lexicon.entries[word][0]
-    return phones if phones != plain(phones) else find_stress(word, phones)
 
 
 def _clips(number: int, pair: WordPair, voice: str) -> tuple[Clip, Clip]:

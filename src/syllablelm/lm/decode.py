@@ -21,16 +21,12 @@ from syllablelm.core.errors import InputError, check_positive
 
 @dataclass(frozen=True)
 class Sampling:
-    """Sampling of the next token.
+    """Sampling of the next token; an InputError for a value out of range.
 
     Args:
         temperature: sampling temperature; 0, or below a millionth, is greedy.
-        top_k: top-k sampling; 0 is off.
-        top_p: nucleus (top-p) threshold; 1 is off.
+        top_k, top_p: top-k sampling (0 is off) and nucleus threshold (1 is off).
         seed: random seed; sequence i of a batch draws the same in any batch.
-
-    Raises:
-        InputError: a value out of range.
     """
 
     temperature: float = 0.8
@@ -52,11 +48,7 @@ class Sampler:
 
     Args:
         sampling: sampling options.
-        indices: index of each sequence, which with the seed defines its stream.
-        seeds: random seed of each sequence instead of ``sampling.seed``.
-
-    Raises:
-        InputError: a seed out of range.
+        indices, seeds: index of each sequence, which with its seed (by default ``sampling.seed``) defines its stream.
     """
 
     def __init__(self, sampling: Sampling, indices: Sequence[int], seeds: Sequence[int] | None = None) -> None:
@@ -67,11 +59,7 @@ class Sampler:
         self._streams = [np.random.default_rng((seed, index)) for seed, index in zip(own, indices, strict=True)]
 
     def __call__(self, logits_BV: Tensor, rows: Sequence[int] | None = None) -> Tensor:
-        """Draw one token per row of logits: (B,) int64.
-
-        Args:
-            rows: the sequences that the logits belong to; by default all of them.
-        """
+        """Draw one token per row of logits, (B,) int64; ``rows`` are their sequences, by default all of them."""
         # Logits divided by less come near the end of the floating-point numbers.
         if self.sampling.temperature < 1e-6:
             return logits_BV.argmax(-1)
@@ -145,11 +133,10 @@ def _linear(module: Any) -> Linear:
 
 
 class FusedOPT:
-    """Weights of an OPT model, fused for decoding.
+    """Weights of an ``OPTForCausalLM``, fused for decoding.
 
-    Args:
-        model: ``OPTForCausalLM``; its weights are shared except for the fused projections, which are copies: a model
-            that is trained or moved afterwards needs a new one.
+    They are shared except for the fused projections, which are copies: a model that is trained or moved afterwards needs
+    a new one.
     """
 
     def __init__(self, model: nn.Module) -> None:
@@ -173,13 +160,10 @@ class CachedDecoder:
     Args:
         weights: weights of the model.
         batch: number of sequences, which advance together.
-        capacity: positions of the cache.
+        capacity: positions of the cache, at most the model's (else an InputError).
 
     Shorter prompts are padded on the left, and the padding is masked, so that a sequence gives the same alone and in a
     batch.
-
-    Raises:
-        InputError: more positions than the model has.
     """
 
     def __init__(self, weights: FusedOPT, batch: int, capacity: int) -> None:

@@ -16,13 +16,7 @@ IntArray = npt.NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Likelihood:
-    """Log-likelihood of a corpus as sums, so that two of them can be added.
-
-    Args:
-        nats: negative log-probability of all scored tokens.
-        tokens: number of scored tokens.
-        seconds: their total duration.
-    """
+    """Log-likelihood of a corpus as sums that add up: negative nats, scored tokens, and their seconds."""
 
     nats: float
     tokens: int
@@ -58,11 +52,10 @@ class SmoothedNgrams:
 
     Args:
         base: base of the keys: an n-gram is a number whose digits are its symbols, the last symbol lowest.
-        keys: (num_ngrams,) the n-grams that occur, ascending.
-        counts: (num_ngrams,) their counts; below the highest order the number of different symbols before them.
-        contexts: (num_contexts,) the keys without the last symbol.
-        totals: (num_contexts,) sums of the counts of each context.
-        kinds: (num_contexts,) numbers of different symbols after each context.
+        keys, counts: (num_ngrams,) n-grams that occur, ascending, and their counts; below the highest order the number of
+            different symbols before them.
+        contexts, totals, kinds: (num_contexts,) keys without the last symbol, and of each the sum of its counts and the
+            number of different symbols after it.
         discount: subtracted from every count.
     """
 

@@ -29,10 +29,8 @@ class PackedBatch:
     """Rows of crops, all (rows, row_tokens).
 
     Args:
-        tokens: input tokens; each crop begins with BOS and lacks its last token.
-        targets: next tokens; -1 without a loss.
-        positions: positions from 0 in each crop.
-        crop: number of the crop of each position; 0 for padding.
+        tokens, targets: input tokens; each crop begins with BOS and lacks its last. Next tokens; -1 without a loss.
+        positions, crop: positions from 0 in each crop, and number of the crop; 0 for padding.
         frames: durations of the targets; 0 without a loss.
     """
 
@@ -47,10 +45,7 @@ def draw_crops(store: TokenStore, crop_frames: int, longest: int, rng: np.random
     """Draw the crops of one epoch: as many per recording as fit into it, at least one, at random positions.
 
     Args:
-        store: the tokens.
-        crop_frames: maximum length of a crop in frames, at least 1.
-        longest: maximum length of a crop in tokens.
-        rng: random generator.
+        crop_frames, longest: maximum length of a crop in frames, at least 1, and in tokens.
 
     Returns:
         (crops, 2) first token of each crop in the store and the token after its last, in the order of the recordings.
@@ -60,7 +55,7 @@ def draw_crops(store: TokenStore, crop_frames: int, longest: int, rng: np.random
 
 
 def _blocks(store: TokenStore) -> Iterator[tuple[IntArray, IntArray]]:
-    """Yield blocks of recordings with tokens: their offsets, and the end of each of their tokens.
+    """Yield blocks of recordings with tokens.
 
     Yields:
         (recordings + 1,) offsets into the store; (tokens,) frames from the start of the block to the end of each token.
@@ -112,17 +107,13 @@ def longest_crop(store: TokenStore, crop_frames: int, limit: int) -> int:
 
 
 def pack_rows(lengths: npt.NDArray[np.integer], row_tokens: int) -> list[list[int]]:
-    """Pack crops into rows, each into the fullest open row that has room for it.
+    """Pack crops into rows of ``row_tokens``, each into the fullest open row that has room for it.
 
     Args:
-        lengths: (crops,) tokens of each crop, in packing order.
-        row_tokens: tokens per row.
+        lengths: (crops,) tokens of each crop, in packing order; one longer than a row is an InputError.
 
     Returns:
         indices of the crops of each row.
-
-    Raises:
-        InputError: a crop is longer than a row.
     """
     if len(lengths) and lengths.max() > row_tokens:
         raise InputError(f"a crop of {lengths.max()} tokens does not fit into a row of {row_tokens}")
@@ -166,12 +157,7 @@ def fill_rows(store: TokenStore, rows: Sequence[IntArray], row_tokens: int) -> P
 
 @dataclass(frozen=True)
 class _Epoch:
-    """Rows of an epoch in their order.
-
-    Args:
-        crops: (crops, 2) crops of all rows, concatenated.
-        offsets: (rows + 1,) index of the first crop of each row.
-    """
+    """Rows of an epoch in their order: (crops, 2) all crops, and (rows + 1,) index of the first crop of each row."""
 
     crops: IntArray
     offsets: IntArray
@@ -192,14 +178,10 @@ class PackPlan:
     """Endless deterministic sequence of packed batches.
 
     Args:
-        store: the tokens.
+        store, seed: the tokens, and random seed of crops and order.
         crop_seconds: maximum length of a crop in seconds (25 s in the paper, section 5.2).
         row_tokens: tokens per row, the maximum length of a crop.
-        batch_tokens: tokens per batch, padding included.
-        seed: random seed of crops and order.
-
-    Raises:
-        InputError: a batch smaller than a row.
+        batch_tokens: tokens per batch, padding included; less than a row is an InputError.
     """
 
     def __init__(

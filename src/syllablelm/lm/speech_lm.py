@@ -34,17 +34,15 @@ class SpeechLM:
     """An OPT-style language model of units.
 
     Args:
-        model: ``OPTForCausalLM`` over ``info.num_tokens`` units and BOS.
-        info: description of the tokens.
+        model, info: ``OPTForCausalLM`` over ``info.num_tokens`` units and BOS, and description of the tokens.
         durations: (num_units,) typical frames of each unit, the durations of generated units.
         batch_tokens: tokens scored or generated at once; bounds memory, never changes a result.
         digest: digest of the artifact it was loaded from; "" if unknown.
-        context: context length in tokens; by default that of the longest crop in training (later positions are
-            untrained), or of the model where that is unknown.
+        context: context length in tokens, BOS included, up to the model's; by default that of the longest crop in
+            training (later positions are untrained).
 
     Raises:
-        FormatError: a model of another vocabulary.
-        InputError: a context length below 2 or beyond the model's.
+        FormatError, InputError: a model of another vocabulary, or an unsupported context length.
     """
 
     def __init__(
@@ -87,13 +85,10 @@ class SpeechLM:
 
         Args:
             name: a bundled name ("small"), a folder that ``train lm`` or ``train bundle`` wrote, or the hub id of one.
-            device: "auto", "cpu" or "cuda".
-            batch_tokens: see the class.
+            device, revision: see ``load_encoder``.
+            batch_tokens, context: see the class.
             precision: numeric precision: "bfloat16" changes mean scores by a few hundredths of a nat, and scores may
                 then depend on the batch in their last digits; "auto" is bfloat16 on a GPU.
-            context: context length in tokens, up to the model's, instead of the longest crop in training; positions
-                beyond that crop are untrained.
-            revision: branch, tag or commit of a hub id.
 
         Raises:
             FormatError: no such model, or a damaged one.
@@ -134,10 +129,9 @@ class SpeechLM:
     ) -> float | list[float]:
         """Return the log-probability of the units after BOS in nats; units are deduplicated, as in training.
 
-        Beyond the context length, each unit is scored after at least half a context (``score_windows``).
-
         Args:
-            segmentations: one or many, of any lengths; a score does not depend on the other segmentations.
+            segmentations: one or many, of any lengths; each is scored as if alone. Beyond the context length, each unit is
+                scored after at least half a context (``score_windows``).
             reduce: "mean" per unit (as sWUGGY and sBLIMP are scored) or "sum".
 
         Raises:
@@ -225,10 +219,7 @@ class SpeechLM:
         seeds: Sequence[int] | None = None,
         **sampling: Any,
     ) -> Segmentation | list[Segmentation]:
-        """Continue prompts.
-
-        A sequence that outgrows the context continues from BOS and its later half, so a continuation may have any
-        length.
+        """Continue prompts; a sequence that outgrows the context goes on from BOS and its later half, to any length.
 
         Args:
             prompts: units of the prompts; an empty segmentation for none.
@@ -241,8 +232,7 @@ class SpeechLM:
             the continuations alone, from frame 0 on; units have their typical durations.
 
         Raises:
-            InputError: units outside the vocabulary, a prompt that does not fit the context, or another number of seeds
-                than of prompts; nothing is drawn then.
+            InputError: units outside the vocabulary, a prompt that does not fit the context, or another number of seeds.
         """
         if isinstance(prompts, Segmentation):
             return self.generate([prompts], seconds, seeds=seeds, **sampling)[0]
@@ -383,11 +373,7 @@ def load_opt(folder: Path) -> nn.Module:
 
 
 def find_lm(name: str | Path, revision: str | None = None) -> Path:
-    """Return the folder of a language model, by the names that ``SpeechLM.load`` takes.
-
-    Raises:
-        FormatError: no such model, or one without a language model.
-    """
+    """Return the folder of a language model, by the names that ``SpeechLM.load`` takes; a FormatError for none."""
     folder = find_model(name, revision)
     for part in (folder, folder / FOLDER):
         if (part / INFO_FILE).is_file():

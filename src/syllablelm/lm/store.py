@@ -28,13 +28,12 @@ class TokenInfo:
     Args:
         num_tokens: vocabulary size without the beginning-of-sequence token.
         loss_from: smallest token with a loss; the syllables of an interleaved stream lie below it.
-        hop: samples per frame, the unit of durations.
-        sample_rate: samples per second.
+        hop, sample_rate: samples per frame, the unit of durations, and per second.
         tokenizer: digest of the tokenizer; models refuse units of another one.
-        syllable_hop: samples per frame of the syllables of an interleaved stream; else 0.
+        syllable_hop, acoustic_units: of an interleaved stream, samples per frame of the syllables and digest of the
+            acoustic units ("" if unknown); else 0 and "".
         keep_repeats: tokens are not deduplicated (codes of a codec, reference labels).
         trained_tokens: longest crop that a model was trained on; 0 if unknown.
-        acoustic_units: digest of the acoustic units of an interleaved stream; "" if unknown.
     """
 
     num_tokens: int
@@ -69,11 +68,7 @@ def token_frames(segmentation: Segmentation) -> IntArray:
 
 
 def check_units(segmentation: Segmentation, info: TokenInfo, name: str) -> IntArray:
-    """Return the units of a segmentation after checking them against a vocabulary.
-
-    Raises:
-        InputError: no units, units outside the vocabulary, or another time grid.
-    """
+    """Return the units of a segmentation; an InputError for no units, or another vocabulary or time grid."""
     unit = segmentation.unit
     if unit is None:
         raise InputError(f"{name}: boundaries without units; encode it with a tokenizer that has a codebook")
@@ -94,8 +89,7 @@ class TokenStore:
     """Tokens of many recordings, concatenated.
 
     Args:
-        tokens: (num_tokens,) token ids.
-        frames: (num_tokens,) duration of each in frames; 0 for tokens that share the time of another one.
+        tokens, frames: (num_tokens,) ids, and durations in frames; 0 for tokens that share the time of another one.
         offsets: (num_recordings + 1,) index of the first token of each recording.
         info: description of the tokens.
     """
@@ -123,10 +117,8 @@ class TokenStore:
     def limited(self, tokens: int, seed: int) -> TokenStore:
         """Return recordings drawn at random until the next one does not fit into ``tokens``, in their order.
 
-        With the same seed a smaller draw is part of a larger one, except for its last recording.
-
-        Raises:
-            InputError: fewer tokens than those of the first recording drawn.
+        With the same seed a smaller draw is part of a larger one, except for its last recording. An InputError where not
+        even the first one drawn fits.
         """
         if tokens >= len(self.tokens):
             return self
@@ -140,11 +132,7 @@ class TokenStore:
 
     @classmethod
     def from_segmentations(cls, items: Iterable[tuple[str, Segmentation]], info: TokenInfo) -> TokenStore:
-        """Collect the units of recordings; recordings without units are left out.
-
-        Raises:
-            InputError: units outside the vocabulary or on another time grid, named by recording; or no units at all.
-        """
+        """Collect the units of recordings, leaving out those without; an InputError for other units, or for none at all."""
         tokens, frames = [], []
         for name, segmentation in items:
             unit = check_units(segmentation, info, name)
@@ -171,11 +159,7 @@ class TokenStore:
 
     @classmethod
     def open(cls, folder: str | Path) -> TokenStore:
-        """Open what ``save`` wrote as memory maps.
-
-        Raises:
-            FormatError: missing or damaged files.
-        """
+        """Open what ``save`` wrote as memory maps; a FormatError for missing or damaged files."""
         folder = Path(folder)
         info = read_info(folder / INFO_FILE)
         try:
@@ -187,9 +171,5 @@ class TokenStore:
 
 
 def read_info(path: Path) -> TokenInfo:
-    """Read the description of a vocabulary.
-
-    Raises:
-        FormatError: missing or damaged.
-    """
+    """Read the description of a vocabulary; a FormatError where it is missing or damaged."""
     return build(TokenInfo, read_json(path), str(path))

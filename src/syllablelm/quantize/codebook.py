@@ -176,32 +176,21 @@ class Codebook:
         Raises:
             FormatError: missing, not safetensors, of another kind or a newer version, or with unusable contents.
         """
-        from safetensors import SafetensorError, safe_open
-
-        if not Path(path).is_file():
-            raise FormatError(f"{path}: there is no such codebook file")
-        try:
-            with safe_open(path, framework="numpy") as file:
-                metadata = file.metadata() or {}
-                _check_metadata(metadata, path)
-                centres, table = file.get_tensor("centres"), file.get_tensor("table")
-        except SafetensorError as error:
-            raise FormatError(f"{path}: not a codebook in safetensors form ({error})") from error
+        metadata, tensors = _read_safetensors(Path(path))
+        if metadata.get("format") != FORMAT or "standardize" not in metadata:
+            raise FormatError(f"{path}: a safetensors file, but not a codebook (format {metadata.get('format')!r})")
+        if metadata.get("format_version") != str(FORMAT_VERSION):
+            raise FormatError(
+                f"{path}: codebook format version {metadata.get('format_version')}, this program reads "
+                f"{FORMAT_VERSION}: use the version of syllablelm that wrote it"
+            )
         try:
             seed = int(metadata["seed"]) if "seed" in metadata else None
-            return cls(centres, table, standardize=bool(int(metadata["standardize"])), seed=seed)
+            return cls(tensors["centres"], tensors["table"], bool(int(metadata["standardize"])), seed)
+        except KeyError as error:
+            raise FormatError(f"{path}: not a codebook in safetensors form (no {error})") from None
         except (InputError, ValueError) as error:
             raise FormatError(f"{path}: damaged codebook: {error}") from error
-
-
-def _check_metadata(metadata: dict[str, str], path: str | Path) -> None:
-    if metadata.get("format") != FORMAT or "standardize" not in metadata:
-        raise FormatError(f"{path}: a safetensors file, but not a codebook (format {metadata.get('format')!r})")
-    if metadata.get("format_version") != str(FORMAT_VERSION):
-        raise FormatError(
-            f"{path}: codebook format version {metadata.get('format_version')}, this program reads {FORMAT_VERSION}: "
-            "use the version of syllablelm that wrote it"
-        )
 
 
 def ward_merge(centres: npt.ArrayLike, num_units: int) -> npt.NDArray[np.int32]:
@@ -285,11 +274,9 @@ def read_codebook(path: str | Path) -> Codebook:
         FormatError: missing, a pickle, or not one matrix of finite numbers.
     """
     path = Path(path)
-    if not path.is_file():
-        raise FormatError(f"{path}: there is no such codebook file")
-    if path.suffix == ".npy":
+    if path.is_file() and path.suffix == ".npy":
         centres = read_npy(path)
-    elif path.suffix == ".safetensors":
+    elif path.suffix == ".safetensors" or not path.is_file():
         metadata, tensors = _read_safetensors(path)
         if metadata.get("format") == FORMAT:
             return Codebook.load(path)
@@ -321,8 +308,10 @@ def read_npy(path: Path) -> npt.NDArray:
 def _read_safetensors(path: Path) -> tuple[dict[str, str], dict[str, npt.NDArray]]:
     from safetensors import SafetensorError, safe_open
 
+    if not path.is_file():
+        raise FormatError(f"{path}: there is no such codebook file")
     try:
         with safe_open(path, framework="numpy") as file:
             return file.metadata() or {}, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, TypeError) as error:
-        raise FormatError(f"{path}: not a safetensors file of numbers ({error})") from None
+        raise FormatError(f"{path}: not a codebook in safetensors form ({error})") from None

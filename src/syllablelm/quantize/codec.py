@@ -34,8 +34,7 @@ class Codec:
         subwords: subword vocabulary; None deduplicates and does nothing else.
         deduplicate: deduplicate units first, as for language models and as in the paper's acoustic BPE; the number of
             repetitions is lost.
-        hop: samples per frame.
-        sample_rate: samples per second.
+        hop, sample_rate: samples per frame and per second.
         tokenizer: digest of the tokenizer of the units; "" if unknown.
 
     ``decode(encode(s)).unit`` equals ``s.unit`` (of ``s.deduplicate()`` where units are deduplicated) exactly, also for
@@ -102,14 +101,9 @@ class Codec:
             )
         number = np.arange(int(count.sum())) - np.repeat(np.cumsum(count) - count, count)
         start, length, parts = (np.repeat(values, count) for values in (coarse.start.astype(np.int64), frames, count))
-        return Segmentation(
-            (start + number * length // parts).astype(np.int32),
-            (start + (number + 1) * length // parts).astype(np.int32),
-            self.subwords.expand(coarse.unit),
-            coarse.num_frames,
-            coarse.hop,
-            coarse.sample_rate,
-        )
+        first, last = ((start + (number + side) * length // parts).astype(np.int32) for side in (0, 1))
+        grid = coarse.num_frames, coarse.hop, coarse.sample_rate
+        return Segmentation(first, last, self.subwords.expand(coarse.unit), *grid)
 
     def _check(self, segmentation: Segmentation, known: int, what: str) -> None:
         if segmentation.unit is None:
@@ -150,14 +144,8 @@ class Codec:
 
         def build(table: dict[str, Any], where: str) -> Codec:
             subwords = None if table["pieces"] is None else SubwordModel.from_table(table["pieces"], where)
-            return cls(
-                int(table["num_units"]),
-                subwords,
-                bool(table["merge_repeats"]),
-                int(table["hop"]),
-                int(table["sample_rate"]),
-                str(table["tokenizer"]),
-            )
+            grid = int(table["hop"]), int(table["sample_rate"])
+            return cls(int(table["num_units"]), subwords, bool(table["merge_repeats"]), *grid, str(table["tokenizer"]))
 
         return read_payload(open_artifact(folder, KIND), CODEC_FILE, FORMAT, build)
 
@@ -191,10 +179,9 @@ def fit_codec(
     hop, sample_rate = grids.pop()
     deduplicate = deduplicate or kind == "runs"
     plain = Codec(num_units, None, True, hop, sample_rate, tokenizer)
-    units: list[Any] = []
     for row in rows:
         plain._check(row, num_units, "units")
-        units.append((row.deduplicate() if deduplicate else row).unit)
+    units: list[Any] = [(row.deduplicate() if deduplicate else row).unit for row in rows]
     if kind == "runs":
         return plain
     size = num_codes or {"bpe": 4096, "unigram": 5000}[kind]

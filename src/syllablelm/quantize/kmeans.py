@@ -10,7 +10,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 import numpy.typing as npt
 
-from syllablelm.core.errors import InputError, MissingDependencyError
+from syllablelm.core.errors import InputError, MissingDependencyError, unknown_name
 
 FloatArray = npt.NDArray[np.float32]
 Method = Literal["auto", "minibatch", "lloyd", "faiss"]
@@ -43,8 +43,7 @@ def as_vectors(vectors: npt.ArrayLike, name: str = "vectors") -> FloatArray:
     """Check a matrix of vectors and return it as float32.
 
     Args:
-        vectors: (N, D) real numbers.
-        name: name in error messages.
+        vectors: (N, D) real numbers; called ``name`` in error messages.
     """
     array = np.asarray(vectors)
     if array.ndim != 2 or array.shape[1] == 0 or array.dtype.kind not in "fiu":
@@ -161,7 +160,7 @@ def fit_kmeans(
     """
     x_ND = as_vectors(vectors)
     if method not in get_args(Method):
-        raise InputError(f"unknown k-means method {method!r}: choose one of {', '.join(get_args(Method))}")
+        raise unknown_name("k-means method", method, get_args(Method))
     if num_clusters < 1 or restarts < 1 or (max_iter is not None and max_iter < 1):
         raise InputError("k-means needs num_clusters, restarts and max_iter of at least 1")
     if len(x_ND) < num_clusters:
@@ -223,6 +222,7 @@ def _starts(x_ND: FloatArray, num_clusters: int, rng: np.random.Generator) -> Fl
 
 def _lloyd(x_ND: FloatArray, num_clusters: int, seed: int, max_iter: int, report: Progress) -> npt.NDArray[np.float64]:
     from sklearn.cluster import KMeans
+    from sklearn.exceptions import ConvergenceWarning
 
     # Double precision: threads add their partial sums in any order, which must not show in the float32 centres.
     x64_ND = x_ND.astype(np.float64)
@@ -233,7 +233,10 @@ def _lloyd(x_ND: FloatArray, num_clusters: int, seed: int, max_iter: int, report
         count = min(CHUNK["lloyd"], max_iter - done)
         # The annotations of scikit-learn lag behind its documentation: n_init may be an integer.
         options: dict[str, Any] = {"init": centres, "n_init": 1, "max_iter": count}
-        model = _quiet_fit(KMeans(num_clusters, **options), x64_ND)
+        with warnings.catch_warnings():
+            # "fewer distinct points than clusters": _refill_empty raises an error for that.
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            model = KMeans(num_clusters, **options).fit(x64_ND)
         centres = model.cluster_centers_
         report(done + count, max_iter)
         if model.n_iter_ < count or last_error - model.inertia_ <= MIN_GAIN["lloyd"] * last_error < np.inf:
@@ -270,15 +273,6 @@ def _minibatch(x_ND: FloatArray, num_clusters: int, seed: int, max_iter: int, re
             break
         last_error = error
     return model.cluster_centers_
-
-
-def _quiet_fit(model: Any, vectors: npt.NDArray) -> Any:
-    from sklearn.exceptions import ConvergenceWarning
-
-    with warnings.catch_warnings():
-        # "fewer distinct points than clusters": _refill_empty raises an error for that.
-        warnings.simplefilter("ignore", ConvergenceWarning)
-        return model.fit(vectors)
 
 
 def _faiss(x_ND: FloatArray, num_clusters: int, seed: int, max_iter: int, report: Progress) -> FloatArray:

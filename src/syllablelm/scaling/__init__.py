@@ -26,33 +26,11 @@ if TYPE_CHECKING:
     from syllablelm.scaling.study_report import write_report
 
 __all__ = [
-    "PUBLISHED",
-    "PUBLISHED_REPETITION",
-    "FittedLaw",
-    "LossLaw",
-    "Prediction",
-    "RepetitionLaw",
-    "Run",
-    "Study",
-    "StudyPlan",
-    "collect_runs",
-    "compute_for_same_gain",
-    "fit_envelope",
-    "fit_isoflops",
-    "fit_loss_law",
-    "fit_power_law",
-    "fit_repetition",
-    "fit_score_law",
-    "fit_score_line",
-    "fit_study",
-    "plan_study",
-    "plot_study",
-    "predict",
-    "read_groups",
-    "read_runs",
-    "read_study_plan",
-    "write_report",
-]
+    "PUBLISHED", "PUBLISHED_REPETITION", "FittedLaw", "LossLaw", "Prediction", "RepetitionLaw", "Run", "Study",
+    "StudyPlan", "collect_runs", "compute_for_same_gain", "fit_envelope", "fit_isoflops", "fit_loss_law",
+    "fit_power_law", "fit_repetition", "fit_score_law", "fit_score_line", "fit_study", "plan_study",
+    "plot_study", "predict", "read_groups", "read_runs", "read_study_plan", "write_report",
+]  # fmt: skip
 
 __getattr__, __dir__ = lazy_names(
     __name__,

@@ -157,8 +157,7 @@ def fit_loss_law(
         params, tokens: N and D of each run, (runs,).
         loss: held-out loss of each run in nats, of one tokenisation, (runs,).
         huber_delta: threshold of Huber's loss: 1e-3 in Hoffmann et al., 0.03 in Cuervo & Marxer.
-        bootstrap: number of resamples for the intervals; 0 for none.
-        seed: random seed of the resamples.
+        bootstrap, seed: number of resamples for the intervals (0 for none), and their random seed.
 
     Raises:
         InputError: runs that cannot tell the five constants apart, or numbers that are not above 0.

@@ -109,10 +109,8 @@ def compute_budget(
     """Return a budget in FLOP, given as such or in hours of a device; None where neither is given.
 
     Args:
-        flops: budget in FLOP.
-        gpu_hours: hours times devices.
-        gpu: a name in `PEAK_TFLOPS`.
-        tflops: peak TFLOP/s of another device.
+        flops, gpu_hours: budget in FLOP, or in hours times devices.
+        gpu, tflops: a name in `PEAK_TFLOPS`, or peak TFLOP/s of another device.
         mfu: model-FLOPs utilisation, the share of the peak that 6 N D of training reach; a short run measures it
             (``mfu`` in its run.json).
 

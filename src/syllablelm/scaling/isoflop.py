@@ -98,7 +98,7 @@ def fit_isoflops(
         )
     laws = _laws(sound)
     if not bootstrap:
-        return IsoFlopFit(curves, *laws)
+        return IsoFlopFit(curves, laws[0], laws[1])
     groups = [rows for rows in groups if len(np.unique(table[0, rows])) >= _SIZES]
     fitted, left = table[2].copy(), []
     for rows in groups:
@@ -148,11 +148,9 @@ def _fit_budget(table: FloatArray) -> IsoFlop:
         return IsoFlop(budget, len(loss), math.nan, math.nan, math.nan, math.nan, status)
     best, least, curvature, inside = _minimum(np.log(params), loss)
     data, *_ = _minimum(np.log(tokens), loss)
-    status = "ok"
+    status = "ok" if inside else "degenerate: the minimum lies outside of the runs"
     if not curvature > 0:
         status = "degenerate: the losses curve downwards"
-    elif not inside:
-        status = "degenerate: the minimum lies outside of the runs"
     return IsoFlop(budget, len(loss), float(np.exp(best)), float(np.exp(data)), least, curvature, status)
 
 

@@ -262,7 +262,7 @@ def _fit_to_marks(axes: Any) -> None:
 
 
 def _attempt(fit: Callable[[], Any]) -> Any:
-    """Return a fit, or None where the runs are too few: the points are drawn all the same."""
+    """Return a fit, or None where the runs are too few."""
     try:
         return fit()
     except InputError:

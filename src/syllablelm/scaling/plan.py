@@ -55,10 +55,9 @@ class StudyPlan:
         shapes: layers x width of each model instead, such as "4x128" (grid).
         tokens: numbers of training tokens, repetitions included (grid).
         passes: passes over the data; 4 trains on a quarter of the tokens, four times (grid).
-        lr: peak learning rate: one, or one per size in ascending order; none leaves the recipe's.
-        batch_tokens: tokens per update: one, or one per size in ascending order; none leaves the recipe's.
-        vocab: vocabulary size with special tokens.
-        context: context length in tokens.
+        lr, batch_tokens: peak learning rate and tokens per update: none, one, or one per size in ascending order; none
+            leaves the recipe's.
+        vocab, context: vocabulary size with special tokens, and context length in tokens.
         unique_tokens: number of tokens of the corpus, to tell epochs (isoflop, ratio).
     """
 
@@ -97,8 +96,7 @@ class PlannedRun(Record):
         layers, dim, heads, feed_forward: shape of the OPT decoder.
         epochs: passes over the unique tokens; None if their number is not known.
         unique_tokens: maximum number of distinct training tokens; None for no limit.
-        lr: peak learning rate; None for the recipe's.
-        batch_tokens: tokens per update; None for the recipe's.
+        lr, batch_tokens: peak learning rate and tokens per update; None for the recipe's.
         gpu_hours: expected hours of the plan's device; None without one.
     """
 
@@ -289,7 +287,7 @@ def _names(runs: Sequence[PlannedRun]) -> list[str]:
     for more in range(_DIGITS + 1, _MOST_DIGITS + 1):
         count = Counter(names)
         digits = [each if count[name] == 1 else more for each, name in zip(digits, names, strict=True)]
-        names = [_name(run, each) for run, each in zip(runs, digits, strict=True)]
+        names = list(map(_name, runs, digits))
     return names
 
 

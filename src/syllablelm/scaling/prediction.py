@@ -28,8 +28,7 @@ class ScorePrediction(Record):
     """A score at a budget.
 
     Args:
-        from_flops: score by its power law of compute.
-        interval: 95 % interval of ``from_flops``.
+        from_flops, interval: score by its power law of compute, and its 95 % interval.
         extrapolated: whether the budget lies outside of the fitted runs.
         status: why ``from_flops`` should not be trusted; None if it should.
         from_loss, from_loss_interval, from_loss_status: the same by its line on the loss; the interval holds the
@@ -81,8 +80,7 @@ class ScoreCompute(Record):
 
     Args:
         score: target.
-        flops: least budget.
-        interval: 95 % interval of ``flops``.
+        flops, interval: least budget and its 95 % interval.
         extrapolated: whether the budget lies outside of the fitted runs.
         status: "ok", or why the budget should not be trusted.
     """
@@ -174,8 +172,7 @@ def predict(
 
     Args:
         law: study, path of a study file, or name of a published law (`PUBLISHED`).
-        flops: budget in FLOP.
-        gpu_hours, gpu, tflops, mfu: budget in hours of a device instead (`compute_budget`).
+        flops, gpu_hours, gpu, tflops, mfu: budget in FLOP, or in hours of a device (`compute_budget`).
         loss: loss whose compute is wanted.
         score: name and value of the score whose compute is wanted.
         against: other study; how much more compute the law's models need for the same gain.

@@ -158,9 +158,7 @@ def fit_repetition(
             other law is taken as exact.
         params, tokens, loss: N, D and loss of each run, (runs,).
         unique: U_D, unique tokens of each run or of all.
-        huber_delta: threshold of Huber's loss.
-        bootstrap: number of resamples for the intervals; 0 for none.
-        seed: random seed of the resamples.
+        huber_delta, bootstrap, seed: see `fit_loss_law`.
 
     Raises:
         InputError: fewer than three runs, none that repeats its data, numbers that are not above 0, or a law without an

@@ -109,10 +109,7 @@ def read_groups(arguments: Sequence[str]) -> dict[str, list[Run]]:
 
 
 def collect_run(folder: str | Path) -> Run:
-    """Read the record of a finished run of ``train lm``: its run.json, and the scores.json beside it if there is one.
-
-    Args:
-        folder: folder of the language model; scores.json is an object of names and numbers.
+    """Read the record of a model of ``train lm``: run.json, and, if it exists, scores.json with numbers by name.
 
     Raises:
         FormatError: no run.json, a damaged one, or one without a held-out loss.
@@ -181,11 +178,7 @@ def collect_runs(folders: Iterable[str | Path]) -> CollectedRuns:
 
 
 def losses(runs: Sequence[Run], per: Per = "token") -> FloatArray:
-    """Return the losses of runs, (runs,), if they can be compared.
-
-    Args:
-        per: nats per "token", for one tokenisation only, or per "second" of audio.
-    """
+    """Return the losses of runs, (runs,), if they can be compared: per token only those of one tokenisation."""
     if per == "second":
         missing = [run.name or str(number) for number, run in enumerate(runs) if run.nats_per_second is None]
         if missing:
@@ -202,9 +195,6 @@ def losses(runs: Sequence[Run], per: Per = "token") -> FloatArray:
 
 def curve_points(runs: Sequence[Run], per: Per = "token") -> tuple[FloatArray, FloatArray, npt.NDArray[np.intp]]:
     """Return the ends of runs and the points of their curves, as far as no token was seen twice.
-
-    Args:
-        per: unit of the losses; a point without a loss in this unit is left out.
 
     Returns:
         FLOPs, losses and indices of ``runs``, (points,) each: for each run its curve and then its end.
@@ -244,11 +234,7 @@ def score_names(runs: Sequence[Run]) -> list[str]:
 
 
 def check_columns(what: str = "", **columns: npt.ArrayLike) -> tuple[FloatArray, ...]:
-    """Return columns of runs as arrays of one length, (runs,) each; numbers are repeated for all runs.
-
-    Args:
-        what: what the error messages begin with.
-    """
+    """Return columns of runs as arrays, (runs,) each, numbers repeated for all; ``what`` begins error messages."""
     start = f"{what}: " if what else ""
     arrays = [np.asarray(column, dtype=np.float64) for column in columns.values()]
     try:

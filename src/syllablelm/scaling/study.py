@@ -48,19 +48,19 @@ class Study(Result):
 
     def summary(self) -> dict[str, Any]:
         """Return plain JSON values without the resamples."""
-        return _without_samples(self.to_dict())
+
+        def without(value: Any) -> Any:
+            if isinstance(value, dict):
+                return {key: without(item) for key, item in value.items() if key != "samples"}
+            return [without(item) for item in value] if isinstance(value, list) else value
+
+        return without(self.to_dict())
 
     @property
     def notes(self) -> list[str]:
         """Warnings about the fits."""
         status = [] if self.law.status == "ok" else [self.law.status]
         return status + [f"not fitted: {what}: {reason}" for what, reason in self.skipped.items()]
-
-
-def _without_samples(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _without_samples(item) for key, item in value.items() if key != "samples"}
-    return [_without_samples(item) for item in value] if isinstance(value, list) else value
 
 
 def fit_study(
@@ -77,10 +77,8 @@ def fit_study(
     Args:
         runs: training runs (`read_runs`).
         per: unit of the losses: nats per token of one tokenisation, or per second of audio.
-        huber_delta: threshold of Huber's loss.
         saturation: score from which runs are left out of the laws of scores.
-        bootstrap: number of resamples for the intervals; 0 for none.
-        seed: random seed of the resamples.
+        huber_delta, bootstrap, seed: see `fit_loss_law`.
 
     Raises:
         InputError: the loss law cannot be fitted, or the losses cannot be compared.

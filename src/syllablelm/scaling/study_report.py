@@ -54,7 +54,6 @@ def write_report(
         groups: runs by the name that the report gives them: speech and text, or two tokenisations.
         out: output directory.
         per, huber_delta, saturation, bootstrap, seed: options of the fits (`fit_study`).
-        title: title of the report.
 
     Returns:
         The status of each group's loss law; where none could be fitted, the reason.

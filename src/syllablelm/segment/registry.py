@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
-from syllablelm.core.errors import InputError
+from syllablelm.core.errors import unknown_name
 
 Need = Literal["waveform", "features", "predictor"]
 # Written in tokenizers and recipes of earlier versions.
@@ -96,5 +96,5 @@ def get_method(name: str, known: Iterable[str] = METHODS, what: str = "segmentat
     """
     current = ALIASES.get(name, name)
     if current not in known:
-        raise InputError(f"unknown {what} {name!r}; choose one of {', '.join(known)}")
+        raise unknown_name(what, name, known)
     return METHODS[current]

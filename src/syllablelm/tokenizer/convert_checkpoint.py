@@ -22,14 +22,7 @@ from syllablelm.tokenizer.tokenizer import Tokenizer
 
 @dataclass(frozen=True)
 class TokenizerConversion(Record):
-    """Result of ``convert_tokenizer``.
-
-    Args:
-        source_format: form of the source: "released" or "tokenizer".
-        to: form of the output.
-        units: number of units.
-        loses: properties that the output does not hold.
-    """
+    """Result of ``convert_tokenizer``: forms, number of units, and what the output does not hold."""
 
     source_format: str = json_key("from")
     to: str
@@ -45,13 +38,11 @@ def convert_tokenizer(
     Args:
         source: the ``SylBoost_833Hz.pth`` of a release, with its companions beside it; or the folder of an artifact.
         out: folder of the artifact; or the ``.pth`` of a release.
-        to: "tokenizer" or "released".
-        format: form of the source, the other of the two; None detects it by suffix.
+        to, format: forms of output and source, "tokenizer" and "released"; by default the suffix tells the source's.
         delta: threshold of the released rule instead of the published one of the rate in the name.
 
     Raises:
-        FormatError: unreadable input.
-        InputError: unknown forms, an output that exists or cannot hold the tokenizer.
+        FormatError, InputError: unreadable input, unknown forms, an output that exists or cannot hold the tokenizer.
     """
     source, out = Path(source), Path(out)
     if format is None:

@@ -12,7 +12,7 @@ from typing import IO, Any
 import numpy as np
 import numpy.typing as npt
 
-from syllablelm.core.errors import AudioError, InputError
+from syllablelm.core.errors import AudioError, InputError, unknown_name
 from syllablelm.core.progress import ProgressBar
 from syllablelm.core.segmentation import Segmentation
 from syllablelm.data.audio import read_blocks
@@ -31,12 +31,9 @@ class TokenizedFiles:
     """The outcome of ``tokenize_files``.
 
     Args:
-        recordings: number of encoded recordings.
-        units: their units, or segments without a codebook.
-        seconds: their total length.
+        recordings, units, seconds: encoded recordings, their units (segments without a codebook) and total length.
         took_seconds: time that encoding took, without opening the model.
-        skipped: files that cannot be used, and why.
-        errors: file that lists them; None without one.
+        skipped, errors: files that cannot be used, and why; the file that lists them, if any.
         segmentations: by id, where no output was given; else empty.
     """
 
@@ -62,18 +59,16 @@ def tokenize_files(
 
     Args:
         audio: files, folders and patterns, or one manifest.
-        model: a tokenizer, or its name as ``Tokenizer.load`` takes it.
+        model, options: a tokenizer; or name and options for ``Tokenizer.load``: device, rate, rule, delta, ...
         out: file (a folder for TextGrids) or text stream to write; by default the segmentations are returned.
-        format: format of ``out``: jsonl, parquet, textgrid or slamkit.
+        format: format of ``out``, one of ``TOKENIZE_FORMATS``.
         errors: file that lists what was skipped; by default OUT.errors.jsonl beside an output file, else none.
-        options: arguments of ``Tokenizer.load``: device, rate, rule, delta, precision, ...
 
     Raises:
-        InputError: no usable recording, an unknown format, or one that cannot go to a stream.
-        FormatError: no such model, or a damaged one.
+        InputError, FormatError: no usable recording, an unsuitable format, or a model that cannot be opened.
     """
     if format not in TOKENIZE_FORMATS:
-        raise InputError(f"unknown format {format!r}: choose one of {', '.join(TOKENIZE_FORMATS)}")
+        raise unknown_name("format", format, TOKENIZE_FORMATS)
     is_file = isinstance(out, str | Path)
     if format in ("parquet", "textgrid") and out is not None and not is_file:
         raise InputError(f"--format {format} does not go to standard output; give --out PATH")
@@ -133,17 +128,10 @@ def encode_recordings(
 def encode_in_blocks(
     tokenizer: Tokenizer, recording: Recording, read: Callable[[Iterator[Any]], Blocks] = iter
 ) -> Segmentation:
-    """Encode a recording of any length in bounded memory.
+    """Encode a recording of a manifest, of any length, in bounded memory; an AudioError where it cannot be read.
 
-    Args:
-        tokenizer: the tokenizer; its ``batch_seconds`` is the length of a block, so that the windows which a block
-            completes are encoded together.
-        recording: a recording of a manifest.
-        read: given the iterator of decoded blocks, returns the blocks to encode, such as a reader that decodes the next
-            block in another thread.
-
-    Raises:
-        AudioError: the recording cannot be read.
+    Blocks last the tokenizer's ``batch_seconds``, so that the windows which one completes are encoded together. ``read``
+    maps the iterator of decoded blocks to those to encode, for example by decoding the next one in another thread.
     """
     stop = recording.start + recording.num_samples
     blocks = read_blocks(recording.path, max(tokenizer.batch_seconds, 1.0), start=recording.start, stop=stop)

@@ -36,13 +36,7 @@ TEXT_SIZE = 5000
 
 @dataclass(frozen=True)
 class ReferenceUnits:
-    """Reference units of one recording.
-
-    Args:
-        segmentation: the units.
-        unseen: number of units whose label the vocabulary does not hold.
-        moved: number of units that are not on the nearest frames, because every unit needs a frame of its own.
-    """
+    """Reference units of one recording, and the numbers of units with an unseen label and off their nearest frames."""
 
     segmentation: Segmentation
     unseen: int
@@ -56,13 +50,9 @@ class Vocabulary:
     Args:
         tier: "phone", "syllable", "word", or "text" (SentencePiece unigram subwords of each word).
         labels: label of each unit; the first is ``UNSEEN``. For "text" the characters and the mark of a word's start.
-        hop: samples per frame of the units.
-        sample_rate: samples per second.
+        hop, sample_rate: frame grid of the units, in samples.
         subwords: for "text", the subword model of these characters; its units follow the characters.
         digest: digest of the artifact it was loaded from.
-
-    Raises:
-        InputError: the arguments contradict each other.
     """
 
     tier: Tier
@@ -97,12 +87,7 @@ class Vocabulary:
         return {label: number for number, label in enumerate(self.labels)}
 
     def encode(self, alignment: Alignment) -> ReferenceUnits:
-        """Return the units of one recording, on the nearest frames.
-
-        Raises:
-            InputError: more units than frames.
-            FormatError: syllables of phones that are not ARPAbet.
-        """
+        """Return the units of one recording on the nearest frames; a FormatError for phones that are not ARPAbet."""
         labelled = list(self._text_units(alignment) if self.subwords is not None else self._label_units(alignment))
         units = np.array([unit for unit, _, _ in labelled], dtype=np.int32)
         frames = self.sample_rate / self.hop
@@ -138,11 +123,7 @@ class Vocabulary:
             yield from zip(codes.tolist(), times[:-1].tolist(), times[1:].tolist(), strict=True)
 
     def save(self, folder: str | Path, parents: Mapping[str, str] | None = None) -> None:
-        """Write a vocabulary artifact that ``load`` opens.
-
-        Raises:
-            InputError: the folder exists.
-        """
+        """Write a vocabulary artifact that ``load`` opens; an InputError where the folder exists."""
         if Path(folder).exists():
             raise InputError(f"{folder} exists; choose another name, or leave out --fit to use what it holds")
         config = {"tier": self.tier, "units": self.num_units, "hop": self.hop, "sample_rate": self.sample_rate}
@@ -158,11 +139,7 @@ class Vocabulary:
 
     @classmethod
     def load(cls, folder: str | Path) -> Vocabulary:
-        """Open a vocabulary artifact.
-
-        Raises:
-            FormatError: not one, or a damaged one.
-        """
+        """Open a vocabulary artifact; a FormatError where it is none, or damaged."""
         artifact = open_artifact(folder, KIND)
 
         def build(table: dict[str, Any], where: str) -> Vocabulary:
@@ -179,12 +156,9 @@ def fit_vocabulary(
     """Collect the labels of a tier, or learn subwords of the words.
 
     Args:
-        alignments: alignments of the training recordings.
-        tier: see ``Vocabulary``.
-        size: number of units, the unit of unseen labels included; the most frequent labels are kept. 0 keeps all labels
-            (text: 5,000 subwords).
-        hop: samples per frame; 160 samples at 16 kHz hold the 10 ms of forced aligners exactly.
-        sample_rate: samples per second.
+        alignments, tier: alignments of the training recordings, and what becomes units, see ``Vocabulary``.
+        size: number of units with that of unseen labels, the most frequent labels; 0 keeps all (text: 5,000 subwords).
+        hop, sample_rate: frame grid; 160 samples at 16 kHz hold the 10 ms of forced aligners exactly.
 
     Raises:
         InputError: no labels, or an impossible size.
@@ -208,17 +182,14 @@ def fit_vocabulary(
 def place_on_frames(
     start: npt.NDArray[np.float64], end: npt.NDArray[np.float64], num_frames: int
 ) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32], int]:
-    """Round intervals in fractions of frames to whole frames, each at least one, in order and without overlap.
+    """Round intervals to whole frames, each at least one, in order and without overlap.
 
     Args:
-        start, end: (n,) sorted, in frames.
-        num_frames: frames of the recording.
+        start, end: (n,) sorted, in fractions of frames.
+        num_frames: frames of the recording; fewer than intervals are an InputError.
 
     Returns:
         starts, ends, and the number of intervals that are not on the nearest frames.
-
-    Raises:
-        InputError: more intervals than frames.
     """
     count = len(start)
     if count > num_frames:
@@ -247,17 +218,11 @@ def _intervals(alignment: Alignment, tier: Tier) -> tuple[Interval, ...]:
 
 @dataclass(frozen=True)
 class AlignmentsConversion(Record):
-    """Result of ``convert_alignments``.
+    """Result of ``convert_alignments``: formats, tier, and what was written.
 
     Args:
-        source_format: format of the source.
-        to: format of the output.
-        tier: tier that became units.
-        recordings: number of recordings.
-        segments: number of segments.
         vocabulary: vocabulary size.
-        unseen: number of units whose label the vocabulary does not hold.
-        moved: number of units that are not on the nearest frames.
+        unseen, moved: see ``ReferenceUnits``.
         grids: frame grids (hop, sample rate) of the output.
         loses: properties that the output does not hold.
     """
@@ -287,12 +252,11 @@ def convert_alignments(
     """Write the phones, syllables, words or subwords of alignments as units.
 
     Args:
-        source: alignments, as ``read_alignments`` takes them.
-        out: file, folder or prefix of the units.
+        source, out: alignments, as ``read_alignments`` takes them; file, folder or prefix of the units.
         to: format of the output, a name of the registry.
         tier: "phone", "syllable", "word" or "text".
         vocabulary: folder of the vocabulary: created if ``fit`` is given, else opened.
-        fit: number of units of a new vocabulary, the unit of unseen labels included; 0 for all labels.
+        fit: number of units of a new vocabulary, see ``fit_vocabulary``.
         options: hop and sample rate of a new vocabulary (320 at 16 kHz), and the unit that stands for gaps.
 
     Raises:
@@ -308,7 +272,7 @@ def convert_alignments(
             raise InputError(f"{vocabulary}: a vocabulary of frames of {used.hop} samples; --hop cannot change them")
     else:
         if Path(vocabulary).exists():
-            raise InputError(f"{vocabulary} exists; choose another --vocab, or leave out --fit to use what it holds")
+            raise InputError(f"{vocabulary} exists; choose another --vocabulary, or leave out --fit to use what it holds")
         grid: Any = {"hop": options.hop or 320, "sample_rate": options.sample_rate}
         used = fit_vocabulary(alignments.values(), tier, fit, **grid)
     segments, unseen, moved = 0, 0, 0

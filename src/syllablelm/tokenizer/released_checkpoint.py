@@ -34,17 +34,12 @@ def load_released(
 
     Args:
         path: encoder file, such as ``SylBoost_833Hz.pth``; its ``_kmeans.npy`` and ``_agglom.npy`` lie beside it.
-        device: "auto", "cpu" or "cuda".
         delta: threshold of the rule instead of the published one of the rate in the name.
-        precision: numeric precision of the encoder: "float32", "bfloat16", or on a GPU "float16" (as published).
-
-    Returns:
-        the encoder, the codebook and the rule.
+        device, precision: see ``load_encoder``.
 
     Raises:
         FormatError: a file is missing, damaged or of another kind, or the files do not belong together.
-        InputError: no delta is known for the name, the given one is not above zero, or the device does not compute
-            in that precision.
+        InputError: no delta is known for the name, or an unusable delta, device or precision.
     """
     path = Path(path)
     # The encoder, which takes seconds to load, comes last.
@@ -69,11 +64,7 @@ def released_digest(path: str | Path) -> str:
 
 
 def released_rule(name: str, delta: float | None = None) -> SegmentRule:
-    """Return the published rule of a tokenizer by its name ("SylBoost_833Hz").
-
-    Raises:
-        InputError: no delta is known for the name, or the given one is not above zero.
-    """
+    """Return the published rule of a tokenizer by its name ("SylBoost_833Hz"); an InputError for unknown rates."""
     found = re.search(r"(\d+)Hz", name)
     rate = int(found[1]) if found else 0
     if delta is None and rate not in DELTAS:
@@ -122,8 +113,7 @@ def save_released(folder: str | Path, name: str, encoder: Data2Vec2Encoder, code
     in the name, or is given again at loading.
 
     Args:
-        folder: output folder; created if missing.
-        name: "SylBoost_833Hz" for ``SylBoost_833Hz.pth`` and its two companions.
+        folder, name: output folder, created if missing, and "SylBoost_833Hz" for ``SylBoost_833Hz.pth``.
         encoder: a Data2Vec 2.0 encoder, whose 11th block's output on plain waveforms the program takes.
         codebook: codebook of standardised vectors.
 

@@ -24,10 +24,8 @@ class SegmentRule:
     """How features become segments and vectors.
 
     Args:
-        method: segmentation method on features, one of ``TOKENIZER_METHODS``: "minsum" makes exactly
-            round(rate x seconds) segments (Eq. 4), "peaks" at most as many; "released" chooses the number by the rule
-            of the published inference code; "frames" makes every frame a segment, for HuBERT-like units. "rate" is an
-            earlier name of "minsum".
+        method: segmentation method on features, one of ``TOKENIZER_METHODS``, such as "minsum" (round(rate x seconds)
+            segments, Eq. 4), "released" (the published inference code) and "frames" (every frame, HuBERT-like units).
         rate: segments per second, of methods that take a number of segments.
         delta, quantile: thresholds of "released"; delta belongs to the scale of one checkpoint's features.
         min_length, max_length: limits of a segment in frames, where the method has them.
@@ -35,9 +33,6 @@ class SegmentRule:
         merge: deduplicate: join neighbours that touch and carry the same unit.
 
     A recording longer than a tokenizer's window is segmented window by window, each with a number of its own.
-
-    Raises:
-        InputError: an unknown method.
     """
 
     method: str = "minsum"
@@ -53,15 +48,10 @@ class SegmentRule:
         object.__setattr__(self, "method", _find(self.method).name)
 
     def spans(self, features: Features, frame_rate: float) -> npt.NDArray[np.int32]:
-        """Segment one recording, or one window.
-
-        Args:
-            features: (num_frames, dim).
-            frame_rate: frames per second.
+        """Segment the features (num_frames, dim) of one recording, or one window.
 
         Returns:
-            int32 (num_segments, 2) first frame of each segment and the frame after its last, sorted; methods that
-            detect silence leave gaps.
+            int32 (num_segments, 2) starts and ends in frames, sorted; methods that detect silence leave gaps.
         """
         if len(features) == 0:
             return np.zeros((0, 2), dtype=np.int32)
@@ -76,13 +66,12 @@ def _find(name: str) -> Method:
 
 
 def change_rule(own: SegmentRule, rate: float | None, method: str | None, delta: float | None) -> SegmentRule:
-    """Return a tokenizer's rule with the caller's changes.
+    """Return a tokenizer's rule with the caller's changes; None changes nothing.
 
     Args:
         own: rule of the tokenizer.
         rate: segments per second; alone it turns a method that chooses its own number into "minsum".
-        method: segmentation method.
-        delta: threshold of "released".
+        method, delta: segmentation method, and threshold of "released".
 
     Raises:
         InputError: an unknown method, a rate or delta that is not above zero, or one that the method does not use.
@@ -109,11 +98,7 @@ def change_rule(own: SegmentRule, rate: float | None, method: str | None, delta:
 
 
 def read_rule(artifact: Artifact) -> SegmentRule:
-    """Read the segmentation rule of a tokenizer artifact.
-
-    Raises:
-        FormatError: a damaged file, or one with an unknown setting.
-    """
+    """Read the segmentation rule of a tokenizer artifact; a FormatError for a damaged file or an unknown setting."""
     path = artifact.file(RULE_FILE)
     table = read_json(path)
     try:

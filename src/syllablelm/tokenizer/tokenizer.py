@@ -44,24 +44,19 @@ class Tokenizer:
     """Turns recordings into units.
 
     Args:
-        encoder: encoder of frame features.
-        codebook: codebook of segment vectors; None for segments without units.
-        rule: segmentation rule.
+        encoder, codebook, rule: encoder of frame features; codebook of segment vectors (None for segments without
+            units); segmentation rule.
         batch_seconds: seconds of audio encoded at once, padding included; bounds memory, never changes a result.
-        window_seconds: longer recordings are encoded in windows of this length, which overlap by 10 s (a quarter of a
-            window where that is less) and are joined at a boundary of both (see ``windows``). Encoders with a
-            maximum length have shorter windows (Whisper: 30 s).
+        window_seconds: longer recordings are encoded in windows of this length (Whisper: at most 30 s), which overlap by
+            10 s or a quarter of a window where that is less, and are joined at a boundary of both (see ``windows``).
         digest: digest of the artifact it was loaded from; "" if unknown.
 
     Attributes:
         base, codec: the tokenizer and the codec that recodes its units, if ``with_codec`` made this one; else None.
 
-    A recording of at most one window is encoded whole. Of a longer one every segment comes from one window and lies
-    at least 2.5 s (a sixteenth of a shorter window) away from any edge that is not one of the recording; counts
-    ("rate" x seconds), prominences and waveform standardisation are those of the window.
-
-    Raises:
-        InputError: a codebook of other dimensions than the features, or windows shorter than a second.
+    Of a recording longer than a window every segment comes from one window and lies at least 2.5 s (a sixteenth of a
+    shorter window) away from any edge that is not one of the recording; counts ("rate" x seconds), prominences and
+    waveform standardisation are those of the window.
     """
 
     def __init__(
@@ -106,13 +101,9 @@ class Tokenizer:
         Args:
             name: a bundled name ("small", "tiny"), the folder or hub id of a tokenizer or codec artifact, or a released
                 SyllableLM checkpoint (SylBoost_833Hz.pth with its _kmeans.npy and _agglom.npy beside it).
-            device: "auto", "cpu" or "cuda".
-            rate: segments per second instead of the tokenizer's own.
-            rule: segmentation method, see ``SegmentRule``, instead of the tokenizer's own.
-            delta: threshold of the rule "released" instead of the tokenizer's own.
-            precision: numeric precision of the encoder: "float32", "bfloat16" or, on a GPU, "float16".
+            rate, rule, delta: changes of the tokenizer's ``SegmentRule``, see ``change_rule``.
+            device, precision, revision: see ``load_encoder``.
             batch_seconds, window_seconds: see the class.
-            revision: branch, tag or commit of a hub id.
 
         Raises:
             FormatError: no such tokenizer, a damaged one, or a codec whose tokenizer is unknown or another one.
@@ -151,13 +142,9 @@ class Tokenizer:
         return cls.load(str(source), **options).with_codec(Codec.load(artifact.path))
 
     def with_codec(self, codec: Codec) -> Tokenizer:
-        """Return a tokenizer whose units a codec recodes.
+        """Return a tokenizer whose units a codec, learned from the units of this one, recodes.
 
-        Its ``digest`` is the codec's, of which this tokenizer's is a part. A codec reads whole recordings, so
-        ``stream`` then yields all units at the end.
-
-        Args:
-            codec: learned from the units of this tokenizer.
+        Its ``digest`` is the codec's. A codec reads whole recordings, so ``stream`` then yields all units at the end.
 
         Raises:
             FormatError: the codec is of another tokenizer.
@@ -190,16 +177,13 @@ class Tokenizer:
         """Make a tokenizer from an encoder and a codebook, such as mHuBERT with its k-means centres.
 
         Args:
-            encoder: an encoder, or its name as ``load_encoder`` takes it (hub id, folder, checkpoint file).
-            codebook: a codebook of this package, a .npy or .safetensors file of k-means centres (num_units, dim),
-                or None for segments without units.
-            layer: 1-based layer of an encoder given by name; None for the last.
+            encoder, layer: an encoder; or its name and layer, as ``load_encoder`` takes them.
+            codebook: a codebook, a .npy or .safetensors file of k-means centres (num_units, dim), or None (no units).
             rule: segmentation rule; by default every frame is a segment, and units are deduplicated.
             device, precision, batch_seconds, window_seconds: see ``load``.
 
         Raises:
-            FormatError: an encoder or a codebook that cannot be read.
-            InputError: a codebook of other dimensions than the features.
+            FormatError, InputError: an unreadable encoder or codebook, or one of other dimensions than the features.
         """
         if isinstance(encoder, str | Path):
             encoder = load_encoder(encoder, layer, device=device, precision=precision)
@@ -208,11 +192,7 @@ class Tokenizer:
         return cls(encoder, codebook, rule, batch_seconds=batch_seconds, window_seconds=window_seconds)
 
     def save(self, folder: str | Path) -> None:
-        """Write a tokenizer artifact, the codec included, that ``load`` opens; it appears complete or not at all.
-
-        Raises:
-            InputError: the folder exists, there is no codebook, or the encoder cannot be saved.
-        """
+        """Write a tokenizer artifact, the codec included, that ``load`` opens; an InputError where that cannot be."""
         if Path(folder).exists():
             raise InputError(f"{folder} exists; choose another folder or remove it")
         if self.base is not None and self.codec is not None:
@@ -261,10 +241,9 @@ class Tokenizer:
 
     @property
     def latency(self) -> float:
-        """Maximum algorithmic latency of ``stream`` in seconds, from the end of a segment.
+        """Maximum algorithmic latency of ``stream`` in seconds from the end of a segment: the window less its margin.
 
-        It is the window less the margin at its end: 57.5 s with the default window, 28.2 s with Whisper's 30 s, 9.4 s
-        with a window of 10 s. Under a rule that deduplicates, a segment also waits for the one after it.
+        57.5 s by default, 28.2 s with Whisper's 30 s. Under a rule that deduplicates, a segment also waits for the next.
         """
         return self.grid.latency / self.encoder.sample_rate
 
@@ -281,8 +260,7 @@ class Tokenizer:
             audio: one waveform or a list of them: (num_samples,) mono at 16 kHz, any lengths.
 
         Returns:
-            one Segmentation per waveform, in order; a single array gives a single Segmentation. A clip shorter than
-            one frame gives an empty one.
+            one Segmentation per waveform, empty for less than a frame; a single array gives a single Segmentation.
 
         Raises:
             InputError: a waveform is not one-dimensional or not floating point.
@@ -303,17 +281,7 @@ class Tokenizer:
     def features(
         self, audio: npt.NDArray[np.floating] | Sequence[npt.NDArray[np.floating]]
     ) -> Features | list[Features]:
-        """Return frame features; each frame comes from the window that its segment comes from.
-
-        Args:
-            audio: one waveform or a list of them, as for ``encode``.
-
-        Returns:
-            float32 (num_frames, dim) per waveform, in order; a single array gives a single one.
-
-        Raises:
-            InputError, AudioError: as ``encode``.
-        """
+        """Return frame features, float32 (num_frames, dim) per waveform; arguments, errors and windows are those of ``encode``."""
         if isinstance(audio, np.ndarray):
             return self.features([audio])[0]
         waves = _check_all(audio)
@@ -323,11 +291,7 @@ class Tokenizer:
         return [result[index] for index in range(len(waves))]
 
     def encode_with_features(self, audio: npt.NDArray[np.floating]) -> tuple[Segmentation, Features]:
-        """Return what ``encode`` and ``features`` return for one waveform (num_samples,), in one pass of the encoder.
-
-        Raises:
-            InputError, AudioError: as ``encode``.
-        """
+        """Return ``encode`` and ``features`` of one waveform (num_samples,), in one pass of the encoder."""
         waves = _check_all([audio])
         if not self._long(waves):
             feats = dict(self._encode_short(waves))[0]
@@ -343,12 +307,9 @@ class Tokenizer:
             blocks: (num_samples,) each, mono at 16 kHz, of any sizes; the recording ends with the last one.
 
         Yields:
-            one or more parts of finished segments, in frames of the whole recording; ``num_frames`` of a part is the
-            frame up to which segments are finished, and that of the last part the recording's length.
-            ``Segmentation.join(parts)`` equals ``encode`` of the concatenated blocks, whatever their sizes.
-
-        Memory holds the samples of one window (up to ``batch_seconds`` of windows if a block completes several), the
-        features of one window, and the last block. A segment appears at most ``latency`` seconds after its end.
+            parts of finished segments, in frames of the whole recording; ``num_frames`` of a part is the frame up to which
+            segments are finished, at last the recording's length. ``Segmentation.join(parts)`` equals ``encode`` of the
+            concatenated blocks. A segment appears at most ``latency`` seconds after its end.
 
         Raises:
             InputError: a block is not one-dimensional or not floating point; the message counts blocks from 0.
@@ -360,12 +321,7 @@ class Tokenizer:
         return parts if self.codec is None else map(self._recode, map(Segmentation.join, [parts]))
 
     def segment(self, features: Features, spans: npt.NDArray[np.int32] | None = None) -> Segmentation:
-        """Return the segmentation of the features (num_frames, dim) of one recording, taken whole.
-
-        Args:
-            features: (num_frames, dim).
-            spans: the result of ``spans(features)``; None computes it.
-        """
+        """Return the segmentation of the features (num_frames, dim) of one recording, taken whole; ``spans`` may be given."""
         found = self.spans(features) if spans is None else spans
         segmentation = self._segment_stretch(Stretch(0, features, found))
         return self._recode(segmentation.deduplicate() if self._deduplicates else segmentation)

@@ -32,12 +32,8 @@ class WindowGrid:
 
     Args:
         num_frames: frames per window.
-        overlap: frames that two neighbouring windows share, from 4 to half a window.
-        hop: samples from one frame to the next.
-        receptive_field: samples that one frame is computed from.
-
-    Raises:
-        InputError: an overlap outside that range.
+        overlap: frames that two neighbouring windows share, from 4 to half a window (else an InputError).
+        hop, receptive_field: samples from one frame to the next, and samples that one frame is computed from.
     """
 
     num_frames: int
@@ -54,12 +50,6 @@ class WindowGrid:
     @classmethod
     def of_seconds(cls, seconds: float, hop: int, receptive_field: int, sample_rate: int) -> WindowGrid:
         """Return windows of a maximum length, overlapping by 10 s or a quarter of a window where that is less.
-
-        Args:
-            seconds: maximum length of a window.
-            hop: samples per frame.
-            receptive_field: samples that one frame is computed from.
-            sample_rate: samples per second.
 
         Raises:
             InputError: less than 1 second, or not a finite number.
@@ -134,8 +124,7 @@ class Stretch:
     """Consecutive finished segments of one window.
 
     Args:
-        first: first frame of the stretch in the recording.
-        features: (num_frames, dim) its frames.
+        first, features: first frame in the recording, and the frames (num_frames, dim).
         spans: int32 (num_segments, 2) start and end of each segment, counted from ``first``.
     """
 
@@ -201,13 +190,10 @@ def _stretch(features: FloatArray, offset: int, spans: IntArray, first: int, end
 
 
 def choose_seam(before: npt.NDArray[np.integer], after: npt.NDArray[np.integer], low: int, high: int) -> int:
-    """Return the frame at which one window is joined to the next.
+    """Return the frame, from ``low`` to ``high``, at which one window is joined to the next.
 
     Args:
-        before: boundaries of the earlier window, ascending, in frames of the recording.
-        after: boundaries of the later window.
-        low: first possible frame.
-        high: last possible frame.
+        before, after: boundaries of the earlier and the later window, ascending, in frames of the recording.
 
     Returns:
         Of the common boundaries the one nearest the middle; without any, the boundary of ``before`` with the nearest

@@ -66,9 +66,7 @@ class LMShape:
     def build(self, num_tokens: int, *, norm_first: bool = True) -> nn.Module:
         """Return a random ``OPTForCausalLM`` over ``num_tokens`` units and BOS (seed torch first).
 
-        Args:
-            num_tokens: vocabulary size, without BOS.
-            norm_first: pre-norm layers, with a norm after the last; only opt-350m has post-norm layers.
+        ``norm_first`` is pre-norm layers, with a norm after the last; only opt-350m has post-norm layers.
         """
         from transformers.models.opt.configuration_opt import OPTConfig
         from transformers.models.opt.modeling_opt import OPTForCausalLM
@@ -196,13 +194,8 @@ class LanguageModelTask:
     ) -> None:
         seconds = 6 * count_parameters(model)[0] / peak_flops
         self.module = _PackedLoss(model, compiled=config.compile, token_seconds=seconds)
-        self.plan = PackPlan(
-            store,
-            crop_seconds=config.crop_seconds,
-            row_tokens=config.row_tokens,
-            batch_tokens=config.batch_tokens,
-            seed=seed,
-        )
+        lengths = {key: getattr(config, key) for key in ("crop_seconds", "row_tokens", "batch_tokens")}
+        self.plan = PackPlan(store, **lengths, seed=seed)
         self.frame_seconds = store.info.frame_seconds
 
     def batch(self, number: int) -> Batch:
@@ -228,9 +221,6 @@ def train_lm(
         config: model and training.
         train, valid: "tokens" artifacts; the model, unigrams and bigrams are scored on ``valid``, the model also at
             some steps of the training.
-        out: output folder.
-        seed: random seed.
-        device: "auto", "cpu" or "cuda".
     """
     parents = {"train": train.digest} | ({"valid": valid.digest} if valid is not None else {})
     if config.text_model:
@@ -314,13 +304,9 @@ def curve_steps(loop: LoopConfig, tokens: int, held_out: int) -> list[int]:
 
 
 class HeldOutCurve:
-    """Measures the held-out loss of a model in training after some of its steps.
+    """Measures the loss of a model in training on all held-out tokens (``valid``) after some of its steps.
 
-    Args:
-        model: language model of the decoder in training.
-        valid: held-out tokens, all of which are used.
-        steps: steps after which the loss is measured.
-        work: folder that keeps the losses until the end of the run, which may be stopped and resumed.
+    The folder ``work`` keeps the losses until the end of the run, which may be stopped and resumed.
     """
 
     def __init__(self, model: SpeechLM, valid: TokenStore, steps: Sequence[int], work: Path) -> None:
@@ -345,10 +331,9 @@ class HeldOutCurve:
         # Losses of later steps are from a run that was resumed before them.
         rows = [[known, *losses] for known, losses in self.read().items() if known < step]
         self._path.parent.mkdir(parents=True, exist_ok=True)
+        rows.append([step, found["nats_per_token"], found["nats_per_second"]])
         with atomic_path(self._path) as part:
-            part.write_text(
-                json.dumps([*rows, [step, found["nats_per_token"], found["nats_per_second"]]]) + "\n", "utf-8"
-            )
+            part.write_text(json.dumps(rows) + "\n", encoding="utf-8")
 
 
 def save_lm(model: SpeechLM, folder: Path) -> None:
@@ -406,12 +391,11 @@ def start_from_text(shape: LMShape, num_tokens: int, source: str) -> nn.Module:
 
 @dataclass(frozen=True)
 class LMRecipe:
-    """The stages of ``train lm``, in their order.
+    """The stages of ``train lm``: units to train on, and the language model.
 
     Args:
         name: name of the output folder below runs/.
-        units: units to train on, and those held out.
-        lm: language model and its training.
+        units, lm: configuration of the stages.
         seed: random seed.
     """
 

@@ -192,12 +192,8 @@ def run_loop(
     where = join(device)
     accelerator = _accelerator(where, task)
     task.module.to(where)
-    optimizer = torch.optim.AdamW(
-        parameter_groups(task.module, config.weight_decay),
-        lr=config.lr,
-        betas=(config.beta1, config.beta2),
-        eps=config.eps,
-    )
+    settings: dict[str, Any] = {"lr": config.lr, "betas": (config.beta1, config.beta2), "eps": config.eps}
+    optimizer = torch.optim.AdamW(parameter_groups(task.module, config.weight_decay), **settings)
     checkpoints = Checkpoints(work, fingerprint)
     first, sums = checkpoints.load(task.module, optimizer)
     wall = sums.pop(_WALL, 0.0)
@@ -273,12 +269,8 @@ def _accelerator(device: torch.device, task: Task) -> Any:
     options = DistributedDataParallelKwargs(find_unused_parameters=not getattr(task, "reaches_all", False))
     # accelerate fixes a device and a precision for the life of the process, and knows no "cuda:1": alone it is told
     # "cpu", which it never uses, as everything is placed here and the precision is set in _update.
-    return Accelerator(
-        cpu=device.type == "cpu" or not is_several(),
-        device_placement=False,
-        mixed_precision="no",
-        kwargs_handlers=[options],
-    )
+    cpu = device.type == "cpu" or not is_several()
+    return Accelerator(cpu=cpu, device_placement=False, mixed_precision="no", kwargs_handlers=[options])
 
 
 def _diverged(label: str, what: str, step: int, work: Path) -> InputError:

@@ -42,10 +42,8 @@ def known_peak_flops(name: str) -> float | None:
 def find_peak_flops(device: torch.device, *, half: bool = False, tflops: float = 0.0) -> tuple[float, Source]:
     """Return the peak FLOP/s of a device and the source of the number.
 
-    Args:
-        device: device of the training.
-        half: whether it computes in bfloat16, the only precision with a data sheet.
-        tflops: the recipe's value; 0 looks the GPU up and measures unknown devices.
+    A recipe's ``tflops`` above 0 is taken as it is; else a known GPU that computes in bfloat16 (``half``) is looked up
+    in its data sheet, any other device is measured.
     """
     if tflops:
         return tflops * 1e12, "recipe"
@@ -55,13 +53,7 @@ def find_peak_flops(device: torch.device, *, half: bool = False, tflops: float =
 
 @torch.inference_mode()
 def measure_peak_flops(device: torch.device, *, half: bool = False, seconds: float = SECONDS) -> float:
-    """Measure the FLOP/s of the fastest of the matrix products that fit into ``seconds``.
-
-    Args:
-        device: device to measure.
-        half: multiply in bfloat16 instead of float32.
-        seconds: duration of the measurement.
-    """
+    """Measure the FLOP/s of the fastest of the matrix products, in bfloat16 or float32, that fit into ``seconds``."""
     side = SIDE[device.type]
     dtype = torch.bfloat16 if half else torch.float32
     left, right = (torch.ones(side, side, dtype=dtype, device=device) for _ in range(2))

@@ -32,8 +32,7 @@ def train_recipe(
         recipe: name of a recipe of this package, or path of a TOML file.
         out: output folder (default: runs/NAME).
         overrides: changes such as "lm.loop.steps=100".
-        seed: random seed (default: the recipe's).
-        device: "auto", "cpu" or "cuda".
+        seed, device: random seed (default: the recipe's); "auto", "cpu" or "cuda".
         kind: required kind of recipe (default: any).
         until: last stage of a tokenizer's recipe: "encoder", "losspred" (the boundaries of round 1), "sylboost", or
             "codebook" (everything).

@@ -124,7 +124,7 @@ def run_stage(
         config, seed, parents: configuration and inputs, whose hash identifies the result.
         work: function that writes the payload.
         extra: further entries of the record.
-        device: "auto", "cpu" or "cuda"; selects the backend of several processes.
+        device: selects the backend of several processes.
         alone: only the main process works, as in data preparation; otherwise all do, as in training, and the payload of
             the others is dropped.
 

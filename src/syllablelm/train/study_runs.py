@@ -147,11 +147,9 @@ def train_study(
 
     Args:
         plan: plan (jsonl) as ``scale plan`` writes it.
-        recipe: name or path of a language model's recipe: its units, which all runs share, and what the plan leaves
-            open.
+        recipe, overrides, device: see ``train_recipe``; the units of the recipe, which must be a language model's, are
+            shared by all runs, its settings are those that the plan leaves open.
         out: output folder: train/, valid/, runs/NAME and, after failures, failed.json.
-        overrides: changes of the recipe such as "lm.row_tokens=128".
-        device: "auto", "cpu" or "cuda".
 
     Returns:
         the number of trained models, and the failures, such as a loss that is not finite.

@@ -42,32 +42,28 @@ def tokenizer_info(name: str) -> TokenInfo:
     """Return the vocabulary of a tokenizer, of a codec of its units, or of reference labels."""
     kind = open_artifact(name).kind if (Path(name) / RECORD).is_file() else ""
     if kind == VOCABULARY_KIND:
-        labels = Vocabulary.load(name)
-        grid: dict[str, Any] = {"hop": labels.hop, "sample_rate": labels.sample_rate}
-        return TokenInfo(labels.num_units, **grid, tokenizer=labels.digest, keep_repeats=True)
-    if kind in (CODEC_KIND, RECODED_KIND):
-        codec = Codec.load(name if kind == CODEC_KIND else Path(name) / CODEC_FOLDER)
-        grid: dict[str, Any] = {"hop": codec.hop, "sample_rate": codec.sample_rate}
-        return TokenInfo(codec.num_codes, **grid, tokenizer=codec.digest, keep_repeats=codec.subwords is not None)
-    tokenizer = Tokenizer.load(name, device="cpu")
-    if tokenizer.num_units is None:
+        made = grid = Vocabulary.load(name)
+        num_tokens, keep_repeats = made.num_units, True
+    elif kind in (CODEC_KIND, RECODED_KIND):
+        made = grid = Codec.load(name if kind == CODEC_KIND else Path(name) / CODEC_FOLDER)
+        num_tokens, keep_repeats = made.num_codes, made.subwords is not None
+    else:
+        made = Tokenizer.load(name, device="cpu")
+        num_tokens, keep_repeats, grid = made.num_units, False, made.encoder
+    if num_tokens is None:
         raise InputError(f"{name}: a tokenizer without a codebook has no units to model")
-    encoder = tokenizer.encoder
-    return TokenInfo(tokenizer.num_units, hop=encoder.hop, sample_rate=encoder.sample_rate, tokenizer=tokenizer.digest)
+    options: dict[str, Any] = {"hop": grid.hop, "sample_rate": grid.sample_rate, "keep_repeats": keep_repeats}
+    return TokenInfo(num_tokens, tokenizer=made.digest, **options)
 
 
-def make_tokens(
-    sources: Sequence[str], info: TokenInfo, out: Path, *, without: Sequence[str] = (), seed: int = 0
-) -> Artifact:
+def make_tokens(sources: Sequence[str], info: TokenInfo, out: Path, *, without: Sequence[str] = ()) -> Artifact:
     """Concatenate the units of all sources as tokens; they are deduplicated unless ``info`` keeps repeats.
 
     Args:
         sources: files or folders of units.
         info: vocabulary of the units.
-        out: output folder.
         without: files or folders of units whose recordings are left out, by id: those held out for validation, which a
             corpus of synthetic speech may hold under the same id.
-        seed: random seed of the stage.
 
     Raises:
         InputError: units outside the vocabulary, or no units at all.
@@ -119,7 +115,7 @@ def make_tokens(
         omitted = f"; {len(left_out)} held-out recordings left out, such as {left_out[0]!r}" if left_out else ""
         note(f"tokens: {len(store.tokens)} of {store.seconds / 3600:.2f} h, {rate:.2f} a second{omitted}")
 
-    return run_stage("tokens", out, config={}, seed=seed, parents=parents, work=work, alone=True)
+    return run_stage("tokens", out, config={}, seed=0, parents=parents, work=work, alone=True)
 
 
 @dataclass(frozen=True)
@@ -153,16 +149,11 @@ def train_codec(
 
     Args:
         sources: files or folders of units (jsonl, Parquet, TextGrid).
-        out: output folder.
-        kind: "bpe", "unigram", or "runs" (deduplication only).
+        out: output folder; the record of the artifact keeps the tokenizer's name, by which the codec opens as one.
+        kind, deduplicate: see ``fit_codec``.
         vocab_size: vocabulary size, single units included; 0: 4,096 for "bpe", 5,000 for "unigram".
         tokenizer: name or folder of the tokenizer, vocabulary or other codec that made the units.
         num_units: instead, the vocabulary size of a tokenizer that is not at hand.
-        deduplicate: deduplicate the units first.
-
-    Returns:
-        a summary; the record of the "codec" artifact keeps the tokenizer's name, by which the codec opens as a
-        tokenizer.
 
     Raises:
         InputError: neither or both of ``tokenizer`` and ``num_units``, options that ``kind`` does not use, or units
@@ -174,12 +165,17 @@ def train_codec(
         raise InputError("name the tokenizer of the units: either --tokenizer NAME, or --num-units N for a foreign one")
     info = tokenizer_info(tokenizer) if tokenizer else None
     known, digest = (info.num_tokens, info.tokenizer) if info else (num_units, "")
-    parents = {"units": digest_json([digest_path(path) for path in sources])} | (
-        {"tokenizer": digest} if digest else {}
-    )
+    parents = {"units": digest_json([digest_path(path) for path in sources])}
+    if digest:
+        parents["tokenizer"] = digest
 
     def work(run: StageRun) -> None:
-        rows = (row for source in sources for row in _read(source))
+        rows: list[Segmentation] = []
+        for source in sources:
+            for name, row in read_segmentations(source).items():
+                if row.unit is None:
+                    raise InputError(f"{source}: {name}: boundaries without units; tokenize with a codebook")
+                rows.append(row)
         codec = fit_codec(rows, kind, known, vocab_size or None, deduplicate=deduplicate, tokenizer=digest)
         codec.write_payload(run.folder)
         run.metrics.update(num_units=codec.num_units, num_codes=codec.num_codes)
@@ -189,11 +185,3 @@ def train_codec(
     artifact = run_stage(CODEC_KIND, Path(out), config=config, seed=0, parents=parents, work=work, **options)
     codec = Codec.load(artifact.path)
     return TrainedCodec(codec.kind, str(artifact.path), codec.digest, dict(artifact.metrics))
-
-
-def _read(source: str | Path) -> list[Segmentation]:
-    rows = read_segmentations(source)
-    bare = next((name for name, row in rows.items() if row.unit is None), None)
-    if bare is not None:
-        raise InputError(f"{source}: {bare}: boundaries without units; tokenize with a codebook")
-    return list(rows.values())

@@ -138,15 +138,9 @@ def train_vocoder_recipe(recipe: VocoderRecipe, out: Path, *, device: str = "aut
         if config is not None:
             train_vocoder(config, voice, out / "vocoder", seed=recipe.seed, device=device)
     units = make_units(context.store, syllables, acoustic, centres, out / "units")
-    stream = StreamInfo(
-        syllables.num_units or 0,
-        recipe.acoustic.units,
-        acoustic.encoder.hop,
-        acoustic.encoder.sample_rate,
-        syllables.encoder.hop,
-        syllables.digest,
-        acoustic.digest,
-    )
+    grid = acoustic.encoder.hop, acoustic.encoder.sample_rate, syllables.encoder.hop
+    sizes = syllables.num_units or 0, recipe.acoustic.units
+    stream = StreamInfo(*sizes, *grid, syllables.digest, acoustic.digest)
     tokens = make_stream(units, stream, out / "stream")
     return train_lm(recipe.vocoder_lm, tokens, out / "vocoder_lm", seed=recipe.seed, device=device)
 
@@ -209,10 +203,9 @@ def train_vocoder(
     def work(run: StageRun) -> None:
         torch.manual_seed(seed)
         if isinstance(config, HiFiGanConfig):
-            vocoder = fit_hifigan(config, voice, run)
+            fit_hifigan(config, voice, run).save(run.folder)
         else:
-            vocoder = fit_source_filter(config, voice, run)
-        vocoder.save(run.folder)
+            fit_source_filter(config, voice, run).save(run.folder)
 
     parents = {"corpus": manifest_digest(voice.store.manifest), "units": voice.units_digest}
     return run_stage("vocoder", out, config=config, seed=seed, parents=parents, work=work, device=device)

@@ -30,14 +30,7 @@ SECONDS_PER_CALL = 120
 
 @dataclass(frozen=True)
 class Spoken:
-    """One utterance of an engine.
-
-    Args:
-        samples: (num_samples,) float32, mono.
-        sample_rate: samples per second, the engine's own.
-        words: words with phone times in seconds; empty where the engine prints none.
-        pitch: applied pitch factor (1.0 for a voice of fixed pitch).
-    """
+    """One utterance of an engine: mono samples at its own rate, words with phone times if any, the pitch factor applied."""
 
     samples: npt.NDArray[np.float32]
     sample_rate: int
@@ -49,19 +42,11 @@ class Engine(Protocol):
     """A text-to-speech engine; `speak` is called from several threads at once."""
 
     @property
-    def name(self) -> str:
-        """Name for manifests."""
-        ...
-
+    def name(self) -> str: ...  # for manifests
     @property
-    def voices(self) -> tuple[str, ...]:
-        """Default voices."""
-        ...
-
+    def voices(self) -> tuple[str, ...]: ...  # the default ones
     @property
-    def licence(self) -> str:
-        """Licence of the speech, in one line."""
-        ...
+    def licence(self) -> str: ...  # of the speech, in one line
 
     def check(self, voices: Sequence[str]) -> None:
         """Raise MissingDependencyError or InputError unless the engine and these voices can be used."""
@@ -89,6 +74,17 @@ def _read_wave(path: Path, engine: str) -> tuple[npt.NDArray[np.float32], int]:
     except soundfile.LibsndfileError as error:
         raise AudioError(f"{engine} wrote no readable audio: {error}") from error
     return np.asarray(samples[:, 0], dtype=np.float32), rate
+
+
+def _speak(command: Sequence[str], text: str, pitch: float) -> Spoken:
+    """Run a program that reads a text from standard input and writes the file named by its last argument."""
+    with tempfile.TemporaryDirectory(prefix="syllablelm-") as folder:
+        wave = Path(folder) / "speech.wav"
+        _run([*command, str(wave)], text)
+        samples, sample_rate = _read_wave(wave, command[0])
+    if not np.any(samples):
+        raise AudioError(f"{command[0]} found nothing to say in {text[:60]!r}")
+    return Spoken(samples, sample_rate, (), pitch)
 
 
 def _plain_ascii(text: str) -> str:
@@ -205,17 +201,11 @@ def _pronounce(words: Sequence[str], voice: str) -> list[tuple[str, ...]]:
 
 
 def assign_words(phones: Sequence[str], pronunciations: Sequence[Sequence[str]]) -> list[int]:
-    """Assign each spoken phone to a word, by the cheapest alignment with the words' pronunciations.
+    """Return for each phone spoken the index of its word, never decreasing; -1 for pauses (SIL).
 
-    Connected speech reduces and drops phones, so that the pronunciation of a word alone ("the", "and") differs a
-    little. A pause (SIL) may only fall between words, or costs as much as five phones.
-
-    Args:
-        phones: the phones spoken, SIL for pauses.
-        pronunciations: phones of each word spoken alone.
-
-    Returns:
-        For each phone the index of its word, never decreasing; -1 for pauses.
+    It is the cheapest alignment with the pronunciations of the words spoken alone. Connected speech reduces and drops
+    phones, so that these ("the", "and") differ a little. A pause may only fall between words, or costs as much as five
+    phones.
     """
     target = [(symbol, word) for word, symbols in enumerate(pronunciations) for symbol in (*symbols, "#")]
     delete = [0.0 if symbol == "#" else 1.0 for symbol, _ in target]
@@ -273,13 +263,7 @@ class Espeak:
     def speak(self, text: str, voice: str, *, speed: float, pitch: float) -> Spoken:
         """See `Engine.speak`; the defaults are 175 words per minute and pitch 50 of 99."""
         rate, height = str(round(175 * speed)), str(min(99, round(50 * pitch)))
-        with tempfile.TemporaryDirectory(prefix="syllablelm-") as folder:
-            wave = Path(folder) / "speech.wav"
-            _run(["espeak-ng", "-v", voice, "-s", rate, "-p", height, "--stdin", "-w", str(wave)], text)
-            samples, sample_rate = _read_wave(wave, self.name)
-        if not np.any(samples):
-            raise AudioError(f"espeak-ng found nothing to say in {text[:60]!r}")
-        return Spoken(samples, sample_rate, (), pitch)
+        return _speak(["espeak-ng", "-v", voice, "-s", rate, "-p", height, "--stdin", "-w"], text, pitch)
 
 
 class Piper:
@@ -302,14 +286,7 @@ class Piper:
 
     def speak(self, text: str, voice: str, *, speed: float, pitch: float) -> Spoken:
         """See `Engine.speak`."""
-        with tempfile.TemporaryDirectory(prefix="syllablelm-") as folder:
-            wave = Path(folder) / "speech.wav"
-            options = ["--model", voice, "--length_scale", f"{1 / speed:.5f}", "--output_file", str(wave)]
-            _run(["piper", *options], text)
-            samples, sample_rate = _read_wave(wave, self.name)
-        if not np.any(samples):
-            raise AudioError(f"piper found nothing to say in {text[:60]!r}")
-        return Spoken(samples, sample_rate)
+        return _speak(["piper", "--model", voice, "--length_scale", f"{1 / speed:.5f}", "--output_file"], text, 1.0)
 
 
 ENGINES: dict[str, Callable[[], Engine]] = {"flite": Flite, "espeak-ng": Espeak, "piper": Piper}
@@ -321,10 +298,6 @@ def open_engine(engine: str | Engine, voices: str | Sequence[str] | None = None)
     Args:
         engine: a name of the registry, or an engine.
         voices: names of voices, or one string with commas between them; None for the engine's default ones.
-
-    Raises:
-        InputError: unknown engine or voice.
-        MissingDependencyError: the engine is not installed.
     """
     if isinstance(engine, str):
         if engine not in ENGINES:

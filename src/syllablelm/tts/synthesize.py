@@ -22,7 +22,7 @@ import re
 import shutil
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -114,9 +114,6 @@ def speak_texts(
         hours: stop once the corpus is this long; None for all texts.
         limit: maximum number of utterances; None for all.
         options: arguments of `synthesize`: engine, voices, seed, workers, audio_format, ...
-
-    Raises:
-        InputError: nothing to speak, or as `synthesize`.
     """
     if hours is not None:
         check_positive("--hours", hours)
@@ -149,8 +146,7 @@ def synthesize(
     Args:
         texts: pairs (id, text); ids are file names, so letters, digits and "_.+-" only.
         out: folder of the corpus.
-        engine: "flite", "espeak-ng", "piper" or any `Engine`.
-        voices: names of voices, or a string with commas between them, drawn uniformly; None for the default ones.
+        engine, voices: as in `open_engine`; the voices are drawn uniformly.
         seed: random seed of voice, speed and pitch.
         speed_range: lowest and highest speaking rate relative to the voice's own, drawn uniformly in the logarithm.
         pitch_range: the same for pitch.
@@ -162,13 +158,11 @@ def synthesize(
         progress: called with the number of utterances of each finished shard.
 
     Raises:
-        MissingDependencyError: the engine is not installed.
         InputError: an unusable option or id, or a folder that holds a corpus of other settings or texts.
         AudioError: a file cannot be written.
     """
     engine, chosen = open_engine(engine, voices)
-    speeds, pitches = (speed_range[0], speed_range[1]), (pitch_range[0], pitch_range[1])
-    settings = _Settings(engine.name, chosen, seed, speeds, pitches, sample_rate, audio_format, shard_size)
+    settings = _Settings(engine.name, chosen, seed, speed_range, pitch_range, sample_rate, audio_format, shard_size)
     settings.check()
     if workers < 1:
         raise InputError("workers must be at least 1")
@@ -222,7 +216,7 @@ def _claim(out: Path, settings: _Settings) -> None:
 
 
 @contextmanager
-def _present(audio: Path) -> Iterator[None]:
+def _present(audio: Path) -> Generator[None, None, None]:
     """Hold a shared lock on a folder of shards; the first to hold it removes what killed runs left there."""
     import fcntl
 

@@ -12,7 +12,7 @@ from helpers.random_models import SHAPE, noise
 from syllablelm.core.errors import InputError
 from syllablelm.encoders.hub import HubEncoder
 from syllablelm.encoders.load import load_encoder
-from syllablelm.encoders.padding import frame_mask, pad_waveforms
+from syllablelm.encoders.padding import pad_waveforms
 
 CLIP, LONG, OTHER = noise(9_000, 1), noise(41_111, 2), noise(12_345, 3)
 
@@ -112,9 +112,6 @@ class TestFrames:
                 with torch.no_grad():
                     conv_BTC = encoder.convolve(torch.zeros(1, length), torch.tensor([length]))
                 assert conv_BTC.shape[1] == encoder.num_frames(length)
-
-    def test_mask(self):
-        assert frame_mask(torch.tensor([2, 0, 3]), 3).tolist() == [[True, True, False], [False] * 3, [True] * 3]
 
 
 ENCODER = make_encoder("hubert-layer")

@@ -58,6 +58,29 @@ def test_process_of_this_host_that_is_gone(tmp_path):
         assert not claims.take("000001") and not claims.take("000002")
 
 
+def test_process_that_has_ended_but_is_not_waited_for(tmp_path):
+    ended = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    claim_of(tmp_path, "000000", host=os.uname().nodename, pid=ended.pid)
+    with Claims(tmp_path) as claims:
+        assert not claims.take("000000")
+        ended.kill()
+        # Returns when the process has ended, and leaves its exit status to the parent.
+        os.waitid(os.P_PID, ended.pid, os.WEXITED | os.WNOWAIT)
+        assert claims.take("000000")
+    ended.communicate()
+
+
+def test_number_of_a_process_given_out_again(tmp_path):
+    # A container that starts again often has the same host name and the same process number.
+    with Claims(tmp_path) as mine, Claims(tmp_path) as claims:
+        assert mine.take("000000") and not claims.take("000000")
+        path = tmp_path / "claims" / "000000.claim"
+        owner = json.loads(path.read_text())
+        assert owner["pid"] == os.getpid()
+        path.write_text(json.dumps({**owner, "started": "1"}))
+        assert claims.take("000000")
+
+
 @pytest.mark.parametrize("content", [None, "", "[]", '{"host": 3}'])
 def test_a_claim_that_is_not_renewed_is_taken_over(tmp_path, content):
     path = claim_of(tmp_path, "000000")
@@ -90,3 +113,5 @@ def test_folder_that_is_gone(tmp_path):
         (tmp_path / "claims").rmdir()
         assert not claims.take("000000")
         claims.renew()
+        # A shard that is still missing is not waited for without end.
+        assert claims.take("000000")

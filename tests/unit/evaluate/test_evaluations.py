@@ -9,7 +9,7 @@ import pytest
 
 from helpers.evaluation_results import RESULTS as EXAMPLES
 from syllablelm.core.errors import FormatError
-from syllablelm.evaluate.evaluations import RESULTS, parse_result, read_result, read_results
+from syllablelm.evaluate.evaluations import RESULTS, parse_result, read_result
 
 
 @pytest.mark.parametrize("name", EXAMPLES)
@@ -25,7 +25,7 @@ def test_several_are_read_in_order(tmp_path: Path) -> None:
     paths = [tmp_path / f"{name}.json" for name in ("speed", "bitrate")]
     for path in paths:
         EXAMPLES[path.stem].save(path)
-    assert read_results(paths) == [EXAMPLES["speed"], EXAMPLES["bitrate"]]
+    assert [read_result(path) for path in paths] == [EXAMPLES["speed"], EXAMPLES["bitrate"]]
 
 
 def test_unknown_results_are_refused(tmp_path: Path) -> None:

@@ -2,34 +2,24 @@
 
 from __future__ import annotations
 
-import json
 import math
-import shutil
 from collections import Counter
-from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from syllablelm.core.errors import FormatError, InputError
 from syllablelm.data.syllables import NUCLEI, syllabify
 from syllablelm.itemsets.nonwords import MAX_DIFFERENCE, Phonotactics, changeable, make_nonword
-from syllablelm.itemsets.phone_voice import PhoneFlite
 from syllablelm.itemsets.pronunciations import (
     Lexicon,
     Phones,
-    count_words,
     plain,
-    read_dictionary,
-    read_spoken_dictionary,
     to_ear,
 )
 from syllablelm.itemsets.wordlist import _by_band, draw_pairs, make_wordlist
-from syllablelm.tts.engines import Flite
 
-flite = pytest.mark.skipif(shutil.which("flite") is None, reason="needs flite on PATH")
 ONSETS = [*"BDFGKLMNPRSTVZ"]
 VOWELS = ["AA", "AE", "EH", "IY", "OW", "UW"]
 CODAS = [*"DKLMNSTZ"]
@@ -109,10 +99,6 @@ def test_schwas_and_onset_stay() -> None:
     assert changeable(("AH0", "B")) == [1]
 
 
-def test_merged_vowels_are_homophones() -> None:
-    assert to_ear(("K", "AO1", "T")) == to_ear(("K", "AA1", "T")) != to_ear(("K", "AE1", "T"))
-
-
 def test_lengths_and_bigram_scores_are_balanced() -> None:
     counts = Counter({word: number for number, word in enumerate(LEXICON.entries)})
     pairs = draw_pairs(LEXICON, counts, lambda word, phones: None, pairs=120, seed=3)
@@ -154,70 +140,3 @@ def test_stress_is_asked_for_only_where_the_dictionary_has_none() -> None:
     pairs = draw_pairs(bare, None, stress, pairs=10, seed=0)
     assert {pair.word for pair in pairs} <= set(asked) and not any(pair.word.endswith("b") for pair in pairs)
     assert all(pair.frequency is None for pair in pairs)
-
-
-def test_dictionary_file(tmp_path: Path) -> None:
-    path = tmp_path / "cmu.dict"
-    path.write_text(";;; notes\nCAT  K AE1 T\ncat(2) K AA1 T\na.b EY1 B IY1 # abbreviation\n", encoding="utf-8")
-    lexicon = read_dictionary(path)
-    assert lexicon.entries == {
-        "cat": (("K", "AE1", "T"), ("K", "AA1", "T")),
-        "a.b": (("EY1", "B", "IY1"),),
-    }
-    assert lexicon.spellings[("K", "AA", "T")] == ("cat",)
-
-
-@pytest.mark.parametrize(
-    ("line", "fault"), [("cat", ":1: not a line"), ("cat K XX T", ":1: phone 'XX'"), ("", "empty")]
-)
-def test_bad_dictionary(tmp_path: Path, line: str, fault: str) -> None:
-    path = tmp_path / "bad.dict"
-    path.write_text(line + "\n", encoding="utf-8")
-    with pytest.raises(FormatError, match=fault):
-        read_dictionary(path)
-    with pytest.raises(InputError, match="no such dictionary"):
-        read_dictionary(tmp_path / "gone")
-
-
-def test_dictionary_of_a_corpus(tmp_path: Path) -> None:
-    def word(label: str, *phones: str) -> dict:
-        return {"word": label, "start": 0.0, "end": 1.0, "phones": [[phone, 0.0, 0.1] for phone in phones]}
-
-    said = [[word("The", "DH", "IY")], [word("the", "DH", "AH")], [word("the", "DH", "AH")], [word("", "SIL")]]
-    rows = [{"id": str(i), "duration": 1.0, "words": words} for i, words in enumerate(said)]
-    for row in rows:
-        for item in row["words"]:
-            item["phones"] = [[p, 0.1 * i, 0.1 * (i + 1)] for i, (p, _, _) in enumerate(item["phones"])]
-    path = tmp_path / "a.jsonl"
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-    assert read_spoken_dictionary(path).entries == {"the": (("DH", "AH"), ("DH", "IY"))}
-
-
-def test_word_counts_skip_ids(tmp_path: Path) -> None:
-    (tmp_path / "a.trans.txt").write_text("CAT-1-0000 THE CAT\n", encoding="utf-8")
-    (tmp_path / "b.txt").write_text("The dog's\ncat.", encoding="utf-8")
-    assert count_words([tmp_path]) == {"the": 2, "cat": 2, "dog's": 1}
-    with pytest.raises(InputError, match="no such text"):
-        count_words([tmp_path / "gone"])
-
-
-@flite
-def test_phone_path_says_a_word_as_flite_does() -> None:
-    engine = PhoneFlite()
-    by_phones = engine.speak("P AH0 L IY1 S", "kal16", speed=1, pitch=1)
-    by_text = Flite().speak("police", "kal16", speed=1, pitch=1)
-    assert np.array_equal(by_phones.samples, by_text.samples)
-    assert [phone.label for phone in by_phones.words[0].phones] == ["P", "AH", "L", "IY", "S"]
-
-
-@flite
-def test_stress_as_flite_says_it() -> None:
-    engine = PhoneFlite()
-    for word, marked in (
-        ("sunny", "S AH1 N IY0"),
-        ("police", "P AH0 L IY1 S"),
-        ("understand", "AH1 N D ER0 S T AE1 N D"),
-    ):
-        phones = tuple(marked.split())
-        assert engine.find_stress(word, plain(phones), voice="kal16") == phones
-    assert engine.find_stress("police", ("P", "AA", "L"), voice="kal16") is None

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import pickle
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -8,6 +11,7 @@ from safetensors.numpy import save_file
 
 from syllablelm.core.errors import FormatError, InputError
 from syllablelm.quantize import Codebook, fit_codebook, pool_segments, standardize_vectors, ward_merge
+from syllablelm.quantize.codebook import read_codebook
 
 
 def random_codebook(centres: int = 12, units: int = 5, dims: int = 6, *, standardize: bool = True) -> Codebook:
@@ -267,3 +271,125 @@ def test_fit_codebook_takes_other_settings() -> None:
         fit_codebook(vectors, 4, num_centres=3)
     with pytest.raises(InputError, match="100 vectors are too few for 160"):
         fit_codebook(vectors, 80)
+
+
+# Agglomeration
+
+
+def ward_by_loop(centres: np.ndarray, num_units: int) -> list[int]:
+    """Ward by its definition: join the two groups whose union raises the summed squared error least."""
+
+    def error(members: list[int]) -> float:
+        group = centres[members].astype(np.float64)
+        return float(((group - group.mean(axis=0)) ** 2).sum())
+
+    groups = [[k] for k in range(len(centres))]
+    while len(groups) > num_units:
+        pairs = [(a, b) for a in range(len(groups)) for b in range(a + 1, len(groups))]
+        a, b = min(pairs, key=lambda p: error(groups[p[0]] + groups[p[1]]) - error(groups[p[0]]) - error(groups[p[1]]))
+        groups[a] = sorted(groups[a] + groups.pop(b))
+    table = [0] * len(centres)
+    for unit, members in enumerate(sorted(groups)):
+        for k in members:
+            table[k] = unit
+    return table
+
+
+@settings(max_examples=25, deadline=None)
+@given(count=st.integers(1, 12), data=st.data(), seed=st.integers(0, 10**6))
+def test_ward_equals_loop(count: int, data: st.DataObject, seed: int) -> None:
+    num_units = data.draw(st.integers(1, count))
+    centres = np.random.default_rng(seed).standard_normal((count, 3)).astype(np.float32)
+    table = ward_merge(centres, num_units)
+    assert table.dtype == np.int32
+    assert table.tolist() == ward_by_loop(centres, num_units)
+
+
+@settings(max_examples=25, deadline=None)
+@given(count=st.integers(2, 30), data=st.data(), seed=st.integers(0, 10**6))
+def test_units_are_dense_numbered_by_first_appearance_and_nested(count: int, data: st.DataObject, seed: int) -> None:
+    num_units = data.draw(st.integers(2, count))
+    centres = np.random.default_rng(seed).standard_normal((count, 4))
+    fine, coarse = ward_merge(centres, num_units), ward_merge(centres, num_units - 1)
+    _, first = np.unique(fine, return_index=True)
+    assert len(first) == num_units == fine.max() + 1
+    assert np.all(np.diff(first) > 0)
+    # Agglomeration only joins: each fine unit lies in one coarse unit.
+    assert len({(int(f), int(c)) for f, c in zip(fine, coarse, strict=True)}) == num_units
+
+
+def test_ward_extremes() -> None:
+    centres = np.random.default_rng(0).standard_normal((5, 2))
+    assert ward_merge(centres, 5).tolist() == [0, 1, 2, 3, 4]
+    assert ward_merge(centres, 1).tolist() == [0] * 5
+
+
+@pytest.mark.parametrize("num_units", [0, -1, 4])
+def test_impossible_counts_of_units_are_named(num_units: int) -> None:
+    with pytest.raises(InputError, match="3 centres cannot be merged"):
+        ward_merge(np.eye(3), num_units)
+
+
+def test_bad_centres_of_ward_are_named() -> None:
+    with pytest.raises(InputError, match="centres hold NaN"):
+        ward_merge(np.array([[np.nan, 0.0], [1.0, 0.0]]), 1)
+
+
+# Codebooks and centres of others
+
+
+CENTRES = np.random.default_rng(0).standard_normal((5, 3)).astype(np.float32)
+
+
+def nearest(vectors: np.ndarray) -> list[int]:
+    return [int(np.argmin([((vector - centre) ** 2).sum() for centre in CENTRES])) for vector in vectors]
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+def test_a_matrix_of_centres_is_taken_as_it_is(tmp_path: Path, dtype: type) -> None:
+    np.save(tmp_path / "km.npy", CENTRES.astype(dtype))
+    save_file({"any name": CENTRES.astype(dtype)}, tmp_path / "km.safetensors", metadata={"format": "pt"})
+    vectors = np.random.default_rng(1).standard_normal((40, 3)).astype(np.float32)
+    for name in ("km.npy", "km.safetensors"):
+        found = read_codebook(tmp_path / name)
+        assert (found.num_units, found.dim, found.standardize) == (5, 3, False)
+        if dtype is not np.float16:
+            assert found.assign(vectors).tolist() == nearest(vectors)
+
+
+def test_our_own_codebooks(tmp_path: Path) -> None:
+    own = Codebook(CENTRES, np.array([0, 1, 1, 0, 2]), seed=3)
+    own.save(tmp_path / "own.safetensors")
+    assert read_codebook(tmp_path / "own.safetensors") == own
+
+
+def test_unusable_files(tmp_path: Path) -> None:
+    def fails(name: str, match: str) -> None:
+        with pytest.raises(FormatError, match=match) as caught:
+            read_codebook(tmp_path / name)
+        assert "\n" not in str(caught.value) and str(tmp_path / name) in str(caught.value)
+
+    fails("none.npy", "no such codebook file")
+    (tmp_path / "km.bin").write_bytes(b"")
+    fails("km.bin", "are read from .npy or .safetensors")
+    (tmp_path / "text.npy").write_text("1 2 3")
+    fails("text.npy", "not an array of numbers")
+    (tmp_path / "pickle.npy").write_bytes(pickle.dumps(CENTRES))
+    fails("pickle.npy", "not an array of numbers")
+    np.save(tmp_path / "objects.npy", np.array([{}, {}]), allow_pickle=True)
+    fails("objects.npy", "not an array of numbers")
+    np.save(tmp_path / "whole.npy", CENTRES)
+    (tmp_path / "cut.npy").write_bytes((tmp_path / "whole.npy").read_bytes()[:-10])
+    fails("cut.npy", "not an array of numbers")
+    np.save(tmp_path / "vector.npy", CENTRES[0])
+    fails("vector.npy", r"float32\(3,\), not a matrix of centres")
+    np.save(tmp_path / "integers.npy", np.zeros((5, 3), dtype=int))
+    fails("integers.npy", r"int64\(5, 3\), not a matrix")
+    np.save(tmp_path / "nan.npy", np.full((5, 3), np.nan))
+    fails("nan.npy", "not usable as centres")
+    np.save(tmp_path / "empty.npy", np.zeros((0, 3)))
+    fails("empty.npy", "not usable as centres")
+    (tmp_path / "text.safetensors").write_bytes(b"nonsense")
+    fails("text.safetensors", "not a safetensors file")
+    save_file({"a": CENTRES, "b": CENTRES}, tmp_path / "two.safetensors")
+    fails("two.safetensors", "holds 2 tensors")

@@ -9,14 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import minimize
-from scipy.stats import norm
-from scipy.stats import t as student
 
 from syllablelm.core.errors import InputError
 from syllablelm.scaling import LossLaw, fit_loss_law
 from syllablelm.scaling.fit import NAMES, _intervals, huber, law_objective
-from syllablelm.scaling.minimise import minimise
-from syllablelm.scaling.resample import student_level
 
 TRUTH = LossLaw(1.73, 13.9, 39.8, 0.25, 0.24)
 
@@ -144,13 +140,6 @@ def test_intervals_hold_the_truth_as_often_as_they_say() -> None:
     assert (held / trials >= 0.9).all(), held / trials
 
 
-@pytest.mark.parametrize("freedom", [0, 1, 5, 43])
-def test_level_of_few_runs(freedom: int) -> None:
-    """Percentiles at this level are as wide as Student's t makes a normal interval."""
-    expected = 2 * norm.cdf(student.ppf(0.975, max(1, freedom))) - 1
-    assert student_level(freedom) == pytest.approx(expected, rel=1e-12)
-
-
 def runs_with(**changes: object) -> tuple[np.ndarray, ...]:
     runs = dict(zip(("params", "tokens", "loss"), make_runs(0.01), strict=True)) | changes
     return tuple(np.array(column) for column in runs.values())
@@ -195,20 +184,3 @@ def test_degenerate_fits_say_so(truth: LossLaw, reason: str) -> None:
     law = fit_loss_law(*make_runs(0.0, truth=truth))
     assert law.status.startswith("degenerate: ")
     assert reason in law.status
-
-
-def test_minimise_finds_each_starts_own_valley() -> None:
-    """Rosenbrock's valley from 30 starts; a wall of infinities is only avoided."""
-
-    def rosenbrock(points: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        x, y = points.T
-        value = (1 - x) ** 2 + 100 * (y - x**2) ** 2
-        gradient = np.stack([-2 * (1 - x) - 400 * x * (y - x**2), 200 * (y - x**2)], axis=1)
-        return np.where(np.abs(x) > 4, np.inf, value), gradient
-
-    starts = np.random.default_rng(0).uniform(-2, 2, (30, 2))
-    minima = minimise(rosenbrock, starts, tolerance=1e-14)
-    assert minima.settled.all()
-    assert minima.point == pytest.approx(np.ones((30, 2)), abs=1e-4)
-    alone = minimise(rosenbrock, starts[7:8], tolerance=1e-14)
-    assert alone.point[0] == pytest.approx(minima.point[7])

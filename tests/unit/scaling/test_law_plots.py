@@ -14,7 +14,7 @@ import pytest
 from syllablelm.core.errors import InputError
 from syllablelm.scaling import Run, fit_envelope, fit_score_law, plot_study
 from syllablelm.scaling import law_plots as module
-from syllablelm.scaling.law_plots import StudyFigure, short_number
+from syllablelm.scaling.law_plots import StudyFigure
 
 pytest.importorskip("matplotlib")
 
@@ -153,11 +153,3 @@ def test_numbers_that_cannot_be_drawn(tmp_path: Path, change: dict[str, Any], fi
     with pytest.raises(InputError, match=reason):
         shown({"a": runs}, tmp_path / "a.svg", figure=figure, bootstrap=5)
     assert not (tmp_path / "a.svg").exists()
-
-
-@pytest.mark.parametrize(
-    ("value", "text"),
-    [(999, "999"), (999.9, "1k"), (50112, "50.1k"), (999_999, "1M"), (9.996e8, "1B"), (math.nan, ""), (0.5, "0.5")],
-)
-def test_short_numbers(value: float, text: str) -> None:
-    assert short_number(value) == text

@@ -14,7 +14,7 @@ def test_methods_by_name():
     assert get_method("minsum").counted and not get_method("released").counted
     assert get_method("rate") is METHODS["minsum"] and ALIASES == {"rate": "minsum"}
     with pytest.raises(
-        InputError, match="unknown segmentation method 'wavelets'; choose one of even, frames, envelope"
+        InputError, match="unknown segmentation method 'wavelets': choose one of even, frames, envelope"
     ):
         get_method("wavelets")
     with pytest.raises(InputError, match="unknown rule 'mel'; choose one of even, frames, similarity, minsum"):

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from syllablelm.core.errors import InputError, plural
+from syllablelm.core.errors import InputError
 from syllablelm.core.progress import ProgressBar
 from syllablelm.core.results import Estimate, Record, json_key
 from syllablelm.core.segmentation import Segmentation
@@ -19,6 +19,7 @@ from syllablelm.evaluate.boundaries.matching import HitCounts
 from syllablelm.evaluate.boundaries.protocols import Protocol, get_protocol
 from syllablelm.evaluate.boundaries.scores import BoundaryScores, score_boundaries, search_shift
 from syllablelm.evaluate.boundaries.selection import AlignmentLike, shared_ids
+from syllablelm.evaluate.lists import refuse_recordings
 from syllablelm.segment.segmenter import Segmenter
 
 Waveform = npt.NDArray[np.float32]
@@ -34,13 +35,10 @@ class BoundaryRow(Record):
 
     Args:
         segmenter: name of the system.
-        method: segmentation method, where the system is one; None for tokenizers and files of units.
-        model: tokenizer or encoder behind it.
-        layer: layer of the encoder, 1-based.
+        method, model, layer: segmentation method, tokenizer or encoder behind it, and the 1-based layer, if any.
         level: kind of reference intervals, such as "syllable".
         protocol: name of the protocol.
-        shift: seconds by which one side was shifted.
-        tuned: whether the shift was searched on a development list.
+        shift, tuned: seconds by which one side was shifted; whether they were searched on a development list.
         f1_20, f1_50: F1 at tolerances of 20 and 50 ms.
         precision, recall, r_value, hits, predicted, reference: at the protocol's own tolerance, which is 50 ms.
         f1_low, f1_high: ends of the 95 % bootstrap interval of the F1 at that tolerance.
@@ -80,12 +78,7 @@ class BoundaryRow(Record):
 
 @dataclass(frozen=True)
 class Tuning:
-    """Development list on which shifts are searched.
-
-    Args:
-        predictions: segmentations by system and recording id.
-        references: alignments by recording id.
-    """
+    """Development list of shifts: segmentations by system and recording id, alignments by recording id."""
 
     predictions: Mapping[str, Mapping[str, Segmentation]]
     references: Mapping[str, AlignmentLike]
@@ -123,12 +116,8 @@ class Comparison:
         """Return one row per system, with 95 % bootstrap intervals over recordings.
 
         Args:
-            baseline: system whose F1 the others' paired differences are taken from.
-            resamples: number of bootstrap resamples.
-            seed: random seed.
-
-        Raises:
-            InputError: an unknown baseline.
+            baseline: system whose F1 the others' paired differences are taken from; InputError for an unknown one.
+            resamples, seed: see `syllablelm.evaluate`.
         """
         if baseline is not None and baseline not in self.scores:
             raise InputError(f"no segmenter {baseline!r} among {', '.join(self.scores)}")
@@ -222,11 +211,8 @@ def compare_segmentations(
         shared_ids(segmentations, wanted)
         shift = chosen.shift or 0.0
         if tuned and tuning is not None:
-            both = sorted(segmentations.keys() & {id for values in tuning.predictions.values() for id in values})
-            if both:
-                raise InputError(
-                    f"the tuning list must not be scored: {plural(len(both), 'recording')} of it, such as {both[0]!r}"
-                )
+            both = segmentations.keys() & {id for values in tuning.predictions.values() for id in values}
+            refuse_recordings("the tuning list must not be scored:", both, " of it")
             shift = tuning.find(name, chosen, level)
         scores[name] = score_boundaries(segmentations, wanted, chosen.with_shift(shift), level, TOLERANCES)
     return Comparison(chosen, scores, tuned, level)

@@ -25,8 +25,7 @@ class HitCounts(Counts):
 
     Args:
         hits: pairs of a predicted and a reference thing that agree, each thing used once.
-        predicted: predicted things.
-        reference: reference things.
+        predicted, reference: predicted things and reference things.
 
     A ratio whose denominator is zero is 0.0 (nothing was shown to be right), so every property is finite.
 
@@ -93,11 +92,7 @@ class BoundaryCounts(HitCounts):
 
 
 def to_microseconds(seconds: npt.ArrayLike, name: str = "times") -> MicrosecondArray:
-    """Round times in seconds, of any shape, to int64 microseconds.
-
-    Raises:
-        InputError: not numbers, or not finite.
-    """
+    """Round times in seconds, of any shape, to int64 microseconds; InputError for what is no finite number."""
     try:
         values = np.asarray(seconds, dtype=np.float64)
     except (TypeError, ValueError) as error:
@@ -134,12 +129,9 @@ def boundary_counts(
     """Match predicted with reference boundaries and count the hits (section 5.4).
 
     Args:
-        predicted_seconds: (num_predicted,) times in seconds, in any order.
-        reference_seconds: (num_reference,) times in seconds, in any order.
+        predicted_seconds, reference_seconds: (num_predicted,) and (num_reference,) times in seconds, in any order; a
+            time that is given twice counts twice, as each boundary is used once.
         tolerance: greatest distance of a hit in seconds, itself included.
-
-    Returns:
-        BoundaryCounts. A time that is given twice counts twice, as each boundary is used once.
 
     Times are compared as whole microseconds: with alignments in steps of 10 ms a distance of exactly 50 ms is common,
     and in floating point it would be a hit or a miss by chance.
@@ -155,11 +147,7 @@ def boundary_counts(
 
 
 def tolerance_in_microseconds(seconds: float) -> int:
-    """Check a tolerance in seconds and round it.
-
-    Raises:
-        InputError: not one number, or negative.
-    """
+    """Round a tolerance in seconds; InputError for what is not one number, or negative."""
     width = to_microseconds(seconds, "tolerance")
     if width.ndim != 0 or width < 0:
         raise InputError(f"tolerance must be one number of seconds, zero or more, not {seconds}")
@@ -183,7 +171,11 @@ def count_hits(predicted: TimeArray, reference: TimeArray, tolerance: float) -> 
 
 @dataclass(frozen=True)
 class TokenCounts(HitCounts):
-    """Counts of a token comparison: a hit is a pair of segments of which both starts and both ends agree."""
+    """Counts of a comparison of segments: a hit is a pair of which both starts and both ends agree.
+
+    Stricter than boundary scores, where every second boundary alone can still be a hit; ZeroSyl and the word
+    segmentation literature print them.
+    """
 
 
 def count_token_hits(predicted: TimeArray, reference: TimeArray, tolerance: float) -> TokenCounts:

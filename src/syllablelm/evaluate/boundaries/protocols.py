@@ -6,13 +6,12 @@ here (`PROTOCOLS`), and a score carries the protocol it was made by.
 
 from __future__ import annotations
 
-import difflib
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Literal, get_args
 
-from syllablelm.core.errors import InputError
+from syllablelm.core.errors import InputError, unknown_name
 from syllablelm.core.progress import note
 from syllablelm.core.results import Record
 
@@ -25,16 +24,16 @@ class ProtocolSummary(Record):
     """What a result says of its protocol; the fields are those of `Protocol`."""
 
     name: str
-    prediction: Which
-    reference: Which
-    shift: float | None
-    shift_side: Side
-    drop_edges: bool
-    stretches: bool
+    prediction: Which = "starts+ends"
+    reference: Which = "starts+ends"
+    shift: float | None = 0.0
+    shift_side: Side = "predictions"
+    drop_edges: bool = False
+    stretches: bool = False
 
 
 @dataclass(frozen=True)
-class Protocol:
+class Protocol(ProtocolSummary):
     """A named way to score boundaries.
 
     Args:
@@ -57,15 +56,8 @@ class Protocol:
             other boundaries than ZeroSyl's.
     """
 
-    name: str
-    prediction: Which = "starts+ends"
-    reference: Which = "starts+ends"
-    shift: float | None = 0.0
-    shift_side: Side = "predictions"
     shift_grid: tuple[float, ...] = ()
     tolerance: float = 0.05
-    drop_edges: bool = False
-    stretches: bool = False
 
     def __post_init__(self) -> None:
         for field, choices in (("prediction", Which), ("reference", Which), ("shift_side", Side)):
@@ -129,9 +121,7 @@ def get_protocol(name: str) -> Protocol:
         InputError: no such protocol; the message names the nearest one.
     """
     if name not in PROTOCOLS:
-        near = difflib.get_close_matches(name, PROTOCOLS, n=1)
-        hint = f"did you mean {near[0]!r}?" if near else f"choose one of {', '.join(PROTOCOLS)}"
-        raise InputError(f"Unknown boundary protocol {name!r}: {hint}")
+        raise unknown_name("boundary protocol", name, PROTOCOLS)
     return PROTOCOLS[name]
 
 

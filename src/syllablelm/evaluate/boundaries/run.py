@@ -28,8 +28,7 @@ class BoundaryResult(Result):
         data: what was scored.
         count: requested number of segments: "reference", "own", or a rate per second.
         levels: kinds of reference intervals.
-        protocols: how boundaries were compared.
-        protocol: the same, where there is one only.
+        protocols, protocol: how boundaries were compared, and the same where there is one only.
         tuning: development list that shifts were searched on.
         rows: scores, by system, then level and protocol.
     """
@@ -157,8 +156,7 @@ class ScoredList:
 
     Args:
         name: arguments that named them, joined by commas.
-        alignments: file of the references.
-        references: alignments by recording id.
+        alignments, references: file of the references, and the references by recording id.
         manifest: recordings that have a reference; None where only files of units were given.
         units: segmentations by file stem and recording id, of the files of units.
         omitted: numbers of recordings that are not scored, see `ScoredData`.
@@ -196,7 +194,7 @@ def read_scored_list(
         units: more files of units.
         alignments: file or folder of the references.
         levels: levels at which every reference must have intervals.
-        partial: whether files of units may be of other recordings than the references; those they share are scored.
+        partial: see `syllablelm.evaluate`.
 
     Raises:
         InputError: nothing given, nothing aligned, an empty reference, two files of one name, files of different

@@ -35,6 +35,8 @@ class BoundaryScores:
         ids: recordings, sorted.
         counts: for each tolerance in seconds, the counts of each recording in the order of `ids`.
         tokens: likewise of whole segments, of which both edges must be right.
+
+    Tolerances of its methods are in seconds, by default the protocol's; InputError for one without scores.
     """
 
     protocol: Protocol
@@ -44,15 +46,11 @@ class BoundaryScores:
     tokens: Mapping[float, tuple[TokenCounts, ...]] = field(default_factory=dict)
 
     def items(self, tolerance: float | None = None) -> tuple[BoundaryCounts, ...]:
-        """Counts of each recording at a tolerance in seconds, by default the protocol's.
-
-        Raises:
-            InputError: the scores were not made at this tolerance.
-        """
+        """Counts of each recording."""
         return self.counts[self._key(tolerance)]
 
     def token_items(self, tolerance: float | None = None) -> tuple[TokenCounts, ...]:
-        """As `items`, of whole segments."""
+        """Counts of whole segments of each recording."""
         return self.tokens[self._key(tolerance)]
 
     def _key(self, tolerance: float | None) -> float:
@@ -62,11 +60,11 @@ class BoundaryScores:
         return key
 
     def total(self, tolerance: float | None = None) -> BoundaryCounts:
-        """Corpus counts at a tolerance in seconds, by default the protocol's."""
+        """Corpus counts."""
         return sum(self.items(tolerance), BoundaryCounts())
 
     def token_total(self, tolerance: float | None = None) -> TokenCounts:
-        """Corpus counts of whole segments at a tolerance in seconds, by default the protocol's."""
+        """Corpus counts of whole segments."""
         return sum(self.token_items(tolerance), TokenCounts())
 
 
@@ -80,15 +78,11 @@ def score_boundaries(
     """Score the boundaries of a list of recordings by a named protocol (section 5.4).
 
     Args:
-        predictions: segmentation of each recording, by id.
-        references: alignment of each recording, by the same ids. A recording without reference boundaries still
-            counts: what was predicted there is wrong.
+        predictions, references: segmentations and alignments by the same ids. A recording without reference boundaries
+            still counts: what was predicted there is wrong.
         protocol: a Protocol or the name of one.
         level: which reference intervals count: "syllable", "word" or "phone" (Table 5).
         tolerances: seconds; the protocol's own is added if it is not among them.
-
-    Returns:
-        BoundaryScores with the counts of each recording.
 
     Raises:
         InputError: ids missing on either side, an unknown protocol, or one whose shift was not searched yet.
@@ -124,16 +118,12 @@ def search_shift(
     level: str = "syllable",
     grid: Sequence[float] | None = None,
 ) -> float:
-    """Find the constant shift with the best R-value on a development list.
+    """Return the constant shift in seconds with the best R-value on a development list; of equals the nearest to zero.
 
     Args:
-        predictions, references: as for `score_boundaries`; never the list that is reported.
+        predictions, references, level: as for `score_boundaries`; never the list that is reported.
         protocol: gives the boundaries that count, the side that is shifted, the tolerance and the grid.
-        level: which reference intervals count.
         grid: shifts in seconds to try instead of the protocol's.
-
-    Returns:
-        The shift in seconds; of equally good ones the nearest to zero.
 
     Raises:
         InputError: ids missing on either side, or no grid.
@@ -157,11 +147,7 @@ def score_tokens(
     level: str = "syllable",
     tolerance: float = 0.05,
 ) -> dict[str, TokenCounts]:
-    """Token counts of each recording, whole and without a shift, by sorted id; `sum` of the values gives the corpus.
-
-    Raises:
-        InputError: ids missing on either side.
-    """
+    """Token counts of each recording, whole and without a shift, by sorted id; `sum` of the values gives the corpus."""
     width = tolerance_in_microseconds(tolerance)
     return {
         id: count_token_hits(

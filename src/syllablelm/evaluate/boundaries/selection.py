@@ -61,11 +61,7 @@ class Compared(NamedTuple):
 
 
 def shared_ids(predictions: Mapping[str, object], references: Mapping[str, object]) -> tuple[str, ...]:
-    """Sorted ids of two mappings that must have the same ones.
-
-    Raises:
-        InputError: ids missing on either side, named, or no ids at all.
-    """
+    """Sorted ids of two mappings that must have the same ones; InputError names what is missing on either side."""
     for has, lacks, side in ((references, predictions, "predictions"), (predictions, references, "references")):
         missing = sorted(set(has) - set(lacks))
         if missing:
@@ -117,10 +113,7 @@ class Stretches:
     stretches: tuple[SecondArray, ...]
 
     def at(self, shift: float, tolerance: float) -> list[Compared]:
-        """What is compared after a shift, within a tolerance, both in seconds, by stretch.
-
-        Predictions within the tolerance of a stretch's edge do not count.
-        """
+        """What is compared, by stretch; predictions within the tolerance of a stretch's edge do not count."""
         # Rounded to 10 ms as published; half of its shifts, such as -5 ms, make every time a tie of this rounding.
         times = np.array([round(time + shift, 2) for time in self.seconds], dtype=np.float64)
         parts = []
@@ -139,14 +132,7 @@ def _spans(edges: SecondArray) -> SecondArray:
 def select_times(
     prediction: Segmentation, reference: AlignmentLike, protocol: Protocol, level: str
 ) -> Whole | Stretches:
-    """Choose the times of one recording that a protocol compares; `at` of the result shifts them.
-
-    Args:
-        prediction: the segments.
-        reference: the alignment.
-        protocol: which boundaries count.
-        level: which reference intervals count.
-    """
+    """Choose the times of one recording that a protocol compares at a level; `at` of the result shifts them."""
     tokens = interval_times(reference, level)
     if protocol.stretches:
         frames = [*prediction.start.tolist(), *prediction.end[-1:].tolist()]

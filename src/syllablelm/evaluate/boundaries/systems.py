@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -27,14 +27,11 @@ ENCODER_METHODS = ("similarity", "minsum", "peaks")
 
 @dataclass(frozen=True)
 class System:
-    """One system of a comparison.
+    """One system of a comparison: a segmentation of waveforms, and where it comes from.
 
     Args:
         segmenter: segmentation of waveforms.
-        count: source of its number of segments: "own", "own of MODEL", "reference" or a rate per second.
-        method: segmentation method; None for tokenizers.
-        model: tokenizer or encoder behind it.
-        layer: layer of the encoder, 1-based.
+        count, method, model, layer: as in `BoundaryRow`; method is None for tokenizers.
     """
 
     segmenter: Segmenter
@@ -82,7 +79,8 @@ class _LayerFeatures:
         return [self._kept["features"][self.layer]]
 
 
-class Systems(NamedTuple):
+@dataclass(frozen=True)
+class Systems:
     """Systems by name, and the number of segments that they are asked for."""
 
     systems: dict[str, System]

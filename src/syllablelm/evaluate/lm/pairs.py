@@ -23,9 +23,8 @@ class Item:
 
     Args:
         stem: name of its file, without the suffix.
-        pair: the pair it belongs to.
+        pair, voice: the pair it belongs to, and the speaker; the two recordings of a pair are compared within a voice.
         correct: whether it is the one that should be likelier.
-        voice: speaker; the two recordings of a pair are compared within a voice.
         labels: categories to report the pair under, by kind: {"length": "4"}.
     """
 
@@ -38,13 +37,7 @@ class Item:
 
 @dataclass(frozen=True)
 class Pair:
-    """A pair in all its voices.
-
-    Args:
-        name: unique in its suite.
-        stems: (right, wrong) recording of each voice.
-        labels: as those of its right recordings.
-    """
+    """A pair in all its voices: unique name, (right, wrong) recording of each voice, labels of the right recordings."""
 
     name: str
     stems: tuple[tuple[str, str], ...]
@@ -57,8 +50,7 @@ class PairCounts(Counts):
 
     Args:
         points: sum of the pairs' scores, each between 0 and 1.
-        pairs: number of pairs.
-        comparisons: number of comparisons, one per pair and voice.
+        pairs, comparisons: number of pairs, and of comparisons, one per pair and voice.
         ties: comparisons of which both recordings have the same score.
     """
 
@@ -117,10 +109,9 @@ class PairsResult(Result):
     """How often a language model finds the right recording likelier.
 
     Args:
-        model: tokenizer; None where units were given.
+        model, units: tokenizer, or file of units; the other one is None.
         data: the recordings.
         lm, lm_info: language model and its size.
-        units: file of units; None where recordings were encoded.
         split, submission: part of a ZeroSpeech benchmark, and the submission file.
         protocol: how pairs were scored, in words.
         rows: accuracies; None where the right answers are unknown.
@@ -138,18 +129,14 @@ class PairsResult(Result):
 
 
 def make_pairs(items: Iterable[Item], source: object) -> list[Pair]:
-    """Join recordings by pair and voice, whatever their order.
+    """Join recordings by pair and voice, whatever their order; the pairs are sorted by name.
 
     Args:
         items: recordings; each (pair, voice) needs a right one and a wrong one.
         source: file or folder that they come from, for messages.
 
-    Returns:
-        pairs sorted by name.
-
     Raises:
-        FormatError: none, a file named twice, or pairs that are not one right and one wrong recording per voice; the
-            message names the first and counts them.
+        FormatError: none, a file named twice, or pairs that are not one right and one wrong recording per voice.
     """
     listed = list(items)
     if not listed:
@@ -191,15 +178,12 @@ def refuse(source: object, what: str, offenders: Iterable[str]) -> None:
 
 
 def score_pairs(pairs: Sequence[Pair], scores: Mapping[str, float], *, ties: float = 0.5) -> list[PairCounts]:
-    """Compare the two recordings of every pair.
+    """Return the counts of each pair, in order.
 
     Args:
         pairs: what to compare.
         scores: score of every recording by stem; higher is likelier.
         ties: score of a comparison of equal values: .5 as the ZeroSpeech benchmark has it, 0 as wrong.
-
-    Returns:
-        counts of each pair, in order.
 
     Raises:
         InputError: a recording without a score, or with one that is not a finite number.

@@ -112,13 +112,10 @@ def score_recordings(
 
     Args:
         suite: name of the progress bar, and part of the scores' identity.
-        folder: folder of the recordings.
+        folder, stems: folder of the recordings, and their names.
         path: submission file, written when all are scored.
-        stems: names of the recordings.
-        model: tokenizer: bundled name, folder, hub id or checkpoint.
+        model, units, device: see `syllablelm.evaluate`.
         lm: language model (default: that of ``model``).
-        units: file of units to score instead of recordings.
-        device: "auto", "cpu" or "cuda".
 
     Returns:
         scores by stem, and the first fields of a `PairsResult`.
@@ -181,8 +178,7 @@ def score_stems(
         advance: called with the number of further recordings done.
 
     Raises:
-        InputError: recordings that cannot be encoded or without units; names the first and counts them, after scoring
-            all others. Units of another vocabulary.
+        InputError: recordings without units, after scoring all others; units of another vocabulary.
     """
     ids = list(stems)
 

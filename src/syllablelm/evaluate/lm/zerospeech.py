@@ -58,11 +58,7 @@ def open_set_name(folder: Path) -> str | None:
 
 
 def list_stems(folder: Path) -> dict[str, Path]:
-    """Return the recordings directly in a folder, by name without suffix, in order.
-
-    Raises:
-        FormatError: no folder, no recordings, or two of one name.
-    """
+    """Return the recordings directly in a folder, by name without suffix, in order; FormatError for none or doubles."""
     if not folder.is_dir():
         raise FormatError(f"{folder}: no such folder")
     files = sorted(file for file in folder.iterdir() if file.suffix.lower() in AUDIO_SUFFIXES and file.is_file())
@@ -80,8 +76,8 @@ def read_gold(folder: Path, columns: Sequence[str]) -> list[dict[str, str]]:
 
     Args:
         folder: folder with gold.csv.
-        columns: required columns, ``filename`` and ``correct`` among them; others are ignored. A filename may have the
-            suffix of a recording, which is removed.
+        columns: required columns, ``filename`` and ``correct`` among them; others are ignored. The suffix of a filename
+            is removed.
 
     Raises:
         FormatError: missing, not a table with these columns, or lines that lack a value; names the first and counts.
@@ -117,11 +113,7 @@ def is_correct(row: Mapping[str, str]) -> bool:
 
 
 def check_stems(wanted: Iterable[str], recorded: Iterable[str], folder: Path) -> None:
-    """Refuse a folder whose gold list and recordings do not name the same stems.
-
-    Raises:
-        FormatError: names the first offender and counts them.
-    """
+    """Refuse a folder whose gold list and recordings do not name the same stems (FormatError)."""
     gold, files = set(wanted), set(recorded)
     for what, names, of in (
         ("in the gold list without a recording", gold - files, f"{len(gold):,} in the list"),
@@ -138,11 +130,7 @@ def write_submission(path: Path, scores: Mapping[str, float]) -> None:
 
 
 def read_submission(path: Path) -> dict[str, float]:
-    """Return the scores of a submission file by stem.
-
-    Raises:
-        FormatError: a line that is not "stem score", or a stem twice.
-    """
+    """Return the scores of a submission file by stem; FormatError for a line without a score, or a stem twice."""
     scores: dict[str, float] = {}
     for place, line in text_lines(path):
         stem, _, number = line.rpartition(" ")

@@ -123,22 +123,16 @@ def evaluate_continuation(
     """Score spoken continuations: perplexity at the real texts' diversity, diversity at their perplexity (GSLM).
 
     Args:
-        recordings: files, folders, patterns, or one manifest, or the recordings.
+        recordings, model, recognizer, workers, resamples, seed, device: see `syllablelm.evaluate`.
         out: folder in which units and transcripts are kept, where a stopped run resumes.
-        model: bundled name, or a folder with tokenizer, language model and vocoder.
         prompts: number of recordings drawn; the paper's is 1000.
         prompt_seconds, seconds: lengths of a prompt and of a continuation.
-        recognizer: name in `RECOGNIZERS`, or a Hugging Face CTC model.
         text_lm: Hugging Face causal language model that scores the transcripts.
         text: text files to train a word 3-gram on instead.
         temperatures: temperatures to measure first.
         steps: number of halvings of the interval that has the oracle.
         average: average of the texts' perplexities in the search.
         units_only: measure the repetition of units only, without a recogniser.
-        workers: number of recogniser processes.
-        resamples: number of bootstrap resamples over prompts, at least 2.
-        seed: random seed.
-        device: "auto", "cpu" or "cuda".
 
     Raises:
         InputError: neither or both kinds of text model, lengths or temperatures out of range, or too few recordings.

@@ -74,11 +74,7 @@ def normalize_text(text: str) -> str:
 
 
 def error_counts(reference: str, transcript: str) -> ErrorCounts:
-    """Compare two texts after ``normalize_text``.
-
-    Raises:
-        InputError: the reference has no word.
-    """
+    """Compare two texts after ``normalize_text``; InputError for a reference without a word."""
     reference, transcript = normalize_text(reference), normalize_text(transcript)
     if not reference:
         raise InputError("a reference text without a single word cannot be scored")

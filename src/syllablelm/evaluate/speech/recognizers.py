@@ -63,11 +63,7 @@ class PocketsphinxRecognizer:
 
 
 class CTCRecognizer:
-    """A Hugging Face CTC model, decoded greedily.
-
-    Args:
-        source: hub id or folder of a model with its processor, such as "facebook/hubert-large-ls960-ft".
-        device: "auto", "cpu" or "cuda".
+    """A Hugging Face CTC model, decoded greedily, by hub id or folder, such as "facebook/hubert-large-ls960-ft".
 
     Raises:
         FormatError: no such model.
@@ -83,8 +79,10 @@ class CTCRecognizer:
         self.name, self._device = source, pick_device(device)
         try:
             with quiet_transformers():
-                self._processor: Any = AutoProcessor.from_pretrained(source)
-                self._model: Any = AutoModelForCTC.from_pretrained(source).to(self._device).eval()
+                self._processor: Any = AutoProcessor.from_pretrained(source, trust_remote_code=False)
+                self._model: Any = (
+                    AutoModelForCTC.from_pretrained(source, trust_remote_code=False).to(self._device).eval()
+                )
         except (OSError, ValueError, KeyError) as error:
             reason = str(error).strip().splitlines()[0]
             raise FormatError(
@@ -116,13 +114,7 @@ def load_recognizer(name: str, *, device: str = "auto") -> Recognizer:
 
 
 class Transcriber:
-    """A recogniser in this process, or several of them in processes of their own.
-
-    Args:
-        name: as for ``load_recognizer``; every process opens its own copy.
-        device: "auto", "cpu" or "cuda".
-        workers: number of processes; 1 is this one.
-    """
+    """A recogniser in this process, or ``workers`` of them, each with a copy, in processes of their own."""
 
     def __init__(self, name: str, *, device: str = "auto", workers: int = 1) -> None:
         if workers < 1:

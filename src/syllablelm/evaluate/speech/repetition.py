@@ -43,8 +43,6 @@ class RepetitionCounts(Record):
     longest_loop: int = 0
 
     def __add__(self, other: RepetitionCounts) -> RepetitionCounts:
-        if not isinstance(other, RepetitionCounts):
-            return NotImplemented
         both = {field.name: (getattr(self, field.name), getattr(other, field.name)) for field in fields(self)}
         return RepetitionCounts(
             **{name: max(pair) if name.startswith("longest") else sum(pair) for name, pair in both.items()}
@@ -63,14 +61,7 @@ class RepetitionCounts(Record):
 
 @dataclass(frozen=True)
 class RepetitionScores(Record):
-    """Repetition of sequences of units.
-
-    Args:
-        distinct: "distinct_1" to "distinct_3", see `RepetitionCounts.distinct`.
-        runaway_share: share of sequences of which a loop takes up half or more.
-        counts: the counts behind them.
-        distinct_interval: ends of the 95 % bootstrap intervals over sequences.
-    """
+    """Repetition of sequences of units; ratios as in `RepetitionCounts`, 95 % bootstrap intervals over sequences."""
 
     distinct: Mapping[str, float]
     runaway_share: float

@@ -102,16 +102,9 @@ def evaluate_resynthesis(
     """Measure how well a recogniser understands recordings, vocoded and resynthesised speech (Table 2).
 
     Args:
-        recordings: files, folders, patterns, or one manifest, or the recordings; they need a text.
-        model: bundled name, or a folder with tokenizer, language model and vocoder.
-        recognizer: name in `RECOGNIZERS`, or a Hugging Face CTC model.
-        min_seconds, max_seconds: shortest and longest recording scored.
-        limit: maximum number of recordings.
+        recordings, model, recognizer, limit, workers, resamples, seed, device: see `syllablelm.evaluate`.
+        min_seconds, max_seconds: shortest and longest recording scored; only those with a text are.
         out: JSONL file for the transcripts.
-        workers: number of recogniser processes.
-        resamples: number of bootstrap resamples.
-        seed: random seed of the vocoder and of the resamples.
-        device: "auto", "cpu" or "cuda".
 
     Raises:
         InputError: no recording with a text and of these lengths, or a text without a word.
@@ -152,15 +145,12 @@ def evaluate_resynthesis(
 def compare_speech(
     items: Iterable[tuple[str, Waveform, str]], renderings: Mapping[str, Render], transcribe: Transcribe
 ) -> Iterator[Comparison]:
-    """Render every recording in several ways and recognise each.
+    """Render every recording in several ways and recognise each; the comparisons are in the order of the recordings.
 
     Args:
         items: (id, waveform at 16 kHz, reference text) of each recording.
         renderings: name -> function from recordings to what is recognised in their place, at 16 kHz.
         transcribe: function from waveforms to their transcripts, in their order; it may read ahead.
-
-    Returns:
-        a comparison per recording, in their order.
     """
     waiting: deque[tuple[str, str]] = deque()
 
@@ -185,13 +175,7 @@ def compare_speech(
 
 
 def make_renderings(speech: SpeechModel, seed: int, rates: list[RateCounts]) -> dict[str, Render]:
-    """Return what a recogniser is given in place of recordings, at its own rate of 16 kHz.
-
-    Args:
-        speech: the models.
-        seed: random seed of the vocoder.
-        rates: list to which the counts of the units are added.
-    """
+    """Return what a recogniser hears in place of recordings, at 16 kHz; ``rates`` gets the counts of the units."""
     voice = speech.resynthesizer
 
     def at_16k(waves: list[Waveform]) -> list[Waveform]:

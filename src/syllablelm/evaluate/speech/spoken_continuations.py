@@ -63,8 +63,7 @@ class Continuations:
     Args:
         tokenizer, lm: the models.
         recordings: recordings whose first ``prompt_seconds`` are the prompts.
-        seconds: length of the continuations.
-        seed: random seed.
+        seconds, seed: length of the continuations, and random seed.
         folder: folder in which they are kept, by everything that they depend on.
 
     Raises:
@@ -134,7 +133,6 @@ class TranscribedContinuations:
         continuations: the continuations as units.
         model: bundled name or folder of the model that vocodes them; its contents are part of what is kept.
         transcriber: the recogniser.
-        device: "auto", "cpu" or "cuda".
 
     Raises:
         FormatError: no such model, or one that cannot vocode these units.

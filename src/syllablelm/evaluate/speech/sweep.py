@@ -162,8 +162,7 @@ def sweep_temperatures(
         oracle: statistics of the real texts of the same prompts.
         grid: temperatures to measure first, ascending.
         weights: (resamples, num_prompts) draws of the bootstrap.
-        steps: number of halvings of the interval that has the oracle.
-        average: average of the texts' perplexities.
+        steps, average: see `evaluate_continuation`.
 
     Returns:
         "ppx_at_oracle_vert" and "vert_at_oracle_ppx", and the statistics by measured temperature.

@@ -18,13 +18,7 @@ from syllablelm.formats.transcript import is_transcript, read_transcript
 
 @dataclass(frozen=True)
 class TextScore:
-    """Likelihood of one text.
-
-    Args:
-        nats: negative log-probability of its tokens.
-        tokens: number of tokens, in the model's own tokens.
-        unknown: number of tokens outside the vocabulary.
-    """
+    """Likelihood of one text: negative log-probability in nats, number of tokens of the model, and of unknown ones."""
 
     nats: float
     tokens: int
@@ -78,7 +72,6 @@ class CausalTextLM:
 
     Args:
         source: hub id or folder, such as "openai-community/gpt2".
-        device: "auto", "cpu" or "cuda".
         batch_tokens: positions scored at once; bounds memory, never changes a result.
 
     Raises:
@@ -96,8 +89,8 @@ class CausalTextLM:
         self._device, self._batch_tokens = pick_device(device), batch_tokens
         try:
             with quiet_transformers():
-                self._tokenizer: Any = AutoTokenizer.from_pretrained(source)
-                model: Any = AutoModelForCausalLM.from_pretrained(source)
+                self._tokenizer: Any = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
+                model: Any = AutoModelForCausalLM.from_pretrained(source, trust_remote_code=False)
         except (OSError, ValueError, KeyError) as error:
             reason = str(error).strip().splitlines()[0]
             raise FormatError(f"{source}: not a causal language model that transformers can open ({reason})") from None
@@ -109,11 +102,7 @@ class CausalTextLM:
             raise FormatError(f"{source}: its tokenizer has neither a BOS nor an EOS token to begin a text with")
 
     def score(self, texts: Sequence[str]) -> list[TextScore]:
-        """Return the likelihood of each text, in batches of similar length.
-
-        Raises:
-            InputError: a text longer than the model's context.
-        """
+        """Return the likelihood of each text, in batches of similar length; InputError for one beyond the context."""
         import torch
 
         rows = [self._tokenizer(text, add_special_tokens=False)["input_ids"] if text else [] for text in texts]

@@ -20,18 +20,15 @@ from syllablelm.evaluate.lists import Model, PathLike, Recordings, Units, UnitsR
 
 @dataclass(frozen=True)
 class RateCounts(Counts):
-    """Counts behind unit rates; add those of recordings to get those of a corpus.
+    """Counts behind unit rates; add those of recordings on one frame grid to get those of a corpus.
 
     Args:
-        units: units as segmented.
-        runs: units after deduplication.
+        units, runs: units as segmented, and after deduplication.
         microseconds: length of the audio; whole numbers, so that sums do not depend on their order.
-        histogram: count of each unit as segmented.
-        run_histogram: count of each unit after deduplication.
-        length_histogram: count of each segment length in frames, as segmented.
-        run_length_histogram: count of each length in frames after deduplication.
+        histogram, run_histogram: count of each unit as segmented, and after deduplication.
+        length_histogram, run_length_histogram: likewise of each segment length in frames.
 
-    A rate is 0.0 where there is no audio. Lengths are frames: add counts of one frame grid only.
+    A rate is 0.0 where there is no audio.
     """
 
     units: int = 0
@@ -64,10 +61,6 @@ class RateCounts(Counts):
     def bits_per_second(self, num_units: int, *, deduplicated: bool = True) -> float:
         """Bit rate as in the paper's tables: units per second times log2 of the codebook size.
 
-        Args:
-            num_units: size of the codebook.
-            deduplicated: count units after deduplication, as the paper does.
-
         Raises:
             InputError: the codebook is smaller than the units that occur.
         """
@@ -77,11 +70,7 @@ class RateCounts(Counts):
         return self.rate(deduplicated=deduplicated) * math.log2(num_units)
 
     def entropy(self, *, deduplicated: bool = True) -> float:
-        """Entropy in bits of one unit, each drawn alone by its frequency; 0.0 where there are no units.
-
-        Raises:
-            InputError: the segments carry no units.
-        """
+        """Entropy in bits of one unit, each drawn alone by its frequency; InputError for segments without units."""
         table = self.run_histogram if deduplicated else self.histogram
         if not table and self.units:
             raise InputError("Entropy needs units; these segmentations have none: apply a codebook first")
@@ -108,11 +97,7 @@ class RateCounts(Counts):
         return self.rate(deduplicated=deduplicated) * self.length_entropy(deduplicated=deduplicated)
 
     def timed_entropy_rate(self, *, deduplicated: bool = True) -> float:
-        """Bits per second of units and lengths together, each coded by its own frequencies.
-
-        Raises:
-            InputError: the segments carry no units.
-        """
+        """Bits per second of units and lengths, each coded by its own frequencies; InputError for bare segments."""
         parts = self.entropy_rate, self.length_entropy_rate
         return sum(part(deduplicated=deduplicated) for part in parts)
 
@@ -225,10 +210,8 @@ def evaluate_bitrate(
     """Count units and bits per second of recordings or of a file of units (section 5.4).
 
     Args:
-        source, model, units, rate, device: units or recordings, as for `read_unit_list`.
+        source, model, units, rate, resamples, seed, device: see `syllablelm.evaluate`.
         num_units: size of the codebook that made a file of units.
-        resamples: number of bootstrap resamples.
-        seed: random seed of the resamples.
 
     Raises:
         InputError: nothing usable, or a codebook smaller than the units that occur.

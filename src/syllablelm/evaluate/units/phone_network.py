@@ -25,15 +25,12 @@ class ProbeSettings:
     """Hyper-parameters of the probe, tuned once on held-out training recordings of LibriSpeech.
 
     Args:
-        dim: width of the embedding and of the convolutions.
-        blocks: number of convolution blocks.
-        kernel: width of a convolution in segments; odd.
+        dim, blocks, kernel: width of embedding and convolutions, number of blocks, width in segments (odd).
         dropout: dropout rate of activations.
         unit_dropout: share of training units that are replaced by the embedding of unknown units.
         slots_per_phone: CTC outputs per segment, as a multiple of the mean number of phones per segment, rounded up.
         batch_seconds: seconds of audio per update, padding included.
-        learning_rate: peak of the one-cycle schedule.
-        weight_decay: weight decay of AdamW.
+        learning_rate, weight_decay: peak of the one-cycle schedule, and weight decay of AdamW.
         steps: number of updates.
 
     Raises:
@@ -81,8 +78,7 @@ class PhoneNetwork(nn.Module):
     """Embedding, residual convolutions over segments, and a fixed number of CTC outputs per segment.
 
     Args:
-        num_units: units of the training list, unknown ones not counted.
-        num_labels: phone labels, blank not counted.
+        num_units, num_labels: units of the training list without unknown ones; phone labels without blank.
         slots: CTC outputs per segment.
         settings: width, depth, dropout.
 
@@ -143,8 +139,7 @@ def train_network(
     Args:
         examples: training recordings, none without segments.
         num_units, num_labels, slots, settings: as for `PhoneNetwork`.
-        seed: random seed of weights, batches and dropout.
-        device: "auto", "cpu" or "cuda".
+        seed, device: see `syllablelm.evaluate`.
         progress: called with 1 after each update.
 
     Returns:

@@ -17,7 +17,7 @@ from typing import ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from syllablelm.core.errors import InputError, plural
+from syllablelm.core.errors import InputError
 from syllablelm.core.progress import ProgressBar
 from syllablelm.core.results import Estimate, Record
 from syllablelm.core.segmentation import Segmentation
@@ -36,6 +36,7 @@ from syllablelm.evaluate.lists import (
     check_grids,
     open_references,
     read_unit_list,
+    refuse_recordings,
 )
 from syllablelm.evaluate.units.phone_network import UNKNOWN, Example, ProbeSettings, read_phones, train_network
 from syllablelm.evaluate.units.purity import strip_stress
@@ -50,8 +51,7 @@ class PhoneCounts(Counts):
 
     Args:
         edits: substitutions, insertions and deletions.
-        reference: phones of the reference.
-        predicted: phones of the prediction.
+        reference, predicted: phones of the reference, and of the prediction.
     """
 
     edits: int = 0
@@ -66,14 +66,12 @@ class PhoneCounts(Counts):
 
 @dataclass(frozen=True, kw_only=True)
 class ProbeInfo(ProbeSettings, Record):
-    """A trained probe: its hyper-parameters and its training list.
+    """A trained probe: its hyper-parameters, its training list, and numbers of units, phones and outputs.
 
     Args:
-        train_recordings: number of training recordings.
-        train_seconds: length of the training list in seconds.
+        train_recordings, train_seconds: number of training recordings, and their length.
         train_loss: mean CTC loss per phone in nats over the last tenth of the steps.
-        units: number of distinct units in training.
-        phones: number of phone labels in training.
+        units, phones: number of distinct units and of phone labels in training.
         slots: CTC outputs per segment.
         seed: random seed of weights, batches and dropout.
     """
@@ -95,8 +93,7 @@ class PhoneResult(UnitsResult):
         train: the training list.
         phone_error_rate: edits per reference phone; the interval is over test recordings, for one probe.
         edits, reference, predicted: as in `PhoneCounts`.
-        segments: segments of the test list.
-        unseen: those of them whose unit never occurs in training.
+        segments, unseen: segments of the test list, and those whose unit never occurs in training.
         segment_rate: segments per second of the test list.
         probe: the probe.
     """
@@ -138,23 +135,16 @@ def evaluate_phones(
 
     Args:
         test: recordings, a file of units, or segmentations by recording id; none of them in `train`.
-        alignments: file or folder of alignments of the test list, or alignments by recording id.
+        alignments, model, partial, rate, resamples, seed, device: see `syllablelm.evaluate`.
         train, train_alignments: the training list, of the same kind and by the same tokenizer.
-        model: tokenizer of recordings.
-        partial: whether files of units may hold other recordings than the alignments.
-        rate: units per second instead of the tokenizer's own.
         steps: number of training updates instead of that of `settings`.
         settings: hyper-parameters of the probe (default: `ProbeSettings()`).
-        resamples: number of bootstrap resamples.
-        seed: random seed of probe and resamples.
-        device: "auto", "cpu" or "cuda".
 
     On a CPU, one seed and one number of threads give one result.
 
     Raises:
         InputError: recordings in one list and units in the other, recordings that are in both lists or lack units, an
-            alignment or phones, or training recordings of more than `MAX_TRAIN_SECONDS`; the message names the first
-            and gives their number.
+            alignment or phones, or training recordings of more than `MAX_TRAIN_SECONDS`.
     """
     settings = settings or ProbeSettings()
     settings = settings if steps is None else replace(settings, steps=steps)
@@ -209,27 +199,22 @@ def evaluate_phones(
 
 def _phone_strings(name: str, aligned: AlignedUnits) -> dict[str, list[str]]:
     """Return the phones of each recording; every one must have phones, and units."""
-    _refuse(name, "without units", [id for id, value in aligned.units.items() if value.unit is None])
+    refuse_recordings(f"{name}:", [id for id, value in aligned.units.items() if value.unit is None], " without units")
     strings = {id: phone_string(alignment) for id, alignment in aligned.references.items()}
-    _refuse(name, "without a single phone", [id for id, phones in strings.items() if not phones])
+    refuse_recordings(f"{name}:", [id for id, phones in strings.items() if not phones], " without a single phone")
     return strings
 
 
 def _usable(train: Mapping[str, Segmentation], test: Mapping[str, Segmentation]) -> dict[str, Segmentation]:
     """Return the training recordings that have segments, sorted by id."""
-    _refuse("train", "also in the test list", [id for id in train if id in test])
+    refuse_recordings("train:", [id for id in train if id in test], " also in the test list")
     long = [id for id, value in train.items() if value.duration > MAX_TRAIN_SECONDS]
-    _refuse("train", f"longer than {MAX_TRAIN_SECONDS:g} s (split them)", long)
+    refuse_recordings("train:", long, f" longer than {MAX_TRAIN_SECONDS:g} s (split them)")
     check_grids({**train, **test}, "train and test")
     usable = {id: value for id, value in sorted(train.items()) if len(value)}
     if not usable:
         raise InputError("train: no recording has a segment")
     return usable
-
-
-def _refuse(name: str, what: str, ids: Sequence[str]) -> None:
-    if ids:
-        raise InputError(f"{name}: {plural(len(ids), 'recording')} {what}, such as {min(ids)!r}")
 
 
 def _units(segmentation: Segmentation) -> npt.NDArray[np.int32]:

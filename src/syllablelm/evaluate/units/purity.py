@@ -179,8 +179,7 @@ def score_purity(
     """Purity counts of each recording, by sorted id; `PurityCounts.merge` of the values gives the corpus.
 
     Args:
-        predictions: segmentation with units of each recording, by id.
-        references: alignment of each recording, by the same ids.
+        predictions, references: segmentations with units, and alignments, by the same ids.
         matching: as for `purity_counts`.
         level: what units should stand for: "syllable", "phone" or "word".
 
@@ -289,14 +288,10 @@ def evaluate_purity(
     """Score how consistently units stand for syllables, phones or words (section 5.4).
 
     Args:
-        source, units, rate, device: units or recordings, as for `read_unit_list`.
-        alignments: file or folder of the references, or alignments by recording id.
+        source, alignments, units, partial, rate, resamples, seed, device: see `syllablelm.evaluate`.
         models: tokenizers of recordings; each gets rows of its own.
         levels: reference intervals: "syllable", "phone", "word".
-        matching: "overlap" or "full" as for `match_segments`, or "majority" as for `majority_labels`.
-        partial: whether a file of units may hold other recordings than the alignments.
-        resamples: number of bootstrap resamples.
-        seed: random seed of the resamples.
+        matching: as for `purity_counts`.
 
     Raises:
         InputError: units that do not fit their alignments, an unknown level, or nothing usable.

@@ -22,8 +22,7 @@ class CodeRates(Record):
 
     Args:
         vocabulary: vocabulary size.
-        units: number of units.
-        distinct_units: number of different units that occur.
+        units, distinct_units: number of units, and of different ones that occur.
         unit_rate: units per second.
         bits_per_second: unit rate times log2 of the vocabulary size.
         entropy_rate: unit rate times the entropy of a unit, in bits per second.
@@ -51,16 +50,7 @@ class CodeRates(Record):
 
 @dataclass(frozen=True)
 class RecodingResult(Record):
-    """A file of units, recoded.
-
-    Args:
-        codec: folder of the codec.
-        kind: its kind.
-        recordings: number of recordings.
-        seconds: length of their audio.
-        before, after: rates of the units in the input and in the output.
-        out: output file.
-    """
+    """A file of units, recoded: folder and kind of the codec, the audio, rates before and after, and the output."""
 
     codec: str
     kind: str
@@ -76,8 +66,7 @@ def recode_units(units: str | Path, codec: str | Path, out: str | Path, *, decod
 
     Args:
         units: jsonl, Parquet or TextGrid file, or a folder of them.
-        codec: folder of a codec.
-        out: output file, in the format of the input.
+        codec, out: folder of a codec, and output file, in the format of the input.
         decode: decode codes to units.
 
     Raises:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -12,7 +11,7 @@ from typing import ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from syllablelm.core.errors import AudioError, InputError
+from syllablelm.core.errors import AudioError, InputError, unknown_name
 from syllablelm.core.progress import ProgressBar
 from syllablelm.core.results import Estimate, Record, Result, json_key
 from syllablelm.core.segmentation import Segmentation
@@ -40,8 +39,7 @@ class Condition:
     """A named distortion.
 
     Args:
-        name: short name, such as "noise10".
-        heading: heading in tables.
+        name, heading: short name, such as "noise10", and heading in tables.
         distort: function of a waveform at 16 kHz and a random generator that returns the distorted waveform.
         delay: seconds by which every event of the distorted waveform is late.
     """
@@ -76,8 +74,7 @@ class StabilityCounts(Counts):
     """Counts behind the stability of units; add those of recordings to get those of a corpus.
 
     Args:
-        edits: substitutions, insertions and deletions between clean and distorted deduplicated units.
-        units: deduplicated units of the clean recordings.
+        edits, units: edits between clean and distorted deduplicated units, and number of clean ones.
         same_samples: samples whose clean and distorted units are the same (or both none).
         samples: samples that clean and distorted segmentations both cover.
         hits_20, hits_50: pairs of a clean and a distorted boundary at most 20 or 50 ms apart.
@@ -147,9 +144,7 @@ class StabilityResult(Result):
 
     Args:
         model: tokenizers, joined by commas.
-        data: what was encoded.
-        conditions: names of the conditions.
-        seed: random seed of distortions and resamples.
+        data, conditions, seed: what was encoded, and how it was distorted.
         rows: for each model, a row for each condition and one of all, `MEAN`. Every condition has the same clean units,
             so the unit edit distance of `MEAN` is the mean of theirs.
     """
@@ -164,34 +159,22 @@ class StabilityResult(Result):
 
 
 def get_conditions(names: str | Iterable[str] = "all") -> tuple[Condition, ...]:
-    """Conditions by name, each once, in the order of `CONDITIONS`.
-
-    Args:
-        names: names, or a text of names with commas between them; "all" stands for all.
+    """Return conditions, in the order of `CONDITIONS`, by names or a text of names with commas between; "all" for all.
 
     Raises:
-        InputError: an unknown name, or none; the message names the nearest one or all.
+        InputError: an unknown name, or none.
     """
     given = names.split(",") if isinstance(names, str) else names
     wanted = {name.strip() for name in given if name.strip()}
     if not wanted:
         raise InputError(f"no condition given; choose all, or some of {', '.join(CONDITIONS)}")
     for name in sorted(wanted - {"all", *CONDITIONS}):
-        near = difflib.get_close_matches(name, CONDITIONS, n=1)
-        hint = f"did you mean {near[0]!r}? " if near else ""
-        raise InputError(f"unknown condition {name!r}: {hint}choose some of {', '.join(CONDITIONS)}")
+        raise unknown_name("condition", name, CONDITIONS)
     return tuple(one for name, one in CONDITIONS.items() if wanted & {name, "all"})
 
 
 def distort(waveform: Waveform, condition: Condition, id: str, seed: int = 0) -> Waveform:
-    """Distort one recording, as a function of the arguments only.
-
-    Args:
-        waveform: (num_samples,) at 16 kHz.
-        condition: the distortion.
-        id: recording id; other recordings get other random numbers.
-        seed: random seed.
-    """
+    """Distort one recording, (num_samples,) at 16 kHz: the same for the same id and seed, other noise for other ids."""
     rng = np.random.default_rng([seed, _hash(condition.name), _hash(id)])
     return condition.distort(waveform, rng)
 
@@ -287,14 +270,11 @@ def evaluate_stability(
     """Compare the units of distorted recordings with those of the clean ones.
 
     Args:
-        recordings: audio files, folders, patterns or one manifest; or the recordings themselves.
+        recordings, limit, resamples, device: see `syllablelm.evaluate`.
         models: tokenizers with a codebook; all are held in memory and encode the same distorted waveforms.
         conditions: names of `CONDITIONS`, or a text of them with commas between.
-        limit: maximum number of recordings.
-        resamples: number of bootstrap resamples, over recordings.
         seed: random seed of distortions and resamples. A distorted recording depends on seed, condition and its id
             only, not on the order or number of recordings, conditions and models.
-        device: "auto", "cpu" or "cuda".
 
     Raises:
         InputError: an unknown condition, a tokenizer without a codebook, or no usable recording.

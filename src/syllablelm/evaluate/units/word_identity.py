@@ -17,12 +17,12 @@ from typing import ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from syllablelm.core.errors import InputError, plural
+from syllablelm.core.errors import InputError
 from syllablelm.core.progress import ProgressBar
 from syllablelm.core.results import Result
 from syllablelm.data.audio import load_audio
 from syllablelm.evaluate.edit_distance import edit_distance
-from syllablelm.evaluate.lists import Model, open_model
+from syllablelm.evaluate.lists import Model, open_model, refuse_recordings
 from syllablelm.evaluate.lm.pairs import AccuracyRow, Item, PairCounts, PairsData, accuracy_row, make_pairs
 from syllablelm.evaluate.lm.zerospeech import check_stems, find_split, is_correct, list_stems, open_set_name, read_gold
 
@@ -57,13 +57,10 @@ class IdentityResult(Result):
     """Word identity of a tokenizer.
 
     Args:
-        model: the tokenizer.
-        data: the set of spoken words.
+        model, data: the tokenizer, and the set of spoken words.
         vector_accuracy: share of comparisons in which the same word is nearer, by time warping over segment vectors.
         unit_accuracy: the same by edit distance of units; None without a codebook.
-        voices: voices of the set.
-        words: number of words.
-        recordings: number of recordings.
+        voices, words, recordings: voices of the set, and numbers of words and recordings.
         changed_phones: mean number of phones in which a non-word differs from its word.
         rows: accuracies with 95 % bootstrap intervals over words, of group "vectors" and "units": all voices, then
             each ordered pair of voices.
@@ -97,18 +94,14 @@ def evaluate_identity(
     Args:
         folder: set in the layout that `prepare wordlist` writes, FOLDER/lexical/dev with gold.csv, of two or more
             voices; recordings hold one word each.
-        model: tokenizer: its segments and pooling give the vectors, its codebook the units, deduplicated where its
-            rule deduplicates.
-        rate: units per second instead of the tokenizer's own.
+        model, rate, resamples, seed, device: see `syllablelm.evaluate`. The tokenizer's segments and pooling give the
+            vectors, its codebook the units, deduplicated where its rule deduplicates.
         split: folder below FOLDER/lexical.
-        resamples: number of bootstrap resamples, over words.
-        seed: random seed of the resamples.
-        device: "auto", "cpu" or "cuda".
 
     Raises:
         FormatError: a folder of another layout, or recordings that are not in its list.
         AudioError: a recording that cannot be read.
-        InputError: no word in two voices, or recordings without a segment; names the first and gives their number.
+        InputError: no word in two voices, or recordings without a segment.
     """
     directory = find_split(Path(folder), "lexical", split)
     words, files = read_words(directory), list_stems(directory)
@@ -128,9 +121,7 @@ def evaluate_identity(
                 if unit is not None:
                     units[stem] = unit.tolist()
             bar.advance(len(group))
-    empty = [stem for stem in wanted if not len(vectors[stem])]
-    if empty:
-        raise InputError(f"{directory}: {plural(len(empty), 'recording')} without a segment, such as {empty[0]!r}")
+    refuse_recordings(f"{directory}:", [stem for stem in wanted if not len(vectors[stem])], " without a segment")
     kinds = {"vectors": score_words(words, lambda a, b: dtw_distance(vectors[a], vectors[b]))}
     if units:
         kinds["units"] = score_words(words, lambda a, b: unit_distance(units[a], units[b]))
@@ -182,11 +173,7 @@ def read_words(directory: Path) -> list[SpokenWord]:
 def score_words(
     words: Sequence[SpokenWord], distance: Callable[[str, str], float]
 ) -> dict[str, tuple[PairCounts, ...]]:
-    """Decide every comparison.
-
-    Args:
-        words: the words.
-        distance: function of the names of two recordings that returns their distance.
+    """Decide every comparison by the distance of two recordings, given by their names.
 
     Returns:
         Counts of each word: "all" over all ordered pairs of voices, then those of each pair, such as "A to B".
@@ -210,11 +197,7 @@ def dtw_distance(a: npt.ArrayLike, b: npt.ArrayLike) -> float:
     A step costs 1 - cosine similarity of the vectors that it pairs; steps go forward in one sequence or in both.
 
     Args:
-        a: (n, dim) vectors, n > 0.
-        b: (m, dim) vectors, m > 0.
-
-    Raises:
-        InputError: another shape.
+        a, b: (n, dim) and (m, dim) vectors, n and m > 0; InputError for another shape.
     """
     ours, theirs = _unit_length(a), _unit_length(b)
     if ours.shape[1] != theirs.shape[1]:

@@ -9,13 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from syllablelm.core.errors import InputError
 from syllablelm.core.segmentation import Segmentation
 from syllablelm.data.alignment import Alignment, Interval, Word
-from syllablelm.evaluate.units.phone_network import Example, PhoneNetwork, read_phones
 from syllablelm.evaluate.units.phone_probe import (
     PhoneCounts,
     PhoneResult,
@@ -120,30 +117,6 @@ def test_one_seed_gives_one_result_and_leaves_the_generator_alone():
     assert measure(*lists, settings=short, seed=4).probe.train_loss != first.probe.train_loss
 
 
-@settings(max_examples=20)
-@given(st.lists(st.integers(1, 9), min_size=2, max_size=5), st.integers(0, 5))
-def test_batched_equals_alone(sizes, seed):
-    torch.manual_seed(seed)
-    network = PhoneNetwork(6, 4, 3, ProbeSettings(dim=8, blocks=2)).eval()
-    rng = np.random.default_rng(seed)
-    unit, length = torch.from_numpy(rng.integers(0, 7, (len(sizes), max(sizes)))), torch.rand(len(sizes), max(sizes))
-    valid = torch.arange(max(sizes)) < torch.tensor(sizes)[:, None]
-    together = network(unit, length, valid)
-    for row, size in enumerate(sizes):
-        alone = network(unit[row : row + 1, :size], length[row : row + 1, :size], valid[row : row + 1, :size])
-        torch.testing.assert_close(together[row, : size * 3], alone[0], atol=1e-5, rtol=1e-5)
-
-
-def test_greedy_reading_joins_repeats_and_drops_blanks():
-    class Fixed(PhoneNetwork):
-        def forward(self, *_):
-            return torch.nn.functional.one_hot(torch.tensor([[1, 1, 0, 1, 2, 2, 0, 3]]), 4).float()
-
-    network = Fixed(1, 3, 2, ProbeSettings(dim=4, blocks=1))
-    example = Example(np.ones(4, np.int64), np.zeros(4, np.float32), 1.0, np.zeros(0, np.int64))
-    assert read_phones(network, example) == [1, 1, 2, 3]
-
-
 def faulty(change: str) -> tuple[dict, dict, dict, dict]:
     train, train_phones = make_list(3, 1)
     test, test_phones = make_list(2, 2)
@@ -186,12 +159,6 @@ def test_faulty_lists(change, message):
     with pytest.raises(InputError, match=message):
         train, train_phones, test, test_phones = faulty(change)
         measure((test, test_phones), (train, train_phones), steps=1)
-
-
-@pytest.mark.parametrize("wrong", [{"kernel": 4}, {"steps": 0}, {"dropout": 1.0}, {"learning_rate": 0.0}])
-def test_settings_out_of_range(wrong):
-    with pytest.raises(InputError):
-        ProbeSettings(**wrong)
 
 
 def test_counts_add_up():

@@ -1,0 +1,53 @@
+"""Messages of errors: what is wrong, and where."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from syllablelm.core.errors import (
+    AudioError,
+    FormatError,
+    InputError,
+    MissingDependencyError,
+    SyllableLMError,
+    and_more,
+    check_positive,
+    located,
+    plural,
+)
+
+
+def test_users_may_catch_the_builtin_kinds() -> None:
+    assert issubclass(InputError, ValueError) and issubclass(MissingDependencyError, ImportError)
+    assert all(issubclass(kind, SyllableLMError) for kind in (AudioError, FormatError, InputError))
+
+
+def test_numbers_out_of_range_are_named() -> None:
+    for value in (1, 1e-9, 3.5):
+        check_positive("x", value)
+    check_positive("x", 0, zero=True)
+    for value in (0, -1, math.nan, math.inf):
+        with pytest.raises(InputError, match=rf"^lm\.crop {value}: must be above 0, and finite$"):
+            check_positive("lm.crop", value)
+    for value in (-1e-9, math.nan, math.inf):
+        with pytest.raises(InputError, match="must be 0 or above, and finite"):
+            check_positive("x", value, zero=True)
+
+
+@pytest.mark.parametrize("kind", [FormatError, InputError])
+def test_the_place_comes_before_the_fault(kind: type[Exception]) -> None:
+    with pytest.raises(FormatError, match=r"^units\.jsonl:3: no id$") as caught, located("units.jsonl:3"):
+        raise kind("no id")
+    assert isinstance(caught.value.__cause__, kind)
+
+
+def test_other_errors_pass_a_place_unchanged() -> None:
+    with pytest.raises(AudioError, match=r"^a\.wav: is empty$"), located("list.csv:1"):
+        raise AudioError("a.wav: is empty")
+
+
+def test_counts_in_messages() -> None:
+    assert [plural(n, "file") for n in (0, 1, 2000)] == ["0 files", "1 file", "2,000 files"]
+    assert [and_more(n) for n in (0, 1, 2, 1001)] == ["", "", ", and 1 more such", ", and 1,000 more such"]
