@@ -20,7 +20,7 @@ import torch
 from syllablelm.core.models import BUNDLED
 from syllablelm.encoders.device import pick_device
 from syllablelm.encoders.hub import HubEncoder
-from syllablelm.encoders.hub_files import load_model
+from syllablelm.encoders.load import load_model
 from syllablelm.encoders.padding import frame_mask, pad_waveforms
 
 RATE = 16_000

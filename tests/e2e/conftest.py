@@ -66,3 +66,11 @@ def speaking(tokenizer_folder: Path, parts: Path, tmp_path_factory: pytest.TempP
     out = tmp_path_factory.mktemp("speaking") / "model"
     assert main(bundle_options(tokenizer_folder, parts, out)) == 0
     return out
+
+
+@pytest.fixture(scope="session")
+def units(tokenizer_folder: Path, recordings: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """units.jsonl of the recordings by the small tokenizer."""
+    out = tmp_path_factory.mktemp("units") / "units.jsonl"
+    assert main(["tokenize", str(recordings), "--model", str(tokenizer_folder), "--out", str(out)]) == 0
+    return out

@@ -32,11 +32,7 @@ def run_example(name: str, options: list[str], monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_rounds_in_the_papers_order(
-    trained: Path,
-    recordings: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    trained: Path, recordings: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     options = ["--run", str(trained), "--teacher", str(trained / "iteration1" / "encoder"), "--layer", "2"]
     options += aligned(recordings, tmp_path / "alignments.jsonl")

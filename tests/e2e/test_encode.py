@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -57,8 +58,9 @@ def manifest(tmp_path: Path) -> Path:
 
 
 def command(manifest: Path, tokenizer_folder: Path, out: Path, *more: object) -> list[str]:
-    options = ["--model", tokenizer_folder, "--device", "cpu", "--shard-seconds", 1.6, "--batch-seconds", 1.0]
-    return [str(item) for item in ("encode", manifest, "--out", out, *options, *more)]
+    options = {"--model": tokenizer_folder, "--device": "cpu", "--shard-seconds": 1.6, "--batch-seconds": 1.0}
+    options |= dict(zip(more[::2], more[1::2], strict=True))
+    return [str(item) for item in ("encode", manifest, "--out", out, *chain.from_iterable(options.items()))]
 
 
 def shard_bytes(out: Path) -> dict[str, bytes]:

@@ -24,10 +24,8 @@ def scores_of(row: dict[str, Any], name: str) -> dict[str, Any]:
 
 
 def test_evaluate_boundaries_compares_everything(
-    run: Run, recordings: Path, alignments: Path, tokenizer_folder: Path, trained: Path, tmp_path: Path
+    run: Run, units: Path, recordings: Path, alignments: Path, tokenizer_folder: Path, trained: Path
 ) -> None:
-    units = tmp_path / "units.jsonl"
-    run("tokenize", recordings, "--model", tokenizer_folder, "--out", units)
     encoder = trained / "iteration1" / "encoder"
     ended = run(
         "evaluate", "boundaries", recordings, "--alignments", alignments, "--model", tokenizer_folder,
@@ -163,10 +161,8 @@ def test_evaluate_boundaries_says_what_it_leaves_out(
 
 
 def test_evaluate_purity_and_bitrate(
-    run: Run, recordings: Path, alignments: Path, tokenizer_folder: Path, tmp_path: Path
+    run: Run, units: Path, recordings: Path, alignments: Path, tokenizer_folder: Path
 ) -> None:
-    units = tmp_path / "units.jsonl"
-    run("tokenize", recordings, "--model", tokenizer_folder, "--out", units)
     by_model = run("evaluate", "purity", recordings, "--alignments", alignments, "--model", tokenizer_folder)
     assert by_model.status == 0
     score = by_model.result
@@ -220,10 +216,8 @@ def test_purity_of_every_model_that_is_given(
 
 @pytest.mark.parametrize("verb", ["boundaries", "purity"])
 def test_a_file_of_units_holds_the_recordings_of_the_reference(
-    run: Run, verb: str, recordings: Path, alignments: Path, tokenizer_folder: Path, tmp_path: Path
+    run: Run, units: Path, verb: str, recordings: Path, alignments: Path, tmp_path: Path
 ) -> None:
-    units = tmp_path / "units.jsonl"
-    run("tokenize", recordings, "--model", tokenizer_folder, "--out", units)
     fewer = change(alignments, tmp_path / "fewer.jsonl", lambda rows: rows.__delitem__(slice(1, None)))
     short = change(units, tmp_path / "short.jsonl", lambda rows: rows.__delitem__(0))
     odd = change(short, tmp_path / "odd.jsonl", lambda rows: rows[1].update(id="zz"))
@@ -240,10 +234,8 @@ def test_a_file_of_units_holds_the_recordings_of_the_reference(
 
 
 def test_rows_of_other_recordings_are_not_compared(
-    run: Run, recordings: Path, alignments: Path, tokenizer_folder: Path, tmp_path: Path
+    run: Run, units: Path, recordings: Path, alignments: Path, tmp_path: Path
 ) -> None:
-    units = tmp_path / "units.jsonl"
-    run("tokenize", recordings, "--model", tokenizer_folder, "--out", units)
     short = change(units, tmp_path / "short.jsonl", lambda rows: rows.__delitem__(slice(2)))
     for files, words in (
         ((units, short), "short.jsonl: lacks 2 recordings, such as 'r0', that other rows have; rows are compared"),
@@ -303,11 +295,7 @@ def test_every_protocol_and_reference_in_one_table(
     assert "| scored" in ended.out and "shifts searched on" in ended.out
 
 
-def test_evaluate_purity_of_every_reference(
-    run: Run, recordings: Path, alignments: Path, tokenizer_folder: Path, tmp_path: Path
-) -> None:
-    units = tmp_path / "units.jsonl"
-    run("tokenize", recordings, "--model", tokenizer_folder, "--out", units)
+def test_evaluate_purity_of_every_reference(run: Run, units: Path, alignments: Path) -> None:
     common_part = ["evaluate", "purity", units, "--alignments", alignments, "--reference", "syllable,phone"]
     score = run(*common_part, "--matching", "majority").result
     assert list(score)[:3] == ["evaluation", "model", "data"]
@@ -328,11 +316,8 @@ def change(file: Path, out: Path, edit: Callable[[list[dict[str, Any]]], None]) 
 
 @pytest.mark.parametrize("verb", ["boundaries", "purity"])
 def test_faults_of_a_list_name_the_first_and_the_count(
-    run: Run, verb: str, recordings: Path, alignments: Path, tokenizer_folder: Path, tmp_path: Path
+    run: Run, units: Path, verb: str, recordings: Path, alignments: Path, tmp_path: Path
 ) -> None:
-    units = tmp_path / "units.jsonl"
-    run("tokenize", recordings, "--model", tokenizer_folder, "--out", units)
-
     def refused(units: Path, alignments: Path) -> str:
         ended = run("evaluate", verb, units, "--alignments", alignments)
         assert (ended.status, ended.out, len(ended.lines)) == (2, "", 1)

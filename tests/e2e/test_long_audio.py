@@ -174,12 +174,13 @@ def test_rules_and_precisions_of_the_command_line(
     assert units("--precision", "bfloat16") == units()
     assert main([*base, "--delta", "0.1"]) == 2
     assert capfd.readouterr().err.splitlines() == [
-        "error: delta 0.1: the rule 'rate' has no delta; leave it out, or choose rule 'released'"
+        "error: delta 0.1: the rule 'minsum' has no delta; leave it out, or choose rule 'released'"
     ]
     assert main([*base, "--precision", "float16", "--device", "cpu"]) == 2
     assert len(capfd.readouterr().err.splitlines()) == 1
 
 
+@pytest.mark.slow
 def test_the_example_prints_what_arrives(tokenizer_folder: Path) -> None:
     samples = (noise(25 * 16_000) * 32768).astype("<i2")
     script = ROOT / "examples" / "stream_units.py"

@@ -66,6 +66,7 @@ def plan(run: Run, path: Path, **settings: Any) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
+@pytest.mark.slow
 def test_a_study_from_plan_to_report(run: Run, micro: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nine runs on a grid and two on repeated data; stopped after the third and taken up again."""
     pytest.importorskip("matplotlib")

@@ -13,10 +13,7 @@ from helpers.random_models import noise
 from syllablelm.encoders import attention, extractor
 from syllablelm.encoders.hub import HubEncoder
 
-pytestmark = [
-    pytest.mark.gpu,
-    pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device"),
-]
+pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")]
 CLIP, LONG, OTHER = noise(9_000, 1), noise(61_111, 2), noise(12_345, 3)
 ALL = range(LAYERS + 1)
 

@@ -15,12 +15,7 @@ from syllablelm.evaluate.lists import ScoredData
 from syllablelm.evaluate.lm.cloze import ClozeResult
 from syllablelm.evaluate.lm.pairs import AccuracyRow, LMSize, PairsData
 from syllablelm.evaluate.lm.suites import LexicalResult, SyntacticResult
-from syllablelm.evaluate.speech.continuation import (
-    ContinuationData,
-    ContinuationResult,
-    OracleSummary,
-    TemperatureRow,
-)
+from syllablelm.evaluate.speech.continuation import ContinuationData, ContinuationResult, OracleSummary, TemperatureRow
 from syllablelm.evaluate.speech.crossing import Crossing
 from syllablelm.evaluate.speech.error_rates import ErrorRates, TextNormalization
 from syllablelm.evaluate.speech.repetition import score_repetition
@@ -41,6 +36,7 @@ def around(value: float, low: float = 0.02, high: float = 0.02) -> Estimate:
 
 
 def boundary_row(name: str, f1: float = 0.6, **more: Any) -> BoundaryRow:
+    """A row of `evaluate boundaries` with an F1 at 50 ms; other fields on demand."""
     row = BoundaryRow(
         segmenter=name, level="syllable", protocol="paper", shift=0.0, tuned=False, f1_20=f1 / 2, f1_50=f1,
         precision=0.61, recall=0.59, r_value=0.65, f1_low=f1 - 0.02, f1_high=f1 + 0.015, hits=60, predicted=100,
@@ -51,6 +47,7 @@ def boundary_row(name: str, f1: float = 0.6, **more: Any) -> BoundaryRow:
 
 
 def boundary_result(*rows: BoundaryRow, **more: Any) -> BoundaryResult:
+    """A result of `evaluate boundaries` with these rows."""
     levels = tuple(dict.fromkeys(row.level for row in rows))
     protocols = tuple(get_protocol(name).summary for name in dict.fromkeys(row.protocol for row in rows))
     result = BoundaryResult(model=None, data=SET, count="reference", levels=levels, protocols=protocols, rows=rows)
@@ -58,6 +55,7 @@ def boundary_result(*rows: BoundaryRow, **more: Any) -> BoundaryResult:
 
 
 def stability_row(model: str, condition: str, distance: float) -> StabilityRow:
+    """A row of `evaluate stability` with a unit edit distance."""
     return StabilityRow(
         model=model, condition=condition, unit_edit_distance=Estimate(distance, distance / 2, 2 * distance),
         same_units=around(0.8), f1_20=Estimate(0.9, 0.88, 0.93), precision_20=0.9, recall_20=0.9, f1_50=around(0.95),
@@ -67,6 +65,7 @@ def stability_row(model: str, condition: str, distance: float) -> StabilityRow:
 
 
 def accuracy_row(group: str, name: str, accuracy: float) -> AccuracyRow:
+    """A row of results on pairs."""
     low, high = accuracy - 0.03, accuracy + 0.04
     return AccuracyRow(
         group=group, name=name, accuracy=accuracy, low=low, high=high, points=40.0, pairs=80, comparisons=80, ties=0
@@ -83,6 +82,7 @@ def pair_facts(*rows: AccuracyRow, data: str = "our/words") -> dict[str, Any]:
 
 
 def error_rates(wer: float, cer: float) -> ErrorRates:
+    """Error rates without intervals."""
     return ErrorRates(Estimate(wer), Estimate(cer), word_edits=9, words=10, char_edits=6, chars=10)
 
 

@@ -88,6 +88,7 @@ def published_shapes(config: dict[str, Any]) -> dict[str, tuple[int, ...]]:
 
 
 def random_weights(config: dict[str, Any], seed: int = 0) -> dict[str, Tensor]:
+    """Random tensors of these names and shapes, large enough that every part is heard."""
     generator = torch.Generator().manual_seed(seed)
     weights = {}
     for name, size in published_shapes(config).items():
@@ -98,6 +99,7 @@ def random_weights(config: dict[str, Any], seed: int = 0) -> dict[str, Tensor]:
 
 
 def write(folder: Path, config: dict[str, Any], weights: Any, name: str = "g_00500000") -> Path:
+    """A checkpoint file beside its ``config.json``; returns their folder."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "config.json").write_text(json.dumps(config))
     torch.save({"generator": weights}, folder / name)

@@ -164,10 +164,12 @@ class Oracle:
 
 
 def gelu(x: Array) -> Array:
+    """GELU by the error function."""
     return 0.5 * x * (1 + erf(x / np.sqrt(2)))
 
 
 def standardized(x: Array) -> Array:
+    """Mean 0 and variance 1 over the last axis."""
     return (x - x.mean(axis=-1, keepdims=True)) / np.sqrt(x.var(axis=-1, keepdims=True) + 1e-5)
 
 

@@ -91,8 +91,10 @@ def _prepare(command: Any) -> None:
     for parameter in command.params:
         if parameter.param_type_name == "argument":
             parameter.display_type_rich = lambda ctx: None
-    command.parse_args = partial(_parse_once, command, command.parse_args)
-    for part in getattr(command, "commands", {}).values():
+    parts = getattr(command, "commands", {})
+    if not parts:  # a group may take what its parser refuses: `prepare --out FILE SOURCE` is `prepare corpus --out ...`
+        command.parse_args = partial(_parse_once, command, command.parse_args)
+    for part in parts.values():
         _prepare(part)
 
 

@@ -57,8 +57,7 @@ def convert(
     ] = None,
     deduplicate: Annotated[bool, typer.Option("--deduplicate", help="Join touching segments of equal units.")] = False,
     delta: Annotated[
-        float | None,
-        typer.Option("--delta", metavar="X", help="Threshold of a released tokenizer (default: by rate)."),
+        float | None, typer.Option("--delta", metavar="X", help="Threshold of a released tokenizer (default: by rate).")
     ] = None,
     tier: Annotated[
         Tier | None,

@@ -34,9 +34,7 @@ def encode(
     claim_timeout: Annotated[
         float,
         typer.Option(
-            "--claim-timeout",
-            metavar="SECONDS",
-            help="Time without progress until another host takes a shard over.",
+            "--claim-timeout", metavar="SECONDS", help="Time without progress until another host takes a shard over."
         ),
     ] = 600.0,
     engine: Annotated[

@@ -118,8 +118,7 @@ def wordlist(
     workers: Workers = 1,
     audio_format: SetAudio = "flac",
     licence: Annotated[
-        str | None,
-        typer.Option("--licence", metavar="TEXT", help="Licence of the texts and of a dictionary given."),
+        str | None, typer.Option("--licence", metavar="LICENCE", help="Licence of the texts and of a dictionary given.")
     ] = None,
     seed: Seed = 0,
 ) -> None:
@@ -149,7 +148,7 @@ def minimal_pairs(
     workers: Workers = 1,
     audio_format: SetAudio = "flac",
     licence: Annotated[
-        str | None, typer.Option("--licence", metavar="TEXT", help="Licence of the sentences (default: BLiMP's).")
+        str | None, typer.Option("--licence", metavar="LICENCE", help="Licence of the sentences (default: BLiMP's).")
     ] = None,
     seed: Seed = 0,
 ) -> None:
@@ -180,7 +179,7 @@ def topic_cloze(
     voices: Voices = None,
     workers: Workers = 1,
     audio_format: SetAudio = "flac",
-    licence: Annotated[str, typer.Option("--licence", metavar="TEXT", help="Licence of the texts.")] = "not given",
+    licence: Annotated[str, typer.Option("--licence", metavar="LICENCE", help="Licence of the texts.")] = "not given",
     seed: Seed = 0,
 ) -> None:
     """Speak stories with their own ending and with another's.

@@ -205,7 +205,7 @@ def report(
     saturation: Saturation = None,
     bootstrap: Bootstrap = 200,
     seed: Seed = 0,
-    title: Annotated[str, typer.Option("--title", metavar="TEXT", help="Title of the report.")] = "Scaling study",
+    title: Annotated[str, typer.Option("--title", metavar="TITLE", help="Title of the report.")] = "Scaling study",
 ) -> None:
     """Fit every group of runs and write report.md, report.html and their figures."""
     from syllablelm.scaling.runs import read_groups

@@ -8,14 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from syllablelm.cli.options import (
-    DEFAULT_MODEL,
-    Audio,
-    Device,
-    Model,
-    Seed,
-    print_json,
-)
+from syllablelm.cli.options import DEFAULT_MODEL, Audio, Device, Model, Seed, print_json
 from syllablelm.core.progress import note
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import subprocess
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -34,11 +34,10 @@ class Artifact:
     """A finished stage's folder.
 
     Args:
-        path: the folder.
         kind: kind of its contents ("encoder", "labels", "boundaries", "codebook", "tokenizer", ...).
         fingerprint: digest of kind, config, seed and parents, the inputs of the stage.
         digest: digest of the payload's bytes.
-        metrics: measurements of the stage.
+        metrics, record: measurements of the stage, and all of ``artifact.json``.
     """
 
     path: Path
@@ -49,11 +48,7 @@ class Artifact:
     record: Mapping[str, Any] = field(default_factory=dict)
 
     def file(self, name: str) -> Path:
-        """Path of a payload file.
-
-        Raises:
-            FormatError: the artifact has no such file.
-        """
+        """Return the path of a payload file; FormatError if the artifact has none of this name."""
         path = self.path / name
         if not path.exists():
             raise FormatError(f"{self.path}: this {self.kind} artifact has no {name}")
@@ -77,11 +72,7 @@ def digest_files(folder: Path) -> dict[str, str]:
 
 
 def digest_path(path: str | Path) -> str:
-    """Return the digest of a file's or a folder's contents.
-
-    Raises:
-        FormatError: no such path.
-    """
+    """Return the digest of a file's or a folder's contents; FormatError if there is no such path."""
     path = Path(path)
     if path.is_dir():
         return digest_json(digest_files(path))
@@ -124,19 +115,14 @@ def fingerprint(kind: str, config: Any, seed: int, parents: Mapping[str, str]) -
 
 
 def open_artifact(path: str | Path, kind: str | None = None) -> Artifact:
-    """Open an artifact folder.
-
-    Raises:
-        FormatError: not an artifact, of another kind, or of a newer format.
-    """
+    """Open an artifact folder; FormatError if it is none, of another kind, or of a newer format."""
     path = Path(path)
     if not (path / RECORD).is_file():
         raise FormatError(f"{path}: not an artifact folder (no {RECORD})")
     record = read_json(path / RECORD)
     try:
-        artifact = Artifact(
-            path, record["kind"], record["fingerprint"], record["digest"], record.get("metrics", {}), record
-        )
+        identity = (record["kind"], record["fingerprint"], record["digest"])
+        artifact = Artifact(path, *identity, record.get("metrics", {}), record)
         version = int(record["format"])
     except (KeyError, TypeError, ValueError) as error:
         raise FormatError(f"{path / RECORD}: damaged ({error})") from None
@@ -148,16 +134,12 @@ def open_artifact(path: str | Path, kind: str | None = None) -> Artifact:
 
 
 def read_payload(artifact: Artifact, name: str, form: str, build: Callable[[dict[str, Any], str], Built]) -> Built:
-    """Read a JSON file of an artifact and build the object that it describes.
+    """Read a JSON file of an artifact and build the object that it describes; a FormatError names the path.
 
     Args:
-        artifact: the opened artifact.
-        name: file name.
+        artifact, name: the opened artifact, and the file's name.
         form: expected value of the file's key "format".
         build: function of the parsed file and its path.
-
-    Raises:
-        FormatError: the file is missing, of another format, or describes nothing valid; the path is named.
     """
     path = artifact.file(name)
     try:
@@ -172,8 +154,7 @@ def read_payload(artifact: Artifact, name: str, form: str, build: Callable[[dict
 def find_finished(path: str | Path, kind: str, config: Any, seed: int, parents: Mapping[str, str]) -> Artifact | None:
     """Return the artifact at ``path`` if it has this kind, config, seed and parents; None if the path is free.
 
-    Raises:
-        InputError: the folder exists with other contents.
+    A folder with other contents is an InputError.
     """
     path = Path(path)
     if not path.exists():
@@ -191,19 +172,9 @@ def find_finished(path: str | Path, kind: str, config: Any, seed: int, parents: 
 
 
 def artifact_record(
-    kind: str,
-    config: Any,
-    seed: int,
-    parents: Mapping[str, str],
-    files: Mapping[str, str],
-    metrics: Mapping[str, Any],
+    kind: str, config: Any, seed: int, parents: Mapping[str, str], files: Mapping[str, str], metrics: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Return the contents of ``artifact.json``.
-
-    Args:
-        kind, config, seed, parents, metrics: as in ``new_artifact``.
-        files: digest of every payload file by name.
-    """
+    """Return the contents of ``artifact.json``; ``files`` are digests by name, the others as in ``new_artifact``."""
     return {
         "kind": kind,
         "format": FORMAT_VERSION,
@@ -227,13 +198,11 @@ def new_artifact(
     parents: Mapping[str, str],
     metrics: dict[str, Any],
     extra: Mapping[str, Any] | None = None,
-) -> Iterator[Path]:
+) -> Generator[Path, None, None]:
     """Write an artifact: yield a temporary folder for the payload, then complete and rename it.
 
-    ``metrics`` may be filled inside the block. After an exception nothing is left behind.
-
-    Raises:
-        InputError: ``path`` exists at the end, unchanged.
+    ``metrics`` may be filled inside the block. After an exception nothing is left behind; a ``path`` that exists at the
+    end stays unchanged and is an InputError.
     """
     path = Path(path)
     try:
@@ -251,11 +220,7 @@ def new_artifact(
 
 
 def check_tokenizer(what: str, made_for: str, given: str) -> None:
-    """Refuse a model of another tokenizer's units; an unknown digest ("") matches any.
-
-    Raises:
-        FormatError: the digests differ; ``what`` names the model.
-    """
+    """Refuse (FormatError) a model, named ``what``, of another tokenizer's units; an unknown digest is ""."""
     if made_for and given and made_for != given:
         raise FormatError(
             f"the {what} was trained on units of tokenizer {made_for}, not {given}; "

@@ -25,21 +25,13 @@ MAX_SEED = 2**32 - 1
 
 
 def check_seed(seed: int) -> None:
-    """Refuse a seed that some random number generator does not accept.
-
-    Raises:
-        InputError: below 0, or above `MAX_SEED`.
-    """
+    """Refuse (InputError) a seed below 0 or above `MAX_SEED`, which some random number generator does not accept."""
     if not 0 <= seed <= MAX_SEED:
         raise InputError(f"seed {seed}: must be a whole number from 0 to {MAX_SEED}")
 
 
 def read_toml(path: str | Path) -> dict[str, Any]:
-    """Read a TOML file.
-
-    Raises:
-        FormatError: the file is missing or is not TOML; the message names file and line.
-    """
+    """Read a TOML file; FormatError, with file and line, if it is none."""
     try:
         with open(path, "rb") as file:
             return tomllib.load(file)
@@ -88,8 +80,7 @@ def apply_overrides(table: Mapping[str, Any], overrides: Sequence[str]) -> dict[
 def build(cls: type[T], table: Mapping[str, Any], where: str = "recipe") -> T:
     """Build a frozen dataclass from a table, checking names and types; nested dataclasses are built too.
 
-    Raises:
-        FormatError: an unknown or missing key, or a value of the wrong type; names the key and the nearest known one.
+    A FormatError names an unknown key and the nearest known one, a missing key, or a value of the wrong type.
     """
     hints = typing.get_type_hints(cls)
     fields = {f.name: f for f in dataclasses.fields(cls) if f.init}  # type: ignore[arg-type]
@@ -98,22 +89,14 @@ def build(cls: type[T], table: Mapping[str, Any], where: str = "recipe") -> T:
             nearest = difflib.get_close_matches(key, fields, n=1, cutoff=0.0)
             raise FormatError(f"{where}: unknown key {key!r}; did you mean {nearest[0]!r}? Known: {', '.join(fields)}")
     values = {key: convert(hints[key], value, f"{where}.{key}") for key, value in table.items()}
-    missing = [
-        name
-        for name, field in fields.items()
-        if name not in values and field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
-    ]
-    if missing:
-        raise FormatError(f"{where}: missing key {missing[0]!r}")
+    for name, field in fields.items():
+        if name not in values and field.default is field.default_factory is dataclasses.MISSING:
+            raise FormatError(f"{where}: missing key {name!r}")
     return cls(**values)
 
 
 def convert(hint: Any, value: Any, where: str) -> Any:
-    """Check a value against a type hint and return it, with nested dataclasses built.
-
-    Raises:
-        FormatError: a value of the wrong type; the message begins with ``where``.
-    """
+    """Check a value against a type hint and return it, nested dataclasses built; ``where`` begins a FormatError."""
     origin = typing.get_origin(hint)
     if origin in (typing.Union, types.UnionType):
         options = [option for option in typing.get_args(hint) if option is not type(None)]

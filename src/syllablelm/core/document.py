@@ -17,6 +17,7 @@ from html import escape
 from typing import Any
 
 from syllablelm.core.errors import InputError
+from syllablelm.core.results import plain_json
 
 STYLES = ("text", "markdown", "json")
 _MISSING = "-"
@@ -107,10 +108,7 @@ class Section:
 class Table:
     """A table: column headings, and rows of cells or sections.
 
-    Args:
-        head: one heading per column; columns are aligned to the right except the first and those of ``prose``.
-        rows: one cell per column, or a section.
-        prose: headings of the columns that hold sentences.
+    Columns are aligned to the right except the first and those of ``prose``, which hold sentences.
     """
 
     head: tuple[str, ...]
@@ -120,15 +118,9 @@ class Table:
 
 @dataclass(frozen=True)
 class Picture:
-    """A figure.
+    """A figure: the path that Markdown links, the contents that a page embeds, and their type ("image/svg+xml").
 
-    Args:
-        file: path from the Markdown document to the picture.
-        caption: what it shows.
-        image: contents of the picture, embedded in a page.
-        media_type: of the contents, such as "image/svg+xml".
-        title: a heading; by default none.
-        dark: the picture for dark pages; by default the same.
+    `dark` is the picture for dark pages; by default the same.
     """
 
     file: str
@@ -167,19 +159,13 @@ def format_table(
     *,
     digits: int = 3,
 ) -> str:
-    """Format rows of scores for people or programs.
+    """Format rows of scores for people or programs, without a newline at the end; numbers are aligned to the right.
 
     Args:
         rows: one mapping of column to value per row; a missing value is shown as "-" and is null in JSON.
         columns: columns to show in order, or a mapping of column to heading; by default all, in order of appearance.
         style: "text" (aligned), "markdown" or "json" (a list of objects, numbers in full).
         digits: decimals of floats in text and Markdown.
-
-    Returns:
-        The table, without a newline at the end. Numbers are aligned to the right.
-
-    Raises:
-        InputError: an unknown style or a column that no row has.
     """
     if style not in STYLES:
         raise InputError(f"Table style must be one of {', '.join(STYLES)}, not {style!r}")
@@ -190,7 +176,7 @@ def format_table(
         raise InputError(f"No row has the column {unknown[0]!r}; there are {', '.join(known)}")
     if style == "json":
         return json.dumps(
-            [{column: _plain(row.get(column)) for column in wanted} for row in rows], indent=2, default=str
+            [{column: plain_json(row.get(column)) for column in wanted} for row in rows], indent=2, default=str
         )
     headings = list(columns.values()) if isinstance(columns, Mapping) else list(wanted)
     lines = [headings, *([_number_text(row.get(column), digits) for column in wanted] for row in rows)]
@@ -319,7 +305,7 @@ def _is_numeric(table: Table, column: int) -> bool:
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, numbers.Real) and not isinstance(value, bool)
+    return not isinstance(value, bool) and isinstance(value, numbers.Real)
 
 
 def _number_text(value: Any, digits: int) -> str:
@@ -328,12 +314,3 @@ def _number_text(value: Any, digits: int) -> str:
     if isinstance(value, numbers.Integral) or not _is_number(value):
         return " ".join(str(value).split())
     return f"{float(value):.{digits}f}" if math.isfinite(value) else _MISSING
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, numbers.Integral) and not isinstance(value, bool):
-        return int(value)
-    if _is_number(value):
-        # JSON has no NaN and no infinity.
-        return float(value) if math.isfinite(value) else None
-    return value

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import difflib
+import importlib
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable
 from contextlib import contextmanager
+from typing import Any
 
 
 class SyllableLMError(Exception):
@@ -29,41 +31,30 @@ class MissingDependencyError(SyllableLMError, ImportError):
 
 
 def unknown_name(what: str, name: str, known: Iterable[str]) -> InputError:
-    """Return the error of a name that is not among the known ones: it suggests the nearest, if any, and lists all.
-
-    Args:
-        what: kind of thing named, such as "format".
-        name: the unknown name.
-        known: names to choose from.
-    """
+    """Return the error of a name that is not among the known ones of `what`: it suggests the nearest and lists all."""
     names = list(known)
     near = difflib.get_close_matches(name, names, n=1)
     hint = f"did you mean {near[0]!r}? " if near else ""
     return InputError(f"unknown {what} {name!r}: {hint}choose one of {', '.join(names)}")
 
 
+def import_optional(module: str, need: str, install: str) -> Any:
+    """Import a module of an optional package; `need` ("--engine ray needs Ray") begins the error."""
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        raise MissingDependencyError(f"{need} ({error}); install it with: pip install {install}") from error
+
+
 def check_positive(name: str, value: float, *, zero: bool = False) -> None:
-    """Refuse a number that is not above 0 and finite.
-
-    Args:
-        name: name in the message, such as "lm.crop_seconds".
-        value: number to check.
-        zero: whether 0 is allowed too.
-
-    Raises:
-        InputError: out of range, or NaN.
-    """
+    """Refuse (InputError) a number that is not above 0 (or 0, with `zero`) and finite; `name` is its name."""
     if not (0 < value < math.inf or (zero and value == 0)):
         raise InputError(f"{name} {value}: must be {'0 or above' if zero else 'above 0'}, and finite")
 
 
 @contextmanager
-def located(place: object) -> Iterator[None]:
-    """Put the place of a fault, such as "units.jsonl:3", before the message of what the block finds invalid.
-
-    Raises:
-        FormatError: for a FormatError or InputError of the block.
-    """
+def located(place: object) -> Generator[None, None, None]:
+    """Put the place of a fault, such as "units.jsonl:3", before the message of the block; gives a FormatError."""
     try:
         yield
     except (FormatError, InputError) as error:

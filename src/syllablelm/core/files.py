@@ -8,7 +8,7 @@ import os
 import re
 import shutil
 import uuid
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Generator, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -17,14 +17,12 @@ from syllablelm.core.errors import FormatError, InputError
 
 
 @contextmanager
-def atomic_path(path: str | Path) -> Iterator[Path]:
+def atomic_path(path: str | Path) -> Generator[Path, None, None]:
     """Yield a temporary name beside `path`; what is written there is renamed to `path` if the block succeeds.
 
     If the block raises, the temporary file or folder is removed and `path` stays as it was. Missing parent folders are
-    created. A file replaces a file; a folder takes only a name that is free or that of an empty folder.
-
-    Raises:
-        OSError: the renaming failed; the error names `path`.
+    created. A file replaces a file; a folder takes only a name that is free or that of an empty folder. An OSError of
+    the renaming names `path`.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -58,14 +56,10 @@ def _remove(path: Path) -> None:
 
 
 @contextmanager
-def lock_file(path: str | Path) -> Iterator[bool]:
+def lock_file(path: str | Path) -> Generator[bool, None, None]:
     """Hold an exclusive lock on a file, which is removed at the end; the system frees the lock of a killed process.
 
-    Yields:
-        True while the lock is held; False on a file system without locks.
-
-    Raises:
-        BlockingIOError: another process or thread holds it.
+    Yields False on a file system without locks; BlockingIOError if another process or thread holds the lock.
     """
     import fcntl
 
@@ -95,11 +89,7 @@ def lock_file(path: str | Path) -> Iterator[bool]:
 
 
 def find_files(path: Path, suffixes: tuple[str, ...]) -> list[Path]:
-    """Return a file as it is, or the sorted files with one of these suffixes below a folder.
-
-    Raises:
-        FormatError: the folder holds none.
-    """
+    """Return a file as it is, or the sorted files with one of these suffixes below a folder; FormatError if none."""
     if not path.is_dir():
         return [path]
     files = sorted(file for file in path.rglob("*") if file.suffix in suffixes and file.is_file())
@@ -116,8 +106,7 @@ def id_below(path: Path, file: Path) -> str:
 def file_below(folder: Path, id: str, suffix: str) -> Path:
     """Return the file of a recording in a folder of one file each, named after the id; "/" makes subfolders.
 
-    Raises:
-        InputError: an id that leads out of the folder, or an empty one.
+    An id that leads out of the folder, or an empty one, is an InputError.
     """
     parts = PurePosixPath(id).parts
     if not parts or parts[0] == "/" or ".." in parts:
@@ -130,8 +119,7 @@ def file_below(folder: Path, id: str, suffix: str) -> Path:
 def text_lines(file: Path) -> Iterator[tuple[str, str]]:
     """Yield the lines of a text file with their places ("units.txt:3"), without line ends; empty ones too.
 
-    Raises:
-        FormatError: not UTF-8.
+    A line that is not UTF-8 is a FormatError.
     """
     # Bytes first: a text file is decoded in blocks, and an error would not tell its line.
     with open(file, "rb") as stream:
@@ -144,11 +132,7 @@ def text_lines(file: Path) -> Iterator[tuple[str, str]]:
 
 
 def json_lines(file: Path) -> Iterator[tuple[str, Any]]:
-    """Yield the JSON values of a jsonl with their places; empty lines are skipped.
-
-    Raises:
-        FormatError: a line that is not JSON.
-    """
+    """Yield the JSON values of a jsonl with their places, or FormatError; empty lines are skipped."""
     for place, line in text_lines(file):
         if line.strip():
             try:
@@ -158,11 +142,7 @@ def json_lines(file: Path) -> Iterator[tuple[str, Any]]:
 
 
 def json_objects(file: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Yield the JSON objects of a jsonl with their places; empty lines are skipped.
-
-    Raises:
-        FormatError: no such file, or a line that is not a JSON object.
-    """
+    """Yield the JSON objects of a jsonl with their places, or FormatError; empty lines are skipped."""
     try:
         for place, value in json_lines(file):
             if not isinstance(value, dict):
@@ -173,10 +153,9 @@ def json_objects(file: Path) -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def first_keys(file: Path) -> frozenset[str] | None:
-    """Return the keys of the first JSON object of a jsonl, by which its kind is told.
+    """Return the keys of the first JSON object of a jsonl, by which its kind is told; None for a file without lines.
 
-    Returns:
-        The keys; None for a file without lines. Whatever is not a readable JSON object has no keys.
+    Whatever is not a readable JSON object has no keys.
     """
     try:
         first = next(json_objects(file), None)

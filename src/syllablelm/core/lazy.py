@@ -13,9 +13,7 @@ def lazy_names(
 ) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
     """Return the ``__getattr__`` and ``__dir__`` of a package whose names live in modules that are slow to load.
 
-    Args:
-        package: dotted name of the package (``__name__``).
-        homes: names by the module that defines them, dotted and relative to the package.
+    ``homes`` gives names by the module that defines them, dotted and relative to the package (its ``__name__``).
     """
     home_of = {name: module for module, names in homes.items() for name in names}
 

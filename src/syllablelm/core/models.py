@@ -31,23 +31,16 @@ def find_model(name: str | Path, revision: str | None = None) -> Path:
     """Return the folder or checkpoint file of a model; a model on the hub is downloaded first.
 
     Args:
-        name: bundled name ("small"), folder, checkpoint file, or hub id ("ORG/NAME", "ORG/NAME@REVISION").
-        revision: branch, tag or commit of a hub id.
-
-    Raises:
-        FormatError: no such model.
-        InputError: a revision of something else than a hub id.
+        name: bundled name ("small"), folder, checkpoint file, or hub id ("ORG/NAME", "ORG/NAME@REVISION"); any other
+            is a FormatError.
+        revision: branch, tag or commit of a hub id; with something else it is an InputError.
     """
     found = resolve_model(name, revision)
     return found if isinstance(found, Path) else _download(found)
 
 
 def resolve_model(name: str | Path, revision: str | None = None) -> Path | HubModel:
-    """Return the path of a local or bundled model, or else what to ask the hub for; nothing is downloaded.
-
-    Raises:
-        FormatError, InputError: see ``find_model``.
-    """
+    """Return the path of a local or bundled model, or else what to ask the hub for; errors as ``find_model``."""
     path, bundled = Path(name), BUNDLED / str(name)
     if path.exists() or (len(path.parts) == 1 and bundled.is_dir()):
         if revision is not None:

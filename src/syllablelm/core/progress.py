@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 import time
-from types import TracebackType
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -19,9 +18,7 @@ class ProgressBar:
     """Count of finished items out of ``total`` with a changing note.
 
     Args:
-        label: name of the work.
-        total: number of items.
-        done: number of items finished by an earlier run.
+        label, total, done: name of the work, number of items, and of those that an earlier run finished.
         every: seconds between lines where standard error is not a terminal.
         closing_line: print a last line there; for callers that print no summary of their own.
         quiet: show nothing.
@@ -33,7 +30,7 @@ class ProgressBar:
         total: int,
         *,
         done: int = 0,
-        every: float = 30.0,
+        every: float = 30,
         closing_line: bool = True,
         quiet: bool = False,
     ) -> None:
@@ -59,9 +56,7 @@ class ProgressBar:
             self._bar.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
         if self._live:
             self._bar.stop()
         elif kind is None and self._closing_line:

@@ -21,13 +21,7 @@ _KIND_OF_TABLE: dict[str, Kind] = {"vocoder_lm": "vocoder", "units": "lm", "code
 
 @dataclass(frozen=True)
 class RecipeSummary(Record):
-    """A recipe of this package.
-
-    Args:
-        name: name under which every verb finds it.
-        kind: kind of model that it trains.
-        description: the first comment line of its file.
-    """
+    """A recipe of this package: its name, what it trains, and the first comment line of its file."""
 
     name: str
     kind: Kind
@@ -42,23 +36,15 @@ def recipe_names() -> list[str]:
 def list_recipes() -> list[RecipeSummary]:
     """Return name, kind and description of every recipe of this package."""
     names = recipe_names()
-    return [RecipeSummary(name, recipe_kind(read_recipe(name)), _describe(find_recipe(name))) for name in names]
-
-
-def _describe(path: Path) -> str:
-    first = path.read_text(encoding="utf-8").split("\n", 1)[0]
-    return first.removeprefix("#").strip() if first.startswith("#") else ""
+    firsts = [find_recipe(name).read_text(encoding="utf-8").split("\n", 1)[0] for name in names]
+    about = [line[1:].strip() if line.startswith("#") else "" for line in firsts]
+    return [RecipeSummary(name, recipe_kind(read_recipe(name)), said) for name, said in zip(names, about, strict=True)]
 
 
 def find_recipe(name: str | Path, folder: Path = Path()) -> Path:
-    """Return the file of a recipe.
+    """Return the file of a recipe, or InputError.
 
-    Args:
-        name: path of a TOML file, or the name of a recipe of this package.
-        folder: folder that a relative path starts from.
-
-    Raises:
-        InputError: neither.
+    `name` is a path of a TOML file, relative to `folder`, or the name of a recipe of this package.
     """
     path = folder / name
     if path.is_file():
@@ -82,12 +68,8 @@ def read_recipe(name: str | Path, overrides: Sequence[str] = ()) -> dict[str, An
     - ``rate`` of a tokenizer's recipe is the rate in Hz of every ``round.boundaries`` and of ``codebook.rule``.
 
     Args:
-        name: path of a TOML file, or the name of a recipe of this package.
+        name: as in `find_recipe`.
         overrides: changes such as "lm.loop.steps=100", applied before defaults and rate.
-
-    Raises:
-        InputError: no such recipe, an override that does not fit it, or rates that disagree.
-        FormatError: a file that is not TOML or extends itself or an unknown recipe.
     """
     path = find_recipe(name)
     table = apply_overrides({"name": path.stem, **_read_extended(path)}, overrides)
@@ -100,15 +82,7 @@ def build_recipe(cls: type[T], name: str | Path, overrides: Sequence[str] = ()) 
 
 
 def recipe_kind(table: Mapping[str, Any], default: Kind | None = None) -> Kind:
-    """Return what a recipe trains, by the tables that it has.
-
-    Args:
-        table: resolved table of the recipe.
-        default: kind of a recipe that has none of these tables.
-
-    Raises:
-        InputError: it has none of these tables, and there is no default.
-    """
+    """Return what a recipe trains, by the tables that it has; `default`, or else InputError, if it has none of them."""
     for key, kind in _KIND_OF_TABLE.items():
         if key in table:
             return kind

@@ -14,7 +14,7 @@ from typing import Any, ClassVar, TypeVar
 
 from syllablelm.core.config import convert
 from syllablelm.core.errors import FormatError, InputError
-from syllablelm.core.files import atomic_path
+from syllablelm.core.files import write_json_lines
 
 R = TypeVar("R", bound="Record")
 
@@ -58,8 +58,7 @@ def json_key(
 class Record:
     """Base of results and of their rows: JSON by the fields, in their order.
 
-    Args:
-        derived: names of properties that are written too, after the fields, and passed over when read.
+    ``derived`` names properties that are written too, after the fields, and passed over when read.
     """
 
     derived: ClassVar[tuple[str, ...]] = ()
@@ -76,22 +75,14 @@ class Record:
                 table |= {} if value is None else value.to_dict()
             elif isinstance(value, Estimate):
                 ends = {f"{key}_low": value.low, f"{key}_high": value.high}
-                table |= {key: _plain(value.value)} | {k: _plain(v) for k, v in ends.items() if v is not None}
+                table |= {key: plain_json(value.value)} | {k: plain_json(v) for k, v in ends.items() if v is not None}
             else:
-                table[key] = _plain(value)
-        return table | {name: _plain(getattr(self, name)) for name in self.derived}
+                table[key] = plain_json(value)
+        return table | {name: plain_json(getattr(self, name)) for name in self.derived}
 
     @classmethod
     def from_dict(cls: type[R], table: Mapping[str, Any], where: str = "result") -> R:
-        """Build a record from what ``to_dict`` gave.
-
-        Args:
-            table: the object.
-            where: what error messages name.
-
-        Raises:
-            FormatError: an unknown or missing key, or a value of the wrong type.
-        """
+        """Build a record from what ``to_dict`` gave; a FormatError names an unfit key or value, after ``where``."""
         hints = typing.get_type_hints(cls)
         left = {key: value for key, value in table.items() if key not in cls.derived}
         values: dict[str, Any] = {}
@@ -104,7 +95,7 @@ class Record:
                 values[item.name] = part.from_dict(own, where) if own or not _optional(hints[item.name]) else None
                 continue
             if key not in left:
-                if item.default is dataclasses.MISSING and item.default_factory is dataclasses.MISSING:
+                if item.default is item.default_factory is dataclasses.MISSING:
                     raise FormatError(f"{where}: lacks {key!r}")
                 continue
             value, hint = left.pop(key), hints[item.name]
@@ -142,11 +133,7 @@ class Result(Record):
 
     @classmethod
     def from_dict(cls: type[R], table: Mapping[str, Any], where: str = "result") -> R:
-        """Build a result from what ``to_dict`` gave.
-
-        Raises:
-            FormatError: a result of another evaluation, an unknown or missing key, or a value of the wrong type.
-        """
+        """Build a result from what ``to_dict`` gave; FormatError as in `Record`, or for another evaluation."""
         expected = getattr(cls, "evaluation", "")
         if table.get("evaluation") != expected:
             raise FormatError(f"{where}: a result of {table.get('evaluation')!r}, not of {expected!r}")
@@ -154,25 +141,16 @@ class Result(Record):
 
     def save(self, path: str | Path) -> None:
         """Write the result as one JSON object; the file appears complete or not at all."""
-        with atomic_path(Path(path)) as temporary:
-            temporary.write_text(json.dumps(self.to_dict(), ensure_ascii=False) + "\n", encoding="utf-8")
+        write_json_lines(path, [self.to_dict()])
 
     @classmethod
     def load(cls: type[R], path: str | Path) -> R:
-        """Read a result that ``save`` or the command line wrote.
-
-        Raises:
-            FormatError: no such file, not JSON, or not this result.
-        """
+        """Read a result that ``save`` or the command line wrote."""
         return cls.from_dict(read_json(path), str(path))
 
 
 def read_json(path: str | Path) -> dict[str, Any]:
-    """Read a file that holds one JSON object.
-
-    Raises:
-        FormatError: no such file, or something else in it.
-    """
+    """Read a file that holds one JSON object; FormatError if it does not."""
     try:
         table = json.loads(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -228,15 +206,16 @@ def _restore(hint: Any, value: Any, where: str) -> Any:
     return convert(hint, value, where)
 
 
-def _plain(value: Any) -> Any:
+def plain_json(value: Any) -> Any:
+    """Return a value as JSON holds it: records as objects, arrays as lists, NaN and infinity as None."""
     if isinstance(value, Record):
         return value.to_dict()
     if isinstance(value, Mapping):
-        return {key: _plain(item) for key, item in value.items()}
+        return {key: plain_json(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
+        return [plain_json(item) for item in value]
     if hasattr(value, "tolist"):  # an array or a scalar of numpy
-        return _plain(value.tolist())
+        return plain_json(value.tolist())
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return str(value) if isinstance(value, Path) else value

@@ -78,17 +78,9 @@ class Segmentation:
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Segmentation):
             return NotImplemented
-        same_unit = (
-            self.unit is None and other.unit is None
-            if self.unit is None or other.unit is None
-            else np.array_equal(self.unit, other.unit)
-        )
-        return (
-            same_unit
-            and (self.num_frames, self.hop, self.sample_rate) == (other.num_frames, other.hop, other.sample_rate)
-            and np.array_equal(self.start, other.start)
-            and np.array_equal(self.end, other.end)
-        )
+        arrays = ((self.start, other.start), (self.end, other.end), (self.unit, other.unit))
+        grids = {(one.num_frames, one.hop, one.sample_rate) for one in (self, other)}
+        return len(grids) == 1 and all(a is b if a is None or b is None else np.array_equal(a, b) for a, b in arrays)
 
     __hash__ = None  # type: ignore[assignment]
 
@@ -108,11 +100,7 @@ class Segmentation:
         return self.num_frames * self.hop / self.sample_rate
 
     def deduplicate(self) -> Segmentation:
-        """Join touching segments of equal units.
-
-        Raises:
-            InputError: the segmentation has no units.
-        """
+        """Join touching segments of equal units; InputError if there are no units."""
         if self.unit is None:
             raise InputError("deduplicate needs units; this Segmentation has none")
         if len(self) == 0:
@@ -139,8 +127,7 @@ class Segmentation:
     def join(cls, pieces: Iterable[Segmentation]) -> Segmentation:
         """Join the pieces of one recording that a tokenizer's ``stream`` yields, in order.
 
-        Raises:
-            InputError: no pieces, pieces that overlap or are out of order, of different grids, or some without units.
+        Pieces that overlap, are out of order, of different grids, or of which some have no units are an InputError.
         """
         parts = list(pieces)
         if not parts:

@@ -19,9 +19,10 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from syllablelm.core.errors import FormatError, InputError, MissingDependencyError, and_more, located
+from syllablelm.core.errors import FormatError, InputError, and_more, located
 from syllablelm.core.files import json_objects, text_lines, write_json_lines
 from syllablelm.data.syllables import Interval, syllable_intervals
+from syllablelm.formats.textgrid import import_textgrid
 
 __all__ = ["Alignment", "Interval", "Level", "Word", "is_silence", "read_alignments", "write_alignments"]
 
@@ -41,13 +42,7 @@ def is_silence(label: str) -> bool:
 
 @dataclass(frozen=True)
 class Word:
-    """A word with its phones, in seconds.
-
-    Args:
-        label: orthographic word.
-        start, end: its times in seconds.
-        phones: its phones in order; empty where they are unknown (an out-of-vocabulary word).
-    """
+    """A word with its phones, in seconds; `phones` is empty where they are unknown (an out-of-vocabulary word)."""
 
     label: str
     start: float
@@ -57,12 +52,7 @@ class Word:
 
 @dataclass(frozen=True)
 class Alignment:
-    """Words and phones of one recording.
-
-    Args:
-        id: the recording's id, as in its manifest.
-        duration: length of the whole recording in seconds.
-        words: its words in order, without silences.
+    """Words, in order and without silences, and phones of one recording of `duration` seconds.
 
     Raises:
         FormatError: intervals are unsorted, overlap or leave their word by more than 1 ms, end before they start, or
@@ -87,11 +77,7 @@ class Alignment:
 
     @cached_property
     def syllables(self) -> tuple[Interval, ...]:
-        """The syllables in order (maximal onset within each word, see `syllablelm.data.syllables`).
-
-        Raises:
-            FormatError: a phone is not ARPAbet.
-        """
+        """The syllables in order (maximal onset within each word); FormatError if a phone is not ARPAbet."""
         syllables: list[Interval] = []
         for word in self.words:
             try:
@@ -103,13 +89,9 @@ class Alignment:
     def intervals(self, level: Level = "syllable") -> tuple[Interval, ...]:
         """Return the intervals of one level: "syllable", "phone" or "word"."""
         if level == "word":
-            return tuple(
-                Interval(word.label, word.start, word.end) for word in self.words if not is_silence(word.label)
-            )
-        if level == "phone":
-            return self.phones
-        if level == "syllable":
-            return self.syllables
+            return tuple(Interval(one.label, one.start, one.end) for one in self.words if not is_silence(one.label))
+        if level in ("phone", "syllable"):
+            return self.phones if level == "phone" else self.syllables
         raise InputError(f"unknown alignment level {level!r}; choose syllable, phone or word")
 
     def boundaries(self, level: Level = "syllable") -> npt.NDArray[np.float64]:
@@ -167,8 +149,6 @@ def read_alignments(
 
     Raises:
         FormatError: invalid contents; the message names file and line, or interval.
-        InputError: no such path, or none of these formats.
-        MissingDependencyError: TextGrid without the praatio package.
     """
     if isinstance(path, tuple):
         return _read_ctm(Path(path[1]), Path(path[0]))
@@ -221,7 +201,7 @@ def _read_jsonl(path: Path) -> Iterator[tuple[Alignment, str]]:
 
 
 def _from_row(row: Mapping[str, Any]) -> Alignment:
-    words = []
+    words: list[Word] = []
     for item in row["words"]:
         phones = [Interval(str(label), float(start), float(end)) for label, start, end in item["phones"]]
         words.append(Word(str(item["word"]), float(item["start"]), float(item["end"]), tuple(phones)))
@@ -242,14 +222,9 @@ def _build(name: str, duration: float, words: Sequence[Word]) -> Alignment:
 
 
 def write_alignments(alignments: Iterable[Alignment] | Mapping[str, Alignment], path: str | PathLike[str]) -> None:
-    """Write alignments as jsonl; time that no word covers is written as a word "" with the phone SIL.
-
-    Args:
-        alignments: the alignments, or the dictionary that `read_alignments` returns.
-        path: file to write or replace, atomically.
-    """
+    """Write alignments, or what `read_alignments` returned; time that no word covers becomes a word "" of SIL."""
     values = alignments.values() if isinstance(alignments, Mapping) else alignments
-    write_json_lines(path, map(alignment_row, values))
+    write_json_lines(Path(path), map(alignment_row, values))
 
 
 def alignment_row(alignment: Alignment) -> dict[str, Any]:
@@ -267,12 +242,8 @@ def alignment_row(alignment: Alignment) -> dict[str, Any]:
         "duration": round(alignment.duration, 4),
         "missing": [],
         "words": [
-            {
-                "word": word.label,
-                "start": round(word.start, 4),
-                "end": round(word.end, 4),
-                "phones": [[phone.label, round(phone.start, 4), round(phone.end, 4)] for phone in word.phones],
-            }
+            {"word": word.label, "start": round(word.start, 4), "end": round(word.end, 4)}
+            | {"phones": [[phone.label, round(phone.start, 4), round(phone.end, 4)] for phone in word.phones]}
             for word in words
         ],
     }
@@ -314,11 +285,9 @@ def _ctm_tiers(path: Path) -> dict[str, list[Interval]]:
 
 
 def _read_textgrid(path: Path) -> Alignment:
-    try:
-        from praatio import textgrid
-        from praatio.utilities.errors import PraatioException
-    except ImportError as error:
-        raise MissingDependencyError("reading TextGrid needs praatio: pip install praatio") from error
+    textgrid = import_textgrid()
+    from praatio.utilities.errors import PraatioException
+
     try:
         grid = textgrid.openTextgrid(str(path), includeEmptyIntervals=True, reportingMode="silence")
     except (PraatioException, ValueError, IndexError, KeyError, TypeError, OSError) as error:

@@ -33,7 +33,7 @@ _COPY_AGAIN = "copy or download it again, or leave it out"
 
 @dataclass(frozen=True)
 class AudioInfo:
-    """Header of a file: length in samples at the file's own rate, that rate in Hz, and number of channels."""
+    """Header of a file: length in samples at its own rate, that rate in Hz, and number of channels."""
 
     num_samples: int
     sample_rate: int
@@ -46,11 +46,7 @@ class AudioInfo:
 
 
 def audio_info(path: str | os.PathLike[str]) -> AudioInfo:
-    """Return length, sample rate and channel count of a file by its header.
-
-    Raises:
-        AudioError: missing, a folder, empty, zero-length, visibly truncated, or not audio.
-    """
+    """Return length, sample rate and channel count of a file by its header; AudioError if it cannot be a recording."""
     with _open_audio(Path(path)) as file:
         return AudioInfo(file.frames, file.samplerate, file.channels)
 
@@ -76,17 +72,9 @@ def load_audio(path: str | os.PathLike[str], *, start: int | None = None, stop: 
 def read_blocks(
     path: str | os.PathLike[str], seconds: float = 30.0, *, start: int | None = None, stop: int | None = None
 ) -> Iterator[FloatArray]:
-    """Read a recording piece by piece in bounded memory; the pieces joined equal `load_audio`.
+    """Yield a recording in pieces of `seconds` in bounded memory; the pieces joined equal `load_audio`.
 
-    Args:
-        path, start, stop: as in `load_audio`.
-        seconds: length of every piece but the last in seconds.
-
-    Yields:
-        (num_samples,) float32 at 16 kHz.
-
-    Raises:
-        AudioError: as `load_audio`; a fault inside the file is raised when it is reached, silence at the end.
+    A fault inside the file is raised when it is reached, silence at the end.
     """
     size = round(seconds * SAMPLE_RATE)
     if size < 1:
@@ -117,13 +105,9 @@ def check_waveform(array: Any, *, name: str = "waveform", allow_silence: bool = 
     """Check samples that a caller passes and return them as a contiguous float32 array (unchanged if they are one).
 
     Args:
-        array: (num_samples,) floating point, mono, 16 kHz, full scale at 1.0.
+        array: (num_samples,) floating point, mono, 16 kHz, full scale at 1.0; another type or shape is an InputError.
         name: its name in messages.
-        allow_silence: accept samples that are all zero.
-
-    Raises:
-        InputError: wrong type or shape.
-        AudioError: empty, NaN or infinite, or all zero.
+        allow_silence: accept samples that are all zero; without, they are an AudioError as are none, NaN or infinity.
     """
     try:
         samples = np.asarray(array)
@@ -155,12 +139,8 @@ def save_audio(path: str | os.PathLike[str], waveform: npt.ArrayLike, sample_rat
 
     Args:
         path: file that ends in .wav, .flac or .ogg; missing folders are created.
-        waveform: (num_samples,) floating point; values outside [-1, 1] are clipped to it.
+        waveform: (num_samples,) floating point, not empty; values outside [-1, 1] are clipped to it.
         sample_rate: samples per second.
-
-    Raises:
-        InputError: unknown suffix or sample rate, wrong type or shape.
-        AudioError: the samples are empty or not finite, or the file cannot be written.
     """
     path = Path(path)
     formats = {".wav": ("WAV", "PCM_16"), ".flac": ("FLAC", "PCM_16"), ".ogg": ("OGG", "VORBIS")}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import glob
-import importlib
 import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -14,28 +13,13 @@ from typing import Any, Literal, get_args
 import numpy as np
 import numpy.typing as npt
 
-from syllablelm.core.errors import AudioError, FormatError, InputError, MissingDependencyError
+from syllablelm.core.errors import AudioError, FormatError, InputError, import_optional
 from syllablelm.core.files import first_keys, text_lines, write_json_lines
 from syllablelm.core.results import Record
 from syllablelm.data.manifest import Draft, Manifest, Recording, read_drafts
 from syllablelm.formats.transcript import SUFFIX as TRANSCRIPT
 from syllablelm.formats.transcript import transcript_lines
 
-__all__ = [
-    "Manifest",
-    "PreparedCorpus",
-    "Recording",
-    "SkippedFile",
-    "batches_by_seconds",
-    "errors_file",
-    "find_audio",
-    "no_usable",
-    "prepare_corpus",
-    "read_manifest",
-    "read_recordings",
-    "scan",
-    "write_errors",
-]
 AUDIO_SUFFIXES = frozenset(
     {".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aiff", ".aif", ".aifc", ".au", ".snd", ".caf", ".w64", ".sph"}
 )
@@ -63,16 +47,7 @@ class SkippedFile(Record):
 
 @dataclass(frozen=True)
 class PreparedCorpus(Record):
-    """Result of `prepare_corpus`.
-
-    Args:
-        manifest: path of the manifest.
-        recordings: number of recordings.
-        hours: their total length.
-        speakers: number of known speakers.
-        skipped: number of unusable files.
-        errors: path of the list of unusable files.
-    """
+    """Result of `prepare_corpus`: the manifest's path, counts, total length, and the list of unusable files."""
 
     manifest: Path
     recordings: int
@@ -85,13 +60,7 @@ class PreparedCorpus(Record):
 def prepare_corpus(source: Paths, out: str | Path, *, kind: Kind = "auto", check: bool = False) -> PreparedCorpus:
     """Write the manifest of a corpus, and beside it OUT.errors.jsonl, the list of unusable files.
 
-    Args:
-        source, kind, check: as in `scan`.
-        out: manifest to write (.jsonl).
-
-    Raises:
-        InputError: no usable recording, or as `scan`.
-        AudioError, FormatError, MissingDependencyError: as `scan`.
+    Source, kind, check and errors are those of `scan`; OUT ends in .jsonl, and no usable recording is an InputError.
     """
     out = Path(out)
     if out.suffix != ".jsonl":
@@ -120,10 +89,8 @@ def scan(source: Paths, *, kind: Kind = "auto", check: bool = False) -> tuple[Ma
         The manifest (files in the order of their paths, rows in their own order) and the unusable files.
 
     Raises:
-        InputError: unknown kind, or no such file of cuts.
         AudioError: no such file or folder, or a folder or pattern without any recording.
         FormatError: an invalid manifest or transcript.
-        MissingDependencyError: lhotse cuts without lhotse.
     """
     if kind not in KINDS:
         raise InputError(f"unknown kind '{kind}' of corpus; use one of {', '.join(KINDS)}")
@@ -140,12 +107,7 @@ def scan(source: Paths, *, kind: Kind = "auto", check: bool = False) -> tuple[Ma
 def read_recordings(paths: Sequence[str]) -> tuple[Manifest, list[SkippedFile]]:
     """Return the recordings named on a command line, in their order, and the unusable files.
 
-    Args:
-        paths: one manifest, or files, folders and patterns.
-
-    Raises:
-        InputError: a manifest among other arguments.
-        AudioError, FormatError: the only argument is missing, or an invalid manifest.
+    The paths are one manifest, or files, folders and patterns; a manifest among others is an InputError.
     """
     if len(paths) == 1:
         return scan(paths[0])
@@ -163,11 +125,7 @@ def read_recordings(paths: Sequence[str]) -> tuple[Manifest, list[SkippedFile]]:
 
 
 def read_manifest(path: str | os.PathLike[str]) -> tuple[Manifest, list[SkippedFile]]:
-    """Return a manifest and its unusable rows; headers are read only of files whose length it does not give.
-
-    Raises:
-        FormatError: an invalid manifest.
-    """
+    """Return a manifest and its unusable rows; headers are read only of files whose length it does not give."""
     return _collect(read_drafts(path), Draft.recording, [])
 
 
@@ -208,10 +166,7 @@ def find_audio(paths: Paths) -> list[Path]:
     """Expand files, folders (searched recursively) and glob patterns into a sorted list of distinct files.
 
     Folders and patterns give files with a known audio suffix whose name does not begin with a dot; a file that
-    is named itself is taken whatever its suffix.
-
-    Raises:
-        AudioError: a name that matches no file, or a folder or pattern without recordings.
+    is named itself is taken whatever its suffix. A name without any recording is an AudioError.
     """
     names = [paths] if isinstance(paths, str | os.PathLike) else paths
     return sorted(_distinct(match for name in names for match in _matches(name)))
@@ -319,24 +274,19 @@ def _librispeech_drafts(files: Sequence[Path], root: Path) -> Iterator[Draft]:
     sexes = _speaker_sexes(root)
     texts: dict[Path, dict[str, str]] = {}
     for id, file in zip(ids, files, strict=True):
-        if file.parent not in texts:
-            texts[file.parent] = _transcripts(file.parent)
+        folder = file.parent
+        if folder not in texts:
+            lines = (line for name in sorted(folder.glob(f"*{TRANSCRIPT}")) for line in transcript_lines(name))
+            texts[folder] = {name: text for _, name, text in lines if text}
         speaker = file.absolute().parent.parent.name
-        yield Draft(id, file, speaker=speaker, text=texts[file.parent].get(file.stem), sex=sexes.get(speaker))
-
-
-def _transcripts(folder: Path) -> dict[str, str]:
-    files = sorted(folder.glob(f"*{TRANSCRIPT}"))
-    return {name: text for file in files for _, name, text in transcript_lines(file) if text}
+        yield Draft(id, file, speaker=speaker, text=texts[folder].get(file.stem), sex=sexes.get(speaker))
 
 
 def _speaker_sexes(root: Path) -> dict[str, str]:
     """Return the sex of each speaker by LibriSpeech's SPEAKERS.TXT, in the folder of a part or above it."""
-    for folder in (root, root.absolute().parent):
-        path = folder / "SPEAKERS.TXT"
+    for path in (root / "SPEAKERS.TXT", root.absolute().parent / "SPEAKERS.TXT"):
         if path.is_file():
-            lines = (line for _, line in text_lines(path) if line.strip() and not line.startswith(";"))
-            rows = [[field.strip() for field in line.split("|")] for line in lines]
+            rows = [[field.strip() for field in line.split("|")] for _, line in text_lines(path) if line[:1] != ";"]
             return {row[0]: row[1] for row in rows if len(row) > 2}
     return {}
 
@@ -344,12 +294,7 @@ def _speaker_sexes(root: Path) -> dict[str, str]:
 def _lhotse_drafts(path: Path, skipped: list[SkippedFile]) -> Iterator[Draft]:
     if not path.is_file():
         raise InputError(f"{path}: no such file; check the name")
-    try:
-        lhotse = importlib.import_module("lhotse")
-    except ImportError as error:
-        raise MissingDependencyError(
-            f"{path}: lhotse cuts need lhotse ({error}); install it with: pip install 'syllablelm[lhotse]'"
-        ) from error
+    lhotse = import_optional("lhotse", f"{path}: lhotse cuts need lhotse", "'syllablelm[lhotse]'")
     try:
         for cut in lhotse.CutSet.from_file(path):
             if reason := _unusable_cut(cut):
@@ -380,53 +325,39 @@ def _cut_draft(cut: Any, folder: Path) -> Draft:
     if not path.is_absolute() and not path.exists():
         path = folder / path
     said = cut.supervisions
-    texts = [part.text for part in said if part.text]
+    text = " ".join(part.text for part in said if part.text) or None
     speakers, sexes = {part.speaker for part in said}, {part.gender for part in said}
-    return Draft(
-        id=cut.id,
-        path=path,
-        offset_seconds=float(cut.start),
-        seconds=float(cut.duration),
-        text=" ".join(texts) if texts else None,
-        speaker=speakers.pop() if len(speakers) == 1 else None,
-        sex=sexes.pop() if len(sexes) == 1 else None,
-    )
+    speaker, sex = (values.pop() if len(values) == 1 else None for values in (speakers, sexes))
+    span: dict[str, Any] = {"offset_seconds": float(cut.start), "seconds": float(cut.duration)}
+    return Draft(cut.id, path, **span, text=text, speaker=speaker, sex=sex)
 
 
 # Batches
 
 
 def batches_by_seconds(
-    seconds: npt.ArrayLike, max_seconds: float, *, shuffle_seed: int | None = None, bucket: bool = True
+    seconds: npt.ArrayLike, max_seconds: float, *, shuffle_seed: int | None = None
 ) -> list[list[int]]:
-    """Group recordings into batches whose padded length, count times longest, stays within `max_seconds`.
+    """Group recordings of similar length into batches whose padded length, count times longest, has a maximum.
 
     Args:
         seconds: length of each recording in seconds, positive.
         max_seconds: maximum length of a batch, padding included; a longer recording is a batch of its own.
         shuffle_seed: random seed; None keeps a fixed order, a seed shuffles neighbours of similar length and the
             order of the batches.
-        bucket: batch similar lengths together; otherwise the (shuffled) order is kept.
 
     Returns:
         Lists of indices; every index occurs once.
-
-    Raises:
-        InputError: a length or `max_seconds` that is not a positive number.
     """
     lengths = np.asarray(seconds, dtype=np.float64)
     if lengths.ndim != 1 or not np.all(np.isfinite(lengths) & (lengths > 0)):
         raise InputError("seconds must be a list of positive numbers")
     if not max_seconds > 0:
         raise InputError(f"max_seconds must be positive, not {max_seconds}")
-    order = np.arange(len(lengths))
     rng = None if shuffle_seed is None else np.random.default_rng(shuffle_seed)
-    if bucket:
-        # Lengths blurred by 10 % mix the neighbours from epoch to epoch and cost little padding.
-        blurred = lengths if rng is None else lengths * rng.uniform(0.9, 1.1, len(lengths))
-        order = np.argsort(blurred, kind="stable")
-    elif rng is not None:
-        order = rng.permutation(order)
+    # Lengths blurred by 10 % mix the neighbours from epoch to epoch and cost little padding.
+    blurred = lengths if rng is None else lengths * rng.uniform(0.9, 1.1, len(lengths))
+    order = np.argsort(blurred, kind="stable")
     batches: list[list[int]] = []
     longest = 0.0
     for index in order.tolist():

@@ -67,12 +67,8 @@ def telephone(waveform: Waveform) -> Waveform:
     coded = np.sign(scaled) * np.log1p(MU * np.abs(scaled)) / np.log1p(MU)
     coded = np.rint((coded + 1) / 2 * MU) / MU * 2 - 1
     decoded = np.sign(coded) * np.expm1(np.abs(coded) * np.log1p(MU)) / MU * peak
-    return _below(decoded, TELEPHONE_RATE / 2)
-
-
-def _below(waveform: npt.NDArray[np.floating], hertz: float) -> Waveform:
-    spectrum = np.fft.rfft(waveform)
-    spectrum[np.fft.rfftfreq(len(waveform), 1 / SAMPLE_RATE) > hertz] = 0
+    spectrum = np.fft.rfft(decoded)
+    spectrum[hertz > TELEPHONE_RATE / 2] = 0
     return np.fft.irfft(spectrum, len(waveform)).astype(np.float32)
 
 
@@ -84,9 +80,7 @@ def delay(waveform: Waveform, seconds: float) -> Waveform:
 def reverberate(waveform: Waveform, seconds: float, rng: np.random.Generator, *, direct: float = 0.5) -> Waveform:
     """Add the reverberation of a synthetic room: decaying noise after the direct sound, which is not shifted.
 
-    Args:
-        seconds: reverberation time (decay by 60 dB).
-        direct: share of energy of the direct sound.
+    `seconds` is the time of decay by 60 dB, `direct` the direct sound's share of the energy.
     """
     if len(waveform) == 0 or seconds <= 0:
         return waveform
@@ -101,14 +95,7 @@ def reverberate(waveform: Waveform, seconds: float, rng: np.random.Generator, *,
 
 
 def mp3(waveform: Waveform, quality: float = 0.5) -> Waveform:
-    """Encode as MP3 and decode, by libsndfile; the delay of the codec is removed.
-
-    Args:
-        quality: libsndfile's compression level, 0 (best) to 1 (smallest).
-
-    Raises:
-        MissingDependencyError: this libsndfile writes no MP3.
-    """
+    """Encode as MP3 at a compression level from 0 (best) to 1 and decode, by libsndfile, without the codec's delay."""
     if len(waveform) == 0:
         return waveform
     buffer = io.BytesIO()
@@ -140,9 +127,6 @@ def pitch(waveform: Waveform, semitones: float) -> Waveform:
 
     The recording is resampled, which changes pitch and speed, and the speed is undone by overlap-add of stretches that
     are shifted to where they fit best (WSOLA).
-
-    Args:
-        semitones: change of the fundamental frequency; twelve are an octave.
     """
     if len(waveform) == 0 or semitones == 0:
         return waveform

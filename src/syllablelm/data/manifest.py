@@ -20,6 +20,8 @@ from syllablelm.data.audio import FloatArray, audio_info, check_audio, load_audi
 
 # Seconds by which a header may disagree with a stated duration (rounded, or padded by a codec).
 _DURATION_SLACK = 0.1
+# Columns of whole numbers, and the least value of each.
+_INTEGERS = {"num_samples": 1, "sample_rate": 1, "start": 0}
 
 
 @dataclass(frozen=True)
@@ -27,15 +29,12 @@ class Recording:
     """One recording, or an excerpt of a file.
 
     Args:
-        id: unique within a manifest.
+        id: unique within a manifest, not empty.
         path: the audio file.
         num_samples: length in samples at the file's own rate.
         sample_rate: the file's own rate.
         start: first sample of the excerpt, at the file's own rate.
         speaker, text, sex: metadata of the corpus, or None.
-
-    Raises:
-        InputError: an empty id, or numbers out of range.
     """
 
     id: str
@@ -65,11 +64,7 @@ class Recording:
 
 
 class Manifest(Sequence[Recording]):
-    """An immutable sequence of recordings with unique ids; a slice of it is a Manifest.
-
-    Raises:
-        InputError: two recordings share an id.
-    """
+    """An immutable sequence of recordings with unique ids (otherwise InputError); a slice of it is a Manifest."""
 
     def __init__(self, recordings: Iterable[Recording] = ()) -> None:
         self._recordings = tuple(recordings)
@@ -123,10 +118,7 @@ class Manifest(Sequence[Recording]):
     def contents(self) -> dict[str, tuple[str, int, int]]:
         """Return the identity of each recording's audio by id: digest of its file, first sample, number of samples.
 
-        Every file is read once.
-
-        Raises:
-            FormatError: a file is missing.
+        Every file is read once; FormatError if one is missing.
         """
         digests = {path: digest_path(path) for path in {recording.path for recording in self}}
         return {r.id: (digests[r.path], r.start, r.num_samples) for r in self}
@@ -134,15 +126,12 @@ class Manifest(Sequence[Recording]):
     def split(
         self, held_out: int, *, by: Literal["speaker", "recording"] = "speaker", seed: int = 0
     ) -> tuple[Manifest, Manifest]:
-        """Hold out a random part.
+        """Hold out a random part; return the rest and the held-out part, both in the manifest's order.
 
         Args:
             held_out: number of speakers (with all their recordings) or of recordings to hold out.
             by: unit that is drawn; "speaker" puts no speaker on both sides.
             seed: random seed; the draw does not depend on the order of the recordings.
-
-        Returns:
-            The rest and the held-out part, both in the manifest's order.
 
         Raises:
             InputError: fewer than `held_out`, or a recording without a speaker.
@@ -156,10 +145,10 @@ class Manifest(Sequence[Recording]):
         if not 0 <= held_out <= len(names):
             raise InputError(f"cannot set aside {held_out} of {len(names)} {by}s")
         chosen = {names[index] for index in np.random.default_rng(seed).permutation(len(names))[:held_out]}
-        pairs = list(zip(self, keys, strict=True))
-        return Manifest(rec for rec, key in pairs if key not in chosen), Manifest(
-            r for r, key in pairs if key in chosen
-        )
+        sides: tuple[list[Recording], list[Recording]] = ([], [])
+        for recording, key in zip(self, keys, strict=True):
+            sides[key in chosen].append(recording)
+        return Manifest(sides[0]), Manifest(sides[1])
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write one JSON object per line; audio paths below the file's folder are stored relative to it."""
@@ -173,11 +162,7 @@ class Manifest(Sequence[Recording]):
 
         Columns: `path` (relative to the manifest's folder); optional `id` (default: the file's name without suffix),
         `num_samples`, `sample_rate`, `start`, `duration` (seconds), `speaker`, `text`, `sex`; others are ignored. Where
-        `num_samples` or `sample_rate` is missing the file's header is read.
-
-        Raises:
-            FormatError: an invalid line; the message names line and column.
-            AudioError: an unusable file whose header had to be read.
+        `num_samples` or `sample_rate` is missing the file's header is read. A FormatError names line and column.
         """
         return cls(draft.recording() for draft in read_drafts(path))
 
@@ -186,10 +171,7 @@ class Manifest(Sequence[Recording]):
 class Draft:
     """A recording as described by its corpus, before its header is read; numbers may be missing.
 
-    Args:
-        id, path, num_samples, sample_rate, start, speaker, text, sex: as in `Recording`.
-        offset_seconds: start of the excerpt in seconds, instead of `start`.
-        seconds: length of the excerpt if `start` or `offset_seconds` is given, otherwise of the file.
+    An excerpt may begin at `offset_seconds` instead of `start`; `seconds` is its length, or without either the file's.
     """
 
     id: str
@@ -213,11 +195,7 @@ class Draft:
         return Recording(self.id, self.path, num_samples, sample_rate, start, self.speaker, self.text, self.sex)
 
     def measure(self, *, check: bool = False) -> Recording:
-        """Return the recording with the numbers of its header; `check` decodes everything.
-
-        Raises:
-            AudioError: an unusable file, or another than described.
-        """
+        """Return the recording with the numbers of its header, or AudioError; `check` decodes everything."""
         info = audio_info(self.path)
         rate = info.sample_rate
         if self.sample_rate not in (None, rate):
@@ -251,9 +229,7 @@ class Draft:
 def read_drafts(path: str | os.PathLike[str]) -> Iterator[Draft]:
     """Yield the rows of a csv or jsonl manifest, checked for form and for unique ids; no audio file is opened.
 
-    Raises:
-        FormatError: an invalid row, or, after the last one, repeated ids; the message names line and column, of ids the
-            first and the count.
+    A FormatError names line and column; repeated ids are reported after the last row, the first and their count.
     """
     path = Path(path)
     rows = {".csv": _csv_rows, ".jsonl": json_objects}.get(path.suffix.lower())
@@ -299,17 +275,9 @@ def _to_draft(row: Mapping[str, Any], where: str, folder: Path) -> Draft:
     duration = _number(row, "duration", where)
     if duration is not None and duration <= 0:
         raise FormatError(f"{where}, column duration: must be positive, not {duration}")
-    return Draft(
-        id=_text(row, "id", where) or Path(path).stem,
-        path=folder / path,
-        num_samples=_integer(row, "num_samples", where, 1),
-        sample_rate=_integer(row, "sample_rate", where, 1),
-        start=_integer(row, "start", where, 0),
-        seconds=duration,
-        speaker=_text(row, "speaker", where),
-        text=_text(row, "text", where),
-        sex=_text(row, "sex", where),
-    )
+    numbers: dict[str, Any] = {name: _integer(row, name, where, least) for name, least in _INTEGERS.items()}
+    texts: dict[str, Any] = {name: _text(row, name, where) for name in ("speaker", "text", "sex")}
+    return Draft(_text(row, "id", where) or Path(path).stem, folder / path, seconds=duration, **numbers, **texts)
 
 
 def _text(row: Mapping[str, Any], column: str, where: str) -> str | None:
@@ -345,9 +313,5 @@ def _to_row(recording: Recording, folder: str) -> dict[str, Any]:
     path = os.path.abspath(recording.path)
     inside = os.path.commonpath([path, folder]) == folder
     row: dict[str, Any] = {"id": recording.id, "path": os.path.relpath(path, folder) if inside else path}
-    row |= {"num_samples": recording.num_samples, "sample_rate": recording.sample_rate, "start": recording.start}
-    for name in ("speaker", "text", "sex"):
-        value = getattr(recording, name)
-        if value is not None:
-            row[name] = value
-    return row
+    values = {name: getattr(recording, name) for name in (*_INTEGERS, "speaker", "text", "sex")}
+    return row | {name: value for name, value in values.items() if value is not None}

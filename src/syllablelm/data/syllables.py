@@ -36,13 +36,7 @@ from syllablelm.core.errors import InputError
 
 @dataclass(frozen=True)
 class Interval:
-    """A labelled interval of a reference annotation, in seconds.
-
-    Args:
-        label: phone, syllable or word.
-        start: seconds from the beginning of the recording.
-        end: seconds, not before start.
-    """
+    """A labelled interval (phone, syllable or word) of a reference annotation, in seconds."""
 
     label: str
     start: float
@@ -72,17 +66,14 @@ ONSETS = (
 )
 # Onsets that need the diphthong /yu/, or what is left of it when unstressed, after them.
 ONSETS_BEFORE_U = _clusters("P Y,B Y,F Y,V Y,M Y,K Y,G Y,HH Y,S P Y,S K Y")
+_YU_ONSETS = ONSETS | ONSETS_BEFORE_U
 YU_VOWELS = _symbols("UW UH UX AH ER AX AXR")
 
 _PHONE = re.compile(r"([A-Z]+)([0-2]?)")
 
 
 def split_stress(phone: str) -> tuple[str, str]:
-    """Split an ARPAbet phone into its upper-case symbol and its stress digit ("" where there is none).
-
-    Raises:
-        InputError: the phone is not ARPAbet.
-    """
+    """Split an ARPAbet phone (or InputError) into upper-case symbol and stress digit ("" where there is none)."""
     match = _PHONE.fullmatch(phone.upper())
     if match is None or match[1] not in NUCLEI | CONSONANTS:
         raise InputError(f"phone {phone!r} is not ARPAbet; syllables are only defined for ARPAbet phones")
@@ -93,16 +84,13 @@ def syllabify(phones: Sequence[str], *, lax_closing: bool = False) -> list[tuple
     """Divide one word into syllables by the maximal onset principle.
 
     Args:
-        phones: ARPAbet phones of the word, with or without stress digits, no silences.
+        phones: ARPAbet phones of the word (others are an InputError), with or without stress digits, no silences.
         lax_closing: give the S of an s-cluster to an open lax vowel before it ("as.king"); an AH marked
             unstressed is schwa and is left open.
 
     Returns:
         Half-open index pairs (start, end) that cover the phones in order. A word with vowels has one syllable per
         vowel; a word without ("hm") is one syllable; no phones, no syllables.
-
-    Raises:
-        InputError: a phone is not ARPAbet.
     """
     parts = [split_stress(phone) for phone in phones]
     symbols = [symbol for symbol, _ in parts]
@@ -112,7 +100,8 @@ def syllabify(phones: Sequence[str], *, lax_closing: bool = False) -> list[tuple
     starts = [0]
     for left, right in pairwise(nuclei):
         first = left + 1
-        while first < right and not _is_onset(symbols[first:right], symbols[right]):
+        onsets = _YU_ONSETS if symbols[right] in YU_VOWELS else ONSETS
+        while first < right and tuple(symbols[first:right]) not in onsets:
             first += 1
         lax = symbols[left] in LAX_VOWELS and parts[left] != ("AH", "0")
         if lax_closing and lax and first == left + 1 and right - first >= 2 and symbols[first] == "S":
@@ -122,26 +111,7 @@ def syllabify(phones: Sequence[str], *, lax_closing: bool = False) -> list[tuple
 
 
 def syllable_intervals(phones: Sequence[Interval], *, lax_closing: bool = False) -> list[Interval]:
-    """Return the syllables of one word; labels are the phones without stress, joined by "-".
-
-    Args:
-        phones: the word's phones in order, no silences.
-        lax_closing: see `syllabify`.
-
-    Raises:
-        InputError: a phone is not ARPAbet.
-    """
+    """Return the syllables of one word, see `syllabify`; labels are the phones without stress, joined by "-"."""
     spans = syllabify([phone.label for phone in phones], lax_closing=lax_closing)
-    return [
-        Interval(
-            "-".join(split_stress(phone.label)[0] for phone in phones[start:end]),
-            phones[start].start,
-            phones[end - 1].end,
-        )
-        for start, end in spans
-    ]
-
-
-def _is_onset(consonants: Sequence[str], vowel: str) -> bool:
-    cluster = tuple(consonants)
-    return cluster in ONSETS or (cluster in ONSETS_BEFORE_U and vowel in YU_VOWELS)
+    symbols = [split_stress(phone.label)[0] for phone in phones]
+    return [Interval("-".join(symbols[a:b]), phones[a].start, phones[b - 1].end) for a, b in spans]

@@ -13,7 +13,7 @@ from syllablelm.formats.transcript import is_transcript, read_transcript
 
 
 def read_texts(path: str | PathLike[str], *, min_words: int = 4, max_words: int = 25) -> Iterator[tuple[str, str]]:
-    """Yield the utterances of a text file, or of every `.txt` file of a folder in order of name.
+    """Yield the utterances, (id, text), of a text file, or of every `.txt` file of a folder in order of name.
 
     A LibriSpeech transcript (`.trans.txt`, lines "id TEXT") gives its lines as they are, lower-cased. Any other file is
     prose: Project Gutenberg's header and footer are dropped, paragraphs are split into sentences, long sentences at
@@ -22,13 +22,6 @@ def read_texts(path: str | PathLike[str], *, min_words: int = 4, max_words: int 
     Args:
         path: file or folder.
         min_words, max_words: minimum and maximum words of a sentence of prose.
-
-    Yields:
-        Pairs (id, text).
-
-    Raises:
-        InputError: the path does not exist or the folder has no `.txt` files.
-        FormatError: a file is not UTF-8, or a transcript line has no text.
     """
     path = Path(path)
     files = sorted(path.rglob("*.txt")) if path.is_dir() else [path]

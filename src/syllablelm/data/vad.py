@@ -54,10 +54,6 @@ def speech_regions(
 
     Returns:
         (num_regions, 2) int64 start and end samples, half-open, sorted, not overlapping; none for a silent recording.
-
-    Raises:
-        InputError: unknown method or impossible numbers.
-        MissingDependencyError: silero-vad is not installed.
     """
     samples = check_waveform(waveform, allow_silence=True)
     if method not in METHODS:
@@ -67,21 +63,15 @@ def speech_regions(
         raise InputError("threshold must lie between 0 and 1, min_speech_ms, min_silence_ms and pad_ms not below 0")
     if method == "none":
         return np.array([[0, len(samples)]], dtype=np.int64)
-    if method == "energy":
-        return _energy_regions(samples, threshold, min_speech_ms, min_silence_ms, pad_ms)
-    return _silero_regions(samples, threshold, min_speech_ms, min_silence_ms, pad_ms)
+    find_regions = _energy_regions if method == "energy" else _silero_regions
+    return find_regions(samples, threshold, min_speech_ms, min_silence_ms, pad_ms)
 
 
 @dataclass(frozen=True, eq=False)
 class SpeechMap:
-    """A map from the kept samples of a recording to their original positions.
+    """A map from the kept samples of a recording of `num_samples` to their original positions.
 
-    Args:
-        regions: (num_regions, 2) int64 samples of the original, half-open, sorted, not overlapping.
-        num_samples: length of the original in samples.
-
-    Raises:
-        InputError: invalid regions.
+    `regions`, (num_regions, 2) int64 samples of the original, are half-open, sorted, not overlapping; or InputError.
     """
 
     regions: IntArray
@@ -112,17 +102,17 @@ class SpeechMap:
         return int(self._before[-1])
 
     def to_original(self, kept: npt.ArrayLike, *, side: Literal["start", "end"] = "start") -> IntArray:
-        """Return the original positions of positions in the shortened recording.
+        """Return the original positions of positions in the shortened recording, which are in [0, num_kept].
 
-        Args:
-            kept: sample positions in [0, num_kept], any shape.
-            side: at a join, "start" gives the beginning of the later region (for starts of segments), "end" the end
-                of the earlier one (for half-open ends).
-
-        Raises:
-            InputError: a position out of range, or nothing was kept.
+        At a join, the side "start" gives the beginning of the later region (for starts of segments), "end" the end of
+        the earlier one (for half-open ends).
         """
-        positions = _positions(kept, self.num_kept)
+        positions = np.asarray(kept)
+        if positions.size and not np.issubdtype(positions.dtype, np.integer):
+            raise InputError(f"kept positions must be whole samples, not {positions.dtype}")
+        positions = positions.astype(np.int64)
+        if positions.size and (positions.min() < 0 or positions.max() > self.num_kept):
+            raise InputError(f"kept positions must lie in [0, {self.num_kept}]")
         if positions.size and not len(self.regions):
             raise InputError("nothing was kept, so no position can be mapped back")
         found = np.searchsorted(self._before, positions, side="right" if side == "start" else "left") - 1
@@ -131,33 +121,16 @@ class SpeechMap:
 
 
 def keep_speech(waveform: npt.ArrayLike, regions: npt.ArrayLike) -> tuple[FloatArray, SpeechMap]:
-    """Concatenate the given regions of a recording.
+    """Return the given regions of a recording joined, (num_kept,) float32, and the map from it to the original.
 
     Args:
         waveform: (num_samples,) mono float.
         regions: (num_regions, 2) start and end samples, as `speech_regions` returns them.
-
-    Returns:
-        (num_kept,) float32 samples, and the map from positions in it to those in the original.
-
-    Raises:
-        InputError: regions that overlap, are unsorted, or leave the recording.
     """
     samples = check_waveform(waveform, allow_silence=True)
     mapping = SpeechMap(np.asarray(regions), len(samples))
     pieces = [samples[start:end] for start, end in mapping.regions]
     return np.concatenate([np.zeros(0, dtype=np.float32), *pieces]), mapping
-
-
-def _positions(values: npt.ArrayLike, most: int) -> IntArray:
-    positions = np.asarray(values)
-    if positions.size == 0:
-        return np.zeros(positions.shape, dtype=np.int64)
-    if not np.issubdtype(positions.dtype, np.integer):
-        raise InputError(f"kept positions must be whole samples, not {positions.dtype}")
-    if positions.min() < 0 or positions.max() > most:
-        raise InputError(f"kept positions must lie in [0, {most}]")
-    return positions.astype(np.int64)
 
 
 # Band energy

@@ -31,13 +31,7 @@ SPEECH_FOLDERS = ("lm", "vocoder_lm", "vocoder")
 
 @dataclass(frozen=True)
 class DemoModel:
-    """The model of the page.
-
-    Args:
-        name: name that the user gave.
-        tokenizer: tokenizer of the model.
-        speech: tokenizer, language model and vocoder; None where the model is a tokenizer only.
-    """
+    """The model of the page: name as given, tokenizer, and all three parts; None where it is a tokenizer only."""
 
     name: str
     tokenizer: Tokenizer
@@ -45,15 +39,7 @@ class DemoModel:
 
     @classmethod
     def load(cls, name: str, *, device: str = "auto") -> DemoModel:
-        """Open a model.
-
-        Args:
-            name: a name for ``Tokenizer.load``; "small" and models of ``train bundle`` have a vocoder too.
-            device: "auto", "cpu" or "cuda".
-
-        Raises:
-            FormatError, InputError: no such model, a damaged one, or parts that do not fit.
-        """
+        """Open a model by a name for ``Tokenizer.load``; "small" and models of ``train bundle`` have a vocoder too."""
         folder = find_model(name)
         if all((folder / part).is_dir() for part in SPEECH_FOLDERS):
             speech = SpeechModel.load(folder, device=device)
@@ -66,12 +52,9 @@ class UnitsShown:
     """The units of a recording.
 
     Args:
-        summary: one line: number of units, rate, ...
-        picture: a .png of spectrogram, boundaries, units and self-similarity.
-        rows: unit, start and end in seconds, and length in milliseconds of every segment.
-        record: the record of ``tokenize``, in frames.
-        jsonl: file of the units to download.
-        textgrid: the same as a TextGrid.
+        summary, picture: a line (number of units, rate, ...), and a .png of spectrogram, units and self-similarity.
+        rows, record: see ``unit_rows``, and the record of ``tokenize``, in frames.
+        jsonl, textgrid: files to download.
     """
 
     summary: str
@@ -95,9 +78,7 @@ def show_units(model: DemoModel, audio: str | None, scratch: Path, *, start: flo
     """Encode a recording and draw a part of it.
 
     Args:
-        model: the model of the page.
-        audio: path of the recording; None if the page has none.
-        scratch: folder for a new subfolder of results.
+        model, audio, scratch: the model of the page, path of the recording (None without), and folder for results.
         start: first second of the picture.
 
     Raises:
@@ -108,7 +89,7 @@ def show_units(model: DemoModel, audio: str | None, scratch: Path, *, start: flo
     segmentation, features = model.tokenizer.encode_with_features(wave)
     if segmentation.num_frames == 0:
         raise InputError(f"the recording of {len(wave)} samples is shorter than one frame; record at least a second")
-    folder, source = _new_folder(scratch), Path(str(audio))
+    folder, source = Path(tempfile.mkdtemp(dir=scratch)), Path(str(audio))
     picture = folder / f"{source.stem}.png"
     plot_segmentation(
         wave,
@@ -143,17 +124,13 @@ def unit_rows(segmentation: Segmentation) -> list[list[Any]]:
 
 
 def resynthesize(model: DemoModel, audio: str | None, scratch: Path, *, seed: float | None = 0) -> Spoken:
-    """Resynthesize a recording from its units; return the original at 16 kHz and the resynthesis.
-
-    Raises:
-        AudioError, InputError: an unusable recording, or one without units.
-    """
+    """Resynthesize a recording from its units: the original at 16 kHz and the resynthesis; see ``show_units``."""
     speech = _speech(model)
     number = _seed(seed)
     wave = _load(audio)
     units = speech.tokenizer.encode(wave)
     spoken = speech.resynthesizer.decode(units, seed=number)
-    folder, stem = _new_folder(scratch), Path(str(audio)).stem
+    folder, stem = Path(tempfile.mkdtemp(dir=scratch)), Path(str(audio)).stem
     original, resynthesis = folder / f"{stem}_original.wav", folder / f"{stem}_resynthesis.wav"
     save_audio(original, wave)
     save_audio(resynthesis, spoken, speech.resynthesizer.sample_rate)
@@ -173,16 +150,9 @@ def continue_recording(
     """Continue the beginning of a recording; return prompt and continuation in one file, and the continuation alone.
 
     Args:
-        model: the model of the page.
-        audio: path of the recording; None if the page has none.
-        scratch: folder for a new subfolder of results.
-        prompt_seconds: length of the prompt; a shorter recording is used whole.
-        seconds: length of the continuation.
-        temperature: sampling temperature of the language model; 0 is greedy.
-        seed: random seed.
-
-    Raises:
-        AudioError, InputError: an unusable recording or number.
+        model, audio, scratch: see ``show_units``.
+        prompt_seconds, seconds: length of the prompt, at most the recording's, and of the continuation.
+        temperature, seed: sampling temperature of the language model (0 is greedy), and random seed.
     """
     speech = _speech(model)
     number = _seed(seed)
@@ -196,7 +166,7 @@ def continue_recording(
         seed=number,
         temperature=_number(temperature, "the temperature"),
     )
-    folder, stem = _new_folder(scratch), Path(str(audio)).stem
+    folder, stem = Path(tempfile.mkdtemp(dir=scratch)), Path(str(audio)).stem
     whole, alone = folder / f"{stem}_continued.wav", folder / f"{stem}_continuation.wav"
     heard = resample(wave, SAMPLE_RATE, result.sample_rate)
     save_audio(whole, np.concatenate([heard, result.waveform]), result.sample_rate)
@@ -242,10 +212,6 @@ def _seed(value: float | None) -> int:
         raise InputError(f"seed {seed:g}: must be a whole number")
     check_seed(int(seed))
     return int(seed)
-
-
-def _new_folder(scratch: Path) -> Path:
-    return Path(tempfile.mkdtemp(dir=scratch))
 
 
 def _count_units(segmentation: Segmentation) -> str:

@@ -53,16 +53,13 @@ def serve(
     """Load a model and serve the page until Ctrl-C or SIGTERM; call it in the main thread.
 
     Args:
-        name: name of the model, see ``DemoModel.load``.
-        device: "auto", "cpu" or "cuda".
-        host: address to listen on; 0.0.0.0 accepts the whole network.
-        port: None for the first free one from 7860.
+        name, device: see ``DemoModel.load`` and ``load_encoder``.
+        host, port: address to listen on (0.0.0.0: the whole network); None takes the first free port from 7860.
         open_browser: open the page in a browser.
         announce: called with the model and the address of the page when it is ready.
 
     Raises:
-        MissingDependencyError: gradio is not installed.
-        FormatError, InputError: a model that cannot be opened, or a port or host that cannot be used.
+        MissingDependencyError, FormatError, InputError: no gradio, or a model, port or host that cannot be used.
     """
     # Service managers stop it by SIGTERM, and the recordings must be deleted then too.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
@@ -82,11 +79,7 @@ def serve(
 
 
 def import_gradio(scratch: Path) -> Any:
-    """Import gradio without telemetry, its copies of recordings in a given folder.
-
-    Raises:
-        MissingDependencyError: gradio is not installed.
-    """
+    """Import gradio without telemetry, its copies of recordings in a given folder; or a MissingDependencyError."""
     # gradio reads both at import, and contacts other hosts otherwise.
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
     os.environ["GRADIO_TEMP_DIR"] = str(scratch)
@@ -124,13 +117,7 @@ def _launch(gradio: Any, page: Any, host: str, port: int | None, open_browser: b
 
 
 def build_page(gradio: Any, model: DemoModel, scratch: Path) -> Any:
-    """Lay out the page, without the tabs of resynthesis and continuation for a tokenizer alone.
-
-    Args:
-        gradio: the module, see ``import_gradio``.
-        model: the model of the page.
-        scratch: folder for recordings and results.
-    """
+    """Lay out the page, without the tabs of resynthesis and continuation for a tokenizer alone."""
     sample = Path(shutil.copy(SAMPLE, scratch))
     speaks = model.speech is not None
     with gradio.Blocks(title="SyllableLM", analytics_enabled=False) as page:

@@ -13,13 +13,5 @@ if TYPE_CHECKING:
     from syllablelm.encoders.masked_prediction import MaskedPredictor
 
 __all__ = ["FrameEncoder", "HubEncoder", "MaskedPredictor", "load_encoder"]
-
-__getattr__, __dir__ = lazy_names(
-    __name__,
-    {
-        "base": ["FrameEncoder"],
-        "hub": ["HubEncoder"],
-        "load": ["load_encoder"],
-        "masked_prediction": ["MaskedPredictor"],
-    },
-)
+_HOMES = {"base": ["FrameEncoder"], "hub": ["HubEncoder"], "load": ["load_encoder"]}
+__getattr__, __dir__ = lazy_names(__name__, _HOMES | {"masked_prediction": ["MaskedPredictor"]})

@@ -68,8 +68,7 @@ class Inert:
     """Stands where a checkpoint holds an object of another program.
 
     Attributes:
-        args: what its constructor was called with.
-        state: what was to be restored into it, usually a dict of its attributes; None without.
+        args, state: what its constructor was called with, and what was to be restored into it; None without.
     """
 
     args: tuple[Any, ...]
@@ -88,17 +87,11 @@ class Inert:
 
 
 def read_checkpoint(path: str | Path) -> dict[str, Any]:
-    """Read a file that ``torch.save`` wrote, in the zip format or the one before it, without running code from it.
+    """Read the dictionary that ``torch.save`` wrote, in the zip format or the one before it, without running its code.
 
     Objects of argparse, omegaconf, fairseq and the like come as ``Inert`` placeholders. Tensors are on the CPU and,
     where the format allows it, mapped from the file: only what is used is read, and they must be copied before the
     file is written over.
-
-    Args:
-        path: the file.
-
-    Returns:
-        the dictionary it holds.
 
     Raises:
         FormatError: no such file, not a torch file, cut short or damaged, something else than a dictionary, or a

@@ -31,7 +31,7 @@ from syllablelm.encoders.data2vec2_model import (
     Data2Vec2Shape,
 )
 from syllablelm.encoders.device import Precision, autocast, check_precision, pick_device
-from syllablelm.encoders.extractor import convolve_tiles
+from syllablelm.encoders.extractor import ConvolvedEncoder, convolve_tiles
 from syllablelm.encoders.padding import fold_scaling, frame_mask, pad_waveforms, standardize
 
 # Where the released files keep the model.
@@ -47,7 +47,7 @@ MODEL_TYPE = "data2vec2"
 CONFIG_FILE, WEIGHTS_FILE = "config.json", "model.safetensors"
 
 
-class Data2Vec2Encoder(nn.Module):
+class Data2Vec2Encoder(ConvolvedEncoder):
     """A Data2Vec 2.0 speech model whose features are the output of one of its twelve blocks.
 
     Args:
@@ -56,18 +56,14 @@ class Data2Vec2Encoder(nn.Module):
             released tokenizers. No block above the asked ones is run.
         normalize: whether each waveform is standardised over its own samples first. The released program feeds
             waveforms as they are, although Data2Vec 2.0 was pre-trained on standardised ones.
-        precision: data type of matrix products in ``encode``: "float32", "bfloat16", or "float16" on a GPU.
+        precision: data type of matrix products in ``encode``, see ``load_encoder``.
 
     The same clip gives the same features alone and in any batch: each clip attends to its own frames only, and what
-    lies behind a clip's end is zeroed before every one of the stacked positional convolutions. Training mode computes
-    the same: the dropout (.1) and layer drop (.05) of fairseq's pre-training are left out, so that a SylBoost student
-    is deterministic.
+    lies behind a clip's end is zeroed before every one of the stacked positional convolutions. The dropout and layer
+    drop of fairseq's pre-training are left out, so that a SylBoost student is deterministic.
     """
 
-    sample_rate = 16_000
-    hop = HOP
-    receptive_field = RECEPTIVE_FIELD
-    max_frames: int | None = None
+    hop, receptive_field = HOP, RECEPTIVE_FIELD
 
     def __init__(
         self,
@@ -98,12 +94,9 @@ class Data2Vec2Encoder(nn.Module):
         return [*self._audio.context_encoder["blocks"], *self.model.blocks]
 
     def freeze(self, *, extractor: bool = True, blocks: int = 0) -> None:
-        """Keep parts of the encoder as they are in training, always those above the chosen layer, which never run.
+        """Freeze parts of the encoder, always those above the chosen layer; see ``HubEncoder.freeze``.
 
-        Args:
-            extractor: the convolutional extractor.
-            blocks: number of transformer blocks, from the input on; above 0 everything before them is frozen too, and
-                so are the scales of ALiBi, which all blocks share.
+        Frozen blocks freeze the scales of ALiBi too, which all blocks share.
         """
         parts = self._blocks[self.layer :]
         if extractor or blocks:
@@ -119,20 +112,11 @@ class Data2Vec2Encoder(nn.Module):
     def rescale(self, mean: Tensor, scale: Tensor) -> bool:
         """Change the weights so that the features become (feature - mean) / scale; mean and scale are (dim,).
 
-        Returns:
-            True: every layer ends in a layer norm that takes them in. Layers above the chosen one are then wrong.
+        True: every layer ends in a layer norm that takes them in. Layers above the chosen one are then wrong.
         """
         norm: Any = self._blocks[self.layer - 1].norm2 if self.layer else self._audio.context_encoder["norm"]
         fold_scaling(norm, mean, scale)
         return True
-
-    def num_frames(self, num_samples: int) -> int:
-        """Frames that a clip of ``num_samples`` samples at 16 kHz gives; 0 below the receptive field."""
-        return max(0, (num_samples - RECEPTIVE_FIELD) // HOP + 1)
-
-    def frames(self, lengths_B: Tensor) -> Tensor:
-        """Frame counts of clips of the given sample counts."""
-        return ((lengths_B - RECEPTIVE_FIELD) // HOP + 1).clamp(min=0)
 
     def convolve(self, wave_BN: Tensor, lengths_B: Tensor) -> Tensor:
         """Convolutional features: (B, T, C)."""
@@ -167,32 +151,12 @@ class Data2Vec2Encoder(nn.Module):
                 outputs[number] = x_BTD
         return outputs
 
-    def forward(self, wave_BN: Tensor, lengths_B: Tensor) -> tuple[Tensor, Tensor]:
-        """Features of the chosen layer: (feats_BTD, frames_B); frames past ``frames_B`` are meaningless."""
-        frames_B = self.frames(lengths_B)
-        return self.transform(self.project(self.convolve(wave_BN, lengths_B)), frames_B)[self.layer], frames_B
-
     @torch.inference_mode()
     def encode(self, waveforms: Sequence[Waveform], layers: Sequence[int] | None = None) -> list[Any]:
-        """Encode one batch of clips.
-
-        Args:
-            waveforms: float32 (num_samples,) at 16 kHz each, at least 400 samples long.
-            layers: give several layers and get, per clip, a dict {layer: features}.
-
-        Returns:
-            per clip float32 (num_frames, dim).
-
-        Raises:
-            InputError: a clip is shorter than one frame, or there is no such layer.
-        """
+        """Encode one batch of clips, see ``FrameEncoder.encode``."""
         if not waveforms:
             return []
-        shortest = min(len(w) for w in waveforms)
-        if shortest < RECEPTIVE_FIELD:
-            raise InputError(
-                f"a clip of {shortest} samples is shorter than one frame ({RECEPTIVE_FIELD} samples); drop or join it"
-            )
+        self.check_lengths([len(wave) for wave in waveforms])
         wave_BN, lengths_B = pad_waveforms(waveforms, self.device)
         frames_B = self.frames(lengths_B)
         with autocast(check_precision(self.precision, self.device), self.device):
@@ -206,12 +170,7 @@ class Data2Vec2Encoder(nn.Module):
         return result
 
     def save(self, folder: Path, *, half: bool = False) -> None:
-        """Write the encoder, all twelve blocks, so that ``load_encoder`` opens it.
-
-        Args:
-            folder: an existing folder; gets ``config.json`` and ``model.safetensors``.
-            half: write weights in float16, half the size; they are opened as float32.
-        """
+        """Write the encoder, all twelve blocks, so that ``load_encoder`` opens it; see ``HubEncoder.save``."""
         state = {name: weight.half() if half else weight for name, weight in self.released_state().items()}
         save_file({name: weight.contiguous() for name, weight in state.items()}, folder / WEIGHTS_FILE)
         config = {"model_type": MODEL_TYPE, "layer": self.layer, "normalize": self.normalize}
@@ -234,13 +193,10 @@ def load_data2vec2(
     device: str | torch.device = "auto",
     precision: Precision = "float32",
 ) -> Data2Vec2Encoder:
-    """Load the encoder of a released SyllableLM tokenizer (``SylBoost_*.pth``).
+    """Load the encoder of a released SyllableLM tokenizer (``SylBoost_*.pth``); arguments as of ``load_encoder``.
 
     Args:
         path: a torch file with the weights under "model_seg", each name with "model." before it.
-        layer: 1-based block whose output is the feature; None is the 11th of 12.
-        device: "auto", "cpu" or "cuda".
-        precision: data type of matrix products: "float32", "bfloat16", or "float16" on a GPU.
 
     Raises:
         FormatError: missing, damaged or of another kind; weights that are missing, unknown or of another shape.
@@ -266,12 +222,7 @@ def is_data2vec2_folder(path: str | Path) -> bool:
 def load_data2vec2_folder(
     folder: str | Path, layer: int | None = None, *, device: str | torch.device = "auto"
 ) -> Data2Vec2Encoder:
-    """Open what `Data2Vec2Encoder.save` wrote.
-
-    Args:
-        folder: with ``config.json`` and ``model.safetensors``.
-        layer: 1-based block whose output is the feature; None is the one that was saved.
-        device: "auto", "cpu" or "cuda".
+    """Open the folder that `Data2Vec2Encoder.save` wrote; ``layer`` None is the one that was saved.
 
     Raises:
         FormatError: a file is missing or damaged; weights that are missing, unknown or of another shape.
@@ -301,8 +252,7 @@ def from_state(state: Mapping[str, Tensor], where: str, prefix: str = PREFIX) ->
     """Build a model with the weights of a file.
 
     Args:
-        state: weights, those of pre-training too, under the names of the file, which errors report.
-        where: the file, for errors.
+        state, where: weights, those of pre-training too, under the names of the file, and the file, for errors.
         prefix: what stands before every name of fairseq's.
 
     Raises:

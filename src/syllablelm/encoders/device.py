@@ -12,11 +12,7 @@ Precision = Literal["float32", "bfloat16", "float16"]
 
 
 def pick_device(device: str | torch.device = "auto") -> torch.device:
-    """Resolve "auto", "cpu" or "cuda" ("cuda:1" too) to a torch device.
-
-    Raises:
-        InputError: the name is unknown or the device is not there.
-    """
+    """Resolve "auto", "cpu" or "cuda" ("cuda:1" too) to a torch device; an InputError for any other."""
     if isinstance(device, torch.device):
         return device
     if device == "auto":
@@ -33,11 +29,7 @@ def pick_device(device: str | torch.device = "auto") -> torch.device:
 
 
 def check_precision(precision: str, device: torch.device) -> Precision:
-    """The precision, if this device computes in it.
-
-    Raises:
-        InputError: an unknown precision, or float16 on a CPU.
-    """
+    """Return the precision if this device computes in it (float16: on a GPU only), else raise InputError."""
     if precision not in get_args(Precision):
         raise InputError(f"precision {precision!r}: choose {', '.join(get_args(Precision))}")
     if precision == "float16" and device.type == "cpu":

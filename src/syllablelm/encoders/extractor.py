@@ -9,7 +9,7 @@ Shape suffixes: B clips, N samples, T frames, C channels, L frames of the first 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -17,10 +17,46 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from syllablelm.core.errors import InputError
+from syllablelm.encoders.device import Precision
 
 # Frames of one tile (of one clip on a CPU, of all clips together on a GPU): measured on a CPU; on a GPU the first
 # layer's output of a tile is about 1.3 GB at HuBERT-base size.
 TILE_CPU, TILE_GPU = 100, 10_000
+
+
+class ConvolvedEncoder(nn.Module):
+    """Frame grid and forward pass of encoders that convolve, project and transform; see `FrameEncoder`."""
+
+    sample_rate = 16_000
+    precision: Precision = "float32"
+    max_frames: int | None = None
+    hop: int
+    receptive_field: int
+    layer: int
+    convolve: Callable[[Tensor, Tensor], Tensor]
+    project: Callable[[Tensor], Tensor]
+    transform: Callable[..., dict[int, Tensor]]
+
+    def num_frames(self, num_samples: int) -> int:
+        """Frames that a clip of ``num_samples`` samples at 16 kHz gives; 0 below the receptive field."""
+        return max(0, (num_samples - self.receptive_field) // self.hop + 1)
+
+    def frames(self, lengths_B: Tensor) -> Tensor:
+        """Frame counts of clips of the given sample counts."""
+        return ((lengths_B - self.receptive_field) // self.hop + 1).clamp(min=0)
+
+    def check_lengths(self, lengths: Sequence[int]) -> None:
+        """Raise InputError for a clip that is shorter than one frame."""
+        if lengths and min(lengths) < self.receptive_field:
+            raise InputError(
+                f"a clip of {min(lengths)} samples is shorter than one frame ({self.receptive_field} samples); "
+                "drop or join it"
+            )
+
+    def forward(self, wave_BN: Tensor, lengths_B: Tensor) -> tuple[Tensor, Tensor]:
+        """Features of the chosen layer: (feats_BTD, frames_B); frames past ``frames_B`` are meaningless."""
+        frames_B = self.frames(lengths_B)
+        return self.transform(self.project(self.convolve(wave_BN, lengths_B)), frames_B)[self.layer], frames_B
 
 
 def convolve_tiles(
@@ -30,9 +66,7 @@ def convolve_tiles(
 
     Args:
         extractor: module with ``conv_layers``, with a layer norm or a group norm after the first convolution.
-        wave_BN: zero-padded waveforms.
-        lengths: samples of each clip.
-        frames: frames of each clip.
+        wave_BN, lengths, frames: zero-padded waveforms, and samples and frames of each clip.
         hop, window: samples from frame to frame, and samples that one frame sees.
 
     Returns:

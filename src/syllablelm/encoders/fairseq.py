@@ -1,4 +1,4 @@
-"""HuBERT checkpoints of fairseq (base, large, x-large), opened without fairseq: encoder and prediction head.
+"""Checkpoints of fairseq, opened without it: HuBERT (base, large, x-large) with its head, and Data2Vec 2.0 for speech.
 
 The numbers that shape the network are read from the weights: layers, dimensions, kernels, groups, group or layer norm
 in the extractor. Four things cannot be told from them and come from the configuration in the file, if there is one:
@@ -8,6 +8,9 @@ in the extractor. Four things cannot be told from them and come from the configu
 - layer norm before or after each block's parts: else before ("stable layer norm") where the extractor has layer norm,
   which is how large and x-large were made;
 - whether waveforms are standardised: else where the extractor has layer norm; fairseq's recipes ask for both together.
+
+Of a ``data2vec_multi`` model (``base_libri.pt``) the decoder and the teacher's running averages are left out; the
+configuration must agree with what the weights do not show: heads, post-norm blocks, and the epsilon of the norms.
 """
 
 from __future__ import annotations
@@ -23,6 +26,8 @@ from torch import Tensor, nn
 
 from syllablelm.core.errors import FormatError
 from syllablelm.encoders.checkpoint import Inert, read_checkpoint
+from syllablelm.encoders.data2vec2 import AUDIO, UNUSED, Data2Vec2Encoder, from_state
+from syllablelm.encoders.device import pick_device
 from syllablelm.encoders.heads import PredictionHead
 
 _STRIDES = {
@@ -44,9 +49,9 @@ _BLOCK = {
 }
 _EXTRACTOR = "feature_extractor.conv_layers."
 # Where a model that was fine-tuned to transcribe keeps the encoder.
-_FINE_TUNED = "w2v_encoder.w2v_model."
+_FINE_TUNED, _TRANSCRIPTION = "w2v_encoder.w2v_model.", "w2v_encoder.proj."
 # Weights beside the encoder: of pre-training, and of the transcription.
-_BESIDE = ("final_proj.", "label_embs_concat", "target_glu.", "w2v_encoder.proj.")
+_BESIDE = ("final_proj.", "label_embs_concat", "target_glu.", _TRANSCRIPTION)
 
 
 @dataclass(frozen=True)
@@ -54,8 +59,7 @@ class FairseqHubert:
     """The content of a fairseq HuBERT checkpoint.
 
     Args:
-        path: the file, for messages.
-        weights: by fairseq's names, without the prefix of fine-tuned models.
+        path, weights: the file, for messages, and weights by fairseq's names, without the prefix of fine-tuned models.
         settings: what the configuration in the file says of model and task; empty without one.
     """
 
@@ -65,11 +69,7 @@ class FairseqHubert:
 
     @classmethod
     def read(cls, path: str | Path) -> FairseqHubert:
-        """Open a checkpoint file.
-
-        Raises:
-            FormatError: not a torch file, one with code in it, or without weights.
-        """
+        """Open a checkpoint file; a FormatError where it is none, holds code, or has no weights."""
         checkpoint = read_checkpoint(path)
         weights = checkpoint.get("model")
         if not isinstance(weights, dict) or not all(isinstance(tensor, Tensor) for tensor in weights.values()):
@@ -276,3 +276,49 @@ def _value(node: Any) -> Any:
             if name in state:
                 return state[name]
     return node
+
+
+def is_fairseq_data2vec2(checkpoint: Mapping[str, Any]) -> bool:
+    """Whether a checkpoint that was read holds a Data2Vec 2.0 speech model of fairseq."""
+    weights = checkpoint.get("model")
+    return isinstance(weights, Mapping) and any(AUDIO in str(name) for name in weights)
+
+
+def load_fairseq_data2vec2(
+    path: str | Path, checkpoint: Mapping[str, Any], layer: int | None = None, *, device: str | torch.device = "auto"
+) -> Data2Vec2Encoder:
+    """Build the encoder of a fairseq checkpoint.
+
+    Waveforms are standardised as ``task.normalize`` in the file says, else as in the published pre-training.
+
+    Args:
+        path, checkpoint: the file, for errors, and what `read_checkpoint` gave of it.
+        layer, device: 1-based block whose output is the feature (None: the 11th of 12); see ``load_encoder``.
+
+    Raises:
+        FormatError: weights that are missing, unknown or of another shape, or a configuration of another model.
+        InputError: there is no such layer.
+    """
+    if not is_fairseq_data2vec2(checkpoint):
+        raise FormatError(f'{path}: not a Data2Vec 2.0 speech model of fairseq (no weights of {AUDIO}* under "model")')
+    weights = {str(name): weight for name, weight in checkpoint["model"].items()}
+    prefix = _FINE_TUNED if any(name.startswith(_FINE_TUNED) for name in weights) else ""
+    # The averages are a table, not a tensor.
+    left_out = (_TRANSCRIPTION, *(prefix + name for name in UNUSED))
+    state = {name: weight for name, weight in weights.items() if not name.startswith(left_out)}
+    for name, weight in state.items():
+        if not isinstance(weight, Tensor):
+            raise FormatError(f"{path}: {name} is a {type(weight).__name__}, not a tensor; get the whole file")
+    scale = state.get(f"{prefix}{AUDIO}alibi_scale")
+    if scale is not None and scale.ndim == 4:
+        # Before fairseq knew scales of single layers.
+        state[f"{prefix}{AUDIO}alibi_scale"] = scale[None]
+    model = from_state(state, str(path), prefix)
+    settings = read_settings(checkpoint)
+    for name, needed in (("num_heads", model.shape.heads), ("layer_norm_first", False), ("norm_eps", 1e-5)):
+        given = settings.get(name, needed)
+        if given != needed:
+            raise FormatError(f"{path}: its configuration has {name} = {given!r} where {needed!r} is expected")
+    normalize = settings.get("normalize")
+    encoder = Data2Vec2Encoder(model, layer, normalize=normalize if isinstance(normalize, bool) else True)
+    return encoder.to(pick_device(device))

@@ -44,11 +44,7 @@ class PredictionHead(nn.Module):
 
     @classmethod
     def load(cls, folder: Path) -> PredictionHead:
-        """Open what ``save`` wrote.
-
-        Raises:
-            FormatError: no head there, or a damaged one.
-        """
+        """Open what ``save`` wrote; a FormatError for no head, or a damaged one."""
         path = folder / HEAD_FILE
         if not path.exists():
             raise FormatError(f"{folder}: no {HEAD_FILE}; LossPred needs the masked-prediction head beside the encoder")

@@ -19,8 +19,8 @@ from torch.nn import functional as F
 from syllablelm.core.errors import InputError
 from syllablelm.encoders.attention import GatedRelativeAttention
 from syllablelm.encoders.base import Waveform
-from syllablelm.encoders.device import Precision, autocast
-from syllablelm.encoders.extractor import convolve_tiles
+from syllablelm.encoders.device import autocast
+from syllablelm.encoders.extractor import ConvolvedEncoder, convolve_tiles
 from syllablelm.encoders.padding import (
     fold_scaling,
     frame_mask,
@@ -35,12 +35,11 @@ from syllablelm.encoders.quiet import quiet_transformers
 PREPROCESSOR = "preprocessor_config.json"
 
 
-class HubEncoder(nn.Module):
+class HubEncoder(ConvolvedEncoder):
     """A HuBERT-like Hugging Face model cut off after one layer.
 
     Args:
-        model: ``HubertModel``, ``Wav2Vec2Model``, ``Data2VecAudioModel`` or ``WavLMModel`` (for ``Wav2Vec2BertModel``
-            see ``w2vbert``).
+        model: ``HubertModel``, ``Wav2Vec2Model``, ``Data2VecAudioModel`` or ``WavLMModel``.
         layer: 1-based transformer layer whose output is the feature (0 is the first layer's input); None is the last.
             Layers above it are dropped. Features are outputs of blocks: in models with ``do_stable_layer_norm``
             (large, x-large) the residual stream, to which the model's final norm was never applied.
@@ -53,31 +52,24 @@ class HubEncoder(nn.Module):
     samples. No layer is dropped at random in training, whatever the configuration asks for.
 
     Attributes:
-        precision: what ``encode`` multiplies matrices in ("float32", "bfloat16", "float16").
-        takes_pad: whether the family's waveforms may be padded (``pad``).
-        max_frames: longest clip in frames; None where there is no limit.
+        precision, takes_pad: see ``load_encoder``, and whether the family's waveforms may be padded (``pad``).
     """
 
-    sample_rate = 16_000
-    precision: Precision = "float32"
     takes_pad = True
-    max_frames: int | None = None
 
     def __init__(self, model: nn.Module, layer: int | None = None, *, normalize: bool = False, pad: int = 0) -> None:
         super().__init__()
         config: Any = model.config
         self.model: Any = model
         last = self._count_layers()
-        if layer is None:
-            layer = last
-        if not 0 <= layer <= last:
+        self.layer = last if layer is None else layer
+        if not 0 <= self.layer <= last:
             raise InputError(f"layer {layer}: this encoder has layers 0 to {last}")
-        self.layer = layer
         self.normalize = normalize
         self.hop, self.window = self._frame_grid()
         self.set_pad(pad)
         self.dim = int(config.hidden_size)
-        self.model.encoder.layers = self.model.encoder.layers[: max(layer, 1)]
+        self.model.encoder.layers = self.model.encoder.layers[: max(self.layer, 1)]
         self._choose_attention()
         self.eval()
 
@@ -106,11 +98,7 @@ class HubEncoder(nn.Module):
             self.model.set_attn_implementation("sdpa")
 
     def set_pad(self, pad: int) -> None:
-        """Set the number of zero samples put before and after each waveform.
-
-        Raises:
-            InputError: negative, or half of a frame's samples or more.
-        """
+        """Set the number of zero samples on either side of each waveform, less than half of a frame's samples."""
         if not 0 <= 2 * pad < self.window:
             raise InputError(f"pad {pad}: at least 0, and less than half of the {self.window} samples of a frame")
         self.pad, self.receptive_field = pad, self.window - 2 * pad
@@ -120,7 +108,7 @@ class HubEncoder(nn.Module):
         return next(self.parameters()).device
 
     def freeze(self, *, extractor: bool = True, blocks: int = 0) -> None:
-        """Keep parts of the encoder as they are in training.
+        """Freeze parts of the encoder in training.
 
         Args:
             extractor: the convolutional extractor.
@@ -147,13 +135,9 @@ class HubEncoder(nn.Module):
         return [part for part in parts if part is not None]
 
     def rescale(self, mean: Tensor, scale: Tensor) -> bool:
-        """Change the weights so that the features become (feature - mean) / scale.
+        """Change the weights so that the features become (feature - mean) / scale; mean and scale are (dim,).
 
-        Args:
-            mean, scale: (dim,).
-
-        Returns:
-            False, and nothing changed, where the chosen layer does not end in a layer norm that could take them in.
+        False, and nothing changed, where the chosen layer does not end in a layer norm that could take them in.
         """
         norm = self._last_norm()
         if norm is None:
@@ -184,14 +168,6 @@ class HubEncoder(nn.Module):
         # The number of layers does not tell layer 0, the input of the first, from layer 1.
         said = {**self.preprocessor(), "layer": self.layer}
         (folder / PREPROCESSOR).write_text(json.dumps(said, indent=2) + "\n", encoding="utf-8")
-
-    def num_frames(self, num_samples: int) -> int:
-        """Frames that a clip of ``num_samples`` samples at 16 kHz gives; 0 below the receptive field."""
-        return max(0, (num_samples - self.receptive_field) // self.hop + 1)
-
-    def frames(self, lengths_B: Tensor) -> Tensor:
-        """Frame counts of clips of the given sample counts."""
-        return ((lengths_B - self.receptive_field) // self.hop + 1).clamp(min=0)
 
     def convolve(self, wave_BN: Tensor, lengths_B: Tensor) -> Tensor:
         """Convolutional features: (B, T, C)."""
@@ -260,25 +236,8 @@ class HubEncoder(nn.Module):
             for handle in handles:
                 handle.remove()
 
-    def forward(self, wave_BN: Tensor, lengths_B: Tensor) -> tuple[Tensor, Tensor]:
-        """Features of the chosen layer: (feats_BTD, frames_B); frames past ``frames_B`` are meaningless."""
-        frames_B = self.frames(lengths_B)
-        conv_BTC = self.convolve(wave_BN, lengths_B)
-        return self.transform(self.project(conv_BTC), frames_B)[self.layer], frames_B
-
     def encode(self, waveforms: Sequence[Waveform], layers: Sequence[int] | None = None) -> list[Any]:
-        """Encode one batch of clips.
-
-        Args:
-            waveforms: float32 (num_samples,) at 16 kHz each, at least ``receptive_field`` samples long.
-            layers: give several layers and get, per clip, a dict {layer: features}.
-
-        Returns:
-            per clip float32 (num_frames, dim).
-
-        Raises:
-            InputError: a clip is shorter than one frame, or there is no such layer.
-        """
+        """Encode one batch of clips, see ``FrameEncoder.encode``."""
         return next(self.encode_batches([waveforms], layers))
 
     def encode_batches(
@@ -297,11 +256,7 @@ class HubEncoder(nn.Module):
     def _start(self, waveforms: Sequence[Waveform], layers: Sequence[int] | None) -> Callable[[], list[Any]]:
         """Begin to encode a batch; what is returned waits for the end and gives the result."""
         lengths = [len(waveform) for waveform in waveforms]
-        if lengths and min(lengths) < self.receptive_field:
-            raise InputError(
-                f"a clip of {min(lengths)} samples is shorter than one frame ({self.receptive_field} samples); "
-                "drop or join it"
-            )
+        self.check_lengths(lengths)
         device = self.device
         # A CPU gains nothing from large batches; small ones stay in its caches and need little padding.
         groups = similar_lengths(lengths) if device.type == "cpu" else [longest_first(lengths)]
@@ -338,10 +293,7 @@ class HubEncoder(nn.Module):
         return {layer: start_download(feats) for layer, feats in outputs.items()}
 
     def preprocessor(self) -> dict[str, Any]:
-        """What ``preprocessor_config.json`` says of the waveforms; ``pad`` is ours, transformers ignores it.
-
-        ``save`` adds ``layer``.
-        """
+        """What ``preprocessor_config.json`` says; ``pad`` is ours, and ``save`` adds ``layer``."""
         return {
             "do_normalize": self.normalize,
             "feature_extractor_type": "Wav2Vec2FeatureExtractor",

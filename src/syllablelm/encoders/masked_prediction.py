@@ -104,12 +104,7 @@ def set_gabor_filters(weight: Tensor, *, low: float = 60.0, high: float = 7000.0
 
 
 class MaskedPredictor(nn.Module):
-    """An encoder with its head: predicts the label of every frame, under masks.
-
-    Args:
-        encoder: the encoder, uncut (its layer is the last).
-        head: the prediction head.
-    """
+    """An encoder, uncut, with its head: predicts the label of every frame, under masks."""
 
     def __init__(self, encoder: HubEncoder, head: PredictionHead) -> None:
         super().__init__()
@@ -150,10 +145,7 @@ class MaskedPredictor(nn.Module):
 
     @classmethod
     def load(cls, source: str | Path, *, device: str | torch.device = "auto") -> MaskedPredictor:
-        """Open what ``save`` wrote, or a pre-training checkpoint of fairseq's HuBERT.
-
-        Args:
-            source: a folder, or a checkpoint file such as ``hubert_base_ls960.pt``.
+        """Open a folder that ``save`` wrote, or a pre-training checkpoint file of fairseq's HuBERT.
 
         Raises:
             FormatError: no head beside the encoder or in the file, or a damaged one.
@@ -173,14 +165,11 @@ def load_maskable(
     add_mask: bool = False,
     normalize: bool | None = None,
 ) -> HubEncoder:
-    """Load a whole encoder from which frames can be hidden.
+    """Load a whole encoder from which frames can be hidden; one without a mask embedding is a FormatError.
 
     Args:
-        normalize: as of ``load_encoder``.
+        device, normalize: as of ``load_encoder``.
         add_mask: give a new mask embedding to an encoder that has none and could have one (seed torch first).
-
-    Raises:
-        FormatError: nothing loadable there, or an encoder without a mask embedding.
     """
     encoder = load_encoder(source, device=device, normalize=normalize)
     if add_mask and isinstance(encoder, HubEncoder) and hasattr(encoder.model, "add_mask_embedding"):

@@ -45,7 +45,9 @@ class W2vBertEncoder(HubEncoder):
         if size != BANDS * STRIDE:
             raise FormatError(f"a w2v-BERT of {size} inputs; those of {STRIDE} x {BANDS} mel bands are supported")
         self.register_buffer("mel_FB", _mel_filters(), persistent=False)
-        self.register_buffer("taper_K", _povey_window(), persistent=False)
+        self.register_buffer(
+            "taper_K", torch.hann_window(WINDOW, periodic=False, dtype=torch.float64).pow(0.85), persistent=False
+        )
 
     def _frame_grid(self) -> tuple[int, int]:
         return STEP * STRIDE, WINDOW + STEP * (STRIDE - 1)
@@ -98,11 +100,6 @@ class W2vBertEncoder(HubEncoder):
             "sampling_rate": self.sample_rate,
             "stride": STRIDE,
         }
-
-
-def _povey_window() -> Tensor:
-    """Kaldi's own taper: a Hann window to the power .85."""
-    return torch.hann_window(WINDOW, periodic=False, dtype=torch.float64).pow(0.85)
 
 
 def _mel_filters() -> Tensor:

@@ -55,16 +55,13 @@ class WhisperEncoder(HubEncoder):
     Args:
         model: encoder half of a checkpoint.
         layer: 1-based layer whose output is the feature (0 is the first block's input): 1 to n are outputs of the n
-            blocks, n + 1 is the last one after the final norm. None is n + 1. Below the final norm features are larger
-            by far and depend more on the clip's length.
-        normalize: whether each clip is brought to one level first, so that loudness changes nothing. Whisper itself
-            takes recordings as they are.
+            blocks, n + 1 (the default) is the last one after the final norm. Below that norm features are larger by
+            far and depend more on the clip's length.
+        normalize: whether each clip is brought to one level first, so that loudness changes nothing.
 
     Clips are not padded to 30 s, as Whisper's own program does, but masked: the spectrum of a clip of T frames is that
-    of 320 T of its samples, and padding reaches neither the convolutions nor attention. Frames lie where HuBERT's do.
-
-    Attributes:
-        max_frames: longest clip in frames (1,500, 30 s): there are no positions beyond.
+    of 320 T of its samples, and padding reaches neither the convolutions nor attention. Frames lie where HuBERT's do;
+    there are no positions beyond ``max_frames`` (1,500, 30 s).
     """
 
     takes_pad = False
@@ -102,11 +99,7 @@ class WhisperEncoder(HubEncoder):
         return encoder.layer_norm if self.layer > len(encoder.layers) else None
 
     def convolve(self, wave_BN: Tensor, lengths_B: Tensor) -> Tensor:
-        """Outputs of both convolutions: (B, T, D).
-
-        Raises:
-            InputError: a clip has more frames than the model has positions.
-        """
+        """Outputs of both convolutions, (B, T, D); a clip of too many frames is an InputError."""
         frames_B = self.frames(lengths_B)
         self._check_length(int(frames_B.max()))
         if self.normalize:

@@ -78,7 +78,15 @@ def encode_corpus(
         check_positive(name, value)
     if engine == "local":
         tokenizer = model if isinstance(model, Tokenizer) else Tokenizer.load(model, **options)
-        corpus = _encode_here(tokenizer, manifest, out, shard_seconds, workers, claim_timeout)
+        config = {
+            "rule": to_table(tokenizer.rule),
+            "window_seconds": tokenizer.window_seconds,
+            "precision": getattr(tokenizer.encoder, "precision", "float32"),
+            "shard_seconds": float(shard_seconds),
+        }
+        corpus = begin_corpus(manifest, out, config=config, parents={"model": model_digest(tokenizer)})
+        if not corpus.is_finished:
+            _finish(corpus, tokenizer, workers or _WORKERS, claim_timeout)
     elif isinstance(model, Tokenizer):
         raise InputError("the ray engine opens the model on every node: pass its name")
     else:
@@ -94,34 +102,17 @@ def encode_corpus(
     return corpus
 
 
-def _encode_here(
-    tokenizer: Tokenizer,
-    manifest: str | Path,
-    out: str | Path,
-    shard_seconds: float,
-    workers: int | None,
-    claim_timeout: float,
-) -> Corpus:
-    config = {
-        "rule": to_table(tokenizer.rule),
-        "window_seconds": tokenizer.window_seconds,
-        "precision": getattr(tokenizer.encoder, "precision", "float32"),
-        "shard_seconds": float(shard_seconds),
-    }
-    corpus = begin_corpus(manifest, out, config=config, parents={"model": model_digest(tokenizer)})
-    if corpus.is_finished:
-        return corpus
+def _finish(corpus: Corpus, tokenizer: Tokenizer, workers: int, claim_timeout: float) -> None:
     if corpus.missing():
         (corpus.path / RECORD).unlink(missing_ok=True)
         with (
             Claims(corpus.path, timeout=claim_timeout) as claims,
-            _threads(workers or _WORKERS, "decode") as readers,
+            _threads(workers, "decode") as readers,
             _threads(_num_segmenters(tokenizer), "segment") as segmenters,
             (progress := _Progress(corpus)).bar,
         ):
             _Pipeline(tokenizer, corpus, claims, readers, segmenters, progress).run()
     corpus.finish()
-    return corpus
 
 
 def model_digest(tokenizer: Tokenizer) -> str:

@@ -2,30 +2,20 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from syllablelm.core.errors import MissingDependencyError, SyllableLMError
+from syllablelm.core.errors import SyllableLMError, import_optional
 
 
 def run_on_cluster(encode: Callable[..., Any], arguments: Mapping[str, Any], *, use_gpus: bool) -> None:
     """Run a function on every node of the cluster that `RAY_ADDRESS` names, or else on this host.
 
-    Returns when one process ends well, since that means all shards exist. A process that dies costs only the time of
-    its shards: the others take them over. If every process fails, the first one's error is raised.
-
-    Args:
-        encode: the function.
-        arguments: its arguments by name; paths must be absolute and the same on every node.
-        use_gpus: start one process per GPU, where the cluster has any, instead of one per node.
+    With `use_gpus`, one process runs per GPU, where the cluster has any. Paths among the arguments must be absolute and
+    the same on every node. Returns when one process ends well, since that means all shards exist. A process that dies
+    costs only the time of its shards: the others take them over. If every one fails, the first one's error is raised.
     """
-    try:
-        ray: Any = importlib.import_module("ray")
-    except ImportError as error:
-        raise MissingDependencyError(
-            f"--engine ray needs Ray ({error}); install it with: pip install 'syllablelm[ray]'"
-        ) from error
+    ray = import_optional("ray", "--engine ray needs Ray", "'syllablelm[ray]'")
     begun_here = not ray.is_initialized()
     if begun_here:
         ray.init(log_to_driver=False, include_dashboard=False)

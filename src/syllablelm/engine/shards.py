@@ -70,15 +70,9 @@ class FailedRecording(Record):
 
 @dataclass(frozen=True)
 class ShardEntry(Record):
-    """The ledger of a finished shard.
+    """The ledger of a finished shard: counts and total length of what was encoded, of `recordings` of the plan.
 
-    Args:
-        recordings: number of recordings of the plan.
-        done: number of encoded ones.
-        seconds: their total length.
-        segments: their total number of segments.
-        digest: digest of the shard's file.
-        failed: the other recordings.
+    `digest` is that of the shard's file, `failed` are the other recordings.
     """
 
     recordings: int
@@ -93,14 +87,8 @@ class ShardEntry(Record):
 class CorpusSummary(Record):
     """Counts over the shards of a corpus that exist.
 
-    Args:
-        shards: number of shards.
-        shards_planned: number of shards of the plan.
-        recordings: number of encoded recordings.
-        seconds: their total length.
-        segments: their total number of segments.
-        failed: number of recordings that could not be encoded.
-        skipped: number of rows of the manifest whose file could not be opened.
+    `recordings`, `seconds` and `segments` are of what was encoded; `failed` recordings could not be, and `skipped` rows
+    of the manifest could not be opened when the plan was made.
     """
 
     shards: int
@@ -116,11 +104,8 @@ class CorpusSummary(Record):
 class Corpus:
     """An encoded corpus on disk, finished or not.
 
-    Args:
-        path: its folder.
-        manifest: every recording of the plan, in order.
-        config: settings that the units depend on besides model and manifest: rule, precision, shard_seconds.
-        parents: digests of the model and of the manifest's file.
+    `manifest` holds every recording of the plan; `config` the settings that the units depend on besides model and
+    manifest (rule, precision, shard_seconds); `parents` the digests of the model and of the manifest's file.
     """
 
     path: Path
@@ -206,7 +191,7 @@ class Corpus:
 def begin_corpus(
     manifest: str | Path, path: str | Path, *, config: Mapping[str, Any], parents: Mapping[str, str]
 ) -> Corpus:
-    """Begin a corpus, or open one that was begun with the same manifest, model and settings.
+    """Begin a corpus, or open one that was begun with the same manifest, model and settings (otherwise InputError).
 
     The first process makes the plan, which never changes: it appears by renaming a folder, which fails where one
     exists.
@@ -214,11 +199,7 @@ def begin_corpus(
     Args:
         manifest: a .jsonl or .csv manifest; headers are read only of files whose length it does not give.
         path: folder of the corpus; new, empty, or begun before.
-        config: settings that the units depend on; see `Corpus`.
-        parents: digests of the model; that of the manifest is added.
-
-    Raises:
-        InputError: no usable recording, or a folder with other contents or of other settings.
+        config, parents: see `Corpus`; the digest of the manifest is added.
     """
     path, manifest = Path(path), Path(manifest)
     try:

@@ -148,12 +148,10 @@ def read_entries(path: str | Path, format: str, options: FormatOptions | None = 
     """Read a file, or a folder of files, one recording at a time.
 
     Args:
-        path: file or folder.
-        format: a name of the registry.
-        options: properties that the format does not hold.
+        path, format: file or folder, and a name of the registry.
+        options: properties that the format does not hold; a missing one is an InputError.
 
     Raises:
-        InputError: unknown format, or a missing option.
         FormatError: no such file, a damaged one, one of another format, or repeated ids; the message names file and
             line. Of repeated ids it names the first and the count, when all else was read.
     """

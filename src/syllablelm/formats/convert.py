@@ -10,18 +10,9 @@ from syllablelm.core.results import Record, json_key
 from syllablelm.formats import FORMATS, FormatOptions, detect_format, open_writer, read_entries
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class UnitsConversion(Record):
-    """Result of `convert_units`.
-
-    Args:
-        source_format: format of the source.
-        to: format of the output.
-        recordings: number of recordings.
-        segments: number of segments.
-        grids: frame grids (hop, sample rate) that occur.
-        loses: properties that the output's format does not hold.
-    """
+    """Result of `convert_units`: formats, counts, the frame grids (hop, sample rate) that occur, and what is lost."""
 
     source_format: str = json_key("from")
     to: str
@@ -43,10 +34,8 @@ def convert_units(
     """Write the units of a file or a folder in another format; the output appears complete or not at all.
 
     Args:
-        source: a file, or a folder of files of one format.
-        out: file, folder (textgrid, sdhubert) or prefix (textless-lines) to write.
-        to: format of the output, a name of the registry.
-        format: format of the source; None detects it by suffix and content.
+        source, format: a file, or a folder of files of one format; None detects it by suffix and content.
+        out, to: file, folder (textgrid, sdhubert) or prefix (textless-lines) to write, and its format.
         options: properties that foreign formats do not hold.
         deduplicate: join touching segments of equal units.
 
@@ -66,4 +55,5 @@ def convert_units(
             grids.add((segmentation.hop, segmentation.sample_rate))
         if not recordings:
             raise FormatError(f"{source}: holds no recording")
-    return UnitsConversion(format, to, recordings, segments, tuple(sorted(grids)), FORMATS[to].loses)
+    counts = {"recordings": recordings, "segments": segments}
+    return UnitsConversion(source_format=format, to=to, **counts, grids=tuple(sorted(grids)), loses=FORMATS[to].loses)

@@ -19,13 +19,9 @@ if TYPE_CHECKING:
 
 
 class Entry(NamedTuple):
-    """One recording as a reader gives it.
+    """One recording as a reader gives it: its id, unique in file or folder, and its segments.
 
-    Args:
-        id: name of the recording, unique in its file or folder.
-        path: path of its audio; empty where the format does not hold it.
-        segmentation: its segments.
-        place: place it was read from, for messages: "units.jsonl:3".
+    `path`, that of its audio, is empty where the format does not hold it; `place` is for messages: "units.jsonl:3".
     """
 
     id: str
@@ -58,21 +54,17 @@ class FormatOptions:
 
     def need_hop(self, format: str) -> int:
         """Return the hop, for a format without a frame grid."""
-        if self.hop is None:
-            raise InputError(
-                f"{format} files do not hold the length of a frame: give --hop SAMPLES "
-                "(at 16 kHz 320 for 50 frames per second, 640 for 25)"
-            )
-        return self.hop
+        if self.hop is not None:
+            return self.hop
+        advice = "give --hop SAMPLES (at 16 kHz 320 for 50 frames per second, 640 for 25)"
+        raise InputError(f"{format} files do not hold the length of a frame: {advice}")
 
     def need_unit_frames(self, format: str) -> int:
         """Return the frames per unit, for a format without durations."""
-        if self.unit_frames is None:
-            raise InputError(
-                f"{format} files hold no durations: give --unit-frames N, the frames per unit (the times are then "
-                "invented), or convert the file that holds them"
-            )
-        return self.unit_frames
+        if self.unit_frames is not None:
+            return self.unit_frames
+        advice = "give --unit-frames N, the frames per unit (the times are then invented)"
+        raise InputError(f"{format} files hold no durations: {advice}, or convert the file that holds them")
 
 
 @dataclass(frozen=True)

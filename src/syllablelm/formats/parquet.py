@@ -7,7 +7,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-from syllablelm.core.errors import FormatError, MissingDependencyError
+from syllablelm.core.errors import FormatError, import_optional
 from syllablelm.core.files import find_files
 from syllablelm.core.segmentation import Segmentation
 from syllablelm.formats.format import Entry, FormatOptions, RecordWriter
@@ -50,17 +50,12 @@ class Writer(RecordWriter):
 def read(path: Path, options: FormatOptions) -> Iterator[Entry]:
     """Read ``parquet``."""
     for file in find_files(path, (".parquet",)):
-        for record in _records(file):
-            yield entry_of(str(file), record)
-
-
-def _records(file: Path) -> Iterator[dict[str, Any]]:
-    with _opened(file) as table:
-        missing = [key for key in KEYS if key not in table.schema_arrow.names]
-        if missing:
-            raise FormatError(f"{file}: missing columns {', '.join(missing)}")
-        for batch in table.iter_batches(columns=list(KEYS)):
-            yield from batch.to_pylist()
+        with _opened(file) as table:
+            missing = [key for key in KEYS if key not in table.schema_arrow.names]
+            if missing:
+                raise FormatError(f"{file}: missing columns {', '.join(missing)}")
+            for batch in table.iter_batches(columns=list(KEYS)):
+                yield from (entry_of(str(file), record) for record in batch.to_pylist())
 
 
 def read_tokenizer(file: Path) -> str:
@@ -80,9 +75,5 @@ def _opened(file: Path) -> Generator[Any, None, None]:
 
 
 def _import_pyarrow() -> tuple[Any, Any]:
-    try:
-        import pyarrow
-        from pyarrow import parquet
-    except ImportError as error:
-        raise MissingDependencyError("the parquet format needs pyarrow: pip install pyarrow") from error
-    return pyarrow, parquet
+    need = "the parquet format needs pyarrow"
+    return import_optional("pyarrow", need, "pyarrow"), import_optional("pyarrow.parquet", need, "pyarrow")

@@ -1,7 +1,7 @@
 """SD-HuBERT (github.com/cheoljun95/sdhubert): segments of each recording in a numpy file.
 
 Its `extract_segments.py` saves a pickled dictionary {"segments", "features", "length", "segment_features"} under .npy.
-Unpickling runs whatever code a file holds, so such files are refused here; they are saved anew by
+Unpickling runs whatever code a file holds, so such files are refused here; they are saved again by
 
     d = numpy.load("a.npy", allow_pickle=True)[()]
     numpy.savez("a.npz", segments=d["segments"], length=d["length"])

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from syllablelm.core.errors import FormatError, InputError, MissingDependencyError
+from syllablelm.core.errors import FormatError, InputError, import_optional
 from syllablelm.core.files import find_files, id_below
 from syllablelm.core.segmentation import Segmentation
 from syllablelm.formats.format import Entry, FolderWriter, FormatOptions
@@ -24,7 +24,7 @@ class Writer(FolderWriter):
     """Writer of ``textgrid``."""
 
     def _open(self, stack: ExitStack) -> None:
-        self._textgrid = _import_textgrid()
+        self._textgrid = import_textgrid()
         super()._open(stack)
 
     def _write_file(self, file: Path, id: str, segmentation: Segmentation) -> None:
@@ -47,7 +47,7 @@ def read(path: Path, options: FormatOptions) -> Iterator[Entry]:
 
 
 def _read_file(file: Path, hop: int, sample_rate: int) -> Segmentation:
-    textgrid = _import_textgrid()
+    textgrid = import_textgrid()
     from praatio.utilities.errors import PraatioException
 
     try:
@@ -72,9 +72,9 @@ def _read_file(file: Path, hop: int, sample_rate: int) -> Segmentation:
         raise FormatError(f"{file}: tier {TIER!r} does not hold units at {sample_rate / hop:g} Hz: {error}") from error
 
 
-def _import_textgrid() -> Any:
-    try:
-        from praatio import textgrid
-    except ImportError as error:
-        raise MissingDependencyError("the textgrid format needs praatio: pip install praatio") from error
+def import_textgrid() -> Any:
+    """Return praatio's module, or raise MissingDependencyError."""
+    import_optional("praatio", "TextGrid needs praatio", "praatio")
+    from praatio import textgrid
+
     return textgrid

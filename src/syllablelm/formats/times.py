@@ -17,15 +17,9 @@ ROUNDING = 0.1
 
 
 def to_durations(id: str, segmentation: Segmentation, gap_unit: int | None) -> tuple[IntArray, IntArray]:
-    """Return the units and durations that cover the whole recording, for formats without gaps.
+    """Return the units and durations in frames, both (N,), that cover the whole recording, for formats without gaps.
 
-    Args:
-        id: name of the recording, for messages.
-        segmentation: segments with units.
-        gap_unit: unit of a gap, which must not occur in the recording; None refuses gaps.
-
-    Returns:
-        (N,) units and (N,) their durations in frames, which sum to the recording's length.
+    `gap_unit` is the unit of a gap, which must not occur in the recording; None refuses gaps. `id` is for messages.
     """
     start, end, unit = segmentation.start, segmentation.end, segmentation.unit
     if unit is None:

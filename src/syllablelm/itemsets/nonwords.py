@@ -96,19 +96,12 @@ def make_nonword(
     *,
     tries: int = 600,
 ) -> NonWord | None:
-    """Return the best match for a word among random candidates, or None.
+    """Return the best match for a word (phones with stress, AH0 for schwa) among random candidates, or None.
 
     Common words have more probable bigrams than most candidates. The match is therefore sought on a side, more or less
-    probable than the word, that is drawn first: a scorer of bigrams then wins as often as it loses. It is the legal and
-    new candidate of the nearest score on that side, within `MAX_DIFFERENCE`.
-
-    Args:
-        word: its phones with stress digits, AH0 for schwa.
-        phonotactics: phonotactics of the dictionary.
-        lexicon: dictionary; its words and their homophones are refused.
-        taken: sounds (`to_ear`) of earlier non-words.
-        rng: random generator of the candidates.
-        tries: number of candidates.
+    probable than the word, that is drawn first: a scorer of bigrams then wins as often as it loses. It is the legal
+    candidate of the nearest score on that side, within `MAX_DIFFERENCE`, that sounds like no word of the lexicon and
+    like none of `taken` (see `to_ear`).
     """
     places = changeable(word)
     if not places:

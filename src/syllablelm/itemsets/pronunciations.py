@@ -25,10 +25,7 @@ _MERGED = {"AO": "AA", "IH": "AH"}
 
 @dataclass(frozen=True)
 class Lexicon:
-    """A pronouncing dictionary.
-
-    `entries` are the pronunciations of each lower-case word, the usual one first; ARPAbet phones, with or without stress.
-    """
+    """A pronouncing dictionary: ARPAbet pronunciations of each lower-case word, the usual one first."""
 
     entries: Mapping[str, tuple[Phones, ...]]
 

@@ -11,10 +11,9 @@ import json
 import re
 import tarfile
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -28,8 +27,7 @@ LICENCE = "BLiMP: CC-BY-4.0 (Warstadt et al. 2020)"
 _FIELDS = ("sentence_good", "sentence_bad", "linguistics_term", "UID", "pairID")
 
 
-@dataclass(frozen=True)
-class SentencePair:
+class SentencePair(NamedTuple):
     """A grammatical sentence and its ungrammatical counterpart."""
 
     good: str
@@ -60,11 +58,9 @@ def make_minimal_pairs(
 
     Args:
         path: BLiMP's ``.tar.gz``, a folder with its jsonl files, or one of them.
-        voices: voices to draw from.
+        voices, seed, licence: voices to draw from, random seed, licence of the sentences (None: that of BLiMP).
         per_paradigm: number of pairs per paradigm; all of a paradigm that has fewer.
         limit: maximum number of pairs, spread evenly over the paradigms.
-        seed: random seed of pairs and voices.
-        licence: licence of the sentences; None for that of BLiMP.
     """
     rng = np.random.default_rng(seed)
     paradigms: dict[str, list[SentencePair]] = {}
@@ -75,8 +71,7 @@ def make_minimal_pairs(
     drawn: list[tuple[int, SentencePair]] = []
     for _, pairs in sorted(paradigms.items()):
         pairs.sort(key=lambda pair: (pair.number, pair.good, pair.bad))
-        order = rng.permutation(len(pairs))[:per_paradigm].tolist()
-        drawn += [(rank, pairs[i]) for rank, i in enumerate(order)]
+        drawn += enumerate(pairs[i] for i in rng.permutation(len(pairs))[:per_paradigm].tolist())
     drawn.sort(key=lambda item: item[0])
     chosen = sorted((pair for _, pair in drawn[:limit]), key=lambda pair: (pair.paradigm, pair.number))
     clips = tuple(clip for pair in chosen for clip in _clips(pair, voices[int(rng.integers(len(voices)))]))

@@ -35,15 +35,9 @@ _VERSION = 1
 
 @dataclass(frozen=True)
 class Clip:
-    """One recording of a set.
+    """One recording of a set: the file's stem, its pair, whether it should be the more likely one, voice and text.
 
-    Args:
-        stem: name of its file, without the suffix.
-        pair: the pair it belongs to.
-        correct: whether it is the one that should be more likely.
-        voice: voice of the engine; the two of a pair share it.
-        text: text to speak.
-        about: values of the gold list's columns, and further ones for the manifest.
+    `about` holds values of the gold list's columns, and further ones for the manifest.
     """
 
     stem: str
@@ -70,16 +64,10 @@ class Source(Record):
 
 @dataclass(frozen=True)
 class ItemSet:
-    """A set of pairs before it is spoken.
+    """A set of pairs before it is spoken; each pair has a correct and an incorrect clip in each of its voices.
 
-    Args:
-        name: name of the set.
-        place: folder of the recordings in the set's folder.
-        columns: columns of the gold list, from the clips' ``about``; () for a suite without a gold list.
-        clips: recordings; each pair has a correct and an incorrect one in each of its voices.
-        sources: texts the items are made from.
-        options: settings that the items depend on.
-        measures: values of fields of `SpokenSet` that are known already.
+    `place` is the folder of the recordings in the set's folder; `columns` those of the gold list, from the clips'
+    ``about`` (() for a suite without one); `measures` the values of fields of `SpokenSet` that are known already.
     """
 
     name: str
@@ -97,13 +85,7 @@ class SpokenSet(Record):
 
     Args:
         version: version of the layout.
-        name: name of the set.
-        engine, voices, audio_format: engine, voices and file format of the recordings.
         options: settings that the items depend on.
-        sources: texts the items are made from.
-        licences: licences of texts and speech.
-        pairs, recordings: number of pairs and of recordings.
-        seconds: total length of the recordings.
         left_out: number of pairs (times voices) that could not be spoken.
         phenomena, paradigms: minimal pairs: number of each.
         stories: topic cloze: number of stories.
@@ -148,13 +130,9 @@ def prepare_set(
     audio_format: str = "flac",
     **options: Any,
 ) -> SpokenSet:
-    """Make a set and speak it into a folder, or resume one.
+    """Make a set and speak it into a folder, or resume one; see `open_engine` and `speak_set`.
 
-    Args:
-        make: function of the voices and the options that makes the set.
-        out, workers, audio_format: as in `speak_set`.
-        engine, voices: as in `open_engine`.
-        options: arguments of ``make``.
+    `make` is a function of the voices and the options that makes the set.
     """
     speaker, chosen = open_engine(engine, voices)
     return speak_set(make(voices=chosen, **options), out, speaker, workers=workers, audio_format=audio_format)
@@ -163,16 +141,10 @@ def prepare_set(
 def speak_set(
     items: ItemSet, out: str | Path, engine: Engine, *, workers: int = 1, audio_format: str = "flac"
 ) -> SpokenSet:
-    """Speak a set into a folder; a finished folder is only read.
+    """Speak a set into a folder; a finished folder is only read, one with other contents is an InputError.
 
-    Both recordings of a pair have the same voice and the engine's default speed and pitch.
-
-    Args:
-        items: the set.
-        out: folder of the set; one with other contents is an InputError.
-        engine: text-to-speech engine.
-        workers: number of engine processes.
-        audio_format: "flac" or "wav", which the readers of the suites take.
+    Both recordings of a pair have the same voice and the engine's default speed and pitch. `workers` is the number of
+    engine processes; the readers of the suites take "flac" and "wav".
     """
     if audio_format not in ("flac", "wav"):
         raise InputError(f"audio format {audio_format!r}: sets of pairs are flac or wav")
@@ -197,6 +169,7 @@ def speak_set(
     if not kept:
         raise InputError(f"{items.name}: not one of its pairs could be spoken; the first: {errors[0]['error']}")
     seconds = {clip.stem: spoken[clip.stem].seconds for clip in kept}
+    measures: dict[str, Any] = {**items.measures, **measure_lengths(kept, seconds)}
     record = SpokenSet(
         **settings | {"voices": tuple(settings["voices"]), "sources": items.sources},
         licences=tuple(sorted({engine.licence, *(source.licence for source in items.sources)})),
@@ -204,8 +177,7 @@ def speak_set(
         recordings=len(kept),
         seconds=sum(seconds.values()),
         left_out=len(errors),
-        **items.measures,
-        **measure_lengths(kept, seconds),
+        **measures,
         key=key,
     )
     with atomic_path(out) as part:

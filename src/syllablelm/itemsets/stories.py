@@ -56,17 +56,15 @@ def make_topic_cloze(
     seed: int = 0,
     licence: str = "not given",
 ) -> ItemSet:
-    """Draw passages from stories and swap the endings of pairs of them; InputError without a single swap.
+    """Draw passages from stories and swap the endings of pairs of them, each in one voice; InputError without a swap.
 
     Args:
         paths: text files, LibriSpeech transcripts (``.trans.txt``, each chapter is a story), or folders of them.
-        voices: voices to draw from, one for each swap.
+        voices, seed, licence: voices to draw from, random seed, licence of the texts.
         items: number of items, even; fewer if the texts have no more.
         context: number of sentences before the ending.
         max_words: maximum words of a sentence; a longer utterance of a transcript ends a passage, longer prose is split
             at commas.
-        seed: random seed of passages and voices.
-        licence: licence of the texts.
     """
     if items % 2:
         raise InputError(f"{items} items: every swap of endings gives two; ask for {items - 1} or {items + 1}")

@@ -108,14 +108,12 @@ def make_wordlist(
     """Draw words and derive a non-word from each; InputError if no word of the dictionary can be used.
 
     Args:
-        lexicon: pronouncing dictionary.
+        lexicon, sources: pronouncing dictionary, and sources of dictionary and counts.
         counts: counts of words in a text; the same number of words is drawn from each band of frequency. None: words
             are drawn evenly and the gold list leaves their frequency empty.
         find_stress: function of a word and its phones without stress that returns them with stress, or None to skip it.
-        sources: sources of dictionary and counts.
-        voices: voices; each pair is spoken by all of them.
+        voices, seed: voices, each pair is spoken by all of them, and random seed.
         pairs: number of pairs; fewer if the dictionary has no more.
-        seed: random seed of words and non-words.
     """
     with ProgressBar("non-words", pairs, closing_line=False) as bar:
         found = draw_pairs(lexicon, counts, find_stress, pairs=pairs, seed=seed, progress=bar.advance)

@@ -11,11 +11,4 @@ if TYPE_CHECKING:
     from syllablelm.lm.store import TokenStore
 
 __all__ = ["SpeechLM", "TokenStore"]
-
-__getattr__, __dir__ = lazy_names(
-    __name__,
-    {
-        "speech_lm": ["SpeechLM"],
-        "store": ["TokenStore"],
-    },
-)
+__getattr__, __dir__ = lazy_names(__name__, {"speech_lm": ["SpeechLM"], "store": ["TokenStore"]})

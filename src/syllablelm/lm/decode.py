@@ -135,8 +135,8 @@ def _linear(module: Any) -> Linear:
 class FusedOPT:
     """Weights of an ``OPTForCausalLM``, fused for decoding.
 
-    They are shared except for the fused projections, which are copies: a model that is trained or moved afterwards needs
-    a new one.
+    They are shared except for the fused projections, which are copies: a model that is trained or moved afterwards
+    needs a new one.
     """
 
     def __init__(self, model: nn.Module) -> None:

@@ -52,10 +52,10 @@ class SmoothedNgrams:
 
     Args:
         base: base of the keys: an n-gram is a number whose digits are its symbols, the last symbol lowest.
-        keys, counts: (num_ngrams,) n-grams that occur, ascending, and their counts; below the highest order the number of
-            different symbols before them.
-        contexts, totals, kinds: (num_contexts,) keys without the last symbol, and of each the sum of its counts and the
-            number of different symbols after it.
+        keys, counts: (num_ngrams,) n-grams that occur, ascending, and their counts; below the highest order the
+            number of different symbols before them.
+        contexts, totals, kinds: (num_contexts,) keys without the last symbol, and of each the sum of its counts and
+            the number of different symbols after it.
         discount: subtracted from every count.
     """
 

@@ -130,8 +130,8 @@ class SpeechLM:
         """Return the log-probability of the units after BOS in nats; units are deduplicated, as in training.
 
         Args:
-            segmentations: one or many, of any lengths; each is scored as if alone. Beyond the context length, each unit is
-                scored after at least half a context (``score_windows``).
+            segmentations: one or many, of any lengths; each is scored as if alone. Beyond the context length, each unit
+                is scored after at least half a context (``score_windows``).
             reduce: "mean" per unit (as sWUGGY and sBLIMP are scored) or "sum".
 
         Raises:
@@ -232,7 +232,7 @@ class SpeechLM:
             the continuations alone, from frame 0 on; units have their typical durations.
 
         Raises:
-            InputError: units outside the vocabulary, a prompt that does not fit the context, or another number of seeds.
+            InputError: units outside the vocabulary, a prompt that does not fit the context, or too few or many seeds.
         """
         if isinstance(prompts, Segmentation):
             return self.generate([prompts], seconds, seeds=seeds, **sampling)[0]

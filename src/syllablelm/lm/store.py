@@ -30,7 +30,7 @@ class TokenInfo:
         loss_from: smallest token with a loss; the syllables of an interleaved stream lie below it.
         hop, sample_rate: samples per frame, the unit of durations, and per second.
         tokenizer: digest of the tokenizer; models refuse units of another one.
-        syllable_hop, acoustic_units: of an interleaved stream, samples per frame of the syllables and digest of the
+        syllable_hop, acoustic_units: in an interleaved stream, samples per frame of the syllables and digest of the
             acoustic units ("" if unknown); else 0 and "".
         keep_repeats: tokens are not deduplicated (codes of a codec, reference labels).
         trained_tokens: longest crop that a model was trained on; 0 if unknown.
@@ -117,8 +117,8 @@ class TokenStore:
     def limited(self, tokens: int, seed: int) -> TokenStore:
         """Return recordings drawn at random until the next one does not fit into ``tokens``, in their order.
 
-        With the same seed a smaller draw is part of a larger one, except for its last recording. An InputError where not
-        even the first one drawn fits.
+        With the same seed a smaller draw is part of a larger one, except for its last recording. An InputError where
+        not even the first one drawn fits.
         """
         if tokens >= len(self.tokens):
             return self
@@ -132,7 +132,11 @@ class TokenStore:
 
     @classmethod
     def from_segmentations(cls, items: Iterable[tuple[str, Segmentation]], info: TokenInfo) -> TokenStore:
-        """Collect the units of recordings, leaving out those without; an InputError for other units, or for none at all."""
+        """Collect the units of recordings, leaving out those without.
+
+        Raises:
+            InputError: units outside the vocabulary or on another time grid, named by recording; or none at all.
+        """
         tokens, frames = [], []
         for name, segmentation in items:
             unit = check_units(segmentation, info, name)

@@ -236,7 +236,7 @@ def _lloyd(x_ND: FloatArray, num_clusters: int, seed: int, max_iter: int, report
         with warnings.catch_warnings():
             # "fewer distinct points than clusters": _refill_empty raises an error for that.
             warnings.simplefilter("ignore", ConvergenceWarning)
-            model = KMeans(num_clusters, **options).fit(x64_ND)
+            model: Any = KMeans(num_clusters, **options).fit(x64_ND)
         centres = model.cluster_centers_
         report(done + count, max_iter)
         if model.n_iter_ < count or last_error - model.inertia_ <= MIN_GAIN["lloyd"] * last_error < np.inf:

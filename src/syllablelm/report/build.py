@@ -5,12 +5,15 @@ from __future__ import annotations
 import os
 import shutil
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain, count
 from pathlib import Path
+from string import ascii_lowercase
 from typing import ClassVar
 
-from syllablelm.core.document import Picture, to_html, to_markdown
+from syllablelm.core import document
+from syllablelm.core.document import Block, Bullets, Cell, Heading, Paragraph, Picture, Section, to_html, to_markdown
 from syllablelm.core.errors import InputError, plural
 from syllablelm.core.files import atomic_path
 from syllablelm.core.progress import note
@@ -18,12 +21,20 @@ from syllablelm.core.results import Record, Result
 from syllablelm.data.audio import load_audio
 from syllablelm.report.extract import extract, extract_curves
 from syllablelm.report.figures import FOLDER, Sample, draw_figures, has_matplotlib
-from syllablelm.report.layout import TITLE, make_page
-from syllablelm.report.paper_tables import Table, fill_tables
+from syllablelm.report.paper_tables import Row, Table, fill_tables
 from syllablelm.report.result_files import read_inputs
 from syllablelm.tokenizer.tokenizer import Tokenizer
 
 PAGE, TEXT = "index.html", "report.md"
+TITLE = "SyllableLM evaluation report"
+INTRODUCTION = (
+    "Published numbers of the SyllableLM paper (arXiv 2410.04029) beside ours. Ours are bold. "
+    "An empty cell means that nothing was run."
+)
+WARNING = (
+    "Rows on different sets, or by different protocols, cannot be compared: a difference between them says nothing "
+    "about the methods. Rows of ours stand under their set and protocol."
+)
 NO_FIGURES = "This report has no figures: they need matplotlib (pip install 'syllablelm[plot]')."
 
 
@@ -60,11 +71,8 @@ class ReportResult(Result):
     """A report that was written.
 
     Args:
-        model: tokenizer of the recording whose self-similarity is shown; None without one.
-        data: the results in it.
-        page: the page.
-        rows: number of rows of ours by table.
-        figures: names of the figures.
+        model, data: tokenizer of the recording whose self-similarity is shown (None without one); the results.
+        page, rows, figures: the page, number of rows of ours by table, and names of the figures.
     """
 
     evaluation: ClassVar[str] = "report"
@@ -89,14 +97,11 @@ def evaluate_report(
     Args:
         results: as for `make_report`.
         out: output directory; an earlier report there is replaced.
-        audio: recording whose self-similarity and segments are drawn.
-        model: tokenizer of this recording.
-        device: "auto", "cpu" or "cuda".
+        audio, model, device: recording whose self-similarity and segments are drawn, and its tokenizer.
 
     Raises:
-        AudioError: a recording that cannot be used.
-        FormatError: a file that is no result.
-        InputError: results that disagree about a cell, a recording without segments, or an unusable ``out``.
+        AudioError, FormatError, InputError: an unusable recording or ``out``, a file that is no result, or results that
+            disagree about a cell.
     """
     sample = None
     if audio is not None and has_matplotlib():
@@ -108,17 +113,16 @@ def evaluate_report(
     for text in report.notes:
         note(text)
     folder = write_report(report, out)
+    names = [one.evaluation if isinstance(one, Result) else str(one) for one in results]
     return ReportResult(
         model=None if audio is None else str(model),
-        data=ReportData(" ".join(_name(one) for one in results), report.num_results),
+        data=ReportData(
+            " ".join(one.evaluation if isinstance(one, Result) else str(one) for one in results), report.num_results
+        ),
         page=str(folder / PAGE),
         rows={table.id: len(table.ours) for table in report.tables},
         figures=tuple(Path(figure.file).stem for figure in report.figures),
     )
-
-
-def _name(source: str | Path | Result) -> str:
-    return source.evaluation if isinstance(source, Result) else str(source)
 
 
 def make_report(results: Sequence[str | Path | Result], sample: Sample | None = None) -> Report:
@@ -129,8 +133,7 @@ def make_report(results: Sequence[str | Path | Result], sample: Sample | None = 
         sample: recording whose self-similarity is drawn.
 
     Raises:
-        FormatError: a file that is no result.
-        InputError: two results that disagree about a cell.
+        FormatError, InputError: a file that is no result, or two results that disagree about a cell.
     """
     inputs = read_inputs(results)
     blocks = extract(inputs.results)
@@ -152,11 +155,7 @@ def make_report(results: Sequence[str | Path | Result], sample: Sample | None = 
 
 
 def write_report(report: Report, out: str | Path) -> Path:
-    """Write index.html, report.md and figures/ into a folder that appears complete; an earlier report is replaced.
-
-    Raises:
-        InputError: ``out`` is a file, or a folder that holds anything else than a report.
-    """
+    """Write a report into a folder that appears complete; replaces nothing but an earlier report (InputError)."""
     out = Path(out)
     if out.is_dir():
         foreign = {path.name for path in out.iterdir()} - {PAGE, TEXT, FOLDER}
@@ -177,3 +176,53 @@ def write_report(report: Report, out: str | Path) -> Path:
             os.replace(out, old)
             shutil.rmtree(old)
     return out
+
+
+def make_page(tables: Sequence[Table], figures: Sequence[Picture], notes: Sequence[str]) -> list[Block]:
+    """Return the blocks of the report: notes, published rows and ours, and figures."""
+    blocks: list[Block] = [Paragraph(INTRODUCTION), Paragraph(WARNING, warning=True), *map(Paragraph, notes)]
+    for table in tables:
+        head = ("System", *(column.heading for column in table.columns))
+        blocks += [
+            Heading(f"Table {table.id}. {table.title}"),
+            Paragraph(_caption(table)),
+            document.Table(head, tuple(_rows(table)), prose=()),
+            *([Bullets(table.notes)] if table.notes else []),
+        ]
+    return [*blocks, *([Heading("Figures"), *figures] if figures else [])]
+
+
+def _caption(table: Table) -> str:
+    """Data and protocol of the published rows, and the intervals of ours."""
+    parts = [f"Published rows: {table.data}; {table.protocol}." if table.published else f"Ours: {table.protocol}."]
+    if not table.ours:
+        parts.append("Ours: nothing was run.")
+    values = [value for row in table.ours for value in row.values.values() if value.low is not None]
+    if any(not value.bar for value in values):
+        parts.append("In brackets: 95 % bootstrap intervals.")
+    if any(value.bar for value in values):
+        parts.append("±: two standard deviations.")
+    return " ".join(parts)
+
+
+def _rows(table: Table) -> Iterator[tuple[str | Cell, ...] | Section]:
+    if table.published:
+        yield Section(f"Published: {table.data}", "published")
+        yield from (_cells(table, row) for row in table.published)
+    if table.shared:
+        yield Section(f"Ours: {table.shared}")
+    # a to z, then a2 and so on.
+    marks = (letter + number for number in chain([""], map(str, count(2))) for letter in ascii_lowercase)
+    for shared, rows in table.groups:
+        yield Section(shared if table.shared else f"Ours: {shared}", next(marks))
+        yield from (_cells(table, row) for row in rows)
+
+
+def _cells(table: Table, row: Row) -> tuple[Cell, ...]:
+    cells = [Cell(row.name, row.ours, (row.detail,) if row.detail else ())]
+    for column in table.columns:
+        value = row.values.get(column.key)
+        shown, interval = column.show(value)
+        small = (interval, value.on if value and shown else "")
+        cells.append(Cell(shown, row.ours, tuple(text for text in small if text)))
+    return tuple(cells)

@@ -267,11 +267,6 @@ def _curve(result: ContinuationResult, oracle: OracleSummary) -> Curve:
     return Curve(result.model, result.data.name, known, scores(oracle))
 
 
-def _system(result: Any) -> str:
-    """What was measured: the model, or the file of units."""
-    return result.model or f"units {Path(result.data.name).name}"
-
-
 def _block(
     file: ResultFile,
     table: str,
@@ -283,8 +278,10 @@ def _block(
 ) -> Block:
     """Return a block of a result about its own data."""
     result: Any = file.result
-    name = system or _system(result)
-    return Block(table, name, family, result.data.name, _size(result.data), protocol, _known(values), file.path, **more)
+    # What was measured: the model, or the file of units.
+    name = system or result.model or f"units {Path(result.data.name).name}"
+    known = {key: value for key, value in values.items() if value.number is not None}
+    return Block(table, name, family, result.data.name, _size(result.data), protocol, known, file.path, **more)
 
 
 def _size(data: Any) -> str:
@@ -299,10 +296,6 @@ def show_seconds(seconds: float) -> str:
     if seconds < 120:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.1f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
-
-
-def _known(values: Mapping[str, Value]) -> dict[str, Value]:
-    return {key: value for key, value in values.items() if value.number is not None}
 
 
 def _finite(number: float | None) -> float | None:

@@ -41,14 +41,7 @@ LIGHT, DARK = Theme("#ffffff", "#1b1f24", "#6b7280"), Theme("#171b21", "#e6e8eb"
 
 @dataclass(frozen=True)
 class Curve:
-    """Continuations of one model over temperature.
-
-    Args:
-        system: name of the model.
-        data: name of the data set.
-        points: (temperature, perplexity, VERT).
-        oracle: perplexity and VERT of the reference texts.
-    """
+    """Continuations of one model on one set: (temperature, perplexity, VERT), and (perplexity, VERT) of the texts."""
 
     system: str
     data: str
@@ -76,11 +69,7 @@ def has_matplotlib() -> bool:
 
 
 def draw_figures(tables: Sequence[Table], curves: Sequence[Curve], sample: Sample | None) -> list[Picture]:
-    """Draw all figures for which there is data.
-
-    Raises:
-        MissingDependencyError: matplotlib is not installed.
-    """
+    """Draw all figures for which there is data; a MissingDependencyError without matplotlib."""
     by_id = {table.id: table for table in tables}
     figures = [
         _similarity_figure(sample) if sample else None,

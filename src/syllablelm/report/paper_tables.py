@@ -70,8 +70,7 @@ class Row:
 
     Args:
         ours: whether it is ours and not published.
-        detail: what it does not share with the rows of its set and protocol, such as a shift of its own.
-        given_count: whether the number of segments was given to the system; ``Block`` says more.
+        detail, given_count: what it does not share with the rows of its set and protocol, see ``Block``.
     """
 
     name: str
@@ -126,16 +125,11 @@ class Block:
     """Cells that one result gives to one row of one table.
 
     Args:
-        table: number of the table.
-        system: what was measured, as the user gave it: key and name of the row.
+        table, system: number of the table; what was measured, as the user gave it: key and name of the row.
         family: kind of the measurement; a row has at most one of each.
-        data: data set as the user gave it.
-        size: size of the data set, as text.
-        protocol: how it was measured, as text.
-        values: cells by column.
-        source: file of the result.
-        tokenizer: tokenizer of the system's units, where that is another name.
-        units: file of the units, where no tokenizer was run.
+        data, size, protocol: data set as the user gave it, its size and how it was measured, as text.
+        values, source: cells by column, and file of the result.
+        tokenizer, units: tokenizer of the system's units, where that is another name; file of the units, without one.
         part: which of several things about the system ("vocoder only").
         detail: part of the protocol that other systems under it do not share.
         given_count: whether the number of segments was given to the system (the reference's, say): then these are not

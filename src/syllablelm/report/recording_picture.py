@@ -16,13 +16,7 @@ from syllablelm.tokenizer.tokenizer import Tokenizer
 
 @dataclass(frozen=True)
 class RecordingPicture(Record):
-    """A picture that ``plot_recording`` drew.
-
-    Args:
-        picture: its file.
-        segments: number of segments of the whole recording.
-        seconds: length of the recording.
-    """
+    """A picture that ``plot_recording`` drew: its file, and segments and seconds of the whole recording."""
 
     picture: str
     segments: int
@@ -43,16 +37,13 @@ def plot_recording(
 
     Args:
         audio: the recording's file.
-        model: a tokenizer, or its name as ``Tokenizer.load`` takes it.
+        model, options: a tokenizer; or name and options for ``Tokenizer.load``: device, rate, rule, delta, ...
         out: picture to write (.png, .svg or .pdf); by default the recording's name with .png, in the current folder.
         alignment: alignments that hold the recording by the name of its file, or one alignment alone.
-        start: first second shown.
-        seconds: length of the stretch shown, at most 60.
-        options: arguments of ``Tokenizer.load``: device, rate, rule, delta, ...
+        start, seconds: first second shown, and length of the stretch shown, at most 60.
 
     Raises:
-        AudioError, FormatError, InputError: unusable inputs; see ``plot_segmentation``.
-        MissingDependencyError: matplotlib is not installed.
+        AudioError, FormatError, InputError, MissingDependencyError: unusable inputs, or no matplotlib.
     """
     audio = Path(audio)
     waveform = load_audio(audio)

@@ -32,13 +32,10 @@ class Inputs:
 
 
 def read_inputs(sources: Sequence[str | Path | Result]) -> Inputs:
-    """Read files, or all .json files below folders, except those of artifacts.
+    """Read results, their JSON files, pictures (.png), or all .json files below folders, except those of artifacts.
 
     Below a folder, JSON files without "evaluation" are passed over: scores and transcripts that evaluations keep. A
     file that is named must be a result.
-
-    Args:
-        sources: results, JSON files, folders, and pictures (.png).
 
     Raises:
         FormatError: not JSON, no or a damaged result, an unknown evaluation, or no result in a folder.

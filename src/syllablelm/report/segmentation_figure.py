@@ -70,13 +70,10 @@ def plot_segmentation(
 
     Args:
         waveform: (num_samples,) at 16 kHz.
-        segmentation: segments of the whole recording, with units or without.
-        features: (num_frames, D) features of the whole recording.
-        path: picture to write; .png, .svg or .pdf. It appears under its name only once complete.
+        segmentation, features: segments, with units or without, and (num_frames, D) features of the whole recording.
+        path, title: picture to write (.png, .svg or .pdf), which appears only once complete; and its heading.
         reference: syllables or other intervals of a reference alignment (label, start, end in seconds).
-        title: heading.
-        start: first second shown.
-        seconds: length of the stretch shown, at most 60.
+        start, seconds: first second shown, and length of the stretch shown, at most 60.
 
     Raises:
         InputError: inputs that do not belong together, nothing to show, or an unknown suffix.
@@ -146,11 +143,7 @@ def _check(
 
 
 def import_matplotlib() -> tuple[Any, Any]:
-    """Return matplotlib and its Figure, which needs no display.
-
-    Raises:
-        MissingDependencyError: matplotlib is not installed.
-    """
+    """Return matplotlib and its Figure, which needs no display; a MissingDependencyError without matplotlib."""
     try:
         import matplotlib
         from matplotlib.figure import Figure
@@ -304,12 +297,9 @@ def draw_similarity(
     """Draw the self-similarity of a stretch of features, its segments as squares.
 
     Args:
-        axes: axes of a figure.
-        features_TD: (num_frames, D) features of the whole recording.
-        segmentation: segments of the whole recording.
+        axes, colours, line_width: axes of a figure, name of a colour map, width of the squares' lines in points.
+        features_TD, segmentation: (num_frames, D) features and segments of the whole recording.
         first, last: ends of the stretch in seconds.
-        colours: name of a colour map.
-        line_width: width of the squares' lines in points.
 
     Returns:
         The image, for a colour bar; None where the stretch has no frame.

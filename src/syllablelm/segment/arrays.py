@@ -20,11 +20,7 @@ _Result = TypeVar("_Result")
 
 
 def to_float64(values: Any, name: str, num_dims: int) -> FloatArray:
-    """Turn an array or a torch tensor into a C-ordered float64 array with `num_dims` axes; the input is never changed.
-
-    Raises:
-        InputError: the number of axes is another one.
-    """
+    """Return an array or tensor, unchanged, as a C-ordered float64 array; an InputError for other numbers of axes."""
     # Tensors are recognised by their methods, so that torch is not imported here; .double() also takes bfloat16.
     array = values.detach().cpu().double().numpy() if hasattr(values, "detach") else np.asarray(values)
     if array.ndim != num_dims:
@@ -33,12 +29,15 @@ def to_float64(values: Any, name: str, num_dims: int) -> FloatArray:
     return np.require(array, np.float64, ("C_CONTIGUOUS", "WRITEABLE"))
 
 
-def to_frames(values: Any, name: str) -> Frames:
-    """Return features (T, D) as a C-ordered float32 or float64 array, without a copy where they are one already.
+def to_finite(values: Any, name: str, num_dims: int) -> FloatArray:
+    """Return what `to_float64` returns; an InputError where it holds NaN or infinity, too."""
+    array = to_float64(values, name, num_dims)
+    check_finite(array, name)
+    return array
 
-    Raises:
-        InputError: the number of axes is another one.
-    """
+
+def to_frames(values: Any, name: str) -> Frames:
+    """Return features (T, D) as a C-ordered float32 or float64 array, without a copy where they are one already."""
     if hasattr(values, "detach"):
         tensor = values.detach().cpu()
         # NumPy has no bfloat16; float32 holds every value of both half formats.
@@ -81,8 +80,7 @@ def split_batch(features: Any, lengths: Any) -> list[Any]:
     """Split features into one (T_b, D) item per recording, without padding, and without a copy where possible.
 
     Args:
-        features: (T, D), or (B, T, D) padded at the end, or a list of (T_b, D).
-        lengths: true frame counts: None, one integer for (T, D), or B integers.
+        features, lengths: see `minsum`.
 
     Returns:
         finite float32 or float64 arrays; for features on a GPU the tensors, whose values are yet to be checked.
@@ -142,10 +140,8 @@ def check_length_limits(min_length: int, max_length: int) -> None:
 def feasible_range(num_frames: int, min_length: int, max_length: int) -> tuple[int, int]:
     """Return the smallest and largest number of segments that can cover a recording.
 
-    A recording shorter than `min_length` is one segment; one without frames is none.
-
-    Raises:
-        InputError: the limits are not usable, or no number of segments fits (only if max_length < 2 * min_length - 1).
+    A recording shorter than `min_length` is one segment; one without frames is none. An InputError where the limits are
+    not usable, or no number of segments fits (only if max_length < 2 * min_length - 1).
     """
     check_length_limits(min_length, max_length)
     if num_frames == 0:

@@ -21,11 +21,7 @@ _WINDOW = 400  # of the encoders whose frame count is matched, and of the mel an
 
 
 def even_boundaries(num_frames: int, num_segments: int) -> IntArray:
-    """Divide a recording into segments of equal length, to within one frame.
-
-    Args:
-        num_frames: frames of the recording.
-        num_segments: number of segments, 1 to num_frames (0 for a recording without frames).
+    """Divide a recording into 1 to num_frames segments of equal length, to within one frame.
 
     Returns:
         int32 boundaries [0, ..., num_frames].
@@ -53,10 +49,8 @@ def envelope(
 
     Args:
         waveform: (num_samples,) at 16 kHz.
-        low: lower edge of the band, in Hz.
-        high: upper edge of the band, in Hz.
+        low, high, smoothing: edges of the band, and cut-off of the low-pass filter over the rectified signal, in Hz.
         hop: samples from one value to the next.
-        smoothing: cut-off of the low-pass filter over the rectified signal, in Hz.
         floor: amplitude added before the logarithm, as a share of the recording's maximum; it masks noise in pauses.
 
     Returns:
@@ -113,13 +107,12 @@ def boundary_strength(waveform: Any, *, hop: int = 320) -> npt.NDArray[np.float6
     The sum of three standardised curves over 40 mel bands of log amplitude, each smoothed by a Gaussian:
     the upward bend of the mean level (40 ms), which marks valleys and also both ends of a pause, where a valley
     picker finds one boundary in the middle; twice the lowness of the mean level (20 ms); and the fall of the level
-    below 600 Hz (25 ms), which moves the score towards the start of a consonant. Averaging logarithms over all bands,
-    fricatives included, does better than the loudness of the vowel band. The constants were set by hand on training
-    speakers. For boundaries take `envelope_valleys(-boundary_strength(waveform), num_segments)`.
+    below 600 Hz (25 ms), which moves the score towards the start of a consonant. The constants were set by hand on
+    training speakers. For boundaries take `envelope_valleys(-boundary_strength(waveform), num_segments)`.
 
     Args:
         waveform: (num_samples,) at 16 kHz; the whole recording, since levels are relative to its loudest band.
-        hop: samples from one value to the next.
+        hop: samples from one value to the next, even.
 
     Returns:
         (T,) float64 at the starts of frames, T = floor((num_samples - 400) / hop) + 1; high at boundaries.

@@ -7,6 +7,7 @@ import numpy.typing as npt
 
 from syllablelm.segment.baselines import envelope_valleys
 
+_Frames = npt.NDArray[np.int64]
 EDGE = 3  # frames at either end of a recording without a peak
 
 
@@ -27,7 +28,7 @@ def novelty(matrix: npt.NDArray[np.floating], half_width: int = 8) -> npt.NDArra
     t = np.arange(num_frames)
     low, high = np.maximum(t - half_width, 0), np.minimum(t + half_width, num_frames)
 
-    def block(a: npt.NDArray, b: npt.NDArray, c: npt.NDArray, d: npt.NDArray) -> npt.NDArray[np.float64]:
+    def block(a: _Frames, b: _Frames, c: _Frames, d: _Frames) -> npt.NDArray[np.float64]:
         area = np.maximum((b - a) * (d - c), 1)
         return (sums[b, d] - sums[a, d] - sums[b, c] + sums[a, c]) / area
 
@@ -38,8 +39,7 @@ def feature_step(features: npt.NDArray[np.floating], half_width: int = 5) -> npt
     """Return the distance between the mean of the frames from t on and the mean of those before t.
 
     Args:
-        features: (T, D).
-        half_width: number of frames averaged on either side, fewer at the edges.
+        features, half_width: (T, D), and number of frames averaged on either side, fewer at the edges.
 
     Returns:
         (T,) Euclidean distances; 0 at t = 0.
@@ -59,17 +59,14 @@ def feature_step(features: npt.NDArray[np.floating], half_width: int = 5) -> npt
 def peak_boundaries(
     features: npt.NDArray[np.floating], num_segments: int, *, half_width: int = 5
 ) -> npt.NDArray[np.int32]:
-    """Return boundaries at the most prominent peaks of ``feature_step``.
+    """Return boundaries [0, ..., T] at the most prominent peaks of ``feature_step``.
 
     Unlike MinSum it never places two boundaries in one slow transition; it needs no search and no length limit.
 
     Args:
-        features: (T, D).
+        features, half_width: (T, D), see ``feature_step``.
         num_segments: requested number of segments; fewer where there are fewer peaks, none of which lies
             within 3 frames of an end.
-
-    Returns:
-        int32 [0, ..., T].
     """
     step = feature_step(features, half_width)
     if len(step) > 2 * EDGE:
@@ -81,16 +78,13 @@ def peak_boundaries(
 def combined_boundaries(
     change: npt.NDArray[np.floating], strength: npt.NDArray[np.floating], num_segments: int, *, weight: float = 0.3
 ) -> npt.NDArray[np.int32]:
-    """Return boundaries at the most prominent peaks of the acoustic score plus another measure of change.
+    """Return boundaries [0, ..., T] at the most prominent peaks of the acoustic score plus another measure of change.
 
     Args:
         change: (T,) ``novelty`` of a loss-prediction matrix, or ``feature_step`` of features.
         strength: (T,) acoustic score, high at boundaries (``boundary_strength``).
         num_segments: requested number of segments; fewer where there are fewer peaks.
         weight: weight of the change, both curves scaled to unit variance.
-
-    Returns:
-        int32 [0, ..., T].
     """
     curve = _unit(np.asarray(strength, dtype=np.float64)) + weight * _unit(np.asarray(change, dtype=np.float64))
     return envelope_valleys(-curve, num_segments)

@@ -15,6 +15,7 @@ from syllablelm.segment.arrays import (
     check_boundaries,
     check_count,
     check_finite,
+    to_finite,
     to_float64,
 )
 
@@ -28,9 +29,7 @@ def mincut(similarity: Any, num_segments: int, *, min_length: int = 1, max_lengt
 
     Args:
         similarity: (T, T) non-negative array or tensor, asymmetric allowed.
-        num_segments: number of segments.
-        min_length: shortest segment, in frames; a recording shorter than that is one segment.
-        max_length: longest segment, in frames; None means no limit.
+        num_segments, min_length, max_length: see `minsum`; no limit by default.
 
     Returns:
         int32 boundaries [0, ..., T], num_segments + 1 of them. Ties go to the shortest last segment.
@@ -68,12 +67,12 @@ def similarity_matrix(features: Any, kind: Literal["dot", "cosine", "neg_sq"] = 
     Raises:
         InputError: wrong shape, values that are not finite, or an unknown kind.
     """
-    frames = to_float64(features, "features", 2)
-    check_finite(frames, "features")
+    frames = to_finite(features, "features", 2)
     if len(frames) == 0:
         return np.zeros((0, 0))
     if kind == "cosine":
-        frames = _unit_rows(frames)
+        norms = np.linalg.norm(frames, axis=1, keepdims=True)
+        frames = frames / np.where(norms > 0, norms, 1.0)
     elif kind == "neg_sq":
         frames = frames - frames.mean(axis=0)
     elif kind != "dot":
@@ -92,9 +91,7 @@ def merge_similar(features: Any, boundaries: npt.ArrayLike, threshold: float = 0
     are merged, if that is at least `threshold`. Ties go to the earliest pair.
 
     Args:
-        features: (T, D) array or tensor.
-        boundaries: [0, ..., T].
-        threshold: least cosine similarity to merge.
+        features, boundaries: (T, D) array or tensor, and [0, ..., T].
 
     Returns:
         int32 boundaries [0, ..., T], a subset of the given ones.
@@ -102,8 +99,7 @@ def merge_similar(features: Any, boundaries: npt.ArrayLike, threshold: float = 0
     Raises:
         InputError: wrong shape, values that are not finite, or boundaries that do not fit the features.
     """
-    frames = to_float64(features, "features", 2)
-    check_finite(frames, "features")
+    frames = to_finite(features, "features", 2)
     edges = np.array(check_boundaries(boundaries, len(frames)), dtype=np.int32)
     pairs = merge_pairs(frames, np.stack([edges[:-1], edges[1:]], axis=1), threshold)
     return np.concatenate([[0], pairs[:, 1]]).astype(np.int32)
@@ -132,8 +128,3 @@ def merge_pairs(frames: FloatArray, pairs: IntArray, threshold: float) -> IntArr
 def _unit(vector: FloatArray) -> FloatArray:
     norm = np.linalg.norm(vector)
     return vector / norm if norm > 0 else vector
-
-
-def _unit_rows(vectors: FloatArray) -> FloatArray:
-    norms = np.linalg.norm(vectors, axis=1, keepdims=True)
-    return vectors / np.where(norms > 0, norms, 1.0)

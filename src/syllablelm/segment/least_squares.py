@@ -31,13 +31,7 @@ from syllablelm.segment.arrays import (
 
 
 def feasible_count(num_frames: int, wanted: int, min_length: int = 1, max_length: int = 50) -> int:
-    """Clip a wanted number of segments to what segments of these lengths can cover.
-
-    Args:
-        num_frames: frames of the recording.
-        wanted: segments asked for; may be zero or negative.
-        min_length: shortest segment, in frames; a shorter recording is one segment.
-        max_length: longest segment, in frames.
+    """Clip a wanted number of segments, maybe zero or negative, to what segments of these lengths can cover.
 
     Returns:
         A count that `minsum` accepts: at least 1 for a recording with frames, 0 for one without.
@@ -50,11 +44,7 @@ def feasible_count(num_frames: int, wanted: int, min_length: int = 1, max_length
 
 
 def segment_costs(features: Any, max_length: int) -> FloatArray:
-    """Sum of squared errors of every segment of up to `max_length` frames (D[t, g] of the paper).
-
-    Args:
-        features: (T, D) array or tensor.
-        max_length: longest segment, in frames.
+    """Sum of squared errors of every segment of (T, D) features of up to `max_length` frames (D[t, g] of the paper).
 
     Returns:
         (T + 1, max_length + 1) float64: entry [e, g] is the cost of frames [e - g, e), infinity where g < 1 or g > e.
@@ -168,14 +158,12 @@ def minsum_dynamic(
     which features of its encoder never reach; this function does not.
 
     Args:
-        features: (T, D) array or tensor; or a batch, (B, T, D) padded at the end or a list of (T_b, D).
+        features, lengths: see `minsum`.
         delta: threshold on the mean squared error per frame and dimension; it belongs to one encoder's scale
             (released: .0033, .0028, .0019 for 8.33, 6.25, 5.0 Hz).
-        lengths: true frame counts of a padded batch, B integers (one integer for (T, D)); None means no padding.
         quantile: which of the segments, ordered by mean squared error, is compared with delta.
         max_rate: most segments per frame (0.2 at 50 frames per second: 10 Hz).
-        min_length: shortest segment, in frames; a recording shorter than that is one segment.
-        max_length: longest segment, in frames (the released code uses 50 for LibriSpeech, 35 for LibriLight).
+        min_length, max_length: limits in frames (the released code uses at most 50 for LibriSpeech, 35 for LibriLight).
 
     Returns:
         int32 boundaries [0, ..., T]; for a batch a list of such arrays.

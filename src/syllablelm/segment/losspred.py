@@ -52,16 +52,14 @@ def losspred_matrix(
     """The loss-prediction matrix C of section 3.1.
 
     Args:
-        model: a ``MaskedPredictor``.
-        waveform: float32 (num_samples,) at 16 kHz.
+        model, waveform: a ``MaskedPredictor``, and float32 (num_samples,) at 16 kHz.
         span: masked frames per span (even; 50 is one second).
         gap: visible frames between two spans of one pass.
         labels: (T,) label of every frame; None takes the model's own arg-max on the clean audio.
         batch_frames: frames of all passes computed at once; bounds memory, never changes the result.
 
     Returns:
-        float32 (T, T) probabilities; 0 on the diagonal and where abs(r - c) > span / 2. A waveform shorter than one
-        frame gives (0, 0).
+        float32 (T, T) probabilities; 0 on the diagonal and where abs(r - c) > span / 2; (0, 0) below one frame.
 
     Raises:
         InputError: a span below 2 or odd, a negative gap, or labels of another length or out of range.

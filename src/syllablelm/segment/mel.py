@@ -31,11 +31,8 @@ def log_mel(
 
     Args:
         waveform: (num_samples,) at 16 kHz.
-        num_mels: number of mel bands.
-        hop: samples from one frame to the next.
-        window: samples in a frame.
-        low: lower edge of the lowest band, in Hz.
-        high: upper edge of the highest band, in Hz.
+        num_mels, low, high: number of mel bands, and edges of the lowest and the highest, in Hz.
+        hop, window: samples from one frame to the next, and in a frame.
 
     Returns:
         (T, num_mels) float32 with T = floor((num_samples - window) / hop) + 1; power is floored at 1e-10.
@@ -56,14 +53,10 @@ def mfcc(waveform: Any, *, hop: int = 320) -> npt.NDArray[np.float32]:
     HuBERT took them every 10 ms (hop 160); hop 320 gives one vector for each encoder frame.
 
     Args:
-        waveform: (num_samples,) at 16 kHz, full scale 1.
-        hop: samples from one frame to the next.
+        waveform, hop: (num_samples,) at 16 kHz, full scale 1; samples from one frame to the next.
 
     Returns:
         (T, 39) float32 with T = floor((num_samples - 400) / hop) + 1.
-
-    Raises:
-        InputError: wrong shape, values that are not finite, or hop < 1.
     """
     povey = np.hanning(400) ** 0.85
     power = mel_power(to_waveform(waveform), hop=hop, taper=povey, num_mels=23, low=20.0, high=8000.0, preemphasis=0.97)

@@ -27,10 +27,8 @@ def solve(
     """Solve every clip for all counts up to its own.
 
     Args:
-        clips: (T_b, D) tensors on one device, each longer than `min_length` frames.
-        counts: of segments, one per clip.
-        min_length, max_length: shortest and longest segment in frames.
-        at_most: as in `kernels.best_lengths`.
+        clips, counts: (T_b, D) tensors on one device, each longer than `min_length` frames, and numbers of segments.
+        min_length, max_length, at_most: as in `kernels.best_lengths`.
 
     Returns:
         for each clip what `kernels.squared_error_costs` and `kernels.best_lengths` return.

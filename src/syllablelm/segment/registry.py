@@ -21,8 +21,7 @@ class Method:
     """A segmentation method.
 
     Args:
-        name: its name in options, recipes and artifacts.
-        summary: noun phrase for help texts.
+        name, summary: name in options, recipes and artifacts, and noun phrase for help texts.
         needs: what it reads: the waveform, features of an encoder, or an encoder with its masked-prediction head.
         parameters: settings that it takes: "delta", "quantile", "min_length", "max_length", "span", "gap".
         counted: whether it takes the number of segments; otherwise it chooses its own.
@@ -84,16 +83,7 @@ TOKENIZER_METHODS = tuple(name for name, method in METHODS.items() if method.for
 
 
 def get_method(name: str, known: Iterable[str] = METHODS, what: str = "segmentation method") -> Method:
-    """Return a method by its name, or by the name that earlier versions wrote.
-
-    Args:
-        name: "minsum" for one.
-        known: names to choose from.
-        what: subject of the error message.
-
-    Raises:
-        InputError: a name that is not among them.
-    """
+    """Return a method by its name, or an earlier one; an InputError for any other than the ``known`` names."""
     current = ALIASES.get(name, name)
     if current not in known:
         raise unknown_name(what, name, known)

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from syllablelm.core.errors import InputError
-from syllablelm.segment.arrays import FloatArray, IntArray, check_finite, to_float64
+from syllablelm.segment.arrays import FloatArray, IntArray, to_finite
 from syllablelm.segment.graph_cut import merge_pairs, merge_similar, mincut, similarity_matrix
 
 # Of the norms of these systems' own features.
@@ -33,11 +33,8 @@ def similarity_merge(features: Any, *, frames_per_segment: float = 10.0, merge_t
 
     Returns:
         int32 boundaries [0, ..., T].
-
-    Raises:
-        InputError: wrong shape, values that are not finite, or frames_per_segment < 1.
     """
-    frames = _frames(features)
+    frames = to_finite(features, "features", 2)
     cut = mincut(similarity_matrix(frames), _count(len(frames), frames_per_segment))
     return merge_similar(frames, cut, merge_threshold)
 
@@ -59,24 +56,18 @@ def norm_threshold_mincut(
     shorter than `shortest_cut` are one segment. Unlike the released code, the cut reaches the last frame of its run.
 
     Args:
-        features: (T, D); the published ones are of layer 9.
-        norms: (T,) that the threshold is applied to; None takes the norms of `features`. The published ones are of
-            layer 11.
+        features, norms: (T, D), the published ones of layer 9; and (T,) norms that the threshold is applied to, the
+            published ones of layer 11 (None: those of `features`).
         threshold: frames of a larger norm are speech; the default belongs to the SD-HuBERT checkpoint.
-        frames_per_segment: 10 is the published 0.2 s at 50 frames per second.
+        frames_per_segment, merge_threshold: see `similarity_merge`.
         shortest_cut: minimum length of a run that is divided, in frames.
         shortest_kept: minimum length of a segment of a divided run, in frames, unless the run has no longer one.
-        merge_threshold: minimum cosine similarity of two neighbours' means to merge them.
 
     Returns:
         (num_segments, 2) int32 pairs.
-
-    Raises:
-        InputError: wrong shapes, values that are not finite, or frames_per_segment < 1.
     """
-    frames = _frames(features)
-    loudness = _norms(frames) if norms is None else to_float64(norms, "norms", 1)
-    check_finite(loudness, "norms")
+    frames = to_finite(features, "features", 2)
+    loudness = _norms(frames) if norms is None else to_finite(norms, "norms", 1)
     if len(loudness) != len(frames):
         raise InputError(f"norms must hold one value per frame: {len(frames)}, not {len(loudness)}")
     found = [np.zeros((0, 2), dtype=np.int32)]
@@ -112,11 +103,8 @@ def greedy_cosine_merge(
 
     Returns:
         (num_segments, 2) int32 pairs.
-
-    Raises:
-        InputError: wrong shape, or values that are not finite.
     """
-    frames = _frames(features)
+    frames = to_finite(features, "features", 2)
     speech = np.sqrt(np.sum(frames * frames, axis=1) + _TINY) >= threshold
     found = [np.zeros((0, 2), dtype=np.int32)]
     for first, last in _runs(speech):
@@ -165,18 +153,14 @@ def norm_peaks(features: Any, *, prominence: float = 0.45, window: int = 3) -> I
 
     Args:
         features: (T, D); the published ones are of layer 13 of WavLM-Large.
-        prominence: minimum prominence of a peak, in standard deviations.
-        window: frames of the moving average, odd.
+        prominence, window: minimum prominence of a peak, in standard deviations; odd length of the average, in frames.
 
     Returns:
         int32 boundaries [0, ..., T].
-
-    Raises:
-        InputError: wrong shape, values that are not finite, or settings that are not usable.
     """
     if window < 1 or window % 2 == 0 or not prominence >= 0:
         raise InputError("norm_peaks needs an odd window of at least 1 frame and a prominence of at least 0")
-    frames = _frames(features)
+    frames = to_finite(features, "features", 2)
     norms = _norms(frames)
     spread = norms.std() if len(norms) else 0.0
     if not spread > 0:
@@ -193,30 +177,17 @@ def relative_threshold(features: Any, level: float = 0.1, *, low: float = 0.01, 
     """Return a norm threshold for encoders of any scale: a fraction of the range of the recording's norms.
 
     Args:
-        features: (T, D).
+        features: (T, D); without frames the threshold is 0.
         level: the fraction: 0 is the `low` quantile of the norms, 1 the `high` one; SD-HuBERT's later code uses 0.1
             with these quantiles.
-        low, high: quantiles that stand for softest and loudest.
-
-    Returns:
-        threshold; 0 for a recording without frames.
-
-    Raises:
-        InputError: wrong shape, values that are not finite, or quantiles outside 0 <= low <= high <= 1.
     """
     if not 0.0 <= low <= high <= 1.0:
         raise InputError("relative_threshold needs 0 <= low <= high <= 1")
-    frames = _frames(features)
+    frames = to_finite(features, "features", 2)
     if len(frames) == 0:
         return 0.0
     softest, loudest = np.quantile(_norms(frames), [low, high])
     return float(softest + level * (loudest - softest))
-
-
-def _frames(features: Any) -> FloatArray:
-    frames = to_float64(features, "features", 2)
-    check_finite(frames, "features")
-    return frames
 
 
 def _norms(frames: FloatArray) -> FloatArray:

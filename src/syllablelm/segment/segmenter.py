@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -47,13 +47,7 @@ RELEASED_MAX_RATE = 10.0
 
 @dataclass(frozen=True)
 class FrameGrid:
-    """Positions of the frames of a recording.
-
-    Args:
-        hop: samples from one frame to the next.
-        receptive_field: samples that the shortest clip needs to give one frame.
-        sample_rate: samples per second of the waveforms.
-    """
+    """Positions of the frames of a recording: samples per frame, of the shortest clip with a frame, and per second."""
 
     hop: int
     receptive_field: int
@@ -92,12 +86,9 @@ class Clip:
     """One recording, or one window of it, as a method reads it.
 
     Args:
-        num_frames: number of frames, T.
-        frame_rate: frames per second.
-        features: (T, D) of the encoder.
-        norm_features: (T, D) whose norms "sdhubert" compares with its threshold; None takes ``features``.
+        num_frames, frame_rate, hop: number of frames, T; frames per second; samples per frame.
+        features, norm_features: (T, D) of the encoder; and those whose norms "sdhubert" compares with its threshold.
         waveform: (num_samples,).
-        hop: samples from one frame to the next.
         predictor: encoder with its masked-prediction head.
     """
 
@@ -120,30 +111,6 @@ class Clip:
         return feasible_count(self.num_frames, count, 1, max_length or max(self.num_frames, 1))
 
 
-def _even(clip: Clip, count: int, *, max_length: int = 50) -> Boundaries:
-    return even_boundaries(clip.num_frames, clip.clip_count(count, max_length))
-
-
-def _frames(clip: Clip, count: int) -> Boundaries:
-    return np.arange(clip.num_frames + 1, dtype=np.int32)
-
-
-def _envelope(clip: Clip, count: int) -> Boundaries:
-    return envelope_valleys(envelope(clip.waveform), clip.clip_count(count))
-
-
-def _strength(clip: Clip, count: int) -> Boundaries:
-    return envelope_valleys(-boundary_strength(clip.waveform), clip.clip_count(count))
-
-
-def _mel(clip: Clip, count: int, *, max_length: int = 50) -> Boundaries:
-    return minsum(log_mel(clip.waveform), clip.clip_count(count, max_length), max_length=max_length)
-
-
-def _similarity(clip: Clip, count: int, *, max_length: int = 50) -> Boundaries:
-    return mincut(similarity_matrix(clip.features), clip.clip_count(count, max_length), max_length=max_length)
-
-
 def _minsum(clip: Clip, count: int, *, min_length: int = 1, max_length: int = 50) -> Boundaries:
     count = clip.clip_count(count, max_length)
     # A very short clip may not hold its segments at the requested shortest length.
@@ -159,30 +126,20 @@ def _released(
     return minsum_dynamic(clip.features, delta, quantile=quantile, max_rate=max_rate, **lengths)
 
 
-def _peaks(clip: Clip, count: int) -> Boundaries:
-    return peak_boundaries(clip.features, clip.clip_count(count))
+def _losspred(clip: Clip, **spans: int) -> npt.NDArray[np.float32]:
+    return losspred_matrix(clip.predictor, clip.waveform, **spans)
 
 
-def _refined(clip: Clip, count: int) -> Boundaries:
-    return combined_boundaries(feature_step(clip.features), clip.strength, clip.clip_count(count))
+def _mincut(similarity: npt.NDArray[np.floating[Any]], clip: Clip, count: int, max_length: int) -> Boundaries:
+    return mincut(similarity, clip.clip_count(count, max_length), max_length=max_length)
 
 
-def _losspred(clip: Clip, count: int, *, span: int = 50, gap: int = 150, max_length: int = 50) -> Boundaries:
-    matrix = losspred_matrix(clip.predictor, clip.waveform, span=span, gap=gap)
-    return mincut(matrix, clip.clip_count(count, max_length), max_length=max_length)
-
-
-def _combined(clip: Clip, count: int, *, span: int = 50, gap: int = 150) -> Boundaries:
-    matrix = losspred_matrix(clip.predictor, clip.waveform, span=span, gap=gap)
-    return combined_boundaries(novelty(matrix), clip.strength, clip.clip_count(count))
+def _combine(change: npt.NDArray[np.floating[Any]], clip: Clip, count: int) -> Boundaries:
+    return combined_boundaries(change, clip.strength, clip.clip_count(count))
 
 
 def _frames_per_segment(clip: Clip) -> float:
     return max(1.0, SEGMENT_SECONDS * clip.frame_rate)
-
-
-def _similarity_merge(clip: Clip, count: int) -> Boundaries:
-    return similarity_merge(clip.features, frames_per_segment=_frames_per_segment(clip))
 
 
 def _sdhubert(clip: Clip, count: int, *, relative: bool = False) -> Boundaries:
@@ -200,38 +157,33 @@ def _sylber(clip: Clip, count: int, *, relative: bool = False) -> Boundaries:
     return greedy_cosine_merge(clip.features, threshold=threshold)
 
 
-def _zerosyl(clip: Clip, count: int) -> Boundaries:
-    return norm_peaks(clip.features)
-
-
 FUNCTIONS: dict[str, Callable[..., Boundaries]] = {
-    "even": _even,
-    "frames": _frames,
-    "envelope": _envelope,
-    "strength": _strength,
-    "mel": _mel,
-    "similarity": _similarity,
+    "even": lambda clip, count, max_length=50: even_boundaries(clip.num_frames, clip.clip_count(count, max_length)),
+    "frames": lambda clip, count: np.arange(clip.num_frames + 1),
+    "envelope": lambda clip, count: envelope_valleys(envelope(clip.waveform), clip.clip_count(count)),
+    "strength": lambda clip, count: envelope_valleys(-boundary_strength(clip.waveform), clip.clip_count(count)),
+    "mel": lambda clip, count, **limits: _minsum(replace(clip, features=log_mel(clip.waveform)), count, **limits),
+    "similarity": lambda clip, count, max_length=50: _mincut(similarity_matrix(clip.features), clip, count, max_length),
     "minsum": _minsum,
     "released": _released,
-    "peaks": _peaks,
-    "refined": _refined,
-    "losspred": _losspred,
-    "combined": _combined,
-    "similarity-merge": _similarity_merge,
+    "peaks": lambda clip, count: peak_boundaries(clip.features, clip.clip_count(count)),
+    "refined": lambda clip, count: _combine(feature_step(clip.features), clip, count),
+    "losspred": lambda clip, count, max_length=50, **spans: _mincut(_losspred(clip, **spans), clip, count, max_length),
+    "combined": lambda clip, count, **spans: _combine(novelty(_losspred(clip, **spans)), clip, count),
+    "similarity-merge": lambda clip, _: similarity_merge(clip.features, frames_per_segment=_frames_per_segment(clip)),
     "sdhubert": _sdhubert,
     "sdhubert-relative": partial(_sdhubert, relative=True),
     "sylber": _sylber,
     "sylber-relative": partial(_sylber, relative=True),
-    "zerosyl": _zerosyl,
+    "zerosyl": lambda clip, _: norm_peaks(clip.features),
 }
 
 
 def segment_clip(name: str, clip: Clip, count: int = 0, **parameters: float) -> Boundaries:
-    """Segment one clip by a method.
+    """Segment one clip by a method of the registry.
 
     Args:
-        name: method of the registry.
-        clip: what the method needs.
+        name, clip: the method, and what it needs.
         count: requested number of segments; ignored by methods that choose their own.
         parameters: settings by name; those that the method does not take are ignored.
 
@@ -254,8 +206,7 @@ class Segmenter:
 
     Args:
         grid: the frames that are segmented.
-        cut: (waveform, num_segments) -> int32 boundaries [0, ..., num_frames], or (num_segments, 2) starts and ends
-            where frames may be left out.
+        cut: (waveform, num_segments) -> what ``segment_clip`` returns.
     """
 
     grid: FrameGrid
@@ -282,22 +233,19 @@ def make_segmenter(
     feature_layer: int | None = None,
     **parameters: float,
 ) -> Segmenter:
-    """Build a segmenter of waveforms.
+    """Build a segmenter of waveforms, on the frames of the model, or on HuBERT's without one.
+
+    "even", "mel", "similarity", "minsum" and "losspred" give exactly the requested number, clipped to what is feasible;
+    methods on peaks and valleys give fewer where there are fewer of them; the others choose their own. A clip without
+    frames gives no segment.
 
     Args:
         name: method of the registry. The norm thresholds of "sdhubert" and "sylber" belong to those checkpoints; with
             "-relative" they follow the scale of the recording's norms, for any encoder.
-        encoder: encoder of methods on features.
-        predictor: encoder with its masked-prediction head, for "losspred" and "combined".
+        encoder, predictor: encoder of methods on features; and with its prediction head, of "losspred" and "combined".
         feature_layer: layer of the features of "sdhubert", where it is not the one whose norms are compared with the
             threshold, which is the encoder's own (published: 9, and 11 for the norms).
         parameters: settings of the methods, see ``Method.parameters``; those of other methods are ignored.
-
-    Returns:
-        function (waveform, num_segments) -> Segmentation, on the frames of the model, or on HuBERT's without one.
-        "even", "mel", "similarity", "minsum" and "losspred" give exactly the requested number, clipped to what is
-        feasible; methods on peaks and valleys give fewer where there are fewer of them; the others choose their own.
-        A clip without frames gives no segment.
 
     Raises:
         InputError: an unknown name or setting, or the model it needs was not given.
@@ -335,10 +283,9 @@ def make_segmenter(
 
 
 def speech_only(segmenter: Segmenter, method: Literal["none", "energy", "silero"]) -> Segmenter:
-    """Restrict a segmenter to the speech of a recording, as in the paper's LossPred; pauses become segments.
+    """Restrict a segmenter of boundaries to the speech of a recording, as in the paper; pauses become segments.
 
     Args:
-        segmenter: any segmenter that gives boundaries [0, ..., num_frames].
         method: voice activity detection (``vad.speech_regions``); "none" returns the segmenter as it is.
 
     Returns:

@@ -20,7 +20,7 @@ from syllablelm.tokenizer.released_checkpoint import (
 from syllablelm.tokenizer.tokenizer import Tokenizer
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class TokenizerConversion(Record):
     """Result of ``convert_tokenizer``: forms, number of units, and what the output does not hold."""
 
@@ -48,12 +48,15 @@ def convert_tokenizer(
     if format is None:
         format = "released" if source.suffix == ENCODER else "tokenizer"
     if (format, to) == ("released", "tokenizer"):
-        return TokenizerConversion(format, to, *_to_artifact(source, out, delta))
-    if (format, to) == ("tokenizer", "released"):
-        if delta is not None:
-            raise InputError("--delta belongs to reading a released tokenizer; its files hold none")
-        return TokenizerConversion(format, to, *_to_release(source, out))
-    raise InputError(f"{source}: {format} cannot become {to}: convert a 'released' tokenizer to 'tokenizer', or back")
+        units, lost = _to_artifact(source, out, delta)
+    elif (format, to) != ("tokenizer", "released"):
+        known = "convert a 'released' tokenizer to 'tokenizer', or back"
+        raise InputError(f"{source}: {format} cannot become {to}: {known}")
+    elif delta is not None:
+        raise InputError("--delta belongs to reading a released tokenizer; its files hold none")
+    else:
+        units, lost = _to_release(source, out)
+    return TokenizerConversion(source_format=format, to=to, units=units, loses=lost)
 
 
 def _to_artifact(source: Path, out: Path, delta: float | None) -> tuple[int, tuple[str, ...]]:

@@ -130,8 +130,8 @@ def encode_in_blocks(
 ) -> Segmentation:
     """Encode a recording of a manifest, of any length, in bounded memory; an AudioError where it cannot be read.
 
-    Blocks last the tokenizer's ``batch_seconds``, so that the windows which one completes are encoded together. ``read``
-    maps the iterator of decoded blocks to those to encode, for example by decoding the next one in another thread.
+    Blocks last ``batch_seconds``, so that the windows which one completes are encoded together. ``read`` maps the
+    iterator of decoded blocks to those to encode, for example by decoding the next one in another thread.
     """
     stop = recording.start + recording.num_samples
     blocks = read_blocks(recording.path, max(tokenizer.batch_seconds, 1.0), start=recording.start, stop=stop)

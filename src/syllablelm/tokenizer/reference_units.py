@@ -88,7 +88,7 @@ class Vocabulary:
 
     def encode(self, alignment: Alignment) -> ReferenceUnits:
         """Return the units of one recording on the nearest frames; a FormatError for phones that are not ARPAbet."""
-        labelled = list(self._text_units(alignment) if self.subwords is not None else self._label_units(alignment))
+        labelled = list(self._timed_units(alignment))
         units = np.array([unit for unit, _, _ in labelled], dtype=np.int32)
         frames = self.sample_rate / self.hop
         num_frames = round(alignment.duration * frames)
@@ -101,19 +101,14 @@ class Vocabulary:
         except InputError as error:
             raise InputError(f"alignment of {alignment.id}: {error}") from None
         segmentation = Segmentation(start, end, units, num_frames, self.hop, self.sample_rate)
-        unseen = sum(0 in self._characters(unit) for unit in units.tolist())
-        return ReferenceUnits(segmentation, unseen, moved)
+        expand = list if self.subwords is None else self.subwords.expand
+        return ReferenceUnits(segmentation, sum(0 in expand([unit]) for unit in units.tolist()), moved)
 
-    def _characters(self, unit: int) -> tuple[int, ...]:
-        return (unit,) if self.subwords is None else tuple(self.subwords.expand([unit]).tolist())
-
-    def _label_units(self, alignment: Alignment) -> Iterator[tuple[int, float, float]]:
-        for interval in _intervals(alignment, self.tier):
-            yield self._numbers.get(interval.label, 0), interval.start, interval.end
-
-    def _text_units(self, alignment: Alignment) -> Iterator[tuple[int, float, float]]:
-        """Subwords of each word, which share its time by their letters."""
+    def _timed_units(self, alignment: Alignment) -> Iterator[tuple[int, float, float]]:
+        """Units with start and end in seconds; subwords of a word share its time by their letters."""
         if self.subwords is None:
+            for one in _intervals(alignment, self.tier):
+                yield self._numbers.get(one.label, 0), one.start, one.end
             return
         for word in _intervals(alignment, "text"):
             codes = self.subwords.encode([self._numbers.get(c, 0) for c in WORD_MARK + word.label])
@@ -216,7 +211,7 @@ def _intervals(alignment: Alignment, tier: Tier) -> tuple[Interval, ...]:
     return alignment.intervals("word" if tier == "text" else tier)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class AlignmentsConversion(Record):
     """Result of ``convert_alignments``: formats, tier, and what was written.
 
@@ -272,7 +267,7 @@ def convert_alignments(
             raise InputError(f"{vocabulary}: a vocabulary of frames of {used.hop} samples; --hop cannot change them")
     else:
         if Path(vocabulary).exists():
-            raise InputError(f"{vocabulary} exists; choose another --vocabulary, or leave out --fit to use what it holds")
+            raise InputError(f"{vocabulary} exists; choose another --vocabulary, or leave out --fit to use it")
         grid: Any = {"hop": options.hop or 320, "sample_rate": options.sample_rate}
         used = fit_vocabulary(alignments.values(), tier, fit, **grid)
     segments, unseen, moved = 0, 0, 0
@@ -287,7 +282,15 @@ def convert_alignments(
             unseen, moved = unseen + units.unseen, moved + units.moved
     if fit is not None:
         used.save(vocabulary, {"alignments": alignments_digest(alignments)})
-    loses = ("silences (they are gaps)", *FORMATS[to].loses)
-    grids = ((used.hop, used.sample_rate),)
-    counts = (len(alignments), segments, used.num_units, unseen, moved)
-    return AlignmentsConversion("alignments", to, tier, *counts, grids, loses)
+    return AlignmentsConversion(
+        source_format="alignments",
+        to=to,
+        tier=tier,
+        recordings=len(alignments),
+        segments=segments,
+        vocabulary=used.num_units,
+        unseen=unseen,
+        moved=moved,
+        grids=((used.hop, used.sample_rate),),
+        loses=("silences (they are gaps)", *FORMATS[to].loses),
+    )

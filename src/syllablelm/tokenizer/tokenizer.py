@@ -47,8 +47,8 @@ class Tokenizer:
         encoder, codebook, rule: encoder of frame features; codebook of segment vectors (None for segments without
             units); segmentation rule.
         batch_seconds: seconds of audio encoded at once, padding included; bounds memory, never changes a result.
-        window_seconds: longer recordings are encoded in windows of this length (Whisper: at most 30 s), which overlap by
-            10 s or a quarter of a window where that is less, and are joined at a boundary of both (see ``windows``).
+        window_seconds: longer recordings are encoded in windows of this length (Whisper: at most 30 s), which overlap
+            by 10 s or a quarter of a window where that is less, and are joined at a boundary of both (see ``windows``).
         digest: digest of the artifact it was loaded from; "" if unknown.
 
     Attributes:
@@ -243,7 +243,7 @@ class Tokenizer:
     def latency(self) -> float:
         """Maximum algorithmic latency of ``stream`` in seconds from the end of a segment: the window less its margin.
 
-        57.5 s by default, 28.2 s with Whisper's 30 s. Under a rule that deduplicates, a segment also waits for the next.
+        57.5 s by default, 28.2 s with Whisper's 30 s. Deduplicated, a segment also waits for the next.
         """
         return self.grid.latency / self.encoder.sample_rate
 
@@ -281,7 +281,7 @@ class Tokenizer:
     def features(
         self, audio: npt.NDArray[np.floating] | Sequence[npt.NDArray[np.floating]]
     ) -> Features | list[Features]:
-        """Return frame features, float32 (num_frames, dim) per waveform; arguments, errors and windows are those of ``encode``."""
+        """Return frame features, float32 (num_frames, dim) per waveform; otherwise as ``encode``."""
         if isinstance(audio, np.ndarray):
             return self.features([audio])[0]
         waves = _check_all(audio)
@@ -307,9 +307,9 @@ class Tokenizer:
             blocks: (num_samples,) each, mono at 16 kHz, of any sizes; the recording ends with the last one.
 
         Yields:
-            parts of finished segments, in frames of the whole recording; ``num_frames`` of a part is the frame up to which
-            segments are finished, at last the recording's length. ``Segmentation.join(parts)`` equals ``encode`` of the
-            concatenated blocks. A segment appears at most ``latency`` seconds after its end.
+            parts of finished segments, in frames of the whole recording; ``num_frames`` of a part is the frame up to
+            which segments are finished, at last the recording's length. ``Segmentation.join(parts)`` equals
+            ``encode`` of the concatenated blocks. A segment appears at most ``latency`` seconds after its end.
 
         Raises:
             InputError: a block is not one-dimensional or not floating point; the message counts blocks from 0.
@@ -321,7 +321,7 @@ class Tokenizer:
         return parts if self.codec is None else map(self._recode, map(Segmentation.join, [parts]))
 
     def segment(self, features: Features, spans: npt.NDArray[np.int32] | None = None) -> Segmentation:
-        """Return the segmentation of the features (num_frames, dim) of one recording, taken whole; ``spans`` may be given."""
+        """Return the segmentation of the features (num_frames, dim) of one recording; ``spans`` may be given."""
         found = self.spans(features) if spans is None else spans
         segmentation = self._segment_stretch(Stretch(0, features, found))
         return self._recode(segmentation.deduplicate() if self._deduplicates else segmentation)

@@ -163,16 +163,12 @@ class Stitcher:
                 yield _stretch(held.features, held.first, held.spans, held.first, begin)
         end = start + len(features)
         # The next seam lies no earlier than this frame, so segments before it are final.
-        final = end if last else _last_final(cuts, begin, start + grid.stride + grid.margin)
+        inner = cuts[(cuts > begin) & (cuts <= start + grid.stride + grid.margin)]
+        final = end if last else int(inner[-1]) if len(inner) else begin
         if final > begin:
             yield _stretch(features, start, spans, begin, final)
         self._held = None if last else _stretch(features, start, spans, final, end)
         self._start = start + grid.stride
-
-
-def _last_final(cuts: npt.NDArray[np.integer], begin: int, limit: int) -> int:
-    before = cuts[(cuts > begin) & (cuts <= limit)]
-    return int(before[-1]) if len(before) else begin
 
 
 def _edges(first: int, features: FloatArray, spans: IntArray) -> npt.NDArray[np.int64]:

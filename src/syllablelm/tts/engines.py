@@ -30,7 +30,7 @@ SECONDS_PER_CALL = 120
 
 @dataclass(frozen=True)
 class Spoken:
-    """One utterance of an engine: mono samples at its own rate, words with phone times if any, the pitch factor applied."""
+    """One utterance: mono samples at the engine's own rate, words with phone times if any, the pitch factor applied."""
 
     samples: npt.NDArray[np.float32]
     sample_rate: int

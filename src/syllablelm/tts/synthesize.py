@@ -50,15 +50,9 @@ _SAFE_ID = re.compile(r"[\w][\w.+-]*")
 
 @dataclass(frozen=True)
 class SynthesisResult(Record):
-    """Result of `synthesize`.
+    """Result of `synthesize`: paths of its lists, number and total length of the utterances.
 
-    Args:
-        manifest: path of the manifest.
-        alignments: path of the alignments; None where the engine prints no times.
-        utterances: number of utterances in the manifest.
-        hours: their total length.
-        skipped: number of sentences that could not be spoken.
-        errors: path of their list.
+    `alignments` is None where the engine prints no times; `skipped` sentences could not be spoken, see `errors`.
     """
 
     manifest: Path
@@ -94,9 +88,6 @@ class _Settings:
         if self.audio_format not in AUDIO_FORMATS:
             raise InputError(f"unknown audio format {self.audio_format!r}; choose {', '.join(AUDIO_FORMATS)}")
 
-    def as_json(self) -> str:
-        return json.dumps({"version": 1, **vars(self)}, indent=1)
-
 
 def speak_texts(
     path: str | PathLike[str],
@@ -106,14 +97,9 @@ def speak_texts(
     limit: int | None = None,
     **options: Any,
 ) -> SynthesisResult:
-    """Speak a text file, a transcript, or a folder of them into a corpus folder, or resume one.
+    """Speak a text file, a transcript, or a folder of them (see `read_texts`) into a corpus folder, or resume one.
 
-    Args:
-        path: as `syllablelm.data.texts.read_texts` takes it.
-        out: folder of the corpus.
-        hours: stop once the corpus is this long; None for all texts.
-        limit: maximum number of utterances; None for all.
-        options: arguments of `synthesize`: engine, voices, seed, workers, audio_format, ...
+    `hours` and `limit` bound its length and its utterances; `options` are arguments of `synthesize`.
     """
     if hours is not None:
         check_positive("--hours", hours)
@@ -199,17 +185,16 @@ def synthesize(
 
 def _claim(out: Path, settings: _Settings) -> None:
     """Write the settings into a new folder, or compare them with those of a folder begun before."""
-    path = out / "synthesis.json"
+    path, text = out / "synthesis.json", json.dumps({"version": 1, **vars(settings)}, indent=1)
     if not path.exists():
         # The settings that another process is writing, or that a killed one left, are not foreign. Nor is anything once
         # there are settings: another process may have written them, and begun its work, in the meantime.
-        foreign = out.exists() and not out.is_dir()
-        foreign = foreign or (out.exists() and any(not item.name.startswith(".synthesis.") for item in out.iterdir()))
+        items = out.iterdir() if out.is_dir() else [out] if out.exists() else []
+        foreign = any(not item.name.startswith(".synthesis.") for item in items)
         if foreign and not path.exists():
             raise InputError(f"{out} exists and is not a synthetic corpus; choose another folder")
-        write_text(path, settings.as_json())
-    before = read_json(path)
-    now = json.loads(settings.as_json())
+        write_text(path, text)
+    before, now = read_json(path), json.loads(text)
     changed = sorted(key for key in now if before.get(key) != now[key])
     if changed:
         raise InputError(f"{out} holds a corpus with another {', '.join(changed)}; choose another folder")
@@ -240,28 +225,19 @@ def _present(audio: Path) -> Generator[None, None, None]:
 
 def _shards(texts: Iterable[tuple[str, str]], size: int) -> Iterator[list[tuple[str, str]]]:
     seen: set[str] = set()
-    shard: list[tuple[str, str]] = []
-    for name, text in texts:
-        if not _SAFE_ID.fullmatch(name):
-            raise InputError(f"id {name!r} cannot be a file name; use letters, digits and _.+-")
-        if name in seen:
-            raise InputError(f"id {name!r} appears twice among the texts")
-        seen.add(name)
-        shard.append((name, text))
-        if len(shard) == size:
-            yield shard
-            shard = []
-    if shard:
+    rest = iter(texts)
+    while shard := list(islice(rest, size)):
+        for name, _ in shard:
+            if not _SAFE_ID.fullmatch(name):
+                raise InputError(f"id {name!r} cannot be a file name; use letters, digits and _.+-")
+            if name in seen:
+                raise InputError(f"id {name!r} appears twice among the texts")
+            seen.add(name)
         yield shard
 
 
 def _make_shard(
-    engine: Engine,
-    settings: _Settings,
-    out: Path,
-    number: int,
-    texts: Sequence[tuple[str, str]],
-    stop: threading.Event,
+    engine: Engine, settings: _Settings, out: Path, number: int, texts: Sequence[tuple[str, str]], stop: threading.Event
 ) -> list[dict[str, Any]]:
     """Speak one shard; a finished one is only read, a stopped one dropped."""
     final = out / AUDIO / f"{number:05d}"

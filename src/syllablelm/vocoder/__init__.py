@@ -11,11 +11,4 @@ if TYPE_CHECKING:
     from syllablelm.vocoder.vocoder_lm import VocoderLM
 
 __all__ = ["Resynthesizer", "VocoderLM"]
-
-__getattr__, __dir__ = lazy_names(
-    __name__,
-    {
-        "resynthesizer": ["Resynthesizer"],
-        "vocoder_lm": ["VocoderLM"],
-    },
-)
+__getattr__, __dir__ = lazy_names(__name__, {"resynthesizer": ["Resynthesizer"], "vocoder_lm": ["VocoderLM"]})

@@ -43,11 +43,7 @@ class MfccEncoder:
     def encode(
         self, waveforms: Sequence[npt.NDArray[np.float32]], layers: Sequence[int] | None = None
     ) -> list[npt.NDArray[np.float32]]:
-        """Return the features of each clip: float32 (num_frames, 13).
-
-        Raises:
-            InputError: layers are given.
-        """
+        """Return the features of each clip, float32 (num_frames, 13); layers are an InputError."""
         if layers is not None:
             raise InputError("MFCCs have no layers")
         return [self._encode(wave) for wave in waveforms]
@@ -60,23 +56,12 @@ class MfccEncoder:
 
 
 def acoustic_encoder(folder: Path, source: Source, layer: int, *, device: str = "auto") -> FrameEncoder:
-    """Return the encoder of acoustic units.
-
-    Args:
-        folder: folder of an encoder, for source "encoder".
-        source: "encoder" or "mfcc".
-        layer: layer of the encoder.
-        device: "auto", "cpu" or "cuda".
-    """
+    """Return the encoder of acoustic units: MFCCs, or a layer of the encoder in a folder."""
     return MfccEncoder() if source == "mfcc" else load_encoder(folder, layer, device=device)
 
 
 def find_acoustic(folder: Path, *, device: str = "auto") -> Tokenizer | None:
-    """Open the acoustic tokenizer of a model folder; None without one. Its digest identifies the acoustic units.
-
-    Raises:
-        FormatError: a damaged one.
-    """
+    """Open the acoustic tokenizer of a model folder; None without one. Its digest identifies the acoustic units."""
     own = folder / ACOUSTIC_FOLDER
     if (own / CODEBOOK_FILE).is_file():
         return open_acoustic(own, device=device)
@@ -84,22 +69,15 @@ def find_acoustic(folder: Path, *, device: str = "auto") -> Tokenizer | None:
 
 
 def open_acoustic(folder: Path, *, device: str = "auto") -> Tokenizer:
-    """Open an acoustic tokenizer, an artifact of an encoder and a codebook of its frames.
-
-    Raises:
-        FormatError: a missing or damaged file.
-    """
+    """Open an acoustic tokenizer, an artifact of an encoder and a codebook of its frames; a FormatError otherwise."""
     digest = open_artifact(folder, "acoustic").digest
     return frame_units(load_encoder(folder, device=device), folder / CODEBOOK_FILE, digest)
 
 
 def load_acoustic(folder: Path, *, device: str = "auto") -> Tokenizer:
-    """Open the acoustic tokenizer of a model folder that holds cluster centres only.
+    """Open the acoustic tokenizer of a model folder that holds cluster centres only; a FormatError for damaged ones.
 
     ``acoustic.safetensors`` holds the centres and names their features; an encoder lies in the folder itself.
-
-    Raises:
-        FormatError: a missing or damaged file.
     """
     from safetensors import SafetensorError, safe_open
 

@@ -39,8 +39,8 @@ class DiscriminatorShape:
     """Number and sizes of the discriminators.
 
     Args:
-        periods: period of each period discriminator, in samples.
-        scales: number of scale discriminators; each takes the waveform at half the rate of the one before.
+        periods, scales: period of each period discriminator, in samples; number of scale discriminators, each of which
+            takes the waveform at half the rate of the one before.
         narrower: divisor of the published numbers of channels: 1, 2, 4 or 8.
     """
 

@@ -30,17 +30,15 @@ from syllablelm.encoders.device import pick_device
 from syllablelm.vocoder.unit_vocoder import (
     SHAPE_FILE,
     WEIGHTS_FILE,
+    UnitVocoder,
     build_shape,
     load_weights,
     read_vocoder,
-    save_vocoder,
     unit_frames,
 )
 
 Durations = Literal["given", "predicted"]
 
-# Its name in vocoder.json.
-KIND = "hifigan"
 SLOPE = 0.1
 # Further inputs of some published vocoders, by the key that enables them.
 _OTHER_INPUTS = ("f0", "multispkr", "embedder_params", "multistyle", "lambda_commit", "lambda_commit_code")
@@ -61,10 +59,8 @@ class HiFiGanShape:
     """The network, by the keys of the published configurations.
 
     Args:
-        num_embeddings: number of acoustic units.
-        embedding_dim: size of their embeddings.
-        upsample_rates: upsampling factors of the transposed convolutions, each of which halves the channels.
-        upsample_kernel_sizes: their kernel sizes.
+        num_embeddings, embedding_dim: number of acoustic units, and size of their embeddings.
+        upsample_rates, upsample_kernel_sizes: strides and kernels of transposed convolutions that halve the channels.
         upsample_initial_channel: channels before the first of them.
         resblock: "1" pairs every dilated convolution with a plain one, "2" has the dilated ones alone.
         resblock_kernel_sizes, resblock_dilation_sizes: residual blocks after each upsampling, which are averaged.
@@ -203,37 +199,26 @@ class HiFiGanNet(nn.Module):
         return self.dur_predictor(self.dict(units_BU), known_BU)
 
 
-class HiFiGanVocoder:
-    """Acoustic units to a waveform.
+class HiFiGanVocoder(UnitVocoder):
+    """Acoustic units to a waveform, by a trained network without weight norm; see ``UnitVocoder``."""
 
-    Args:
-        net: the trained network, without weight norm.
-        acoustic: digest of its acoustic units; "" if unknown, as for published vocoders.
-    """
+    kind = "hifigan"
+    net: HiFiGanNet
 
     def __init__(self, net: HiFiGanNet, acoustic: str = "") -> None:
-        self.net, self.acoustic = net.eval(), acoustic
-        self.sample_rate = net.shape.sampling_rate
-
-    @property
-    def num_units(self) -> int:
-        """Number of acoustic units."""
-        return self.net.shape.num_embeddings
+        super().__init__(net, acoustic)
+        self.sample_rate, self.num_units = net.shape.sampling_rate, net.shape.num_embeddings
 
     @torch.inference_mode()
     def decode(
         self, acoustic: Segmentation, *, seed: int = 0, durations: Durations | None = None
     ) -> npt.NDArray[np.float32]:
-        """Synthesize acoustic units.
+        """Synthesize acoustic units: (num_samples,) float32 at ``sample_rate``.
 
         Args:
-            acoustic: the units.
-            seed: not used; the synthesis is deterministic.
+            acoustic, seed: the units; the seed is not used, the synthesis is deterministic.
             durations: "given" takes the durations of the units, without gaps and on this vocoder's frame grid;
                 "predicted" takes the deduplicated units alone. By default predicted for another frame grid only.
-
-        Returns:
-            (num_samples,) float32 at ``sample_rate``.
 
         Raises:
             InputError: units or frames that do not fit, or no duration predictor for "predicted".
@@ -258,10 +243,6 @@ class HiFiGanVocoder:
         log_durations_U = self.net.log_durations(units_U[None], known_1U)[0]
         return (log_durations_U.exp() - 1).round().long().clamp(min=1)
 
-    def save(self, folder: Path) -> None:
-        """Write weights and shape into an existing folder."""
-        save_vocoder(self.net, KIND, self.net.shape, folder, acoustic=self.acoustic)
-
     @classmethod
     def load(cls, path: str | Path, *, device: str | torch.device = "auto") -> HiFiGanVocoder:
         """Open what ``save`` wrote, or a published unit vocoder.
@@ -269,13 +250,14 @@ class HiFiGanVocoder:
         Args:
             path: our folder; a folder with ``config.json`` and ``g_00500000`` (the latest of them), ``generator.pt`` or
                 a single ``.pt``; or such a file itself, beside ``config.json`` or its own ``..._config.json``.
+            device: see ``load_encoder``.
 
         Raises:
             FormatError: missing or damaged files, weights of another shape, or a vocoder that needs more than units.
         """
         path, acoustic = Path(path), ""
         if (path / SHAPE_FILE).exists():
-            shape, weights, acoustic = read_vocoder(path, KIND, HiFiGanShape)
+            shape, weights, acoustic = read_vocoder(path, cls.kind, HiFiGanShape)
             where = path / WEIGHTS_FILE
         else:
             config, where = _published_files(path)

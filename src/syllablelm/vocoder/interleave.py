@@ -26,13 +26,10 @@ class StreamInfo:
     """The two vocabularies of an interleaved stream.
 
     Args:
-        syllables: number of syllable units.
-        acoustic: number of acoustic units.
-        hop: samples per frame of the acoustic units, the unit of durations.
-        sample_rate: samples per second.
+        syllables, acoustic: numbers of syllable and of acoustic units.
+        hop, sample_rate: samples per frame of the acoustic units, the unit of durations, and per second.
         syllable_hop: samples per frame of the syllables.
-        tokenizer: digest of the tokenizer of the syllables.
-        acoustic_units: digest of the acoustic units; "" if unknown.
+        tokenizer, acoustic_units: digests of the tokenizer of the syllables and of the acoustic units; "" if unknown.
     """
 
     syllables: int
@@ -58,11 +55,7 @@ class StreamInfo:
 
     @classmethod
     def of_tokens(cls, info: TokenInfo) -> StreamInfo:
-        """Return the two vocabularies of joint tokens.
-
-        Raises:
-            FormatError: tokens of another kind.
-        """
+        """Return the two vocabularies of joint tokens; a FormatError for tokens of another kind."""
         if not 0 < info.loss_from < info.num_tokens or info.syllable_hop < 1:
             raise FormatError("a language model of plain units, not of an interleaved stream")
         acoustic = info.num_tokens - info.loss_from
@@ -75,11 +68,7 @@ class StreamInfo:
         return round(LEAD_SECONDS * self.sample_rate)
 
     def check(self, syllables: Segmentation, acoustic: Segmentation | None, name: str) -> None:
-        """Refuse units of other vocabularies or grids.
-
-        Raises:
-            InputError: units that do not fit; the recording is named.
-        """
+        """Refuse units of other vocabularies or grids with an InputError that names the recording."""
         for kind, seg, count, hop in (
             ("syllable", syllables, self.syllables, self.syllable_hop),
             ("acoustic", acoustic, self.acoustic, self.hop),
@@ -105,9 +94,6 @@ def interleave(syllables: Segmentation, acoustic: Segmentation, info: StreamInfo
 
     Returns:
         tokens (n,) and their frames (n,): those of acoustic tokens, 0 for syllables.
-
-    Raises:
-        InputError: units that do not fit ``info``.
     """
     info.check(syllables, acoustic, "recording")
     syllables, acoustic = syllables.deduplicate(), acoustic.deduplicate()

@@ -21,18 +21,12 @@ _FRAMES_AT_ONCE = 2048
 def track_pitch(
     waveform: Any, num_frames: int, *, hop: int = 160, sample_rate: int = 16_000, low: float = 75.0, high: float = 400.0
 ) -> FloatArray:
-    """Return the fundamental frequency of every frame.
+    """Return the fundamental frequency of every frame: (num_frames,) Hz, 0 where the frame is unvoiced.
 
     Args:
-        waveform: (num_samples,).
-        num_frames: number of frames; frame t is centred on sample t * hop.
-        hop: samples per frame.
-        sample_rate: samples per second.
-        low: lowest pitch in Hz; a window is three periods long.
-        high: highest pitch in Hz.
-
-    Returns:
-        (num_frames,) Hz, 0 where the frame is unvoiced.
+        waveform: (num_samples,) at ``sample_rate``.
+        num_frames, hop: number of frames, and samples per frame; frame t is centred on sample t * hop.
+        low, high: lowest and highest pitch in Hz; a window is three periods of the lowest.
 
     Raises:
         InputError: an empty range of frequencies, or one that reaches a quarter of the sample rate.

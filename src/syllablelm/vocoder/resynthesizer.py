@@ -15,7 +15,6 @@ from syllablelm.core.results import read_json
 from syllablelm.core.segmentation import Segmentation
 from syllablelm.lm.decode import Sampling
 from syllablelm.tokenizer.tokenizer import Tokenizer
-from syllablelm.vocoder import hifigan, source_filter
 from syllablelm.vocoder.acoustic import find_acoustic
 from syllablelm.vocoder.hifigan import HiFiGanVocoder
 from syllablelm.vocoder.source_filter import SourceFilterVocoder
@@ -23,25 +22,15 @@ from syllablelm.vocoder.unit_vocoder import SHAPE_FILE, UnitVocoder
 from syllablelm.vocoder.vocoder_lm import VocoderLM
 
 LM_FOLDER, VOCODER_FOLDER = "vocoder_lm", "vocoder"
-
-
-# By the kind in vocoder.json.
-VOCODERS: dict[str, type[SourceFilterVocoder] | type[HiFiGanVocoder]] = {
-    source_filter.KIND: SourceFilterVocoder,
-    hifigan.KIND: HiFiGanVocoder,
-}
+VOCODERS = {cls.kind: cls for cls in (SourceFilterVocoder, HiFiGanVocoder)}
 
 
 class Resynthesizer:
-    """Synthesizes syllable units.
+    """Synthesizes syllable units; parts of different acoustic units are a FormatError.
 
     Args:
-        vocoder_lm: model of acoustic units given syllables.
-        vocoder: unit vocoder of acoustic units.
+        vocoder_lm, vocoder: model of acoustic units given syllables, and unit vocoder.
         acoustic: tokenizer of acoustic units, which encodes prompts; None for continuations without a prompt's sound.
-
-    Raises:
-        FormatError: the parts have different acoustic units.
     """
 
     def __init__(self, vocoder_lm: VocoderLM, vocoder: UnitVocoder, acoustic: Tokenizer | None = None) -> None:
@@ -66,10 +55,8 @@ class Resynthesizer:
         """Open a resynthesizer.
 
         Args:
-            name: a bundled name ("small"), a folder that ``train vocoder`` or ``train bundle`` wrote, or the hub id of
-                one.
-            device: "auto", "cpu" or "cuda".
-            revision: branch, tag or commit of a hub id.
+            name: a bundled name ("small"), a folder that ``train vocoder`` or ``train bundle`` wrote, or a hub id.
+            device, revision: see ``load_encoder``.
 
         Raises:
             FormatError: no such model, one without a vocoder, or parts that do not belong together.
@@ -89,16 +76,12 @@ class Resynthesizer:
     def decode(
         self, segmentation: Segmentation, *, prompt: Segmentation | None = None, seed: int = 0, **sampling: Any
     ) -> npt.NDArray[np.float32]:
-        """Synthesize syllable units.
+        """Synthesize syllable units: (num_samples,) float32 at ``sample_rate``.
 
         Args:
-            segmentation: the syllables, with their times.
-            prompt: acoustic units of the prompt, from frame 0 on.
+            segmentation, prompt: the syllables, with their times; acoustic units of the prompt, from frame 0 on.
             seed: random seed.
             sampling: temperature (default 0.8; 0 is greedy), top_k and top_p of the acoustic units, see ``Sampling``.
-
-        Returns:
-            (num_samples,) float32 at ``sample_rate``.
 
         Raises:
             InputError: units that do not fit, or none.
@@ -116,13 +99,8 @@ class Resynthesizer:
         """Synthesize many sequences of syllables; each waveform equals that of ``decode`` alone.
 
         Args:
-            segmentations: syllables of each sequence.
-            prompts: acoustic units of each prompt, or None.
-            seeds: random seed of each sequence; 0 by default.
-            sampling: see ``decode``.
-
-        Raises:
-            InputError: units that do not fit, or none, named by index.
+            segmentations, prompts: syllables of each sequence; acoustic units of each prompt, or None.
+            seeds, sampling: random seed of each sequence, 0 by default; and see ``decode``.
         """
         seeds = [0] * len(segmentations) if seeds is None else seeds
         drawn = self.vocoder_lm.decode_many(segmentations, prompts, sampling=Sampling(**sampling), seeds=seeds)
@@ -130,14 +108,10 @@ class Resynthesizer:
 
 
 def load_vocoder(folder: str | Path, *, device: str = "auto") -> UnitVocoder:
-    """Open a unit vocoder of any kind: a folder that this package wrote, or a published unit HiFi-GAN.
-
-    Raises:
-        FormatError: missing or damaged files.
-    """
+    """Open a unit vocoder of any kind: a folder of this package, or a published unit HiFi-GAN; else a FormatError."""
     folder = Path(folder)
     # A published one has no description of this package.
-    kind = str(read_json(folder / SHAPE_FILE).get("kind")) if (folder / SHAPE_FILE).exists() else hifigan.KIND
+    kind = str(read_json(folder / SHAPE_FILE).get("kind")) if (folder / SHAPE_FILE).exists() else HiFiGanVocoder.kind
     if kind not in VOCODERS:
         raise FormatError(
             f"{folder / SHAPE_FILE}: unknown kind of vocoder {kind!r}; this version knows {', '.join(VOCODERS)}"

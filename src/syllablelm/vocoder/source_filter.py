@@ -21,11 +21,9 @@ from syllablelm.core.errors import InputError
 from syllablelm.core.segmentation import Segmentation
 from syllablelm.encoders.device import pick_device
 from syllablelm.vocoder.spectrum import SpectrumSpec
-from syllablelm.vocoder.unit_vocoder import WEIGHTS_FILE, load_weights, read_vocoder, save_vocoder, unit_frames
+from syllablelm.vocoder.unit_vocoder import WEIGHTS_FILE, UnitVocoder, load_weights, read_vocoder, unit_frames
 
 FloatArray = npt.NDArray[np.float32]
-# Its name in vocoder.json.
-KIND = "spectral"
 # Hz; tracked in training and spoken.
 PITCH_RANGE = (75.0, 400.0)
 # Least share of noise: without any, even the most voiced sound buzzes.
@@ -37,10 +35,9 @@ class SourceFilterShape:
     """Sizes of the network.
 
     Args:
-        units: number of acoustic units.
-        dim, blocks, kernel: channels, residual blocks (half before, half after upsampling), and their kernel size.
-        hop: samples per unit frame; a multiple of the spectrum's hop.
-        spectrum: predicted spectrum.
+        units, dim, blocks, kernel: acoustic units, channels, residual blocks (half before, half after upsampling), and
+            their kernel size.
+        hop, spectrum: samples per unit frame, a multiple of the spectrum's hop; and the predicted spectrum.
     """
 
     units: int
@@ -122,36 +119,23 @@ class SourceFilterNet(nn.Module):
         return y_TC[:, :-2], y_TC[:, -2].exp().clamp(low, high), y_TC[:, -1].sigmoid()
 
 
-class SourceFilterVocoder:
-    """Acoustic units to a waveform.
+class SourceFilterVocoder(UnitVocoder):
+    """Acoustic units to a waveform, by a trained network; see ``UnitVocoder``."""
 
-    Args:
-        net: the trained network.
-        acoustic: digest of its acoustic units; "" if unknown.
-    """
+    kind = "spectral"
+    net: SourceFilterNet
 
     def __init__(self, net: SourceFilterNet, acoustic: str = "") -> None:
-        self.net, self.acoustic = net.eval(), acoustic
-        self.sample_rate = net.shape.spectrum.sample_rate
-
-    @property
-    def num_units(self) -> int:
-        """Number of acoustic units."""
-        return self.net.shape.units
+        super().__init__(net, acoustic)
+        self.sample_rate, self.num_units = net.shape.spectrum.sample_rate, net.shape.units
 
     @torch.inference_mode()
     def decode(self, acoustic: Segmentation, *, seed: int = 0) -> npt.NDArray[np.float32]:
-        """Synthesize acoustic units with their durations.
+        """Synthesize acoustic units with their durations: (num_samples,) float32 at ``sample_rate``, within full scale.
 
         Args:
-            acoustic: units without gaps on this vocoder's frame grid.
+            acoustic: units without gaps on this vocoder's frame grid; others are an InputError.
             seed: random seed of the noise in unvoiced sounds.
-
-        Returns:
-            (num_samples,) float32 at ``sample_rate``, within full scale.
-
-        Raises:
-            InputError: units or frames that do not fit.
         """
         frames = unit_frames(acoustic, self.num_units, self.net.shape.hop, self.sample_rate)
         if len(frames) == 0:
@@ -161,35 +145,22 @@ class SourceFilterVocoder:
         cepstra, pitch, voicing = (part.cpu().numpy() for part in parts)
         return _below_full_scale(synthesize_voice(cepstra, pitch, voicing, self.net.shape.spectrum, seed=seed))
 
-    def save(self, folder: Path) -> None:
-        """Write weights and shape into an existing folder."""
-        save_vocoder(self.net, KIND, self.net.shape, folder, acoustic=self.acoustic)
-
     @classmethod
     def load(cls, folder: str | Path, *, device: str | torch.device = "auto") -> SourceFilterVocoder:
-        """Open what ``save`` wrote.
-
-        Raises:
-            FormatError: missing or damaged files.
-        """
+        """Open what ``save`` wrote; a FormatError for missing or damaged files."""
         folder = Path(folder)
-        shape, weights, acoustic = read_vocoder(folder, KIND, SourceFilterShape)
+        shape, weights, acoustic = read_vocoder(folder, cls.kind, SourceFilterShape)
         net = SourceFilterNet(shape)
         load_weights(net, weights, folder / WEIGHTS_FILE)
         return cls(net.to(pick_device(device)), acoustic)
 
 
 def excite(pitch: FloatArray, voicing: FloatArray, spec: SpectrumSpec, *, seed: int = 0) -> FloatArray:
-    """Return the source signal: pulses at the pitch where it is voiced, noise elsewhere, of unit power.
+    """Return the source signal, (T * hop,) float32 of unit power: pulses where it is voiced, noise elsewhere.
 
     Args:
-        pitch: (T,) Hz, above 0.
-        voicing: (T,) share of the pulses in the power, 0 to 1.
-        spec: spectrum whose hop and sample rate the frames have.
-        seed: random seed of the noise.
-
-    Returns:
-        (T * hop,) float32.
+        pitch, voicing: (T,) Hz, above 0; and share of the pulses in the power, 0 to 1.
+        spec, seed: spectrum whose hop and sample rate the frames have; random seed of the noise.
     """
     num_samples, knots = len(pitch) * spec.hop, np.arange(len(pitch)) * spec.hop
     time = np.arange(num_samples)
@@ -204,14 +175,11 @@ def excite(pitch: FloatArray, voicing: FloatArray, spec: SpectrumSpec, *, seed: 
 def synthesize_voice(
     cepstra: FloatArray, pitch: FloatArray, voicing: FloatArray, spec: SpectrumSpec, *, seed: int = 0
 ) -> FloatArray:
-    """Return the source signal with the given spectral envelope in place of its own.
+    """Return the source signal with the given spectral envelope in place of its own: (T * hop,) float32.
 
     Args:
         cepstra: (T, K), see ``SpectrumSpec.cepstrum``.
-        pitch, voicing, seed: see ``excite``.
-
-    Returns:
-        (T * hop,) float32 at the level of the cepstra.
+        pitch, voicing, spec, seed: see ``excite``.
     """
     if len(cepstra) == 0:
         return np.zeros(0, dtype=np.float32)

@@ -21,9 +21,7 @@ class SpectrumSpec:
     """A short-time Fourier transform and the order of its cepstral envelope.
 
     Args:
-        fft: length of the transform and of its Hann window in samples.
-        hop: samples per frame.
-        sample_rate: samples per second of the waveform.
+        fft, hop, sample_rate: length of the transform and of its Hann window, samples per frame, and per second.
         order: cepstral coefficients of an envelope, the mean log-magnitude first; below the shortest pitch period in
             samples, or the envelope would follow harmonics.
     """

@@ -33,14 +33,7 @@ BATCH_RECORDINGS = 16
 
 @dataclass(frozen=True, kw_only=True)
 class SpokenFile(Record):
-    """A wave file that was written.
-
-    Args:
-        id: id of the recording.
-        path: the wave file.
-        seconds: its length.
-        took_seconds: computing time, shared equally among the recordings of a batch.
-    """
+    """A wave file that was written; ``took_seconds`` is shared equally among the recordings of a batch."""
 
     id: str
     path: str
@@ -50,23 +43,14 @@ class SpokenFile(Record):
 
 @dataclass(frozen=True, kw_only=True)
 class ResynthesizedFile(SpokenFile):
-    """A resynthesized recording.
-
-    Args:
-        units: number of units.
-    """
+    """A resynthesized recording, with its number of units."""
 
     units: int
 
 
 @dataclass(frozen=True, kw_only=True)
 class ContinuedFile(SpokenFile):
-    """A continuation of a recording.
-
-    Args:
-        prompt_units: number of units of the prompt.
-        unit: units of the continuation.
-    """
+    """A continuation of a recording: the number of units of the prompt, and the units of the continuation."""
 
     prompt_units: int
     unit: tuple[int, ...]
@@ -83,20 +67,15 @@ def resynthesize_files(
     overwrite: bool = False,
     skipped: list[SkippedFile] | None = None,
 ) -> Iterator[ResynthesizedFile]:
-    """Resynthesize recordings from their units, batch by batch.
+    """Resynthesize recordings from their units, batch by batch, and yield a record per written file.
 
     Args:
         audio: files, folders and patterns, or one manifest.
         out: folder of the wave files, one per recording, or a ``.wav`` file for a single recording.
-        model: bundled name, folder or hub id of a model with language model and vocoder.
-        temperature: sampling temperature of the vocoder LM; 0 is greedy.
-        seed: random seed of every recording.
-        device: "auto", "cpu" or "cuda".
+        model, device: bundled name, folder or hub id of a model with language model and vocoder; see ``load_encoder``.
+        temperature, seed: sampling temperature of the vocoder LM (0 is greedy), and random seed of every recording.
         overwrite: replace wave files that exist.
         skipped: list to which unusable recordings are added.
-
-    Yields:
-        a record per written file.
 
     Raises:
         InputError: no usable recording, or wave files that exist; nothing is written then.
@@ -133,22 +112,12 @@ def continue_files(
     """Continue recordings, batch by batch; the wave files hold the continuations alone.
 
     Args:
-        audio: files, folders and patterns, or one manifest.
-        out: folder of the wave files, one per recording, or a ``.wav`` file for a single recording.
-        model: bundled name, folder or hub id of a model with language model and vocoder.
         seconds: length of the continuations.
         prompt_seconds: length of the prompts, the beginnings of the recordings; None takes whole recordings.
         temperature, top_k, top_p: sampling of units, see ``Sampling``.
         vocoder_temperature: sampling temperature of the vocoder LM; 0 is greedy.
         context: context length of the language model in tokens, see ``SpeechLM``.
-        seed: random seed of every recording.
-        device, overwrite, skipped: see ``resynthesize_files``.
-
-    Yields:
-        a record per written file.
-
-    Raises:
-        InputError, FormatError: see ``resynthesize_files``, and numbers out of range.
+        audio, out, model, seed, device, overwrite, skipped: see ``resynthesize_files``, the yields and errors too.
     """
     if prompt_seconds is not None:
         check_positive("--prompt-seconds", prompt_seconds)
@@ -181,12 +150,7 @@ def _speak_files(
     max_seconds: float | None = None,
     context: int | None = None,
 ) -> Iterator[dict[str, Any]]:
-    """Open the model, speak every recording into its own file, yield the fields of its record.
-
-    Args:
-        max_seconds: use the beginning of each recording only.
-        context: context length of the language model.
-    """
+    """Open the model, speak (the first ``max_seconds`` of) every recording into its own file, yield its fields."""
     skipped = [] if skipped is None else skipped
     paths = [str(path) for path in ([audio] if isinstance(audio, str | Path) else audio)]
     manifest, unusable = read_recordings(paths)
@@ -214,11 +178,7 @@ def _speak_files(
 
 
 def _wave_files(manifest: Manifest, out: Path, overwrite: bool) -> dict[str, Path]:
-    """Return the wave file of each recording, by id.
-
-    Raises:
-        InputError: ids that cannot name files of their own, or files that must not be replaced.
-    """
+    """Return the wave file of each recording, by id; files that must not be replaced are an InputError."""
     if out.suffix.lower() == ".wav" and not out.is_dir():
         if len(manifest) > 1:
             raise InputError(f"{out}: one file for {len(manifest)} recordings; give a folder as --out")

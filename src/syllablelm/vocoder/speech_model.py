@@ -25,10 +25,8 @@ class Continuation:
     """A continuation of a recording.
 
     Args:
-        waveform: (num_samples,) float32, the continuation alone.
-        sample_rate: samples per second of the waveform.
-        prompt: units of the prompt.
-        units: units of the continuation, from frame 0 on.
+        waveform, sample_rate: (num_samples,) float32, the continuation alone, and its samples per second.
+        prompt, units: units of the prompt, and of the continuation from frame 0 on.
     """
 
     waveform: npt.NDArray[np.float32]
@@ -39,11 +37,7 @@ class Continuation:
 
 @dataclass(frozen=True)
 class SpeechModel:
-    """Tokenizer, language model and resynthesizer of the same units.
-
-    Raises:
-        FormatError: a model was trained on units of another tokenizer.
-    """
+    """Tokenizer, language model and resynthesizer of the same units; others are a FormatError."""
 
     tokenizer: Tokenizer
     lm: SpeechLM
@@ -62,9 +56,8 @@ class SpeechModel:
 
         Args:
             name: a bundled name ("small"), a folder that ``train bundle`` wrote, or the hub id of one.
-            device: "auto", "cpu" or "cuda".
             context: context length of the language model in tokens, see ``SpeechLM``.
-            revision: branch, tag or commit of a hub id.
+            device, revision: see ``load_encoder``.
 
         Raises:
             FormatError: no such model, or one that lacks a part.
@@ -85,8 +78,7 @@ class SpeechModel:
         """Continue a recording.
 
         Args:
-            waveform: the prompt, (num_samples,) mono at 16 kHz.
-            seconds: length of the continuation.
+            waveform, seconds: the prompt, (num_samples,) mono at 16 kHz, and the length of the continuation.
             seed: random seed.
             vocoder_temperature: sampling temperature of the vocoder LM; 0 is greedy.
             sampling: temperature, top_k and top_p of the language model.
@@ -115,11 +107,9 @@ class SpeechModel:
         """Synthesize continuations, whose acoustic units continue those of the prompts.
 
         Args:
-            waveforms: the prompts, (num_samples,) mono at 16 kHz each.
-            prompts: units of the prompts.
+            waveforms, prompts: the prompts, (num_samples,) mono at 16 kHz each, and their units.
             drawn: units of the continuations, from frame 0 on.
-            seed: random seed of each continuation.
-            temperature: sampling temperature of the vocoder LM; 0 is greedy.
+            seed, temperature: random seed of each continuation; sampling temperature of the vocoder LM.
         """
         acoustic, rate = self.resynthesizer.acoustic, self.resynthesizer.sample_rate
         encoded = None if acoustic is None else acoustic.encode(list(waveforms))
@@ -154,20 +144,12 @@ def continue_speech(
     device: str = "auto",
     **sampling: Any,
 ) -> npt.NDArray[np.float32]:
-    """Continue a recording with a model opened for this call.
+    """Continue a recording with a model opened for this call; see ``SpeechModel.continue_speech``.
 
     Args:
-        waveform: the prompt, (num_samples,) mono at 16 kHz.
-        seconds: length of the continuation.
-        model: bundled name ("small"), folder or hub id of a model with tokenizer, language model and vocoder.
-        seed: random seed.
-        device: "auto", "cpu" or "cuda".
-        sampling: temperature, top_k and top_p of the language model; vocoder_temperature of the vocoder LM.
+        model, device: bundled name ("small"), folder or hub id of a model with all three parts; see ``load_encoder``.
 
     Returns:
         the continuation alone, float32 at the vocoder's sample rate (16 kHz for the bundled one).
-
-    Raises:
-        InputError, FormatError: see ``SpeechModel``; keep one for many calls.
     """
     return SpeechModel.load(model, device=device).continue_speech(waveform, seconds, seed=seed, **sampling).waveform

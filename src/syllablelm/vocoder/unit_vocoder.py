@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -24,29 +25,39 @@ WEIGHTS_FILE, SHAPE_FILE = "vocoder.safetensors", "vocoder.json"
 Shape = TypeVar("Shape")
 
 
-class UnitVocoder(Protocol):
+class UnitVocoder(ABC):
     """Acoustic units to a waveform.
 
+    Args:
+        net: the trained network, with its ``shape``.
+        acoustic: digest of the acoustic units that it speaks; "" if unknown, as for published vocoders.
+
     Attributes:
-        sample_rate: Hz of the waveforms.
-        acoustic: digest of the acoustic units that it speaks; "" if unknown.
+        kind: its name in vocoder.json.
+        sample_rate, num_units: Hz of the waveforms, and number of acoustic units.
     """
 
+    kind: ClassVar[str]
     sample_rate: int
-    acoustic: str
+    num_units: int
 
-    @property
-    def num_units(self) -> int: ...
+    def __init__(self, net: Any, acoustic: str = "") -> None:
+        self.net, self.acoustic = net.eval(), acoustic
 
-    def decode(self, acoustic: Segmentation, *, seed: int = 0) -> npt.NDArray[np.float32]: ...
+    @abstractmethod
+    def decode(self, acoustic: Segmentation, *, seed: int = 0) -> npt.NDArray[np.float32]:
+        """Synthesize acoustic units: (num_samples,) float32 at ``sample_rate``."""
+
+    def save(self, folder: Path) -> None:
+        """Write weights and shape into an existing folder."""
+        tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in self.net.state_dict().items()}
+        save_file(tensors, folder / WEIGHTS_FILE)
+        text = json.dumps({"kind": self.kind, "acoustic": self.acoustic, **asdict(self.net.shape)}, indent=2)
+        (folder / SHAPE_FILE).write_text(text + "\n", encoding="utf-8")
 
 
 def unit_frames(acoustic: Segmentation, num_units: int, hop: int, sample_rate: int) -> npt.NDArray[np.int64]:
-    """Return the unit of every frame: (num_frames,).
-
-    Raises:
-        InputError: no units, units outside the vocabulary, gaps, or another time grid.
-    """
+    """Return the unit of every frame, (num_frames,); an InputError for other units or frames, or gaps."""
     if acoustic.unit is None:
         raise InputError("a vocoder needs units; this segmentation has none")
     if len(acoustic) and int(acoustic.unit.max()) >= num_units:
@@ -61,28 +72,8 @@ def unit_frames(acoustic: Segmentation, num_units: int, hop: int, sample_rate: i
     return np.repeat(acoustic.unit.astype(np.int64), lengths)
 
 
-def save_vocoder(net: nn.Module, kind: str, shape: Any, folder: Path, *, acoustic: str = "") -> None:
-    """Write a network into an existing folder.
-
-    Args:
-        net: the network.
-        kind: kind of vocoder.
-        shape: dataclass of the network's sizes.
-        folder: where the weights and the description go.
-        acoustic: digest of the acoustic units that it speaks; "" if unknown.
-    """
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in net.state_dict().items()}
-    save_file(tensors, folder / WEIGHTS_FILE)
-    text = json.dumps({"kind": kind, "acoustic": acoustic, **asdict(shape)}, indent=2)
-    (folder / SHAPE_FILE).write_text(text + "\n", encoding="utf-8")
-
-
 def read_vocoder(folder: Path, kind: str, shape: type[Shape]) -> tuple[Shape, dict[str, Tensor], str]:
-    """Read what ``save_vocoder`` wrote: shape, weights, and digest of the acoustic units.
-
-    Raises:
-        FormatError: missing or damaged files, or a vocoder of another kind.
-    """
+    """Read shape, weights and digest that ``UnitVocoder.save`` wrote; else a FormatError."""
     path = folder / SHAPE_FILE
     table = read_json(path)
     if table.pop("kind", None) != kind:
@@ -97,11 +88,7 @@ def read_vocoder(folder: Path, kind: str, shape: type[Shape]) -> tuple[Shape, di
 
 
 def build_shape(shape: type[Shape], table: Mapping[str, Any], path: Path) -> Shape:
-    """Build the sizes of a network from a JSON file.
-
-    Raises:
-        FormatError: unknown keys or impossible sizes; ``path`` is named.
-    """
+    """Build the sizes of a network from a JSON file; unknown keys or impossible sizes are a FormatError."""
     try:
         return build(shape, table, str(path))
     except InputError as error:
@@ -109,11 +96,7 @@ def build_shape(shape: type[Shape], table: Mapping[str, Any], path: Path) -> Sha
 
 
 def load_weights(net: nn.Module, weights: Mapping[str, Any], path: Path) -> None:
-    """Load weights into a network.
-
-    Raises:
-        FormatError: weights are missing, left over or of another shape; ``path`` is named.
-    """
+    """Load weights into a network; a FormatError for weights missing, left over or of another shape."""
     expected = net.state_dict()
     problems = []
     for name, tensor in expected.items():

@@ -17,25 +17,14 @@ from syllablelm.vocoder.interleave import StreamInfo, due_times, interleave
 
 
 class VocoderLM:
-    """Samples acoustic units given syllables.
-
-    Args:
-        lm: a language model of interleaved tokens, with the typical durations of acoustic units.
-
-    Raises:
-        FormatError: a language model of plain units.
-    """
+    """Samples acoustic units given syllables, by a language model of interleaved tokens (else a FormatError)."""
 
     def __init__(self, lm: SpeechLM) -> None:
         self.lm, self.stream = lm, StreamInfo.of_tokens(lm.info)
 
     @classmethod
     def load(cls, folder: str | Path, *, device: str | torch.device = "auto") -> VocoderLM:
-        """Open the folder that ``train vocoder`` wrote.
-
-        Raises:
-            FormatError: no such model, a damaged one, or one of plain units.
-        """
+        """Open the folder that ``train vocoder`` wrote; a FormatError for none, or a model of plain units."""
         return cls(SpeechLM.load(folder, device=device))
 
     def decode(
@@ -51,8 +40,7 @@ class VocoderLM:
         them until the whole time is filled.
 
         Args:
-            syllables: the whole sequence, those of the prompt included.
-            prompt: acoustic units of the prompt, from frame 0 on.
+            syllables, prompt: the whole sequence, and acoustic units of the prompt, from frame 0 on.
             sampling: sampling of acoustic units.
 
         Returns:
@@ -74,13 +62,8 @@ class VocoderLM:
         """Return acoustic units for many sequences of syllables; each equals that of ``decode`` alone.
 
         Args:
-            syllables: whole sequences, those of the prompts included.
-            prompts: acoustic units of each prompt, or None.
-            sampling: sampling of acoustic units.
+            syllables, prompts, sampling: as for ``decode``, by sequence; errors name its index.
             seeds: random seed of each sequence instead of ``sampling.seed``.
-
-        Raises:
-            InputError: units that do not fit, or no syllable, named by index.
         """
         many = len(syllables)
         prompts = [None] * many if prompts is None else prompts
@@ -158,13 +141,7 @@ class VocoderLM:
 
 
 class _Row:
-    """State of one sequence.
-
-    Args:
-        syllables: deduplicated syllables.
-        known: tokens of the prompt.
-        known_frames: their frames.
-    """
+    """State of one sequence: deduplicated syllables, tokens of the prompt, and their frames."""
 
     def __init__(
         self,

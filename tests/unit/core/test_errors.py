@@ -50,4 +50,4 @@ def test_other_errors_pass_a_place_unchanged() -> None:
 
 def test_counts_in_messages() -> None:
     assert [plural(n, "file") for n in (0, 1, 2000)] == ["0 files", "1 file", "2,000 files"]
-    assert [and_more(n) for n in (0, 1, 2, 1001)] == ["", "", ", and 1 more such", ", and 1,000 more such"]
+    assert [and_more(n) for n in (0, 1, 2, 1001)] == ["", "", ", and 1 more such", ", and 1000 more such"]

@@ -159,12 +159,7 @@ def test_files_that_hold_no_objects(tmp_path: Path, content: bytes | None, reaso
 
 def test_first_keys_tell_the_kind_of_a_jsonl(tmp_path: Path) -> None:
     file = tmp_path / "a.jsonl"
-    for content, keys in [
-        ('\n{"a": 1, "b": 2}\nnonsense', {"a", "b"}),
-        ("", None),
-        ("[1]", set()),
-        ("{", set()),
-    ]:
+    for content, keys in [('\n{"a": 1, "b": 2}\nnonsense', {"a", "b"}), ("", None), ("[1]", set()), ("{", set())]:
         file.write_text(content)
         assert first_keys(file) == keys
     assert first_keys(tmp_path / "gone") == set()

@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 
 from syllablelm.core.progress import ProgressBar, note
+
+
+@pytest.fixture(autouse=True)
+def stopped_clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("syllablelm.core.progress.time", SimpleNamespace(monotonic=lambda: 7.0))
 
 
 def lines_of(capsys: pytest.CaptureFixture[str]) -> list[str]:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -278,31 +280,31 @@ def test_lhotse_missing(tmp_path: Path, monkeypatch) -> None:
 LENGTHS = st.lists(st.floats(0.01, 60.0), max_size=60)
 
 
-@given(seconds=LENGTHS, limit=st.floats(1.0, 100.0), seed=st.none() | st.integers(0, 9), bucket=st.booleans())
-def test_batches_hold_everything_once_within_the_limit(seconds, limit, seed, bucket) -> None:
-    batches = batches_by_seconds(seconds, limit, shuffle_seed=seed, bucket=bucket)
+@given(seconds=LENGTHS, limit=st.floats(1.0, 100.0), seed=st.none() | st.integers(0, 9))
+def test_batches_hold_everything_once_within_the_limit(seconds, limit, seed) -> None:
+    batches = batches_by_seconds(seconds, limit, shuffle_seed=seed)
     assert sorted(index for batch in batches for index in batch) == list(range(len(seconds)))
     for batch in batches:
         assert len(batch) == 1 or len(batch) * max(seconds[index] for index in batch) <= limit
-    assert batches == batches_by_seconds(seconds, limit, shuffle_seed=seed, bucket=bucket)
+    assert batches == batches_by_seconds(seconds, limit, shuffle_seed=seed)
 
 
 def test_batches_are_as_large_as_the_limit_allows() -> None:
     assert batches_by_seconds([1.0] * 6, 3.0) == [[0, 1, 2], [3, 4, 5]]
     assert batches_by_seconds([5.0, 1.0, 50.0, 1.5], 4.0) == [[1, 3], [0], [2]]
-    assert batches_by_seconds([3.0, 1.0, 1.0], 3.0, bucket=False) == [[0], [1, 2]]
     assert batches_by_seconds([], 3.0) == []
 
 
-def test_buckets_waste_less_padding_and_seeds_differ() -> None:
+def test_similar_lengths_waste_less_padding_and_seeds_differ() -> None:
     seconds = np.random.default_rng(0).uniform(1, 30, 500)
 
-    def padded(batches: list[list[int]]) -> float:
+    def padded(batches: Sequence[Any]) -> float:
         return sum(len(batch) * max(seconds[batch]) for batch in batches)
 
     shuffled = [batches_by_seconds(seconds, 120.0, shuffle_seed=seed) for seed in (0, 1)]
     assert padded(shuffled[0]) < 1.2 * seconds.sum()
-    assert padded(batches_by_seconds(seconds, 120.0, shuffle_seed=0, bucket=False)) > 1.4 * seconds.sum()
+    at_random = np.split(np.random.default_rng(0).permutation(500), np.cumsum([len(one) for one in shuffled[0]])[:-1])
+    assert padded(at_random) > 1.4 * seconds.sum()
     assert shuffled[0] != shuffled[1]
     neighbours = [{frozenset(batch) for batch in batches} for batches in shuffled]
     assert len(neighbours[0] & neighbours[1]) < len(neighbours[0]) / 2

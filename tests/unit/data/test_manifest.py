@@ -142,11 +142,7 @@ def test_duration_that_disagrees_with_the_file(tmp_path: Path, duration: float) 
         ("m.jsonl", '{"path": "a.wav"}\n{"path": }\n', ":2: not valid JSON"),
         ("m.jsonl", "[1]\n", ":1: expected a JSON object"),
         ("m.jsonl", '{"path": 1.5}\n', ":1, column path: expected text"),
-        (
-            "m.jsonl",
-            '{"path": "a", "num_samples": 1.5}\n',
-            ":1, column num_samples: expected a whole number from 1",
-        ),
+        ("m.jsonl", '{"path": "a", "num_samples": 1.5}\n', ":1, column num_samples: expected a whole number from 1"),
         ("m.jsonl", '{"path": "a", "sample_rate": true}\n', ":1, column sample_rate: expected a number"),
         ("m.jsonl", '{"path": "a", "start": -1}\n', ":1, column start: expected a whole number from 0"),
         ("m.jsonl", '{"path": "a.wav"}\n\n{"path": "b/a.wav"}\n', ":3, column id: 'a' was already used in line 1"),

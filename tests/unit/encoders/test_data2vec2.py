@@ -14,14 +14,7 @@ from helpers.released_checkpoints import SLOPES, Oracle, block_name, random_weig
 from syllablelm.core.errors import FormatError, InputError
 from syllablelm.encoders import data2vec2_model
 from syllablelm.encoders.base import FrameEncoder, TrainableEncoder
-from syllablelm.encoders.data2vec2 import (
-    AUDIO,
-    PREFIX,
-    Data2Vec2Encoder,
-    from_state,
-    load_data2vec2,
-    save_data2vec2,
-)
+from syllablelm.encoders.data2vec2 import AUDIO, PREFIX, Data2Vec2Encoder, from_state, load_data2vec2, save_data2vec2
 from syllablelm.encoders.data2vec2_model import alibi_slopes
 from syllablelm.encoders.padding import pad_waveforms
 

@@ -19,7 +19,7 @@ from helpers.released_checkpoints import Oracle, random_weights, tones
 from syllablelm.core.errors import FormatError, InputError
 from syllablelm.encoders.checkpoint import read_checkpoint
 from syllablelm.encoders.data2vec2 import AUDIO, Data2Vec2Encoder, from_state
-from syllablelm.encoders.data2vec2_fairseq import is_fairseq_data2vec2, load_fairseq_data2vec2
+from syllablelm.encoders.fairseq import is_fairseq_data2vec2, load_fairseq_data2vec2
 
 RELEASED = random_weights()
 WEIGHTS = fairseq_weights(RELEASED)

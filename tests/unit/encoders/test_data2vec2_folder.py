@@ -9,8 +9,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from syllablelm.core.errors import FormatError, InputError
-from syllablelm.encoders.data2vec2 import Data2Vec2Encoder
-from syllablelm.encoders.data2vec2 import is_data2vec2_folder, load_data2vec2_folder
+from syllablelm.encoders.data2vec2 import Data2Vec2Encoder, is_data2vec2_folder, load_data2vec2_folder
 from syllablelm.encoders.data2vec2_model import Data2Vec2, Data2Vec2Shape
 
 

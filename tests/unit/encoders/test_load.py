@@ -16,8 +16,7 @@ from syllablelm.encoders.base import FrameEncoder
 from syllablelm.encoders.data2vec2 import Data2Vec2Encoder
 from syllablelm.encoders.fairseq import FairseqHubert
 from syllablelm.encoders.hub import HubEncoder
-from syllablelm.encoders.hub_files import load_model
-from syllablelm.encoders.load import load_encoder
+from syllablelm.encoders.load import load_encoder, load_model
 from syllablelm.encoders.w2vbert import W2vBertEncoder
 
 CLIP = noise(9_000, 1)

@@ -159,8 +159,7 @@ def test_folders_of_shards_are_read(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "text", "message"),
-    [("a.csv", "text", "a.csv: unknown suffix"), ("a.jsonl", None, "no such file")],
+    ("name", "text", "message"), [("a.csv", "text", "a.csv: unknown suffix"), ("a.jsonl", None, "no such file")]
 )
 def test_bad_names_are_named(tmp_path: Path, name: str, text: str | None, message: str) -> None:
     if text is not None:

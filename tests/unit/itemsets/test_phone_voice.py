@@ -8,9 +8,7 @@ import numpy as np
 import pytest
 
 from syllablelm.itemsets.phone_voice import PhoneFlite
-from syllablelm.itemsets.pronunciations import (
-    plain,
-)
+from syllablelm.itemsets.pronunciations import plain
 from syllablelm.tts.engines import Flite
 
 flite = pytest.mark.skipif(shutil.which("flite") is None, reason="needs flite on PATH")

@@ -8,12 +8,7 @@ from pathlib import Path
 import pytest
 
 from syllablelm.core.errors import FormatError, InputError
-from syllablelm.itemsets.pronunciations import (
-    count_words,
-    read_dictionary,
-    read_spoken_dictionary,
-    to_ear,
-)
+from syllablelm.itemsets.pronunciations import count_words, read_dictionary, read_spoken_dictionary, to_ear
 
 
 def test_merged_vowels_are_homophones() -> None:
@@ -24,10 +19,7 @@ def test_dictionary_file(tmp_path: Path) -> None:
     path = tmp_path / "cmu.dict"
     path.write_text(";;; notes\nCAT  K AE1 T\ncat(2) K AA1 T\na.b EY1 B IY1 # abbreviation\n", encoding="utf-8")
     lexicon = read_dictionary(path)
-    assert lexicon.entries == {
-        "cat": (("K", "AE1", "T"), ("K", "AA1", "T")),
-        "a.b": (("EY1", "B", "IY1"),),
-    }
+    assert lexicon.entries == {"cat": (("K", "AE1", "T"), ("K", "AA1", "T")), "a.b": (("EY1", "B", "IY1"),)}
     assert lexicon.spellings[("K", "AA", "T")] == ("cat",)
 
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
+import re
 from pathlib import Path
 
 import pytest
 
 from helpers.evaluation_results import RESULTS, write
 from syllablelm.core.artifact import RECORD
-from syllablelm.core.errors import FormatError
+from syllablelm.core.errors import FormatError, InputError
 from syllablelm.core.results import Result
 from syllablelm.report.result_files import read_inputs
 
@@ -46,20 +46,42 @@ def test_results_in_memory_are_named_by_their_place(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "text", "message"),
+    ("text", "message"),
     [
-        ("a.json", '{"stems": 3}', "evaluation"),
-        ("a.json", json.dumps({"evaluation": "taste"}), "taste"),
-        ("a.json", "[1]", "a.json"),
-        ("a.png", "not a picture", "a.png: not a PNG picture"),
-        ("empty/a.txt", "nothing", "no result"),
+        ("{", "bad.json: not JSON"),
+        ("\udcff".encode("utf-8", "surrogateescape"), "bad.json: not JSON"),
+        ("[1]", "bad.json: holds a list, not a JSON object"),
+        ("{}", "bad.json: no result: it has no key 'evaluation'"),
+        ('{"evaluation": 3}', "bad.json: evaluation 3 is unknown"),
+        ('{"evaluation": "taste"}', "bad.json: evaluation 'taste' is unknown; known: boundaries, purity, "),
+        ('{"evaluation": "speed"}', "bad.json: lacks 'model'"),
     ],
 )
-def test_what_is_no_result_is_named(tmp_path: Path, name: str, text: str, message: str) -> None:
-    path = tmp_path / name
-    path.parent.mkdir(exist_ok=True)
-    path.write_text(text)
-    with pytest.raises(FormatError, match=message):
-        read_inputs([path.parent if "/" in name else path])
-    with pytest.raises(FormatError, match=r"gone\.png: cannot be read"):
-        read_inputs([tmp_path / "gone.png"])
+def test_bad_files_are_named_with_the_key(tmp_path: Path, text: str | bytes, message: str) -> None:
+    path = tmp_path / "bad.json"
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    with pytest.raises((FormatError, InputError), match=message):
+        read_inputs([path])
+
+
+@pytest.mark.parametrize("name", RESULTS)
+def test_damaged_results_are_named_with_the_key(name: str, tmp_path: Path) -> None:
+    table = RESULTS[name].to_dict()
+    with pytest.raises(FormatError, match=r"bad\.json: lacks 'data'"):
+        read_inputs([write(tmp_path / "bad.json", {key: value for key, value in table.items() if key != "data"})])
+    with pytest.raises(FormatError, match=r"bad\.json.*unknown key 'taste'"):
+        read_inputs([write(tmp_path / "bad.json", table | {"taste": "x"})])
+
+
+def test_missing_things(tmp_path: Path) -> None:
+    kept = write(tmp_path / "scores" / "dev.json", {"key": "x", "stems": 3})
+    result = write(tmp_path / "speed.json", SPEED)
+    (tmp_path / "a.png").write_bytes(b"GIF")
+    for paths in ([kept], [result, kept], [kept, result]):
+        with pytest.raises(FormatError, match=r"dev\.json: no result: it has no key 'evaluation'"):
+            read_inputs(paths)
+    for name, message in (
+        ("gone.json", "no such file"), ("gone.png", "cannot be read"), ("a.png", "not a PNG"), ("scores", "no result"),
+    ):  # fmt: skip
+        with pytest.raises(FormatError, match=rf"{re.escape(name)}: {message}"):
+            read_inputs([tmp_path / name])

@@ -55,9 +55,8 @@ def test_hours_of_a_gpu() -> None:
 
 
 def test_shapes_that_do_not_exist() -> None:
-    for params in (1.0, 1e15):
-        with pytest.raises(InputError, match="no decoder has about"):
-            opt_shape(params)
+    with pytest.raises(InputError, match="no decoder has about 1e\\+03 parameters"):
+        opt_shape(1e3)
     assert [opt_layers(3, dim).heads for dim in (32, 64, 768)] == [1, 1, 12]
     for layers, dim in ((0, 64), (2, 100), (2, 0)):
         with pytest.raises(InputError, match=f"{layers}x{dim}"):

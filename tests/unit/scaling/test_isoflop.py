@@ -6,10 +6,7 @@ import numpy as np
 import pytest
 
 from syllablelm.core.errors import InputError
-from syllablelm.scaling import (
-    LossLaw,
-    fit_isoflops,
-)
+from syllablelm.scaling import LossLaw, fit_isoflops
 
 
 def isoflop_runs(noise: float = 0.0, seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:

@@ -11,13 +11,7 @@ from hypothesis import strategies as st
 from scipy.stats import permutation_test, spearmanr
 
 from syllablelm.core.errors import InputError
-from syllablelm.scaling import (
-    compute_for_same_gain,
-    fit_envelope,
-    fit_power_law,
-    fit_score_law,
-    fit_score_line,
-)
+from syllablelm.scaling import compute_for_same_gain, fit_envelope, fit_power_law, fit_score_law, fit_score_line
 from syllablelm.scaling.power import frontier
 from syllablelm.scaling.resample import interval, student_level
 

@@ -17,7 +17,7 @@ def test_methods_by_name():
         InputError, match="unknown segmentation method 'wavelets': choose one of even, frames, envelope"
     ):
         get_method("wavelets")
-    with pytest.raises(InputError, match="unknown rule 'mel'; choose one of even, frames, similarity, minsum"):
+    with pytest.raises(InputError, match="unknown rule 'mel': choose one of even, frames, similarity, minsum"):
         get_method("mel", TOKENIZER_METHODS, "rule")
 
 

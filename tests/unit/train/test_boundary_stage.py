@@ -100,7 +100,7 @@ def test_every_method_but_one_may_be_a_source():
     assert WITHOUT_ENCODER == ("even", "frames", "envelope", "strength", "mel")
     assert WITH_HEAD == ("losspred", "combined")
     assert FROM_STUDENT[:3] == ("minsum", "peaks", "refined") and "similarity" not in FROM_STUDENT
-    with pytest.raises(InputError, match=r"unknown boundaries\.source 'released'; choose one of even, frames"):
+    with pytest.raises(InputError, match=r"unknown boundaries\.source 'released': choose one of even, frames"):
         BoundariesConfig("released")
 
 

@@ -88,11 +88,7 @@ def test_it_says_what_it_is(store, encoder, tmp_path):
 def test_only_the_head_is_trained(store):
     predictor = small_predictor()
     frozen = FrozenEncoder(predictor).train()
-    assert frozen.state_dict().keys() == {
-        "head.label_embeddings",
-        "head.projection.weight",
-        "head.projection.bias",
-    }
+    assert frozen.state_dict().keys() == {"head.label_embeddings", "head.projection.weight", "head.projection.bias"}
     assert not predictor.encoder.training and frozen.encoder is predictor.encoder
     wave = torch.from_numpy(store[1])[None]
     hidden = frozen.hidden(*frozen.inputs(wave, torch.tensor([wave.shape[1]])))

@@ -19,22 +19,11 @@ from syllablelm.core.segmentation import Segmentation
 from syllablelm.data.audio import save_audio
 from syllablelm.data.corpus import scan
 from syllablelm.train.batches import VoiceData, WaveformStore
-from syllablelm.train.hifigan_stage import (
-    HiFiGanConfig,
-    HiFiGanTask,
-    MelSpectrum,
-    add_weight_norm,
-    remove_weight_norm,
-)
+from syllablelm.train.hifigan_stage import HiFiGanConfig, HiFiGanTask, MelSpectrum, add_weight_norm, remove_weight_norm
 from syllablelm.train.loop import LoopConfig, lr_factor, run_loop
 from syllablelm.train.runlog import read_log
 from syllablelm.train.vocoder_recipe import VocoderRecipe, train_vocoder
-from syllablelm.vocoder.discriminators import (
-    DiscriminatorShape,
-    adversarial_loss,
-    discriminator_loss,
-    feature_loss,
-)
+from syllablelm.vocoder.discriminators import DiscriminatorShape, adversarial_loss, discriminator_loss, feature_loss
 from syllablelm.vocoder.hifigan import DurationShape, HiFiGanNet, HiFiGanShape
 from syllablelm.vocoder.resynthesizer import load_vocoder
 

@@ -58,10 +58,7 @@ def record(path: Path) -> dict[str, Any]:
 
 
 @given(
-    steps=st.integers(1, 100_000),
-    warmup=st.floats(0, 1),
-    tokens=st.integers(1, 10**12),
-    held_out=st.integers(0, 10**8),
+    steps=st.integers(1, 100_000), warmup=st.floats(0, 1), tokens=st.integers(1, 10**12), held_out=st.integers(0, 10**8)
 )
 def test_measuring_is_cheap_and_after_the_warm_up(steps: int, warmup: float, tokens: int, held_out: int) -> None:
     found = curve_steps(LoopConfig(steps=steps, warmup=warmup), tokens, held_out)

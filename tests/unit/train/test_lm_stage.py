@@ -19,15 +19,7 @@ from syllablelm.core.errors import FormatError, InputError
 from syllablelm.lm.decode import CachedDecoder, FusedOPT
 from syllablelm.lm.speech_lm import SpeechLM, count_parameters, load_opt, typical_durations
 from syllablelm.lm.store import TokenInfo, TokenStore
-from syllablelm.train.lm_stage import (
-    RUN_FILE,
-    LanguageModelTask,
-    LMConfig,
-    LMShape,
-    save_lm,
-    start_from_text,
-    train_lm,
-)
+from syllablelm.train.lm_stage import RUN_FILE, LanguageModelTask, LMConfig, LMShape, save_lm, start_from_text, train_lm
 from syllablelm.train.loop import LoopConfig, read_log
 
 UNITS = 20

@@ -10,16 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from syllablelm.evaluate.speech.crossing import (
-    ABOVE,
-    BELOW,
-    FLAT,
-    FOUND,
-    GAP,
-    NOTHING,
-    crossing_spread,
-    find_crossing,
-)
+from syllablelm.evaluate.speech.crossing import ABOVE, BELOW, FLAT, FOUND, GAP, NOTHING, crossing_spread, find_crossing
 
 GRID = [0.0, 0.5, 1.0, 1.5, 2.0]
 

@@ -10,9 +10,7 @@ from hypothesis import strategies as st
 
 from syllablelm.core.errors import InputError
 from syllablelm.evaluate.units.phone_network import Example, PhoneNetwork, read_phones
-from syllablelm.evaluate.units.phone_probe import (
-    ProbeSettings,
-)
+from syllablelm.evaluate.units.phone_probe import ProbeSettings
 
 
 @settings(max_examples=20)

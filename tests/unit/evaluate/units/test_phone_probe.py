@@ -13,13 +13,7 @@ import torch
 from syllablelm.core.errors import InputError
 from syllablelm.core.segmentation import Segmentation
 from syllablelm.data.alignment import Alignment, Interval, Word
-from syllablelm.evaluate.units.phone_probe import (
-    PhoneCounts,
-    PhoneResult,
-    ProbeSettings,
-    evaluate_phones,
-    phone_string,
-)
+from syllablelm.evaluate.units.phone_probe import PhoneCounts, PhoneResult, ProbeSettings, evaluate_phones, phone_string
 
 QUICK = ProbeSettings(
     dim=48,

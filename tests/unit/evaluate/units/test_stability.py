@@ -148,7 +148,7 @@ def test_nothing_at_all_has_finite_ratios() -> None:
 def test_conditions_by_name() -> None:
     assert [one.name for one in get_conditions()] == list(CONDITIONS)
     assert [one.name for one in get_conditions("noise10, mp3,mp3")] == ["noise10", "mp3"]
-    with pytest.raises(InputError, match=r"'nois10': did you mean 'noise10'\? choose some of gain-6, "):
+    with pytest.raises(InputError, match=r"'nois10': did you mean 'noise10'\? choose one of gain-6, "):
         get_conditions("mp3,nois10")
     with pytest.raises(InputError, match="no condition given"):
         get_conditions(" , ")
