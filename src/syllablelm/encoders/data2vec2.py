@@ -110,10 +110,7 @@ class Data2Vec2Encoder(ConvolvedEncoder):
             self._audio.alibi_scale.requires_grad_(False)
 
     def rescale(self, mean: Tensor, scale: Tensor) -> bool:
-        """Change the weights so that the features become (feature - mean) / scale; mean and scale are (dim,).
-
-        True: every layer ends in a layer norm that takes them in. Layers above the chosen one are then wrong.
-        """
+        """Change the weights as ``HubEncoder.rescale``, always; layers above the chosen one are then wrong."""
         norm: Any = self._blocks[self.layer - 1].norm2 if self.layer else self._audio.context_encoder["norm"]
         fold_scaling(norm, mean, scale)
         return True

@@ -28,11 +28,9 @@ class EncoderShape:
     Args:
         conv_dim, conv_kernel, conv_stride: the convolutional extractor; strides must multiply to 320.
         position_kernel: frames of the positional convolution.
-        activation: activation of the convolutions ("gelu" in the paper; "relu" is faster on a CPU).
-        dropout: hidden and attention dropout.
+        activation, dropout: convolutions' activation ("relu" is faster on a CPU); dropout of states and attention.
         filterbank: start the first convolution as pairs of Gabor filters spaced evenly in mel (Zeghidour et al. 2018,
-            "Learning filterbanks from raw speech"); training then goes on as usual. On little data it saves the long
-            plateau in which random filters learn to hear.
+            "Learning filterbanks from raw speech"). On little data it saves the long plateau of random filters.
     """
 
     layers: int = 12

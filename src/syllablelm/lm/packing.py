@@ -26,12 +26,8 @@ BLOCK_TOKENS = 1 << 22
 
 @dataclass(frozen=True)
 class PackedBatch:
-    """Rows of crops, all (rows, row_tokens).
-
-    Args:
-        tokens, targets: input tokens; each crop begins with BOS and lacks its last. Next tokens; -1 without a loss.
-        positions, crop: positions from 0 in each crop, and number of the crop; 0 for padding.
-        frames: durations of the targets; 0 without a loss.
+    """Rows of crops, all (rows, row_tokens): input tokens (BOS and all but the last), next tokens (-1 without a loss),
+    positions from 0 in each crop, number of the crop (0 for padding), and durations of the targets (0 without a loss).
     """
 
     tokens: IntArray

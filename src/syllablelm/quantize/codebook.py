@@ -176,7 +176,7 @@ class Codebook:
         Raises:
             FormatError: missing, not safetensors, of another kind or a newer version, or with unusable contents.
         """
-        metadata, tensors = _read_safetensors(Path(path))
+        metadata, tensors = _read_safetensors(Path(path), "a codebook in safetensors form")
         if metadata.get("format") != FORMAT or "standardize" not in metadata:
             raise FormatError(f"{path}: a safetensors file, but not a codebook (format {metadata.get('format')!r})")
         if metadata.get("format_version") != str(FORMAT_VERSION):
@@ -277,7 +277,7 @@ def read_codebook(path: str | Path) -> Codebook:
     if path.is_file() and path.suffix == ".npy":
         centres = read_npy(path)
     elif path.suffix == ".safetensors" or not path.is_file():
-        metadata, tensors = _read_safetensors(path)
+        metadata, tensors = _read_safetensors(path, "a safetensors file of numbers")
         if metadata.get("format") == FORMAT:
             return Codebook.load(path)
         if len(tensors) != 1:
@@ -305,7 +305,7 @@ def read_npy(path: Path) -> npt.NDArray:
         raise FormatError(f"{path}: not an array of numbers in .npy form ({reason})") from None
 
 
-def _read_safetensors(path: Path) -> tuple[dict[str, str], dict[str, npt.NDArray]]:
+def _read_safetensors(path: Path, what: str) -> tuple[dict[str, str], dict[str, npt.NDArray]]:
     from safetensors import SafetensorError, safe_open
 
     if not path.is_file():
@@ -314,4 +314,4 @@ def _read_safetensors(path: Path) -> tuple[dict[str, str], dict[str, npt.NDArray
         with safe_open(path, framework="numpy") as file:
             return file.metadata() or {}, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, TypeError) as error:
-        raise FormatError(f"{path}: not a codebook in safetensors form ({error})") from None
+        raise FormatError(f"{path}: not {what} ({error})") from None

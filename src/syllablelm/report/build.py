@@ -116,9 +116,7 @@ def evaluate_report(
     names = [one.evaluation if isinstance(one, Result) else str(one) for one in results]
     return ReportResult(
         model=None if audio is None else str(model),
-        data=ReportData(
-            " ".join(one.evaluation if isinstance(one, Result) else str(one) for one in results), report.num_results
-        ),
+        data=ReportData(" ".join(names), report.num_results),
         page=str(folder / PAGE),
         rows={table.id: len(table.ours) for table in report.tables},
         figures=tuple(Path(figure.file).stem for figure in report.figures),

@@ -79,9 +79,6 @@ def is_on_gpu(features: Any) -> bool:
 def split_batch(features: Any, lengths: Any) -> list[Any]:
     """Split features into one (T_b, D) item per recording, without padding, and without a copy where possible.
 
-    Args:
-        features, lengths: see `minsum`.
-
     Returns:
         finite float32 or float64 arrays; for features on a GPU the tensors, whose values are yet to be checked.
 

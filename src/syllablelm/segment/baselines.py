@@ -21,10 +21,7 @@ _WINDOW = 400  # of the encoders whose frame count is matched, and of the mel an
 
 
 def even_boundaries(num_frames: int, num_segments: int) -> IntArray:
-    """Divide a recording into 1 to num_frames segments of equal length, to within one frame.
-
-    Returns:
-        int32 boundaries [0, ..., num_frames].
+    """Divide a recording into 1 to num_frames segments of equal length, to within one frame: [0, ..., num_frames].
 
     Raises:
         InputError: the number of segments does not fit.
@@ -81,14 +78,11 @@ def envelope_valleys(envelope: Any, num_segments: int) -> IntArray:
 
     Args:
         envelope: (T,) curve that is low at boundaries: `envelope`, or `boundary_strength` with its sign turned.
-        num_segments: requested number of segments.
+        num_segments: requested number of segments; an InputError for fewer than 1 of a curve that is not empty.
 
     Returns:
         int32 boundaries [0, ..., T]: the num_segments - 1 valleys of highest prominence, in order. A curve with fewer
         valleys gives fewer segments; ties go to the earlier valley.
-
-    Raises:
-        InputError: wrong shape, values that are not finite, or num_segments < 1 for a curve that is not empty.
     """
     curve = to_float64(envelope, "an envelope", 1)
     check_finite(curve, "envelope values")

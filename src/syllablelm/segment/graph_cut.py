@@ -59,13 +59,11 @@ def similarity_matrix(features: Any, kind: Literal["dot", "cosine", "neg_sq"] = 
 
     Args:
         features: (T, D) array or tensor.
-        kind: "dot" product (Peng et al. 2023), "cosine", or "neg_sq", the negated squared distance.
+        kind: "dot" product (Peng et al. 2023), "cosine" (a frame of zeros is orthogonal to every frame), or "neg_sq",
+            the negated squared distance; another one is an InputError.
 
     Returns:
-        (T, T) float64, symmetric, positive. Under "cosine" a frame of zeros is orthogonal to every frame.
-
-    Raises:
-        InputError: wrong shape, values that are not finite, or an unknown kind.
+        (T, T) float64, symmetric, positive.
     """
     frames = to_finite(features, "features", 2)
     if len(frames) == 0:

@@ -31,10 +31,9 @@ from syllablelm.segment.arrays import (
 
 
 def feasible_count(num_frames: int, wanted: int, min_length: int = 1, max_length: int = 50) -> int:
-    """Clip a wanted number of segments, maybe zero or negative, to what segments of these lengths can cover.
+    """Clip a wanted number of segments, maybe zero or negative, to a count that `minsum` accepts.
 
-    Returns:
-        A count that `minsum` accepts: at least 1 for a recording with frames, 0 for one without.
+    It is at least 1 for a recording with frames, 0 for one without.
 
     Raises:
         InputError: the limits are not usable, or no count fits (only if max_length < 2 * min_length - 1).
@@ -48,9 +47,6 @@ def segment_costs(features: Any, max_length: int) -> FloatArray:
 
     Returns:
         (T + 1, max_length + 1) float64: entry [e, g] is the cost of frames [e - g, e), infinity where g < 1 or g > e.
-
-    Raises:
-        InputError: wrong shape, or max_length < 1.
     """
     if max_length < 1:
         raise InputError(f"max_length must be at least 1 frame, not {max_length}")

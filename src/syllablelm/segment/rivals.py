@@ -27,12 +27,9 @@ def similarity_merge(features: Any, *, frames_per_segment: float = 10.0, merge_t
     """MinCut on feature similarity, then a merge of similar neighbours (Peng et al. 2023, "minCutMerge").
 
     Args:
-        features: (T, D).
+        features: (T, D); returned are int32 boundaries [0, ..., T].
         frames_per_segment: the cut makes ceil(T / this) segments; 10 is the published 0.2 s at 50 frames per second.
         merge_threshold: minimum cosine similarity of two neighbours' means to merge them.
-
-    Returns:
-        int32 boundaries [0, ..., T].
     """
     frames = to_finite(features, "features", 2)
     cut = mincut(similarity_matrix(frames), _count(len(frames), frames_per_segment))

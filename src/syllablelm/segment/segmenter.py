@@ -183,7 +183,6 @@ def segment_clip(name: str, clip: Clip, count: int = 0, **parameters: float) -> 
     """Segment one clip by a method of the registry.
 
     Args:
-        name, clip: the method, and what it needs.
         count: requested number of segments; ignored by methods that choose their own.
         parameters: settings by name; those that the method does not take are ignored.
 

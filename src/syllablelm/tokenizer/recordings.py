@@ -104,7 +104,7 @@ def tokenize_files(
 def encode_recordings(
     tokenizer: Tokenizer, manifest: Manifest, skipped: list[SkippedFile]
 ) -> Iterator[tuple[Recording, Segmentation]]:
-    """Encode a corpus in bounded memory and in its order; recordings that fail to load are added to ``skipped``.
+    """Encode a corpus in order and bounded memory; recordings that fail to load are added to ``skipped``.
 
     Recordings longer than the tokenizer's window are read block by block, the others in groups.
     """

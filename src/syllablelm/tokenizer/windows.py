@@ -28,12 +28,9 @@ OVERLAP_SECONDS = 10.0
 
 @dataclass(frozen=True)
 class WindowGrid:
-    """Positions of the windows of long recordings.
+    """Positions of the windows of long recordings: frames per window and hop and receptive field in samples.
 
-    Args:
-        num_frames: frames per window.
-        overlap: frames that two neighbouring windows share, from 4 to half a window (else an InputError).
-        hop, receptive_field: samples from one frame to the next, and samples that one frame is computed from.
+    Two neighbouring windows share ``overlap`` frames, from 4 to half a window (else an InputError).
     """
 
     num_frames: int
@@ -49,11 +46,7 @@ class WindowGrid:
 
     @classmethod
     def of_seconds(cls, seconds: float, hop: int, receptive_field: int, sample_rate: int) -> WindowGrid:
-        """Return windows of a maximum length, overlapping by 10 s or a quarter of a window where that is less.
-
-        Raises:
-            InputError: less than 1 second, or not a finite number.
-        """
+        """Return windows of 1 second or more, overlapping by 10 s or a quarter of a window where that is less."""
         if not 1.0 <= seconds < float("inf"):
             raise InputError(f"window_seconds {seconds}: must be at least 1 and finite")
         num_frames = int(seconds * sample_rate / hop)

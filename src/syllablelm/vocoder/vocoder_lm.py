@@ -44,10 +44,7 @@ class VocoderLM:
             sampling: sampling of acoustic units.
 
         Returns:
-            acoustic units of the whole time, the prompt included, in frames of ``stream.hop``.
-
-        Raises:
-            InputError: units that do not fit, or no syllable.
+            acoustic units of the whole time, the prompt included; units that do not fit are an InputError.
         """
         return self.decode_many([syllables], [prompt], sampling=sampling)[0]
 

@@ -51,7 +51,7 @@ class TestFolder:
 
     def test_another_family(self, tmp_path):
         (tmp_path / "config.json").write_text(json.dumps({"model_type": "bert"}))
-        supported = "hubert, wav2vec2, data2vec-audio, wavlm, wav2vec2-bert or whisper"
+        supported = "one of hubert, wav2vec2, data2vec-audio, wavlm, wav2vec2-bert, whisper"
         self.fails(tmp_path, f"'bert' is not supported; use {supported}")
 
     def test_no_weights(self, tmp_path):
