@@ -54,6 +54,7 @@ lint: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
+	$(BIN)/pyright -p pyright-strict.json
 	$(BIN)/python -m pytest -q tests/unit/test_layers.py
 
 format: $(STAMP)

@@ -33,6 +33,7 @@ BANNED: dict[str, str] = {
 }
 # Beginnings of a help line or of the description of an argument.
 BARE_GENITIVE = re.compile(r"^(Of|At most|How many|Where to|Instead of)\b")
+PYTHON_TYPE = re.compile(r"<[a-z]+ range>|--[\w-]+ +(?:INTEGER|FLOAT|TEXT)\b")
 ARGUMENT = re.compile(r"^\s{4,}[a-z_][a-z0-9_]*(?:, [a-z_][a-z0-9_]*)*: (?P<text>.+)$")
 
 
@@ -92,7 +93,7 @@ def test_help_texts_use_the_glossary() -> None:
 def test_help_shows_no_python_types() -> None:
     wrong = []
     for command, text in rendered_help():
-        wrong += [f"{command}: {found}" for found in re.findall(r"<[a-z]+ range>|--[\w-]+ +(?:INTEGER|FLOAT|TEXT)\b", text)]
+        wrong += [f"{command}: {found}" for found in PYTHON_TYPE.findall(text)]
     assert not wrong, "\n".join(wrong)
 
 
