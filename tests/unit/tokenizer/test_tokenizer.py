@@ -198,7 +198,7 @@ class TestLoad:
         assert (peaks.rule.method, peaks.rule.rate) == ("peaks", 4.0)
         released = Tokenizer.load(path, device="cpu", rule="released", delta=0.01)
         assert (released.rule.method, released.rule.delta) == ("released", 0.01)
-        with pytest.raises(InputError, match="unknown rule 'fast': .*choose one of even, frames"):
+        with pytest.raises(InputError, match=r"unknown rule 'fast': .*choose one of even, frames"):
             Tokenizer.load(path, rule="fast")  # type: ignore[arg-type]
         with pytest.raises(InputError, match="delta 0: must be above 0"):
             Tokenizer.load(path, rule="released", delta=0)
