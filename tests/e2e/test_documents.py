@@ -111,8 +111,8 @@ def test_examples_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         signature.bind(*arguments, **options)
         return small_predictor().encoder
 
-    def load_tokenizer(name: str, **options: Any) -> Any:
-        return load("tiny" if name.endswith(".pth") else name, **options)
+    def load_tokenizer(name: str | Path, **options: Any) -> Any:
+        return load("tiny" if str(name).endswith(".pth") else name, **options)
 
     monkeypatch.setattr(sl, "load_encoder", load_encoder)
     monkeypatch.setattr(sl.Tokenizer, "load", load_tokenizer)
