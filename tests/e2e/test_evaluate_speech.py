@@ -222,15 +222,15 @@ def test_resynthesis(run: Run, speaking: Path, recordings: Path, listen, tmp_pat
     ("words", "texts", "options"),
     [
         ("change --min-seconds", ("one", None, "two"), ("--min-seconds", 9)),
-        ("3 recordings, 0 with a text", (None, None, None), ()),
-        ("r1: its text has no word", ("one", "--", "two"), ()),
-        ("not a CTC recogniser", ("one", "two", "three"), ("--recognizer", "nowhere/at-all")),
+        ("3 recordings, 0 with a text", (None, None, None), ("--min-seconds", 1)),
+        ("r1: its text has no word", ("one", "--", "two"), ("--min-seconds", 1)),
+        ("not a CTC recogniser", ("one", "two", "three"), ("--min-seconds", 1, "--recognizer", "nowhere/at-all")),
     ],
 )
 def test_resynthesis_of_bad_input(run: Run, speaking: Path, recordings: Path, tmp_path: Path, words, texts, options):
     manifest = write_manifest(tmp_path / "m.jsonl", recordings, texts)
     out = tmp_path / "heard.jsonl"
-    options = ("--model", speaking, "--min-seconds", 1, "--device", "cpu", "--out", out, *options)
+    options = ("--model", speaking, "--device", "cpu", "--out", out, *options)
     ended = run("evaluate", "resynthesis", manifest, *options)
     assert (ended.status, ended.out, len(ended.lines)) == (2, "", 1), ended.err
     assert words in ended.err and not out.exists()
