@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -23,19 +23,10 @@ from syllablelm.core.segmentation import Segmentation
 from syllablelm.data.corpus import Manifest, no_usable, scan
 from syllablelm.evaluate.block_store import BlockStore, Row
 from syllablelm.evaluate.lm.pairs import (
-    AccuracyRow,
     LMSize,
-    Pair,
-    PairCounts,
     PairsData,
-    PairsResult,
-    list_pair_stems,
-    score_pairs,
 )
 from syllablelm.evaluate.lm.zerospeech import (
-    GOLD_FILE,
-    check_stems,
-    find_split,
     list_stems,
     open_set_name,
     read_submission,
@@ -46,50 +37,7 @@ from syllablelm.lm.speech_lm import SpeechLM, count_parameters, find_lm
 from syllablelm.lm.store import check_units
 from syllablelm.tokenizer.tokenizer import Tokenizer
 
-ResultT = TypeVar("ResultT", bound=PairsResult)
 Encode = Callable[[Sequence[str]], Mapping[str, Segmentation | AudioError]]
-
-
-def evaluate_suite(
-    result: type[ResultT],
-    folder: str | Path,
-    out: str | Path,
-    read: Callable[[Path], list[Pair]],
-    make_rows: Callable[[Sequence[Pair], Sequence[PairCounts]], list[AccuracyRow]],
-    split: str,
-    **models: Any,
-) -> ResultT:
-    """Score a suite of the ZeroSpeech benchmark and write its submission file.
-
-    Args:
-        result: class of the result; its ``evaluation`` names the suite.
-        folder: the benchmark's root, the suite's folder, or that of the split.
-        out: folder of the submission files.
-        read: function from the split's folder to its pairs.
-        make_rows: function from pairs and their counts to accuracies.
-        split: "dev" or "test", or the name of another folder.
-        models: model, lm, units and device, as in `score_recordings`.
-    """
-    suite = result.evaluation
-    if not split or Path(split).name != split:
-        raise InputError(f"--split {split!r}: the name of a folder is needed, such as dev")
-    directory = find_split(Path(folder), suite, split)
-    pairs = read(directory) if (directory / GOLD_FILE).is_file() else None
-    # Units may have been made elsewhere: then the gold list says which recordings there are.
-    stems = list_pair_stems(pairs) if models.get("units") and pairs else list(list_stems(directory))
-    if pairs:
-        check_stems(list_pair_stems(pairs), stems, directory)
-    path = Path(out) / suite / f"{split}.txt"
-    scores, facts = score_recordings(suite, directory, path, stems, **models)
-    if pairs is None:
-        note(f"{directory}: no {GOLD_FILE}; the submission file is written, its accuracy is not known here")
-    return result(
-        **facts,
-        split=split,
-        submission=str(path),
-        protocol=describe_protocol(ties="half", voices="averaged within a pair", average="pairs"),
-        rows=None if pairs is None else tuple(make_rows(pairs, score_pairs(pairs, scores))),
-    )
 
 
 def describe_protocol(**more: str) -> dict[str, str]:

@@ -92,6 +92,7 @@ def _evaluate_suite(
     split: str,
     **models: Any,
 ) -> ResultT:
+    """Score the suite that ``result`` names: pairs by ``read`` of the split's folder, accuracies by ``make_rows``."""
     suite = result.evaluation
     if not split or Path(split).name != split:
         raise InputError(f"--split {split!r}: the name of a folder is needed, such as dev")
