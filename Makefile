@@ -10,12 +10,14 @@ SAMPLE := src/syllablelm/bundled/sample.flac
 # Threads that wait actively slow each other down on a machine that does other work too.
 export OMP_WAIT_POLICY := passive
 
-.PHONY: demo test test-slow bench lint format clean help
+.PHONY: demo test test-slow kill fuzz bench lint format clean help
 
 help:
 	@echo "make demo       units, a picture, a resynthesis and a continuation of the bundled recording, in demo/"
 	@echo "make test       the quick tests        make test-slow  the slow ones"
 	@echo "make bench      timings and memory     make lint       ruff, pyright, layers"
+	@echo "make kill N=60  long commands, killed N times at random moments and run again"
+	@echo "make fuzz       N=5000 damaged files for every reader, from SEED=0"
 	@echo "make format     ruff format            make clean      remove what these made"
 
 $(STAMP): pyproject.toml constraints.txt
@@ -45,7 +47,18 @@ test: $(STAMP)
 	$(BIN)/python -m pytest -m "not slow and not gpu"
 
 test-slow: $(STAMP)
-	$(BIN)/python -m pytest -m "slow and not gpu"
+	$(BIN)/python -m pytest -m "slow and not gpu and not kill"
+
+# Commands killed at random moments and run again; N kills, seeded.
+kill: N = 60
+kill: $(STAMP)
+	$(BIN)/python -m pytest -s tests/kill --kills $(N)
+
+# Damaged files for every reader; N cases, the first with the seed SEED.
+fuzz: N = 5000
+fuzz: SEED = 0
+fuzz: $(STAMP)
+	$(BIN)/python tests/fuzz/run.py --cases $(N) --seed $(SEED)
 
 bench: $(STAMP)
 	@set -e; for file in benchmarks/bench_*.py; do echo "== $$file"; $(BIN)/python $$file; done

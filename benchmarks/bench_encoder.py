@@ -29,7 +29,7 @@ RATE = 16_000
 def make_model(name: str) -> Any:
     """Return a new model of transformers."""
     if name == "tiny":
-        return load_model(str(BUNDLED / "tiny")).eval()
+        return load_model(BUNDLED / "tiny").eval()
     from transformers.models.hubert.configuration_hubert import HubertConfig
     from transformers.models.hubert.modeling_hubert import HubertModel
 

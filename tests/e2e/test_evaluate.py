@@ -333,3 +333,32 @@ def test_faults_of_a_list_name_the_first_and_the_count(
     assert "1 recording at 8000 Hz with hop 320, such as 'r2'" in refused(rates, alignments)
     wrong = change(units, tmp_path / "wrong.jsonl", lambda rows: [row.update(sample_rate=44_100) for row in rows])
     assert "3 recordings of another length than the alignment, such as 'r0'" in refused(wrong, alignments)
+
+
+@pytest.mark.parametrize("verb", ["boundaries", "purity"])
+def test_one_bad_textgrid_does_not_stop(
+    run: Run, units: Path, verb: str, recordings: Path, alignments: Path, tmp_path: Path
+) -> None:
+    grids = tmp_path / "grids"
+    grids.mkdir()
+    for line in alignments.read_text(encoding="utf-8").splitlines():
+        row = json.loads(line)
+        phones = [phone for word in row["words"] for phone in word["phones"]]
+        intervals = "\n".join(f'{start} {end} "{label}"' for label, start, end in phones)
+        size = f'0 {row["duration"]} <exists> 1 "IntervalTier" "phones" 0 {row["duration"]} {len(phones)}'
+        (grids / f"{row['id']}.TextGrid").write_text(f'"ooTextFile" "TextGrid"\n{size}\n{intervals}\n')
+    (grids / "._r0.TextGrid").write_bytes(b"\0\5\x16\7\0\2\0\0Mac OS X")
+    for source in (units, recordings):
+        arguments = ["evaluate", verb, source, "--alignments", grids]
+        extra = ["--baselines", "even"] if source == recordings and verb == "boundaries" else []
+        whole = run(*arguments, *extra)
+        assert whole.status == 0 and whole.result["data"]["recordings"] == 3, whole.err
+    good = (grids / "r1.TextGrid").read_text()
+    for bad in ("", good[:90]):
+        (grids / "r1.TextGrid").write_text(bad)
+        ended = run("evaluate", verb, units, "--alignments", grids)
+        assert ended.status == 0 and ended.result["data"]["recordings"] == 2, ended.err
+        assert ended.result["data"]["left_out"] == 1
+        assert "r1.TextGrid" in ended.err and f"{grids}: skipped 1 of 3 alignments" in ended.err
+    alone = run("evaluate", verb, units, "--alignments", grids / "r1.TextGrid")
+    assert (alone.status, alone.out, len(alone.lines)) == (2, "", 1) and "r1.TextGrid" in alone.err

@@ -284,7 +284,7 @@ def test_refusals(run: Run, units: Path, codec: Path, alignments: Path, tmp_path
     refused("does not hold the 12 single units", "train", "recode", units, "--num-units", 12, "--vocab", 9, *new)
     refused("choose another --out", "train", "recode", units, "--num-units", 12, "--out", codec)
     refused("no such file", "train", "recode", tmp_path / "none.jsonl", "--num-units", 12, *new)
-    refused("is the input itself", "recode", units, "--codec", codec, "--out", units)
+    refused("is an input of this run", "recode", units, "--codec", codec, "--out", units)
     other = tmp_path / "other.jsonl"
     with open_writer(other) as writer:
         writer.write("good", "", Segmentation.from_boundaries([0, 4], unit=[1]))

@@ -223,8 +223,10 @@ def test_plot(run: Run, runs: Path, tmp_path: Path, figure: str) -> None:
     [
         pytest.param(lambda rows: rows[:4], "4 runs cannot fix", id="too few"),
         pytest.param(lambda rows: [{**r, "tokens": 20 * r["params"]} for r in rows], "one ray", id="one ray"),
-        pytest.param(lambda rows: [*rows[1:], {**rows[0], "loss": -1}], "loss of run 15 is -1", id="negative"),
-        pytest.param(lambda rows: [*rows[1:], {**rows[0], "loss": float("nan")}], "is nan", id="NaN"),
+        pytest.param(lambda rows: [*rows[1:], {**rows[0], "loss": -1}], "jsonl:16: loss -1.0: must be", id="negative"),
+        pytest.param(
+            lambda rows: [*rows[1:], {**rows[0], "loss": float("nan")}], "jsonl:16.loss: must be a finite", id="NaN"
+        ),
         pytest.param(lambda rows: [*rows[1:], {**rows[0], "tokenizer": "x"}], "2 tokenisations", id="mixed"),
         pytest.param(lambda rows: [*rows[1:], {"params": 1}], "runs.jsonl:16: lacks 'tokens'", id="column"),
     ],

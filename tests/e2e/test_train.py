@@ -71,7 +71,7 @@ def test_train_resumes_where_it_was_stopped(
     out = tmp_path / "run"
     ended = run("train", "encoder", recipe, "--out", out, "--device", "cpu")
     assert (ended.status, ended.out) == (130, "")
-    assert ended.lines[-1] == "stopped; run the same command to resume"
+    assert ended.lines[-1] == "stopped; the same command resumes"
     assert not (out / "iteration1" / "encoder").exists()
     assert (out / "iteration1" / ".encoder.work" / "state.pt").exists()
     monkeypatch.undo()

@@ -11,10 +11,14 @@ import typer
 from syllablelm.cli.options import DEFAULT_MODEL, BatchSeconds, Delta, Device, Model, Precision, Rate, Rule, print_json
 from syllablelm.core.errors import plural
 from syllablelm.core.progress import note
+from syllablelm.data.manifest_formats import FOREIGN_MANIFESTS
 
 
 def encode(
-    manifest: Annotated[Path, typer.Argument(metavar="MANIFEST", help="Manifest: .jsonl (see prepare) or .csv.")],
+    manifest: Annotated[
+        Path,
+        typer.Argument(metavar="MANIFEST", help=f"Manifest: .jsonl (see prepare), .csv, {FOREIGN_MANIFESTS}."),
+    ],
     out: Annotated[
         Path, typer.Option("--out", metavar="FOLDER", help="Folder of the corpus; an unfinished one is resumed.")
     ],

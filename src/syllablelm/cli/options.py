@@ -11,6 +11,7 @@ import typer
 from syllablelm.core.config import MAX_SEED
 from syllablelm.core.errors import InputError
 from syllablelm.core.results import Record
+from syllablelm.data.manifest_formats import FOREIGN_MANIFESTS
 from syllablelm.evaluate.speech.recognizers import CHOICES
 from syllablelm.segment.registry import TOKENIZER_METHODS
 
@@ -18,7 +19,10 @@ DEFAULT_MODEL = "small"
 
 # Inputs.
 Audio = Annotated[
-    list[str], typer.Argument(metavar="AUDIO", help="Files, folders, patterns, or one manifest (.csv, .jsonl).")
+    list[str],
+    typer.Argument(
+        metavar="AUDIO", help=f"Files, folders, patterns, or one manifest (.csv, .jsonl, {FOREIGN_MANIFESTS})."
+    ),
 ]
 Units = Annotated[
     Path | None,

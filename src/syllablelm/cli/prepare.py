@@ -11,6 +11,7 @@ from typer.core import TyperGroup
 from syllablelm.cli.options import Seed, print_json
 from syllablelm.core.progress import note
 from syllablelm.core.results import Record
+from syllablelm.data.manifest_formats import FOREIGN_MANIFESTS
 
 
 class _CorpusByDefault(TyperGroup):
@@ -48,7 +49,8 @@ def corpus(
     source: Annotated[
         list[str],
         typer.Argument(
-            metavar="SOURCE", help="LibriSpeech or LibriLight folder, any folder, files, table, lhotse cuts."
+            metavar="SOURCE",
+            help=f"LibriSpeech or LibriLight folder, any folder, files, or a manifest (.csv, {FOREIGN_MANIFESTS}).",
         ),
     ],
     out: Annotated[Path, typer.Option("--out", metavar="FILE", help="Manifest to write (.jsonl).")],

@@ -61,7 +61,7 @@ def plan(
     from syllablelm.scaling.plan import plan_study, read_study_plan
 
     options = {"design": design, "flops": flops, "gpu_hours": gpu_hours, "gpu": gpu, "mfu": mfu}
-    planned = plan_study(read_study_plan(file, changes or (), **options))
+    planned = plan_study(read_study_plan(file, changes or (), **options), str(file or "plan"))
     if out is None:
         print_json(planned)
     else:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from syllablelm.cli.options import DEFAULT_MODEL, Audio, Device, Model, Seed, print_json
+from syllablelm.core.errors import one_line
 from syllablelm.core.progress import note
 
 if TYPE_CHECKING:
@@ -90,4 +91,4 @@ def _print(records: Iterable[SpokenFile], skipped: list[SkippedFile]) -> None:
     for record in records:
         print_json(record)
     for item in skipped:
-        note(f"skipped {item.path}: {item.reason}")
+        note(one_line(f"skipped {item.path}: {item.reason}"))

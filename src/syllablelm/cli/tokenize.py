@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from syllablelm.cli.options import DEFAULT_MODEL, Audio, Delta, Device, Model, Precision, Rate, Rule, print_json
-from syllablelm.core.errors import plural
+from syllablelm.core.errors import one_line, plural
 from syllablelm.core.progress import note
 from syllablelm.formats import TOKENIZE_FORMATS
 
@@ -38,7 +38,8 @@ def tokenize(
 ) -> None:
     """Turn recordings into units.
 
-    Unusable files are listed and counted, the others are encoded. Recordings of any length need little memory.
+    Unusable files are listed and counted, the others are encoded. Recordings of any length need little memory. OUT
+    appears at the end; a stopped run starts over ('encode' goes on).
     """
     from syllablelm.tokenizer.recordings import tokenize_files
 
@@ -46,7 +47,7 @@ def tokenize(
     done = tokenize_files(audio, model, out=out or sys.stdout, format=output_format, errors=errors, **options)
     if done.errors is None:
         for item in done.skipped:
-            note(f"skipped {item.path}: {item.reason}")
+            note(one_line(f"skipped {item.path}: {item.reason}"))
     where = f" (see {done.errors})" if done.errors is not None and done.skipped else ""
     note(
         f"{plural(done.recordings, 'recording')}, {done.seconds / 3600:.2f} h, {plural(done.units, 'unit')}, "

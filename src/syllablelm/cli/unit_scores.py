@@ -259,10 +259,8 @@ def speed(
     from syllablelm.evaluate import evaluate_speed
 
     options: dict[str, Any] = {"rate": rate, "rule": rule, "delta": delta, "precision": precision, "device": device}
-    result = evaluate_speed(audio, model, **options, batch_seconds=batch_seconds, clips=clips, repeats=repeats)
+    result = evaluate_speed(audio, model, **options, batch_seconds=batch_seconds, clips=clips, repeats=repeats, out=out)
     _note_speed(result)
-    if out is not None:
-        result.save(out)
     print_json(result)
 
 

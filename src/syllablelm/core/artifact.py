@@ -17,8 +17,9 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from syllablelm.core.config import to_table, to_toml
-from syllablelm.core.errors import FormatError, InputError
+from syllablelm.core.errors import FormatError, InputError, and_more
 from syllablelm.core.files import atomic_path
+from syllablelm.core.progress import note
 from syllablelm.core.results import read_json
 
 Built = TypeVar("Built")
@@ -68,7 +69,12 @@ def digest_json(value: Any) -> str:
 def digest_files(folder: Path) -> dict[str, str]:
     """Return the digest of every payload file below a folder, by relative name; records and logs are not payload."""
     names = {path: path.relative_to(folder).as_posix() for path in sorted(folder.rglob("*")) if path.is_file()}
-    return {name: _digest_file(path) for path, name in names.items() if name not in (RECORD, LOG, RUN)}
+    return {
+        name: _digest_file(path)
+        for path, name in names.items()
+        # Hidden files are no part of it: ._NAME and .DS_Store of Macs, .git.
+        if name not in (RECORD, LOG, RUN) and "/." not in f"/{name}"
+    }
 
 
 def digest_path(path: str | Path) -> str:
@@ -86,8 +92,12 @@ def _digest_file(path: Path) -> str:
     with open(path, "rb") as file:
         if path.suffix == ".safetensors":
             # The order of the header's entries differs from run to run.
-            length = int.from_bytes(file.read(8), "little")
-            hasher.update(json.dumps(json.loads(file.read(length)), sort_keys=True).encode())
+            length = file.read(8)
+            header = file.read(min(int.from_bytes(length, "little"), path.stat().st_size))
+            try:
+                hasher.update(json.dumps(json.loads(header), sort_keys=True).encode())
+            except (ValueError, RecursionError):  # a damaged file is hashed as it is
+                hasher.update(length + header)
         while block := file.read(1 << 20):
             hasher.update(block)
     return hasher.hexdigest()[:16]
@@ -131,6 +141,23 @@ def open_artifact(path: str | Path, kind: str | None = None) -> Artifact:
     if kind is not None and artifact.kind != kind:
         raise FormatError(f"{path}: a {artifact.kind} artifact where a {kind} artifact is needed")
     return artifact
+
+
+def current_digest(artifact: Artifact) -> str:
+    """Return the digest of an artifact's payload as it is now; a file that was changed is named on standard error.
+
+    The files are read; only a model from elsewhere, which is no artifact of this package, has the digest it was opened
+    with. FormatError if a file is missing.
+    """
+    written = artifact.record.get("files")
+    if not isinstance(written, Mapping):
+        return artifact.digest
+    files = {name: _digest_file(artifact.file(name)) for name in written}
+    changed = [name for name, digest in files.items() if digest != written[name]]
+    if not changed:
+        return artifact.digest
+    note(f"{artifact.path / changed[0]}: changed since the {artifact.kind} was made{and_more(len(changed))}")
+    return digest_json(files)
 
 
 def read_payload(artifact: Artifact, name: str, form: str, build: Callable[[dict[str, Any], str], Built]) -> Built:

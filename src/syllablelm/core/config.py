@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import difflib
 import json
+import math
 import sys
 import types
 import typing
@@ -20,6 +22,8 @@ else:
     import tomli as tomllib  # pyright: ignore[reportMissingImports]
 
 T = TypeVar("T")
+MAX_DEPTH = 64
+"""Levels of lists and tables in a file."""
 MAX_SEED = 2**32 - 1
 """Largest seed that numpy, torch and scikit-learn all accept."""
 
@@ -34,11 +38,28 @@ def read_toml(path: str | Path) -> dict[str, Any]:
     """Read a TOML file; FormatError, with file and line, if it is none."""
     try:
         with open(path, "rb") as file:
-            return tomllib.load(file)
+            table = tomllib.load(file)
+        check_depth(table)
     except FileNotFoundError:
         raise FormatError(f"{path}: no such recipe; give the path of a TOML file") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, IsADirectoryError) as error:
+    except IsADirectoryError as error:
         raise FormatError(f"{path}: not a TOML file ({error})") from None
+    except OSError as error:
+        raise FormatError(f"{path}: cannot be read ({error.strerror})") from None
+    except (ValueError, RecursionError) as error:
+        raise FormatError(f"{path}: not a TOML file ({error})") from None
+    return table
+
+
+def check_depth(value: Any) -> None:
+    """Refuse (ValueError) lists and tables nested deeper than `MAX_DEPTH`, which could not be copied or shown."""
+    level = [value]
+    for _ in range(MAX_DEPTH):
+        nests = [item for item in level if isinstance(item, Mapping | list)]
+        level = [item for nest in nests for item in (nest.values() if isinstance(nest, Mapping) else nest)]
+        if not level:
+            return
+    raise ValueError(f"nested deeper than {MAX_DEPTH} levels")
 
 
 def parse_override(text: str) -> tuple[list[str], Any]:
@@ -47,10 +68,14 @@ def parse_override(text: str) -> tuple[list[str], Any]:
     if not separator or not key.strip():
         raise InputError(f"--set {text!r}: write key=value, for example --set codebook.units=500")
     try:
-        parsed = tomllib.loads(f"v = {value}")["v"]
+        table = tomllib.loads(f"v = {value}")
+        check_depth(table)
     except tomllib.TOMLDecodeError:
-        parsed = value
-    return key.strip().split("."), parsed
+        table = {"v": value}
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"--set {key}: not a value of TOML ({error})") from None
+    # A line end would begin further keys.
+    return key.strip().split("."), table["v"] if len(table) == 1 else value
 
 
 def apply_overrides(table: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
@@ -58,7 +83,7 @@ def apply_overrides(table: Mapping[str, Any], overrides: Sequence[str]) -> dict[
 
     A member of an array of tables is named by its number from 1: ``round.2.boundaries.rate=5``.
     """
-    result: dict[str, Any] = json.loads(json.dumps(table))
+    result = copy.deepcopy(dict(table))
     for text in overrides:
         keys, value = parse_override(text)
         node: Any = result
@@ -80,7 +105,8 @@ def apply_overrides(table: Mapping[str, Any], overrides: Sequence[str]) -> dict[
 def build(cls: type[T], table: Mapping[str, Any], where: str = "recipe") -> T:
     """Build a frozen dataclass from a table, checking names and types; nested dataclasses are built too.
 
-    A FormatError names an unknown key and the nearest known one, a missing key, or a value of the wrong type.
+    A FormatError names an unknown key and the nearest known one, a missing key, or a value of the wrong type; an
+    InputError one that the dataclass refuses. Both begin with ``where``.
     """
     hints = typing.get_type_hints(cls)
     fields = {f.name: f for f in dataclasses.fields(cls) if f.init}  # type: ignore[arg-type]
@@ -92,34 +118,58 @@ def build(cls: type[T], table: Mapping[str, Any], where: str = "recipe") -> T:
     for name, field in fields.items():
         if name not in values and field.default is field.default_factory is dataclasses.MISSING:
             raise FormatError(f"{where}: missing key {name!r}")
-    return cls(**values)
+    try:
+        return cls(**values)
+    except InputError as error:
+        raise InputError(f"{where}: {error}") from None
 
 
 def convert(hint: Any, value: Any, where: str) -> Any:
     """Check a value against a type hint and return it, nested dataclasses built; ``where`` begins a FormatError."""
-    origin = typing.get_origin(hint)
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin in (typing.Union, types.UnionType):
-        options = [option for option in typing.get_args(hint) if option is not type(None)]
-        if value is None:
+        options = [option for option in arguments if option is not type(None)]
+        if value is None and len(options) < len(arguments):
             return None
         return convert(options[0], value, where) if len(options) == 1 else value
     if origin is typing.Literal:
-        if value not in typing.get_args(hint):
-            raise FormatError(f"{where}: {value!r} is not one of {', '.join(map(repr, typing.get_args(hint)))}")
+        if not any(type(value) is type(known) and value == known for known in arguments):
+            raise FormatError(f"{where}: {value!r} is not one of {', '.join(map(repr, arguments))}")
         return value
     if origin is tuple:
         if not isinstance(value, list | tuple):
             raise FormatError(f"{where}: expected a list, got {value!r}")
-        return tuple(convert(typing.get_args(hint)[0], item, f"{where}[]") for item in value)
+        return tuple(convert(one, item, f"{where}[]") for one, item in zip_hints(arguments, value, where))
     if dataclasses.is_dataclass(hint):
         if not isinstance(value, Mapping):
             raise FormatError(f"{where}: expected a table, got {value!r}")
         return build(typing.cast(type, hint), value, where)
-    if hint is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
+    if hint is float and isinstance(value, int | float) and not isinstance(value, bool):
+        return _finite(value, where)
     if hint in (int, float, str, bool) and (not isinstance(value, hint) or (hint is int and isinstance(value, bool))):
         raise FormatError(f"{where}: expected {hint.__name__}, got {value!r}")
+    if hint is int and isinstance(value, int) and not -(2**63) <= value < 2**63:
+        raise FormatError(f"{where}: {value} does not fit 64 bits")
     return value
+
+
+def zip_hints(hints: Sequence[Any], values: Sequence[Any], where: str) -> list[tuple[Any, Any]]:
+    """Pair the members of a tuple with their type hints; FormatError, after ``where``, for another number of them."""
+    if hints[-1:] == (Ellipsis,):
+        hints = [hints[0]] * len(values)
+    if len(hints) != len(values):
+        raise FormatError(f"{where}: expected {len(hints)} values, got {len(values)}")
+    return list(zip(hints, values, strict=True))
+
+
+def _finite(value: float, where: str) -> float:
+    try:
+        number = float(value)
+    except OverflowError:
+        number = math.inf
+    if not math.isfinite(number):
+        raise FormatError(f"{where}: must be a finite number, not {number}")
+    return number
 
 
 def to_table(config: Any) -> dict[str, Any]:

@@ -9,9 +9,16 @@ from collections.abc import Generator, Iterable
 from contextlib import contextmanager
 from typing import Any
 
+LONGEST_MESSAGE = 300
+"""Characters of a line on standard error."""
+
 
 class SyllableLMError(Exception):
     """Base of every error this package raises on purpose; the command line prints it and exits with 2."""
+
+    def __str__(self) -> str:
+        """Return the message as one line of at most `LONGEST_MESSAGE` characters; ``args`` holds all of it."""
+        return one_line(super().__str__())
 
 
 class InputError(SyllableLMError, ValueError):
@@ -20,6 +27,10 @@ class InputError(SyllableLMError, ValueError):
 
 class AudioError(SyllableLMError):
     """A recording that cannot be used; the message names the file and the reason."""
+
+
+class AudioWarning(UserWarning):
+    """A recording that is read, though not all about it is as it should be; the message names the file."""
 
 
 class FormatError(SyllableLMError):
@@ -59,6 +70,20 @@ def located(place: object) -> Generator[None, None, None]:
         yield
     except (FormatError, InputError) as error:
         raise FormatError(f"{place}: {error}") from error
+
+
+def one_line(message: str, limit: int = LONGEST_MESSAGE) -> str:
+    """Return a message as one printable line of at most `limit` characters; a longer one loses its middle.
+
+    Control characters, line ends in file names and the like are written as escapes: a name cannot act on the terminal.
+    """
+    line = " ".join(message.split())
+    line = "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in line)
+    if len(line) <= limit:
+        return line
+    # What went wrong stands first, the reason and the advice last; between them is often a long path.
+    head = limit * 2 // 5
+    return f"{line[:head]} ... {line[len(line) - (limit - head - 5) :]}"
 
 
 def plural(count: int, noun: str) -> str:

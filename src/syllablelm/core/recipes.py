@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
@@ -9,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from syllablelm.core.config import apply_overrides, build, read_toml
-from syllablelm.core.errors import FormatError, InputError
+from syllablelm.core.errors import FormatError, InputError, located
 from syllablelm.core.results import Record
 
 T = TypeVar("T")
@@ -46,13 +47,17 @@ def find_recipe(name: str | Path, folder: Path = Path()) -> Path:
 
     `name` is a path of a TOML file, relative to `folder`, or the name of a recipe of this package.
     """
-    path = folder / name
-    if path.is_file():
+    path, names = folder / name, recipe_names()
+    # A name that is too long for a file is none, without asking the system.
+    if max(map(len, path.parts), default=0) < 256 and path.is_file():
         return path
-    packaged = FOLDER / f"{name}.toml"
-    if len(Path(name).parts) == 1 and packaged.is_file():
-        return packaged
-    raise InputError(f"{name}: no such recipe; give a .toml file or one of {', '.join(recipe_names())}")
+    if str(name) in names:
+        return FOLDER / f"{name}.toml"
+    near = difflib.get_close_matches(str(name), names) or ["small", "tiny"]
+    raise InputError(
+        f"{name}: no such recipe; give a .toml file or one of those that `syllablelm recipes list` shows, "
+        f"such as {', '.join(near)}"
+    )
 
 
 def read_recipe(name: str | Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
@@ -73,7 +78,8 @@ def read_recipe(name: str | Path, overrides: Sequence[str] = ()) -> dict[str, An
     """
     path = find_recipe(name)
     table = apply_overrides({"name": path.stem, **_read_extended(path)}, overrides)
-    return _spread_rate(_fill_members(table))
+    with located(path):
+        return _spread_rate(_fill_members(table))
 
 
 def build_recipe(cls: type[T], name: str | Path, overrides: Sequence[str] = ()) -> T:
@@ -81,7 +87,7 @@ def build_recipe(cls: type[T], name: str | Path, overrides: Sequence[str] = ()) 
     return build(cls, read_recipe(name, overrides), str(name))
 
 
-def recipe_kind(table: Mapping[str, Any], default: Kind | None = None) -> Kind:
+def recipe_kind(table: Mapping[str, Any], default: Kind | None = None, where: str = "recipe") -> Kind:
     """Return what a recipe trains, by the tables that it has; `default`, or else InputError, if it has none of them."""
     for key, kind in _KIND_OF_TABLE.items():
         if key in table:
@@ -89,7 +95,7 @@ def recipe_kind(table: Mapping[str, Any], default: Kind | None = None) -> Kind:
     if default is not None:
         return default
     tables = ", ".join(f"[{key}] ({kind})" for key, kind in _KIND_OF_TABLE.items())
-    raise InputError(f"recipe {table.get('name', '')!r}: needs one of the tables {tables}")
+    raise InputError(f"{where}: needs one of the tables {tables}")
 
 
 def merge_tables(base: Mapping[str, Any], change: Mapping[str, Any]) -> dict[str, Any]:
@@ -130,9 +136,16 @@ def _read_extended(path: Path, children: tuple[Path, ...] = ()) -> dict[str, Any
 
 def _fill_members(table: dict[str, Any]) -> dict[str, Any]:
     """Apply ``[defaults]``."""
-    for key, values in table.pop("defaults", {}).items():
+    defaults = table.pop("defaults", {})
+    if not isinstance(defaults, Mapping):
+        raise InputError(f"defaults: expected a table, got {defaults!r}")
+    for key, values in defaults.items():
         members = table.get(key)
-        if not isinstance(members, list) or not isinstance(values, Mapping):
+        if (
+            not isinstance(values, Mapping)
+            or not isinstance(members, list)
+            or not (members == [] or _is_array_of_tables(members))
+        ):
             raise InputError(f"defaults.{key}: must be a table, with defaults of the members of [[{key}]]")
         table[key] = [merge_tables(values, member) for member in members]
     return table
@@ -141,11 +154,14 @@ def _fill_members(table: dict[str, Any]) -> dict[str, Any]:
 def _spread_rate(table: dict[str, Any]) -> dict[str, Any]:
     """Apply the top-level ``rate``; in recipes that have no place for one it stays, as an unknown key."""
     codebook, rounds = table.get("codebook"), table.get("round", [])
-    if "rate" not in table or not isinstance(codebook, dict):
+    # Tables of other types are left to the check of types.
+    if "rate" not in table or not isinstance(codebook, dict) or not (rounds == [] or _is_array_of_tables(rounds)):
         return table
     rate = table.pop("rate")
     places = {f"round.{number}.boundaries": step.setdefault("boundaries", {}) for number, step in enumerate(rounds, 1)}
     for where, place in [*places.items(), ("codebook.rule", codebook.setdefault("rule", {}))]:
+        if not isinstance(place, dict):
+            raise InputError(f"{where}: expected a table, got {place!r}")
         if place.setdefault("rate", rate) != rate:
             raise InputError(
                 f"{where}.rate {place['rate']} disagrees with the recipe's rate {rate}; change the top-level rate "

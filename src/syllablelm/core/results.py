@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
-from syllablelm.core.config import convert
+from syllablelm.core.config import check_depth, convert, zip_hints
 from syllablelm.core.errors import FormatError, InputError
 from syllablelm.core.files import write_json_lines
 
@@ -102,11 +102,13 @@ class Record:
             if (read := item.metadata.get("read")) is not None:
                 try:
                     values[item.name] = read(value)
-                except (TypeError, ValueError) as error:
+                except (TypeError, ValueError, OverflowError) as error:
                     raise FormatError(f"{where}.{key}: {error}") from None
             elif Estimate in _options(hint):
-                ends = [left.pop(f"{key}_{end}", None) for end in ("low", "high")]
-                values[item.name] = None if value is None and _optional(hint) else Estimate(_number(value), *ends)
+                ends = {end: left.pop(f"{key}_{end}", None) for end in ("low", "high")}
+                low, high = (_restore(float | None, ends[end], f"{where}.{key}_{end}") for end in ends)
+                number = _restore(float, value, f"{where}.{key}")
+                values[item.name] = None if value is None and _optional(hint) else Estimate(number, low, high)
             else:
                 values[item.name] = _restore(hint, value, f"{where}.{key}")
         if left:
@@ -153,6 +155,7 @@ def read_json(path: str | Path) -> dict[str, Any]:
     """Read a file that holds one JSON object; FormatError if it does not."""
     try:
         table = json.loads(Path(path).read_text(encoding="utf-8"))
+        check_depth(table)
     except FileNotFoundError:
         raise FormatError(f"{path}: no such file") from None
     except OSError as error:
@@ -178,10 +181,6 @@ def _optional(hint: Any) -> bool:
     return type(None) in _options(hint)
 
 
-def _number(value: Any) -> float:
-    return math.nan if value is None else float(value)
-
-
 def _restore(hint: Any, value: Any, where: str) -> Any:
     """Return the value of a field: records by their own ``from_dict``, everything else as in a recipe."""
     options = [option for option in _options(hint) if option is not type(None)]
@@ -195,10 +194,7 @@ def _restore(hint: Any, value: Any, where: str) -> Any:
             raise FormatError(f"{where}: expected an object, got {value!r}")
         return options[0].from_dict(value, where)
     if origin is tuple and isinstance(value, list):
-        hints = arguments[:1] * len(value) if arguments[-1:] == (Ellipsis,) else arguments
-        if len(hints) != len(value):
-            raise FormatError(f"{where}: expected {len(hints)} values, got {len(value)}")
-        return tuple(_restore(one, item, f"{where}[]") for one, item in zip(hints, value, strict=True))
+        return tuple(_restore(one, item, f"{where}[]") for one, item in zip_hints(arguments, value, where))
     if isinstance(origin, type) and issubclass(origin, Mapping):
         if not isinstance(value, Mapping):
             raise FormatError(f"{where}: expected an object, got {value!r}")

@@ -20,6 +20,8 @@ def _int_array(values: npt.ArrayLike, name: str) -> IntArray:
         array = array.astype(np.int32)
     if array.ndim != 1 or not np.issubdtype(array.dtype, np.integer):
         raise InputError(f"Segmentation.{name} must be a one-dimensional integer array, not {array.dtype}{array.shape}")
+    if array.dtype != np.int32 and array.size and not -(2**31) <= array.min() <= array.max() < 2**31:
+        raise InputError(f"Segmentation.{name} holds a number that does not fit 32 bits")
     # A private read-only copy: a frozen value must not change when the caller's array does.
     array = array.astype(np.int32, copy=True)
     array.setflags(write=False)
@@ -58,7 +60,11 @@ class Segmentation:
         object.__setattr__(self, "end", end)
         object.__setattr__(self, "unit", unit)
         for name in ("num_frames", "hop", "sample_rate"):
-            object.__setattr__(self, name, int(getattr(self, name)))
+            value = getattr(self, name)
+            # NaN fails the comparison.
+            if not -(2**31) <= value < 2**31:
+                raise InputError(f"Segmentation.{name} {value} does not fit 32 bits")
+            object.__setattr__(self, name, int(value))
         if self.hop < 1 or self.sample_rate < 1 or self.num_frames < 0:
             raise InputError("Segmentation needs hop >= 1, sample_rate >= 1 and num_frames >= 0")
         if len(start) != len(end) or (unit is not None and len(unit) != len(start)):

@@ -20,11 +20,20 @@ import numpy as np
 import numpy.typing as npt
 
 from syllablelm.core.errors import FormatError, InputError, and_more, located
-from syllablelm.core.files import json_objects, text_lines, write_json_lines
+from syllablelm.core.files import json_objects, note_skipped, text_lines, walk_files, write_json_lines
 from syllablelm.data.syllables import Interval, syllable_intervals
-from syllablelm.formats.textgrid import import_textgrid
+from syllablelm.formats.textgrid import read_textgrid
 
-__all__ = ["Alignment", "Interval", "Level", "Word", "is_silence", "read_alignments", "write_alignments"]
+__all__ = [
+    "Alignment",
+    "AlignmentTable",
+    "Interval",
+    "Level",
+    "Word",
+    "is_silence",
+    "read_alignments",
+    "write_alignments",
+]
 
 Level = Literal["syllable", "phone", "word"]
 
@@ -104,6 +113,38 @@ class Alignment:
         return _distinct([interval.start for interval in self.intervals(level)])
 
 
+class AlignmentTable(dict[str, Alignment]):
+    """Alignments by recording id; `unusable` has the faults of those that cannot be used, by id."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.unusable: dict[str, FormatError] = {}
+
+    def leave_out(self, path: Path, levels: Sequence[Level]) -> None:
+        """Leave out, and name on standard error, alignments with a fault at some level; FormatError if none is left.
+
+        In a folder of one file each, it is a fault to have no interval there.
+        """
+        total, faults = len(self), dict[str, FormatError]()
+        for id, alignment in self.items():
+            for level in levels:
+                try:
+                    if not alignment.intervals(level) and path.is_dir():
+                        faults[id] = FormatError(f"{path}: alignment of {id}: it has no {level}")
+                except FormatError as error:
+                    faults[id] = FormatError(f"{path}: {error}")
+        if faults and len(faults) == total:
+            raise next(iter(faults.values()))
+        for id in faults:
+            del self[id]
+        self.unusable |= faults
+        note_skipped(path, "alignment", list(map(str, faults.values())), total)
+
+
+# What a reader found: id, place and alignment, or its fault.
+_Found = Iterator[tuple[str, str, Alignment | FormatError]]
+
+
 def _distinct(times: Iterable[float]) -> npt.NDArray[np.float64]:
     distinct: list[float] = []
     for time in sorted(times):
@@ -132,10 +173,8 @@ def _show(interval: Interval | Word) -> str:
     return f"{interval.label!r} {interval.start:.3f}-{interval.end:.3f}"
 
 
-def read_alignments(
-    path: str | PathLike[str] | tuple[str | PathLike[str], str | PathLike[str]],
-) -> dict[str, Alignment]:
-    """Return the alignments of a corpus by recording id.
+def read_alignments(path: str | PathLike[str] | tuple[str | PathLike[str], str | PathLike[str]]) -> AlignmentTable:
+    """Return the alignments of a corpus by recording id; those with faults are left out and named on standard error.
 
     Args:
         path: one of
@@ -148,56 +187,70 @@ def read_alignments(
             stands in for a word, so syllables may run across true word boundaries.
 
     Raises:
-        FormatError: invalid contents; the message names file and line, or interval.
+        FormatError: a file that cannot be read, repeated ids, or no alignment without fault; the message names file and
+            line, or interval.
     """
     if isinstance(path, tuple):
-        return _read_ctm(Path(path[1]), Path(path[0]))
+        return _collect(Path(path[1]), _read_ctm(Path(path[1]), Path(path[0])))
     path = Path(path)
     if path.is_dir():
-        grids = sorted(file for file in path.rglob("*") if file.suffix.lower() == ".textgrid")
-        if grids:
-            return _by_id((_read_textgrid(grid), str(grid)) for grid in grids)
+        if grids := sorted(file for file in walk_files(path) if file.suffix.lower() == ".textgrid"):
+            return _collect(path, _read_textgrids(grids))
         if (path / "phones.ctm").is_file():
             words = path / "words.ctm"
-            return _read_ctm(path / "phones.ctm", words if words.is_file() else None)
+            return _collect(path, _read_ctm(path / "phones.ctm", words if words.is_file() else None))
         raise InputError(f"{path} holds no TextGrid files and no phones.ctm")
     if not path.is_file():
         raise InputError(f"alignments {path} do not exist")
     suffix = path.suffix.lower()
     if suffix == ".jsonl":
-        return _by_id(_read_jsonl(path))
+        return _collect(path, _read_jsonl(path))
     if suffix == ".textgrid":
-        return _by_id([(_read_textgrid(path), str(path))])
+        return _collect(path, _read_textgrids([path]))
     if suffix == ".ctm":
-        return _read_ctm(path, None)
+        return _collect(path, _read_ctm(path, None))
     raise InputError(f"cannot tell the format of {path}; alignments are .jsonl, .ctm, .TextGrid or a folder of those")
 
 
-def _by_id(found: Iterable[tuple[Alignment, str]]) -> dict[str, Alignment]:
-    alignments: dict[str, Alignment] = {}
+def _collect(path: Path, found: _Found) -> AlignmentTable:
+    table = AlignmentTable()
     twice: list[str] = []
-    for alignment, where in found:
-        if alignment.id in alignments:
-            twice.append(f"{where}: id {alignment.id!r} appears twice")
-        alignments[alignment.id] = alignment
+    total = 0
+    try:
+        for id, place, item in found:
+            total += 1
+            if id in table or id in table.unusable:
+                twice.append(f"{place}: id {id!r} appears twice")
+            elif isinstance(item, Alignment):
+                table[id] = item
+            else:
+                table.unusable[id] = item
+    except OSError as error:
+        raise FormatError(f"{path}: cannot be read ({error.strerror or error}); check the name") from None
     if twice:
         raise FormatError(twice[0] + and_more(len(twice)))
-    return alignments
+    faults = list(table.unusable.values())
+    if faults and not table:
+        raise faults[0]
+    note_skipped(path, "alignment", list(map(str, faults)), total)
+    return table
 
 
 # jsonl
 
 
-def _read_jsonl(path: Path) -> Iterator[tuple[Alignment, str]]:
+def _read_jsonl(path: Path) -> _Found:
     for place, row in json_objects(path):
+        id = str(row.get("id", place))
         try:
             with located(place):
-                alignment = _from_row(row)
+                yield id, place, _from_row(row)
+        except FormatError as error:
+            yield id, place, error
         except KeyError as error:
-            raise FormatError(f"{place}: {error} is missing") from error
-        except (ValueError, TypeError) as error:
-            raise FormatError(f"{place}: not a row of an alignment jsonl: {error}") from error
-        yield alignment, place
+            yield id, place, FormatError(f"{place}: {error} is missing")
+        except (ValueError, TypeError, OverflowError) as error:
+            yield id, place, FormatError(f"{place}: not a row of an alignment jsonl: {error}")
 
 
 def _from_row(row: Mapping[str, Any]) -> Alignment:
@@ -252,62 +305,72 @@ def alignment_row(alignment: Alignment) -> dict[str, Any]:
 # ctm
 
 
-def _read_ctm(phones: Path, words: Path | None) -> dict[str, Alignment]:
-    phone_tiers = _ctm_tiers(phones)
-    word_tiers = {} if words is None else _ctm_tiers(words)
-    missing = sorted(phone_tiers.keys() ^ word_tiers.keys()) if words is not None else []
-    if missing:
-        raise FormatError(f"{phones} and {words} do not list the same recordings: {missing[0]!r} is in one only")
-    return {name: _assemble(name, tier, word_tiers.get(name), None, phones) for name, tier in phone_tiers.items()}
+def _read_ctm(phones: Path, words: Path | None) -> _Found:
+    faults: dict[str, FormatError] = {}
+    phone_tiers = _ctm_tiers(phones, faults)
+    word_tiers = {} if words is None else _ctm_tiers(words, faults)
+    for name in phone_tiers.keys() ^ word_tiers.keys() if words is not None else ():
+        both = f"{phones} and {words} do not list the same recordings: {name!r} is in one only"
+        faults.setdefault(name, FormatError(both))
+    yield from ((name, str(phones), fault) for name, fault in sorted(faults.items()))
+    for name in phone_tiers.keys() - faults.keys() if faults else phone_tiers:
+        try:
+            yield name, str(phones), _assemble(name, phone_tiers[name], word_tiers.get(name), None, phones)
+        except FormatError as error:
+            yield name, str(phones), error
 
 
-def _ctm_tiers(path: Path) -> dict[str, list[Interval]]:
+def _ctm_tiers(path: Path, faults: dict[str, FormatError]) -> dict[str, list[Interval]]:
     tiers: dict[str, list[Interval]] = {}
     for place, line in text_lines(path):
         if line.startswith(";;") or not line.strip():
             continue
         fields = line.split()
-        try:
-            name, start, seconds = fields[0], float(fields[2]), float(fields[3])
-            # Kaldi marks the position in the word: AH0_B, AH0_I, AH0_E, AH0_S.
-            label = re.sub(r"_[BIES]$", "", fields[4])
-        except (IndexError, ValueError) as error:
-            raise FormatError(f"{place}: not a ctm line 'id channel start duration label'") from error
-        interval = Interval(label, start, round(start + seconds, 6))
+        name = fields[0]
         tier = tiers.setdefault(name, [])
-        with located(place):
-            _check("interval", name, [*tier[-1:], interval], 0.0, math.inf)
-        tier.append(interval)
+        try:
+            start, seconds = float(fields[2]), float(fields[3])
+            # Kaldi marks the position in the word: AH0_B, AH0_I, AH0_E, AH0_S.
+            interval = Interval(re.sub(r"_[BIES]$", "", fields[4]), start, round(start + seconds, 6))
+            with located(place):
+                _check("interval", name, [*tier[-1:], interval], 0.0, math.inf)
+            tier.append(interval)
+        except FormatError as error:
+            faults.setdefault(name, error)
+        except (IndexError, ValueError):
+            faults.setdefault(name, FormatError(f"{place}: not a ctm line 'id channel start duration label'"))
     return tiers
 
 
 # TextGrid
 
 
-def _read_textgrid(path: Path) -> Alignment:
-    textgrid = import_textgrid()
-    from praatio.utilities.errors import PraatioException
+def _read_textgrids(paths: Sequence[Path]) -> _Found:
+    for path in paths:
+        try:
+            yield path.stem, str(path), _read_textgrid(path)
+        except FormatError as error:
+            yield path.stem, str(path), error
 
-    try:
-        grid = textgrid.openTextgrid(str(path), includeEmptyIntervals=True, reportingMode="silence")
-    except (PraatioException, ValueError, IndexError, KeyError, TypeError, OSError) as error:
-        raise FormatError(f"{path} is not a readable TextGrid: {error}") from error
+
+def _read_textgrid(path: Path) -> Alignment:
+    grid = read_textgrid(path)
     tiers: dict[str, list[Interval]] = {}
-    for name in grid.tierNames:
+    for tier in grid.tiers:
         # The aligner prefixes the speaker: "speaker - words".
-        kind = name.split(" - ")[-1].strip().lower()
+        kind = tier.name.split(" - ")[-1].strip().lower()
         kind = {"word": "words", "phone": "phones"}.get(kind, kind)
+        if kind not in ("words", "phones"):
+            continue
         if kind in tiers:
             raise FormatError(f"{path} has more than one tier of {kind}; one speaker per recording is supported")
-        tier = grid.getTier(name)
-        if kind in ("words", "phones"):
-            if not isinstance(tier, textgrid.IntervalTier):
-                raise FormatError(f"{path}: tier {name!r} holds points, not intervals")
-            entries: list[Any] = list(tier.entries)
-            tiers[kind] = [Interval(str(label), float(start), float(end)) for start, end, label in entries]
+        if tier.intervals is None:
+            raise FormatError(f"{path}: tier {tier.name!r} holds points, not intervals")
+        tiers[kind] = [Interval(label, start, end) for start, end, label in tier.intervals]
     if "phones" not in tiers:
-        raise FormatError(f"{path} has no tier 'phones'; its tiers are {', '.join(grid.tierNames)}")
-    return _assemble(path.stem, tiers["phones"], tiers.get("words"), float(grid.maxTimestamp), path)
+        names = ", ".join(tier.name for tier in grid.tiers)
+        raise FormatError(f"{path} has no tier 'phones'; its tiers are {names or 'none'}")
+    return _assemble(path.stem, tiers["phones"], tiers.get("words"), grid.end, path)
 
 
 def _assemble(

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import io
 import os
-import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,18 +15,11 @@ import soxr
 
 from syllablelm.core.errors import AudioError, InputError
 from syllablelm.core.files import atomic_path
+from syllablelm.data.containers import COPY_AGAIN
+from syllablelm.data.source import BLOCK_FRAMES, FloatArray, Source, measure
 
 SAMPLE_RATE = 16_000
 """Samples per second of every waveform inside the package."""
-
-FloatArray = npt.NDArray[np.float32]
-
-_BLOCK_FRAMES = 1 << 18
-# Writers that cannot seek back (pipes) leave a placeholder near 2^31 or 2^32 as the data size: length unknown.
-_STREAMED_SIZE = 0x7FFF_0000
-_UNKNOWN_LENGTH = 1 << 62
-_CONVERT = "convert it to wav or flac, or leave it out"
-_COPY_AGAIN = "copy or download it again, or leave it out"
 
 
 @dataclass(frozen=True)
@@ -47,8 +38,8 @@ class AudioInfo:
 
 def audio_info(path: str | os.PathLike[str]) -> AudioInfo:
     """Return length, sample rate and channel count of a file by its header; AudioError if it cannot be a recording."""
-    with _open_audio(Path(path)) as file:
-        return AudioInfo(file.frames, file.samplerate, file.channels)
+    source = measure(Path(path))
+    return AudioInfo(source.num_samples, source.sample_rate, source.channels)
 
 
 def load_audio(path: str | os.PathLike[str], *, start: int | None = None, stop: int | None = None) -> FloatArray:
@@ -159,8 +150,8 @@ def save_audio(path: str | os.PathLike[str], waveform: npt.ArrayLike, sample_rat
             soundfile.SoundFile(part, "w", int(sample_rate), 1, subtype, format=kind) as file,
         ):
             # libsndfile's Vorbis writer overflows its stack on one very long write.
-            for first in range(0, len(samples), _BLOCK_FRAMES):
-                file.write(samples[first : first + _BLOCK_FRAMES])
+            for first in range(0, len(samples), BLOCK_FRAMES):
+                file.write(samples[first : first + BLOCK_FRAMES])
     except (OSError, soundfile.LibsndfileError) as error:
         raise AudioError(f"{path}: cannot be written ({error}); check the folder and the sample rate") from error
 
@@ -190,45 +181,38 @@ def _resampled(path: Path, start: int | None, stop: int | None) -> Iterator[Floa
 
 def _decoded(path: Path, start: int | None, stop: int | None) -> tuple[int, Iterator[FloatArray]]:
     """Return the file's own rate, and its mono samples at that rate in checked blocks."""
-    with _open_audio(path) as file:
-        rate, num_samples = file.samplerate, file.frames
-    first, last = start or 0, num_samples if stop is None else stop
+    source = measure(path)
+    first, last = start or 0, source.num_samples if stop is None else stop
     if first < 0 or last <= first:
         raise InputError(f"{path}: start {start} and stop {stop} do not enclose any samples")
-    if last > num_samples:
+    if last > source.num_samples:
         raise AudioError(
-            f"{path}: has {num_samples} samples where {first} to {last} are wanted; "
+            f"{path}: has {source.num_samples} samples where {first} to {last} are wanted; "
             "it is cut short or another version of the recording"
         )
-    return rate, _decoded_blocks(path, first, last)
+    return source.sample_rate, _decoded_blocks(source, first, last)
 
 
-def _decoded_blocks(path: Path, first: int, last: int) -> Iterator[FloatArray]:
+def _decoded_blocks(source: Source, first: int, last: int) -> Iterator[FloatArray]:
+    path = source.path
     any_channel = any_mono = False
     done = first
-    with _open_audio(path) as file:
-        try:
-            if first:
-                file.seek(first)
-            while done < last:
-                frames = file.read(min(_BLOCK_FRAMES, last - done), dtype="float32", always_2d=True)
-                block = np.asarray(frames, dtype=np.float32)  # (frames, channels)
-                if len(block) == 0:
-                    break
-                _check_finite(block, str(path), done)
-                mono = block[:, 0].copy() if block.shape[1] == 1 else block.mean(axis=1, dtype=np.float32)
-                any_channel, any_mono = any_channel or bool(block.any()), any_mono or bool(mono.any())
-                done += len(block)
-                yield mono
-        except soundfile.LibsndfileError as error:
-            reason = error.error_string or "decoding failed"
-            raise AudioError(
-                f"{path}: is truncated or damaged after sample {done} of {file.frames} ({reason}); {_COPY_AGAIN}"
-            ) from error
-        if done < last:
-            raise AudioError(
-                f"{path}: is truncated, it ends at sample {done} where its header promises {file.frames}; {_COPY_AGAIN}"
-            )
+    try:
+        for block in source.blocks(first, last):  # (frames, channels)
+            _check_finite(block, str(path), done)
+            mono = block[:, 0].copy() if block.shape[1] == 1 else block.mean(axis=1, dtype=np.float32)
+            any_channel, any_mono = any_channel or bool(block.any()), any_mono or bool(mono.any())
+            done += len(block)
+            yield mono
+    except soundfile.LibsndfileError as error:
+        reason = error.error_string or "decoding failed"
+        raise AudioError(
+            f"{path}: is truncated or damaged after sample {done} of {source.num_samples} ({reason}); {COPY_AGAIN}"
+        ) from error
+    if done < last:
+        raise AudioError(
+            f"{path}: is truncated, it ends at sample {done} where {source.num_samples} are promised; {COPY_AGAIN}"
+        )
     if any_channel and not any_mono:
         raise AudioError(f"{path}: its channels cancel each other when averaged; keep one channel of it")
     if not any_channel:
@@ -240,75 +224,3 @@ def _check_finite(samples: FloatArray, name: str, offset: int) -> None:
     if not finite.all():
         where = offset + int(np.argwhere(~finite)[0][0])
         raise AudioError(f"{name}: has a NaN or infinite sample at {where}; write it again without, or leave it out")
-
-
-def _open_audio(path: Path) -> soundfile.SoundFile:
-    """Open a recording, or raise an AudioError that says why it cannot be one."""
-    if path.is_dir():
-        raise AudioError(f"{path}: is a folder, not a recording; name the files in it")
-    try:
-        with path.open("rb") as raw:
-            size = raw.seek(0, io.SEEK_END)
-            if size == 0:
-                raise AudioError(f"{path}: is empty (0 bytes); {_COPY_AGAIN}")
-            raw.seek(0)
-            missing = _missing_bytes(raw, size)
-    except FileNotFoundError:
-        raise AudioError(f"{path}: no such file; check the name") from None
-    except OSError as error:
-        raise AudioError(f"{path}: cannot be read ({error.strerror}); check its permissions") from error
-    if missing:
-        raise AudioError(f"{path}: is truncated, {missing} bytes of its data are missing; {_COPY_AGAIN}")
-    if path.suffix.lower() == ".raw":
-        raise AudioError(f"{path}: raw samples say neither rate nor type; {_CONVERT}")
-    try:
-        file = soundfile.SoundFile(path)
-    except soundfile.LibsndfileError as error:
-        reason = error.error_string.rstrip(". ")
-        raise AudioError(f"{path}: is not readable audio, or its start is damaged ({reason}); {_CONVERT}") from error
-    if 0 < file.frames < _UNKNOWN_LENGTH:
-        return file
-    frames = file.frames
-    file.close()
-    if frames <= 0:
-        raise AudioError(f"{path}: holds no samples (zero length); leave it out")
-    raise AudioError(f"{path}: its header does not say how long it is; {_CONVERT}")
-
-
-def _missing_bytes(raw: io.BufferedReader, size: int) -> int:
-    """Return the number of bytes missing from a truncated wav, aiff or ogg file.
-
-    libsndfile shortens such files silently, so their containers are measured here; truncated flac and mp3 files fail
-    in the decoder.
-    """
-    head = raw.read(12)
-    if head[:4] == b"RIFF" and head[8:] == b"WAVE":
-        return _missing_chunk_bytes(raw, size, "<", b"data")
-    if head[:4] == b"FORM" and head[8:] in (b"AIFF", b"AIFC"):
-        return _missing_chunk_bytes(raw, size, ">", b"SSND")
-    if head[:4] == b"OggS":
-        return _missing_page_bytes(raw, size)
-    return 0
-
-
-def _missing_chunk_bytes(raw: io.BufferedReader, size: int, order: str, wanted: bytes) -> int:
-    while len(header := raw.read(8)) == 8:
-        name, length = struct.unpack(f"{order}4sI", header)
-        if name == wanted:
-            return 0 if length >= _STREAMED_SIZE else max(raw.tell() + length - size, 0)
-        raw.seek(length + length % 2, io.SEEK_CUR)
-    return 0
-
-
-def _missing_page_bytes(raw: io.BufferedReader, size: int) -> int:
-    # A page is at most 27 + 255 + 255 * 255 bytes, so the last one begins in the last 64 KiB.
-    begin = max(size - (1 << 16), 0)
-    raw.seek(begin)
-    tail = raw.read()
-    at = tail.rfind(b"OggS")
-    if at < 0:
-        return 0
-    page = tail[at:]
-    if len(page) < 27 or len(page) < 27 + page[26]:
-        return 27 + (page[26] if len(page) >= 27 else 0) - len(page)
-    return max(27 + page[26] + sum(page[27 : 27 + page[26]]) - len(page), 0)

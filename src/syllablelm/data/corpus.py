@@ -5,26 +5,28 @@ from __future__ import annotations
 import glob
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
 
-from syllablelm.core.errors import AudioError, FormatError, InputError, import_optional
-from syllablelm.core.files import first_keys, text_lines, write_json_lines
+from syllablelm.core.errors import AudioError, FormatError, InputError, SyllableLMError
+from syllablelm.core.files import refuse_inputs, text_lines, walk_files, write_json_lines
 from syllablelm.core.results import Record
 from syllablelm.data.manifest import Draft, Manifest, Recording, read_drafts
-from syllablelm.formats.transcript import SUFFIX as TRANSCRIPT
-from syllablelm.formats.transcript import transcript_lines
+from syllablelm.data.manifest_formats import is_manifest
+from syllablelm.data.pyav import DECODED_BY_AV
+from syllablelm.formats.transcript import is_transcript, transcript_lines
 
-AUDIO_SUFFIXES = frozenset(
-    {".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aiff", ".aif", ".aifc", ".au", ".snd", ".caf", ".w64", ".sph"}
-)
+_READ = ".wav .wave .bwf .rf64 .w64 .flac .ogg .oga .opus .mp3 .mp2 .aiff .aif .aifc .au .snd .caf .sph .nist .voc"
+# Listed as unusable, so that nobody believes them read.
+_NOT_READ = ".ac3 .ape .avi .aax .dsf .dts .m4v .mkv .mov .mpc .ra .spx .tta .wv"
+AUDIO_SUFFIXES = frozenset([*_READ.split(), *_NOT_READ.split()]) | DECODED_BY_AV
 """Suffixes of recordings in folders and patterns; a file named itself may have any."""
-MANIFEST_SUFFIXES = (".csv", ".jsonl", ".jsonl.gz")
 
 Kind = Literal["auto", "librispeech", "librilight", "folder", "manifest", "lhotse"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
@@ -40,9 +42,10 @@ class SkippedFile(Record):
     reason: str
 
     @classmethod
-    def because(cls, path: Path, error: AudioError) -> SkippedFile:
+    def because(cls, path: Path, error: Exception) -> SkippedFile:
         """Return the entry of a file that an error made unusable."""
-        return cls(path, str(error).removeprefix(f"{path}: "))
+        message = error.args[0] if isinstance(error, SyllableLMError) else str(error)
+        return cls(path, message.removeprefix(f"{path}: "))
 
 
 @dataclass(frozen=True)
@@ -67,6 +70,8 @@ def prepare_corpus(source: Paths, out: str | Path, *, kind: Kind = "auto", check
         raise InputError(f"--out {out}: the name of a manifest ends in .jsonl")
     manifest, skipped = scan(source, kind=kind, check=check)
     errors = errors_file(out)
+    sources = [source] if isinstance(source, str | os.PathLike) else source
+    refuse_inputs([out, errors], [*map(Path, sources), *(recording.path for recording in manifest)])
     write_errors(skipped, errors)
     if not manifest:
         raise no_usable(skipped)
@@ -79,10 +84,10 @@ def scan(source: Paths, *, kind: Kind = "auto", check: bool = False) -> tuple[Ma
     """Return the manifest of a corpus and its unusable files, which are listed, not raised.
 
     Args:
-        source: a folder, an audio file, a csv or jsonl manifest, lhotse cuts (.jsonl or .jsonl.gz), or several
-            files, folders and glob patterns.
+        source: a folder, an audio file, a manifest (see `Manifest.load`), or several files, folders and glob patterns.
         kind: "librispeech" and "librilight" are the layout `speaker/chapter/*.flac` with transcripts and a
-            SPEAKERS.TXT where present; "folder" is any other tree of recordings; "auto" detects it.
+            SPEAKERS.TXT where present; "folder" is any other tree of recordings; "manifest" and "lhotse" are a file
+            that lists them; "auto" detects it.
         check: decode every file completely instead of reading its header only.
 
     Returns:
@@ -90,7 +95,7 @@ def scan(source: Paths, *, kind: Kind = "auto", check: bool = False) -> tuple[Ma
 
     Raises:
         AudioError: no such file or folder, or a folder or pattern without any recording.
-        FormatError: an invalid manifest or transcript.
+        FormatError: a manifest that cannot be read, or repeats ids.
     """
     if kind not in KINDS:
         raise InputError(f"unknown kind '{kind}' of corpus; use one of {', '.join(KINDS)}")
@@ -111,7 +116,7 @@ def read_recordings(paths: Sequence[str]) -> tuple[Manifest, list[SkippedFile]]:
     """
     if len(paths) == 1:
         return scan(paths[0])
-    manifests = [path for path in paths if path.lower().endswith(MANIFEST_SUFFIXES)]
+    manifests = [path for path in paths if is_manifest(path) and not Path(path).is_dir()]
     if manifests:
         raise InputError(f"{manifests[0]}: a manifest must be the only argument; run once for each")
     files: list[Path] = []
@@ -136,9 +141,21 @@ def _collect(
     for draft in drafts:
         try:
             recordings.append(measure(draft))
-        except AudioError as error:
+        except (AudioError, FormatError) as error:
             skipped.append(SkippedFile.because(draft.path, error))
     return Manifest(recordings), skipped
+
+
+def in_utf8(manifest: Manifest, skipped: list[SkippedFile]) -> Manifest:
+    """Return the recordings whose ids and paths can be written in UTF-8; the others are added to `skipped`."""
+    kept = []
+    for recording in manifest:
+        try:
+            f"{recording.id}{recording.path}".encode()
+            kept.append(recording)
+        except UnicodeEncodeError:
+            skipped.append(SkippedFile(recording.path, "its name is not valid UTF-8; rename it"))
+    return Manifest(kept)
 
 
 def no_usable(skipped: Sequence[SkippedFile]) -> InputError:
@@ -175,12 +192,12 @@ def find_audio(paths: Paths) -> list[Path]:
 def _matches(name: str | os.PathLike[str]) -> list[Path]:
     path = Path(name)
     if path.is_dir():
-        matches = list(_walk(path))
-    elif path.exists():
+        matches = [file for file in walk_files(path) if _is_audio(file)]
+    elif path.exists() or path.is_symlink():
         matches = [path]
     elif glob.has_magic(os.fspath(name)):
         hits = [Path(hit) for hit in glob.glob(os.fspath(name), recursive=True)]
-        matches = [file for hit in hits for file in (_walk(hit) if hit.is_dir() else [hit]) if _is_audio(file)]
+        matches = [file for hit in hits for file in (walk_files(hit) if hit.is_dir() else [hit]) if _is_audio(file)]
     else:
         raise AudioError(f"{name}: no such file or folder; check the name")
     if not matches:
@@ -189,10 +206,13 @@ def _matches(name: str | os.PathLike[str]) -> list[Path]:
 
 
 def _distinct(files: Iterable[Path]) -> list[Path]:
-    """Return each real file once, in the order of appearance, under the shortest of its names."""
+    """Return each name once, in the order of appearance, under the shortest path to it.
+
+    Links to one file (git-annex, DVC) are recordings of their own; links to one folder are not.
+    """
     names: dict[str, Path] = {}
     for file in files:
-        real = os.path.realpath(file)
+        real = os.path.join(os.path.realpath(file.parent), file.name)
         names[real] = min(names.get(real, file), file, key=lambda name: (len(name.parts), name))
     return list(names.values())
 
@@ -201,48 +221,22 @@ def _is_audio(path: Path) -> bool:
     return path.suffix.lower() in AUDIO_SUFFIXES and not path.name.startswith(".")
 
 
-def _walk(folder: Path) -> Iterator[Path]:
-    """Yield the audio files below a folder; links are followed, each real folder once, so that a loop ends."""
-    seen = {os.path.realpath(folder)}
-    for root, folders, files in os.walk(folder, followlinks=True):
-        kept = []
-        for name in sorted(folders):
-            real = os.path.realpath(os.path.join(root, name))
-            if real not in seen and not name.startswith("."):
-                seen.add(real)
-                kept.append(name)
-        folders[:] = kept
-        yield from (Path(root, name) for name in sorted(files) if _is_audio(Path(name)))
-
-
 # Files to drafts
 
 
 def _drafts(path: Path, kind: Kind, skipped: list[SkippedFile]) -> Iterator[Draft]:
-    if kind == "auto" and not path.is_dir():
-        kind = _kind_of_file(path)
-    if kind == "manifest":
+    if kind in ("manifest", "lhotse") or (kind == "auto" and is_manifest(path) and not path.is_dir()):
         return read_drafts(path)
-    if kind == "lhotse":
-        return _lhotse_drafts(path, skipped)
     files = find_audio(path)
-    if kind in ("librispeech", "librilight") or (kind == "auto" and _is_librispeech(path, files)):
-        return _librispeech_drafts(files, path)
+    transcripts = [file for file in walk_files(path) if is_transcript(file)]
+    if kind in ("librispeech", "librilight") or (kind == "auto" and (transcripts or _has_speakers(path, files))):
+        return _librispeech_drafts(files, path, transcripts, skipped)
     return _file_drafts(files, path if path.is_dir() else None)
 
 
-def _kind_of_file(path: Path) -> Kind:
-    name = path.name.lower()
-    if name.endswith(".jsonl.gz"):
-        return "lhotse"
-    if name.endswith(".jsonl"):
-        keys = first_keys(path) or set()
-        return "lhotse" if "type" in keys and "path" not in keys else "manifest"
-    return "manifest" if name.endswith(".csv") else "folder"
-
-
-def _is_librispeech(root: Path, files: Sequence[Path]) -> bool:
-    return any(root.rglob(f"*{TRANSCRIPT}")) or all(
+def _has_speakers(root: Path, files: Sequence[Path]) -> bool:
+    """Return whether all files are `speaker/chapter/*.flac` with the speakers' numbers."""
+    return all(
         file.suffix == ".flac" and len(parts := file.relative_to(root).parts) >= 3 and parts[-3].isdecimal()
         for file in files
     )
@@ -267,69 +261,34 @@ def _ids(files: Sequence[Path], root: Path | None) -> list[str]:
     return ids if len(set(ids)) == len(ids) else [name.as_posix() for name in names]
 
 
-def _librispeech_drafts(files: Sequence[Path], root: Path) -> Iterator[Draft]:
+def _librispeech_drafts(
+    files: Sequence[Path], root: Path, transcripts: Sequence[Path], skipped: list[SkippedFile]
+) -> Iterator[Draft]:
     """Yield the files of LibriSpeech and LibriLight: `speaker/chapter/utterance.flac`, anywhere below `root`."""
     stems = [file.stem for file in files]
     ids = stems if len(set(stems)) == len(stems) else _ids(files, root)
-    sexes = _speaker_sexes(root)
-    texts: dict[Path, dict[str, str]] = {}
+    texts: dict[tuple[Path, str], str] = {}
+    sexes: dict[str, str] = {}
+    for transcript in transcripts:
+        with _listed(transcript, skipped):
+            texts |= {(transcript.parent, name): text for _, name, text in transcript_lines(transcript) if text}
+    for speakers in (root.absolute().parent / "SPEAKERS.TXT", root / "SPEAKERS.TXT"):
+        if speakers.is_file():
+            with _listed(speakers, skipped):
+                rows = [line.split("|") for _, line in text_lines(speakers) if line[:1] != ";"]
+                sexes = {row[0].strip(): row[1].strip() for row in rows if len(row) > 2}
     for id, file in zip(ids, files, strict=True):
-        folder = file.parent
-        if folder not in texts:
-            lines = (line for name in sorted(folder.glob(f"*{TRANSCRIPT}")) for line in transcript_lines(name))
-            texts[folder] = {name: text for _, name, text in lines if text}
         speaker = file.absolute().parent.parent.name
-        yield Draft(id, file, speaker=speaker, text=texts[folder].get(file.stem), sex=sexes.get(speaker))
+        yield Draft(id, file, speaker=speaker, text=texts.get((file.parent, file.stem)), sex=sexes.get(speaker))
 
 
-def _speaker_sexes(root: Path) -> dict[str, str]:
-    """Return the sex of each speaker by LibriSpeech's SPEAKERS.TXT, in the folder of a part or above it."""
-    for path in (root / "SPEAKERS.TXT", root.absolute().parent / "SPEAKERS.TXT"):
-        if path.is_file():
-            rows = [[field.strip() for field in line.split("|")] for _, line in text_lines(path) if line[:1] != ";"]
-            return {row[0]: row[1] for row in rows if len(row) > 2}
-    return {}
-
-
-def _lhotse_drafts(path: Path, skipped: list[SkippedFile]) -> Iterator[Draft]:
-    if not path.is_file():
-        raise InputError(f"{path}: no such file; check the name")
-    lhotse = import_optional("lhotse", f"{path}: lhotse cuts need lhotse", "'syllablelm[lhotse]'")
+@contextmanager
+def _listed(path: Path, skipped: list[SkippedFile]) -> Generator[None, None, None]:
+    """List a file that cannot be read among the skipped ones."""
     try:
-        for cut in lhotse.CutSet.from_file(path):
-            if reason := _unusable_cut(cut):
-                skipped.append(SkippedFile(path, f"cut '{cut.id}' {reason}"))
-            else:
-                yield _cut_draft(cut, path.parent)
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise FormatError(f"{path}: not a lhotse cut set ({error})") from error
-
-
-def _unusable_cut(cut: Any) -> str | None:
-    if type(cut).__name__ != "MonoCut":
-        return f"is a {type(cut).__name__}, not an excerpt of one file; write it out first (CutSet.save_audios)"
-    if not cut.has_recording:
-        return "has no recording; only cuts with audio can be used"
-    if cut.recording.transforms:
-        return "changes the sound of its recording on the fly; write it out first (CutSet.save_audios)"
-    sources = cut.recording.sources
-    if len(sources) != 1 or sources[0].type != "file":
-        return "is not stored in one local file; download or write it out first (CutSet.save_audios)"
-    if cut.recording.num_channels != 1:
-        return f"is one of {cut.recording.num_channels} channels of a file; write it out first (CutSet.save_audios)"
-    return None
-
-
-def _cut_draft(cut: Any, folder: Path) -> Draft:
-    path = Path(cut.recording.sources[0].source)
-    if not path.is_absolute() and not path.exists():
-        path = folder / path
-    said = cut.supervisions
-    text = " ".join(part.text for part in said if part.text) or None
-    speakers, sexes = {part.speaker for part in said}, {part.gender for part in said}
-    speaker, sex = (values.pop() if len(values) == 1 else None for values in (speakers, sexes))
-    span: dict[str, Any] = {"offset_seconds": float(cut.start), "seconds": float(cut.duration)}
-    return Draft(cut.id, path, **span, text=text, speaker=speaker, sex=sex)
+        yield
+    except (FormatError, OSError) as error:
+        skipped.append(SkippedFile.because(path, error))
 
 
 # Batches

@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
-import csv
+import json
 import math
 import os
+import reprlib
+import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, overload
+from typing import Any, Literal, NamedTuple, overload
 
 import numpy as np
 
 from syllablelm.core.artifact import digest_path
 from syllablelm.core.errors import AudioError, FormatError, InputError, and_more
-from syllablelm.core.files import json_objects, write_json_lines
+from syllablelm.core.files import write_json_lines, write_text
+from syllablelm.core.results import read_json
 from syllablelm.data.audio import FloatArray, audio_info, check_audio, load_audio
+from syllablelm.data.manifest_formats import read_rows
 
 # Seconds by which a header may disagree with a stated duration (rounded, or padded by a codec).
 _DURATION_SLACK = 0.1
@@ -115,13 +121,23 @@ class Manifest(Sequence[Recording]):
             )
         return Manifest(by_id[id] for id in wanted)
 
-    def contents(self) -> dict[str, tuple[str, int, int]]:
+    def contents(self, known: str | os.PathLike[str] | None = None) -> dict[str, tuple[str, int, int]]:
         """Return the identity of each recording's audio by id: digest of its file, first sample, number of samples.
 
         Every file is read once; FormatError if one is missing.
+
+        Args:
+            known: JSON file that keeps the digests: with it, only files whose size or time of modification changed are
+                read again. It is written where it is missing, and may be removed at any time.
         """
-        digests = {path: digest_path(path) for path in {recording.path for recording in self}}
-        return {r.id: (digests[r.path], r.start, r.num_samples) for r in self}
+        states = _read_states(known)
+        paths = list(dict.fromkeys(os.path.abspath(recording.path) for recording in self))
+
+        with ThreadPoolExecutor() as pool:
+            found = dict(zip(paths, pool.map(file_state, paths, map(states.get, paths)), strict=True))
+        if known is not None and any(states.get(path) != state for path, state in found.items()):
+            write_text(Path(known), json.dumps(states | found) + "\n")
+        return {r.id: (found[os.path.abspath(r.path)].digest, r.start, r.num_samples) for r in self}
 
     def split(
         self, held_out: int, *, by: Literal["speaker", "recording"] = "speaker", seed: int = 0
@@ -158,13 +174,40 @@ class Manifest(Sequence[Recording]):
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Manifest:
-        """Open a manifest: jsonl as `save` writes it, or csv.
+        """Open a manifest: jsonl as `save` writes it, csv, or one of other programs (`data.manifest_formats`).
 
         Columns: `path` (relative to the manifest's folder); optional `id` (default: the file's name without suffix),
-        `num_samples`, `sample_rate`, `start`, `duration` (seconds), `speaker`, `text`, `sex`; others are ignored. Where
-        `num_samples` or `sample_rate` is missing the file's header is read. A FormatError names line and column.
+        `num_samples`, `sample_rate`, `start` (samples) or `offset` (seconds) of an excerpt, `duration` (seconds),
+        `speaker`, `text`, `sex`; others are ignored. Where `num_samples` or `sample_rate` is missing the file's header
+        is read. A FormatError names line and column.
         """
         return cls(draft.recording() for draft in read_drafts(path))
+
+
+class FileState(NamedTuple):
+    """Size in bytes, time of modification in ns (0 where it is too recent to be trusted) and digest of a file."""
+
+    size: int
+    modified: int
+    digest: str
+
+
+def file_state(path: str | Path, known: FileState | None = None) -> FileState:
+    """Return the state of a file, which is read only if its size or time of modification is not that of ``known``.
+
+    A file that is replaced by another one of the same size and has its time set back is therefore not noticed. A
+    FormatError if it is missing.
+    """
+    try:
+        stat = os.stat(path)
+    except OSError as error:
+        raise FormatError(f"{path}: cannot be read ({error.strerror}); check the name") from None
+    if known is not None and known[:2] == (stat.st_size, stat.st_mtime_ns):
+        return known
+    digest = digest_path(path)
+    # File systems round times: within two seconds of a change another one may leave the time as it is.
+    settled = abs(time.time_ns() - stat.st_mtime_ns) > 2_000_000_000
+    return FileState(stat.st_size, stat.st_mtime_ns if settled else 0, digest)
 
 
 @dataclass(frozen=True)
@@ -172,6 +215,7 @@ class Draft:
     """A recording as described by its corpus, before its header is read; numbers may be missing.
 
     An excerpt may begin at `offset_seconds` instead of `start`; `seconds` is its length, or without either the file's.
+    `fault` says why the corpus's entry cannot be used: `recording` and `measure` raise it.
     """
 
     id: str
@@ -184,10 +228,11 @@ class Draft:
     speaker: str | None = None
     text: str | None = None
     sex: str | None = None
+    fault: FormatError | None = None
 
     def recording(self) -> Recording:
-        """Return the recording; the header is read only where numbers are missing; raises AudioError as `measure`."""
-        if self.num_samples is None or self.sample_rate is None or self.offset_seconds is not None:
+        """Return the recording; the header is read only where numbers are missing; raises as `measure`."""
+        if self.fault or self.num_samples is None or self.sample_rate is None or self.offset_seconds is not None:
             return self.measure()
         return self._build(self.num_samples, self.sample_rate, self.start or 0)
 
@@ -195,7 +240,9 @@ class Draft:
         return Recording(self.id, self.path, num_samples, sample_rate, start, self.speaker, self.text, self.sex)
 
     def measure(self, *, check: bool = False) -> Recording:
-        """Return the recording with the numbers of its header, or AudioError; `check` decodes everything."""
+        """Return the recording with the numbers of its header, or AudioError, or `fault`; `check` decodes all."""
+        if self.fault:
+            raise self.fault
         info = audio_info(self.path)
         rate = info.sample_rate
         if self.sample_rate not in (None, rate):
@@ -205,15 +252,18 @@ class Draft:
         is_excerpt = self.start is not None or self.offset_seconds is not None
         start = self.start or round((self.offset_seconds or 0.0) * rate)
         available = info.num_samples - start
+        slack = _DURATION_SLACK * rate
         wanted = self.num_samples
         if wanted is None:
             wanted = available if self.seconds is None else round(self.seconds * rate)
-            slack = _DURATION_SLACK * rate
-            if wanted > available + slack or (not is_excerpt and wanted < available - slack):
-                raise AudioError(
-                    f"{self.path}: lasts {info.seconds:.2f} s, which does not agree with the {wanted / rate:.2f} s "
-                    f"from {start / rate:.2f} s that the manifest gives; it is cut short or another version"
-                )
+        too_long = self.num_samples is None and wanted > available + slack
+        # Without a start, the length is that of the file.
+        if too_long or (not is_excerpt and wanted < available - slack):
+            raise AudioError(
+                f"{self.path}: lasts {info.seconds:.2f} s, which does not agree with the {wanted / rate:.2f} s "
+                f"from {start / rate:.2f} s that the manifest gives; it is cut short or another version"
+            )
+        if self.num_samples is None:
             # The rounded duration only serves to recognise the file.
             wanted = min(wanted, available) if is_excerpt else available
         if wanted > available or wanted < 1:
@@ -227,18 +277,20 @@ class Draft:
 
 
 def read_drafts(path: str | os.PathLike[str]) -> Iterator[Draft]:
-    """Yield the rows of a csv or jsonl manifest, checked for form and for unique ids; no audio file is opened.
+    """Yield the rows of a manifest, checked for form and for unique ids; no audio file is opened.
 
-    A FormatError names line and column; repeated ids are reported after the last row, the first and their count.
+    A row that cannot be used is a draft with a `fault`, which names line and column. A FormatError is raised for a file
+    that cannot be read, and after the last row for repeated ids, the first and their count.
     """
     path = Path(path)
-    rows = {".csv": _csv_rows, ".jsonl": json_objects}.get(path.suffix.lower())
-    if rows is None:
-        raise FormatError(f"{path}: not a manifest; expected a .jsonl or .csv file")
     seen: dict[str, str] = {}
     twice: list[str] = []
-    for place, row in rows(path):
-        draft = _to_draft(row, place, path.parent)
+    for place, row in read_rows(path):
+        try:
+            draft = _to_draft(row, place, path.parent)
+        except FormatError as error:
+            yield Draft(place, path, fault=error)
+            continue
         if draft.id in seen:
             twice.append(f"{place}, column id: '{draft.id}' was already used in {seen[draft.id]}")
             continue
@@ -248,36 +300,25 @@ def read_drafts(path: str | os.PathLike[str]) -> Iterator[Draft]:
         raise FormatError(twice[0] + and_more(len(twice)))
 
 
-def _csv_rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.DictReader(file, strict=True)
-            columns = reader.fieldnames or []
-            if "path" not in columns:
-                raise FormatError(f"{path}:1: no column 'path' (found: {', '.join(columns) or 'nothing'})")
-            for row in reader:
-                place = f"{path}:{reader.line_num}"
-                if None in row or None in row.values():
-                    raise FormatError(f"{place}: does not have {len(columns)} fields as line 1 does")
-                yield place, {key: value for key, value in row.items() if value != ""}
-    except csv.Error as error:
-        raise FormatError(f"{path}: not valid csv ({error})") from error
-    except OSError as error:
-        raise FormatError(f"{path}: cannot be read ({error.strerror}); check the name") from error
-    except UnicodeDecodeError as error:
-        raise FormatError(f"{path}: not a text in UTF-8 (byte {error.start}); save it as UTF-8") from error
-
-
 def _to_draft(row: Mapping[str, Any], where: str, folder: Path) -> Draft:
+    if "fault" in row:
+        raise FormatError(row["fault"])
     path = _text(row, "path", where)
-    if path is None:
+    if not path:
         raise FormatError(f"{where}, column path: missing")
-    duration = _number(row, "duration", where)
+    try:
+        os.fsencode(path)
+    except UnicodeEncodeError:
+        raise FormatError(f"{where}, column path: {path!r} cannot be the name of a file") from None
+    duration, offset = _number(row, "duration", where), _number(row, "offset", where)
     if duration is not None and duration <= 0:
         raise FormatError(f"{where}, column duration: must be positive, not {duration}")
+    if offset is not None and offset < 0:
+        raise FormatError(f"{where}, column offset: must not be negative, but is {offset}")
     numbers: dict[str, Any] = {name: _integer(row, name, where, least) for name, least in _INTEGERS.items()}
     texts: dict[str, Any] = {name: _text(row, name, where) for name in ("speaker", "text", "sex")}
-    return Draft(_text(row, "id", where) or Path(path).stem, folder / path, seconds=duration, **numbers, **texts)
+    id = _text(row, "id", where) or Path(path).stem
+    return Draft(id, folder / path, offset_seconds=offset, seconds=duration, **numbers, **texts)
 
 
 def _text(row: Mapping[str, Any], column: str, where: str) -> str | None:
@@ -285,7 +326,9 @@ def _text(row: Mapping[str, Any], column: str, where: str) -> str | None:
     if isinstance(value, int) and not isinstance(value, bool):
         return str(value)  # speakers are often numbers
     if value is not None and not isinstance(value, str):
-        raise FormatError(f"{where}, column {column}: expected text, not {value!r}")
+        raise FormatError(f"{where}, column {column}: expected text, not {reprlib.repr(value)}")
+    if value and "\0" in value:
+        raise FormatError(f"{where}, column {column}: holds a NUL character; remove it")
     return value
 
 
@@ -295,18 +338,28 @@ def _number(row: Mapping[str, Any], column: str, where: str) -> float | None:
         return None
     try:
         number = float(value) if isinstance(value, (str, int, float)) and not isinstance(value, bool) else math.nan
-    except ValueError:
+    except (ValueError, OverflowError):
         number = math.nan
-    if not math.isfinite(number):
-        raise FormatError(f"{where}, column {column}: expected a number, not {value!r}")
+    # Larger numbers are neither samples nor seconds, and not exact.
+    if not abs(number) <= 2**53:
+        raise FormatError(f"{where}, column {column}: expected a number, not {reprlib.repr(value)}")
     return number
 
 
 def _integer(row: Mapping[str, Any], column: str, where: str, least: int) -> int | None:
     number = _number(row, column, where)
     if number is not None and (number != int(number) or number < least):
-        raise FormatError(f"{where}, column {column}: expected a whole number from {least}, not {row[column]!r}")
+        raise FormatError(
+            f"{where}, column {column}: expected a whole number from {least}, not {reprlib.repr(row[column])}"
+        )
     return None if number is None else int(number)
+
+
+def _read_states(path: str | os.PathLike[str] | None) -> dict[str, FileState]:
+    """Read the digests of ``Manifest.contents``; none from a file that is missing or damaged: all are then read."""
+    with suppress(FormatError, TypeError):
+        return {} if path is None else {name: FileState(*state) for name, state in read_json(Path(path)).items()}
+    return {}
 
 
 def _to_row(recording: Recording, folder: str) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from os import PathLike
 from pathlib import Path
 
 from syllablelm.core.errors import InputError
-from syllablelm.core.files import text_lines
+from syllablelm.core.files import read_each, text_lines, walk_files
 from syllablelm.formats.transcript import is_transcript, read_transcript
 
 
@@ -24,10 +24,11 @@ def read_texts(path: str | PathLike[str], *, min_words: int = 4, max_words: int 
         min_words, max_words: minimum and maximum words of a sentence of prose.
     """
     path = Path(path)
-    files = sorted(path.rglob("*.txt")) if path.is_dir() else [path]
+    files = sorted(file for file in walk_files(path) if file.suffix == ".txt") if path.is_dir() else [path]
     if not files or not files[0].is_file():
         raise InputError(f"{path} is no text file and no folder with .txt files")
-    for file in files:
+
+    def read(file: Path) -> Iterator[tuple[str, str]]:
         if is_transcript(file):
             yield from ((name, words.lower()) for name, words in read_transcript(file))
         else:
@@ -37,6 +38,8 @@ def read_texts(path: str | PathLike[str], *, min_words: int = 4, max_words: int 
             prefix = re.sub(r"[^\w.+-]+", "_", prefix)
             for number, sentence in enumerate(split_sentences(text, min_words=min_words, max_words=max_words)):
                 yield f"{prefix}-{number:06d}", sentence
+
+    yield from read_each(path, files, read)
 
 
 # Project Gutenberg's marker lines, of today's files and of those of the 1990s.

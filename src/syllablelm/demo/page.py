@@ -6,7 +6,6 @@ import html
 import os
 import shutil
 import signal
-import tempfile
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Any
 
 from syllablelm.core.config import MAX_SEED
 from syllablelm.core.errors import InputError, MissingDependencyError, SyllableLMError
+from syllablelm.core.files import scratch_folder
 from syllablelm.demo.actions import (
     SAMPLE,
     DemoModel,
@@ -63,10 +63,10 @@ def serve(
     """
     # Service managers stop it by SIGTERM, and the recordings must be deleted then too.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    with tempfile.TemporaryDirectory(prefix="syllablelm-demo-") as folder:
-        gradio = import_gradio(Path(folder))
+    with scratch_folder() as folder:
+        gradio = import_gradio(folder)
         model = DemoModel.load(name, device=device)
-        page = build_page(gradio, model, Path(folder))
+        page = build_page(gradio, model, folder)
         try:
             address = _launch(gradio, page, host, port, open_browser)
             announce(model, address)

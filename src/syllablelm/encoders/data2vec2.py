@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from syllablelm.core.errors import FormatError, InputError
 from syllablelm.core.files import atomic_path
+from syllablelm.core.results import read_json
 from syllablelm.encoders.base import Waveform
 from syllablelm.encoders.checkpoint import read_checkpoint
 from syllablelm.encoders.data2vec2_model import (
@@ -33,6 +33,7 @@ from syllablelm.encoders.data2vec2_model import (
 from syllablelm.encoders.device import Precision, autocast, check_precision, pick_device
 from syllablelm.encoders.extractor import ConvolvedEncoder, convolve_tiles
 from syllablelm.encoders.padding import fold_scaling, frame_mask, pad_waveforms, standardize
+from syllablelm.encoders.weights import build_without_memory, check_tensors, fill_network, read_tensors, unwrap_names
 
 # Where the released files keep the model.
 STATE_KEY, PREFIX = "model_seg", "model."
@@ -202,18 +203,18 @@ def load_data2vec2(
     place = pick_device(device)
     check_precision(precision, place)
     state = read_checkpoint(path).get(STATE_KEY)
-    if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
+    if not isinstance(state, Mapping):
         raise FormatError(f"{path}: not a released SyllableLM encoder (no weights under {STATE_KEY!r})")
-    return Data2Vec2Encoder(from_state(state, str(path)), layer, precision=precision).to(place)
+    weights = {PREFIX + name: weight for name, weight in unwrap_names(check_tensors(state, Path(path))).items()}
+    return Data2Vec2Encoder(from_state(weights, path), layer, precision=precision).to(place)
 
 
 def is_data2vec2_folder(path: str | Path) -> bool:
     """Whether a folder's ``config.json`` names this family; False where there is none."""
     try:
-        config = json.loads((Path(path) / CONFIG_FILE).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        return read_json(Path(path) / CONFIG_FILE).get("model_type") == MODEL_TYPE
+    except FormatError:
         return False
-    return isinstance(config, dict) and config.get("model_type") == MODEL_TYPE
 
 
 def load_data2vec2_folder(
@@ -226,38 +227,35 @@ def load_data2vec2_folder(
         InputError: there is no such layer, or it lies above the one that was saved.
     """
     config_path, weights_path = Path(folder) / CONFIG_FILE, Path(folder) / WEIGHTS_FILE
-    try:
-        config = json.loads(config_path.read_text(encoding="utf-8"))
-        saved_layer, normalize = config["layer"], config["normalize"]
-        if type(saved_layer) is not int or type(normalize) is not bool:
-            raise ValueError("layer must be an integer and normalize true or false")
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise FormatError(f"{config_path}: not a description of a Data2Vec 2.0 encoder ({error})") from None
-    try:
-        state = load_file(weights_path)
-    except (OSError, SafetensorError) as error:
-        raise FormatError(f"{weights_path}: not a readable safetensors file ({error})") from None
+    config = read_json(config_path)
+    saved_layer, normalize = config.get("layer"), config.get("normalize")
+    if type(saved_layer) is not int or type(normalize) is not bool or not 0 <= saved_layer <= NUM_LAYERS:
+        raise FormatError(
+            f"{config_path}: not a description of a Data2Vec 2.0 encoder (layer must be 0 to {NUM_LAYERS} and "
+            "normalize true or false)"
+        )
+    state = read_tensors(weights_path)
     if layer is not None and layer > saved_layer:
         # A student learned up to its layer; the blocks above it were the teacher's.
         raise InputError(f"layer {layer}: {folder} was saved for layer {saved_layer}; take that one or one below it")
-    model = from_state(state, str(weights_path))
+    model = from_state(state, weights_path)
     encoder = Data2Vec2Encoder(model, saved_layer if layer is None else layer, normalize=normalize)
     return encoder.to(pick_device(device))
 
 
-def from_state(state: Mapping[str, Tensor], where: str, prefix: str = PREFIX) -> Data2Vec2:
+def from_state(state: Mapping[str, Tensor], where: str | Path, prefix: str = PREFIX) -> Data2Vec2:
     """Build a model with the weights of a file.
 
     Args:
-        state, where: weights, those of pre-training too, under the names of the file, and the file, for errors.
+        state, where: checked weights, those of pre-training too, under the names of the file, and the file, for errors.
         prefix: what stands before every name of fairseq's.
 
     Raises:
         FormatError: weights that are missing, unknown or of another shape.
     """
+    where = Path(where)
     shape = _read_shape(state, where, prefix)
-    with torch.device("meta"):
-        model = Data2Vec2(shape)
+    model = build_without_memory(lambda: Data2Vec2(shape), where, len(state))
     expected = {prefix + name: weight.shape for name, weight in model.state_dict().items()}
     unused = tuple(prefix + name for name in UNUSED)
     given = {name: weight for name, weight in state.items() if not name.startswith(unused)}
@@ -270,13 +268,12 @@ def from_state(state: Mapping[str, Tensor], where: str, prefix: str = PREFIX) ->
     for name, size in expected.items():
         if given[name].shape != size:
             raise FormatError(f"{where}: {name} has shape {tuple(given[name].shape)}, expected {tuple(size)}")
-    # Copies: what the reader gives may lie in the file.
-    weights = {name.removeprefix(prefix): weight.to(torch.float32, copy=True) for name, weight in given.items()}
-    model.load_state_dict(weights, assign=True)
-    return model
+    return fill_network(
+        model, {name.removeprefix(prefix): weight for name, weight in given.items()}, where, "Data2Vec 2.0 encoder"
+    )
 
 
-def _read_shape(state: Mapping[str, Tensor], where: str, prefix: str) -> Data2Vec2Shape:
+def _read_shape(state: Mapping[str, Tensor], where: Path, prefix: str) -> Data2Vec2Shape:
     def size(name: str, axis: int, default: int) -> int:
         # Where a weight is missing, the comparison with the model says so.
         weight = state.get(prefix + name)

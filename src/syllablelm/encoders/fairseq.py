@@ -29,13 +29,10 @@ from syllablelm.encoders.checkpoint import Inert, read_checkpoint
 from syllablelm.encoders.data2vec2 import AUDIO, UNUSED, Data2Vec2Encoder, from_state
 from syllablelm.encoders.device import pick_device
 from syllablelm.encoders.heads import PredictionHead
+from syllablelm.encoders.minimal_hubert import HEAD_DIM, STRIDES, is_minimal_hubert, to_fairseq
+from syllablelm.encoders.weights import build_without_memory, check_tensors, copy_weights, unwrap_names
 
-_STRIDES = {
-    (10, 3, 3, 3, 3, 2, 2): (5, 2, 2, 2, 2, 2, 2),
-    (10, 3, 3, 3, 3, 2, 2, 2): (5, 2, 2, 2, 2, 2, 2, 2),
-}
 _HEADS = {1280: 16}
-_HEAD_DIM = 64
 # Names of a transformer block's parts: theirs, and those of transformers.
 _BLOCK = {
     "self_attn.q_proj": "attention.q_proj",
@@ -69,12 +66,18 @@ class FairseqHubert:
 
     @classmethod
     def read(cls, path: str | Path) -> FairseqHubert:
-        """Open a checkpoint file; a FormatError where it is none, holds code, or has no weights."""
+        """Open a checkpoint file; a FormatError where it is none, holds code, or has no weights.
+
+        Those of minimal_hubert and torchaudio are opened too, under fairseq's names.
+        """
         checkpoint = read_checkpoint(path)
-        weights = checkpoint.get("model")
+        weights = checkpoint if is_minimal_hubert(checkpoint) else checkpoint.get("model")
         if not isinstance(weights, dict) or not all(isinstance(tensor, Tensor) for tensor in weights.values()):
             raise FormatError(f'{path}: no HuBERT checkpoint of fairseq (no weights under "model")')
-        plain = {str(name).removeprefix(_FINE_TUNED): tensor for name, tensor in weights.items()}
+        plain = unwrap_names(check_tensors(weights, Path(path)))
+        if is_minimal_hubert(plain):
+            return cls(Path(path), *to_fairseq(plain))
+        plain = {name.removeprefix(_FINE_TUNED): tensor for name, tensor in plain.items()}
         return cls(Path(path), plain, read_settings(checkpoint))
 
     @property
@@ -142,13 +145,7 @@ class FairseqHubert:
         self._refuse("missing", [name for name in names if name not in self.weights])
         beside = [name for name in self.weights if name not in names and not name.startswith(_BESIDE)]
         self._refuse("unknown", beside)
-        try:
-            config = self._config()
-            with torch.device("meta"):
-                model = HubertModel(config)
-        except (ValueError, RuntimeError, ZeroDivisionError) as error:
-            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-            raise FormatError(f"{self.path}: not a HuBERT of fairseq: its shapes do not fit ({reason})") from None
+        model: Any = build_without_memory(lambda: HubertModel(self._config()), self.path, len(self.weights))
         expected = model.state_dict()
         wrong = [
             f"{theirs} is {tuple(self.weights[theirs].shape)}, not {tuple(expected[ours].shape)}"
@@ -156,8 +153,9 @@ class FairseqHubert:
             if self.weights[theirs].shape != expected[ours].shape
         ]
         self._refuse("of a wrong shape", wrong)
-        copied = {ours: self.weights[theirs].to(torch.float32, copy=True) for theirs, ours in names.items()}
-        model.load_state_dict(copied, assign=True)
+        self._refuse("not floating-point", [name for name in names if not self.weights[name].is_floating_point()])
+        copied = copy_weights({name: self.weights[name] for name in names}, self.path)
+        model.load_state_dict({ours: copied[theirs] for theirs, ours in names.items()}, assign=True)
         return model.eval()
 
     def _refuse(self, what: str, names: list[str]) -> None:
@@ -178,9 +176,7 @@ class FairseqHubert:
         return HubertConfig(
             hidden_size=dim,
             num_hidden_layers=self._count_layers(),
-            num_attention_heads=self._setting(
-                "encoder_attention_heads", int, _HEADS.get(dim, max(1, dim // _HEAD_DIM))
-            ),
+            num_attention_heads=self._setting("encoder_attention_heads", int, _HEADS.get(dim, max(1, dim // HEAD_DIM))),
             intermediate_size=self.weights["encoder.layers.0.fc1.bias"].numel(),
             conv_dim=tuple(len(weight) for weight in convolutions),
             conv_kernel=kernels,
@@ -208,12 +204,12 @@ class FairseqHubert:
             layers += [(int(kernel), int(stride)) for kernel, stride in found] * int(times or 1)
         if tuple(kernel for kernel, _ in layers) == kernels:
             return tuple(stride for _, stride in layers)
-        if kernels not in _STRIDES:
+        if kernels not in STRIDES:
             raise FormatError(
                 f"{self.path}: the strides of its extractor cannot be told: the kernels {list(kernels)} are of no "
                 "published model, and the file's configuration does not describe them"
             )
-        return _STRIDES[kernels]
+        return STRIDES[kernels]
 
     def head(self) -> PredictionHead:
         """The head: final projection and label embeddings.
@@ -230,7 +226,7 @@ class FairseqHubert:
                 f"{self.path}: no prediction head ({missing[0]} is missing, as in fine-tuned models); "
                 "LossPred needs a pre-training checkpoint, or a head fitted to this encoder"
             )
-        weight, bias, embeddings = (self.weights[name].to(torch.float32, copy=True) for name in names)
+        weight, bias, embeddings = (self.weights[name] for name in names)
         if weight.ndim != 2 or embeddings.ndim != 2 or bias.shape != weight.shape[:1]:
             raise FormatError(f"{self.path}: its prediction head has weights of a wrong shape (final_proj.weight)")
         sets, rest = divmod(len(weight), embeddings.shape[1])
@@ -239,13 +235,9 @@ class FairseqHubert:
             raise FormatError(f"{self.path}: a prediction head over {sets} label sets; LossPred reads heads with one")
         if rest or any(name.startswith("target_glu.") for name in self.weights):
             raise FormatError(f"{self.path}: a prediction head of another kind than projection and label embeddings")
-        head = PredictionHead(
-            weight.shape[1], len(embeddings), len(weight), float(self._setting("logit_temp", (int, float), 0.1))
-        )
-        head.load_state_dict(
-            {"projection.weight": weight, "projection.bias": bias, "label_embeddings": embeddings}, assign=True
-        )
-        return head
+        temperature = float(self._setting("logit_temp", (int, float), 0.1))
+        given = {"projection.weight": weight, "projection.bias": bias, "label_embeddings": embeddings}
+        return PredictionHead.of_weights(given, temperature, self.path)
 
 
 def read_settings(checkpoint: Mapping[str, Any]) -> dict[str, Any]:
@@ -301,19 +293,16 @@ def load_fairseq_data2vec2(
     """
     if not is_fairseq_data2vec2(checkpoint):
         raise FormatError(f'{path}: not a Data2Vec 2.0 speech model of fairseq (no weights of {AUDIO}* under "model")')
-    weights = {str(name): weight for name, weight in checkpoint["model"].items()}
+    weights = unwrap_names({str(name): weight for name, weight in checkpoint["model"].items()})
     prefix = _FINE_TUNED if any(name.startswith(_FINE_TUNED) for name in weights) else ""
     # The averages are a table, not a tensor.
     left_out = (_TRANSCRIPTION, *(prefix + name for name in UNUSED))
     state = {name: weight for name, weight in weights.items() if not name.startswith(left_out)}
-    for name, weight in state.items():
-        if not isinstance(weight, Tensor):
-            raise FormatError(f"{path}: {name} is a {type(weight).__name__}, not a tensor; get the whole file")
     scale = state.get(f"{prefix}{AUDIO}alibi_scale")
-    if scale is not None and scale.ndim == 4:
+    if isinstance(scale, Tensor) and scale.ndim == 4:
         # Before fairseq knew scales of single layers.
         state[f"{prefix}{AUDIO}alibi_scale"] = scale[None]
-    model = from_state(state, str(path), prefix)
+    model = from_state(check_tensors(state, Path(path)), path, prefix)
     settings = read_settings(checkpoint)
     for name, needed in (("num_heads", model.shape.heads), ("layer_norm_first", False), ("norm_eps", 1e-5)):
         given = settings.get(name, needed)

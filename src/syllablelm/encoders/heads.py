@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from syllablelm.core.errors import FormatError
+from syllablelm.encoders.weights import build_without_memory, fill_network, first_line, read_tensors
 
 HEAD_FILE = "head.safetensors"
 
@@ -48,14 +51,22 @@ class PredictionHead(nn.Module):
         path = folder / HEAD_FILE
         if not path.exists():
             raise FormatError(f"{folder}: no {HEAD_FILE}; LossPred needs the masked-prediction head beside the encoder")
+        weights = read_tensors(path)
         try:
-            tensors = load_file(path)
             with safe_open(path, framework="pt") as file:
                 temperature = float((file.metadata() or {}).get("temperature", 0.1))
-            final_dim, dim = tensors["projection.weight"].shape
-            head = cls(dim, len(tensors["label_embeddings"]), final_dim, temperature)
-            head.load_state_dict(tensors)
-        except (SafetensorError, KeyError, RuntimeError, ValueError) as error:
-            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-            raise FormatError(f"{path}: not a prediction head ({reason})") from None
-        return head
+        except (SafetensorError, ValueError) as error:
+            raise FormatError(f"{path}: not a prediction head ({first_line(error)})") from None
+        return cls.of_weights(weights, temperature, path)
+
+    @classmethod
+    def of_weights(cls, weights: Mapping[str, Tensor], temperature: float, path: Path) -> PredictionHead:
+        """Build a head of its three weights; a FormatError, which names the file, where they do not fit together."""
+        projection, labels = weights.get("projection.weight"), weights.get("label_embeddings")
+        if projection is None or labels is None or projection.ndim != 2 or labels.ndim != 2:
+            raise FormatError(f"{path}: not a prediction head (no matrices projection.weight and label_embeddings)")
+        if not 0 < temperature < math.inf:
+            raise FormatError(f"{path}: not a prediction head (temperature {temperature}: above 0 is needed)")
+        (final_dim, dim), num_labels = projection.shape, len(labels)
+        head = build_without_memory(lambda: cls(dim, num_labels, final_dim, temperature), path, len(weights))
+        return fill_network(head, weights, path, "prediction head")

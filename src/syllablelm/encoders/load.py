@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import importlib
-import json
 from pathlib import Path
 from typing import Any
 
@@ -13,24 +12,43 @@ import torch
 from torch import nn
 
 from syllablelm.core.errors import FormatError, InputError
-from syllablelm.core.models import HubModel, resolve_model
+from syllablelm.core.models import CONFIG_FILE, find_model, read_model_config
+from syllablelm.core.progress import note
+from syllablelm.core.results import read_json
 from syllablelm.encoders.checkpoint import read_checkpoint
 from syllablelm.encoders.data2vec2 import Data2Vec2Encoder, is_data2vec2_folder, load_data2vec2, load_data2vec2_folder
 from syllablelm.encoders.device import Precision, check_precision, pick_device
 from syllablelm.encoders.fairseq import FairseqHubert, is_fairseq_data2vec2, load_fairseq_data2vec2
 from syllablelm.encoders.hub import PREPROCESSOR, HubEncoder
-from syllablelm.encoders.quiet import quiet_transformers
+from syllablelm.encoders.minimal_hubert import is_minimal_hubert, is_spidr, load_spidr
+from syllablelm.encoders.pretrained import load_pretrained, make_config
 from syllablelm.encoders.w2vbert import W2vBertEncoder
 
-# Model types and their classes, imported from their own modules: transformers' top-level namespace is slow to fill.
+# Model types with the modules and names of their configuration and model: transformers' top-level namespace is slow to
+# fill.
+_MODULES = "transformers.models."
 FAMILIES = {
-    "hubert": ("transformers.models.hubert.modeling_hubert", "HubertModel"),
-    "wav2vec2": ("transformers.models.wav2vec2.modeling_wav2vec2", "Wav2Vec2Model"),
-    "data2vec-audio": ("transformers.models.data2vec.modeling_data2vec_audio", "Data2VecAudioModel"),
-    "wavlm": ("transformers.models.wavlm.modeling_wavlm", "WavLMModel"),
-    "wav2vec2-bert": ("transformers.models.wav2vec2_bert.modeling_wav2vec2_bert", "Wav2Vec2BertModel"),
-    "whisper": ("syllablelm.encoders.whisper", "WhisperModel"),
+    "hubert": ("hubert.configuration_hubert", "HubertConfig", "hubert.modeling_hubert", "HubertModel"),
+    "wav2vec2": ("wav2vec2.configuration_wav2vec2", "Wav2Vec2Config", "wav2vec2.modeling_wav2vec2", "Wav2Vec2Model"),
+    "data2vec-audio": (
+        "data2vec.configuration_data2vec_audio",
+        "Data2VecAudioConfig",
+        "data2vec.modeling_data2vec_audio",
+        "Data2VecAudioModel",
+    ),
+    "wavlm": ("wavlm.configuration_wavlm", "WavLMConfig", "wavlm.modeling_wavlm", "WavLMModel"),
+    "wav2vec2-bert": (
+        "wav2vec2_bert.configuration_wav2vec2_bert",
+        "Wav2Vec2BertConfig",
+        "wav2vec2_bert.modeling_wav2vec2_bert",
+        "Wav2Vec2BertModel",
+    ),
+    "whisper": ("whisper.configuration_whisper", "WhisperConfig", "syllablelm.encoders.whisper", "WhisperModel"),
 }
+# Ours, in the configuration of a Whisper's encoder half.
+_WHISPER_SWITCHES = ("mask_embedding", "final_norm")
+# Where transformers keeps the settings of a feature extractor: alone, or (since its version 5) inside a processor's.
+_PROCESSOR, _NESTED = "processor_config.json", "feature_extractor"
 
 
 def load_encoder(
@@ -53,7 +71,8 @@ def load_encoder(
             Data2Vec 2.0 the 11th, of Whisper the state after the final norm).
         device: "auto", "cpu" or "cuda".
         precision: data type of matrix products: "float32", "bfloat16" or, on a GPU, "float16".
-        normalize: whether each waveform is standardised first; None does as the checkpoint says.
+        normalize: whether each waveform is standardised first; None does as the checkpoint says, or, if it does not,
+            as is usual in its family, with a line on standard error.
         pad: zero samples put on both sides of each waveform; None does as the checkpoint says. The units of TWIST are
             those of ``load_encoder("slprl/mhubert-base-25hz", 11, normalize=False, pad=40)``.
         revision: branch, tag or commit of a hub id.
@@ -64,39 +83,42 @@ def load_encoder(
     """
     place = pick_device(device)
     check_precision(precision, place)
-    found = resolve_model(name, revision)
-    if isinstance(found, HubModel):
-        encoder = _open_hub(found.id, layer, found.revision)
-    elif (path := found).is_file():
-        checkpoint = read_checkpoint(path)
-        if "model_seg" in checkpoint:
-            encoder = load_data2vec2(path, layer, device=place)
-        elif is_fairseq_data2vec2(checkpoint):
-            encoder = load_fairseq_data2vec2(path, checkpoint, layer, device=place)
-        elif "model" in checkpoint:
-            hubert = FairseqHubert.read(path)
-            encoder = HubEncoder(hubert.model(), layer, normalize=hubert.normalize)
-        else:
-            raise FormatError(
-                f"{path}: holds neither a HuBERT or Data2Vec 2.0 of fairseq nor a released SyllableLM encoder (no "
-                'weights under "model" or "model_seg")'
-            )
+    path = find_model(name, revision)
+    if path.is_file():
+        encoder = _open_file(path, layer, place)
     elif is_data2vec2_folder(path):
         encoder = load_data2vec2_folder(path, layer, device=place)
     else:
         try:
-            encoder = _open_hub(str(path), layer)
-        except FormatError as error:
+            encoder = _open_folder(path, layer, normalize)
+        except (FormatError, InputError) as error:
             # Those of the encoders themselves do not know the folder.
-            raise FormatError(str(error) if str(path) in str(error) else f"{path}: {error}") from None
+            raise type(error)(str(error) if str(path) in str(error) else f"{path}: {error}") from None
     _set_options(encoder, str(name), normalize, pad)
     encoder.precision = precision
     return encoder.to(place)
 
 
-def _open_hub(source: str, layer: int | None, revision: str | None = None) -> HubEncoder:
-    model: Any = load_model(source, revision)
-    settings = read_preprocessor(source, revision)
+def _open_file(path: Path, layer: int | None, device: torch.device) -> HubEncoder | Data2Vec2Encoder:
+    checkpoint = read_checkpoint(path)
+    if "model_seg" in checkpoint:
+        return load_data2vec2(path, layer, device=device)
+    if is_fairseq_data2vec2(checkpoint):
+        return load_fairseq_data2vec2(path, checkpoint, layer, device=device)
+    if is_spidr(checkpoint):
+        return HubEncoder(load_spidr(path, checkpoint), layer, normalize=True)
+    if "model" in checkpoint or is_minimal_hubert(checkpoint):
+        hubert = FairseqHubert.read(path)
+        return HubEncoder(hubert.model(), layer, normalize=hubert.normalize)
+    raise FormatError(
+        f"{path}: holds neither a HuBERT or Data2Vec 2.0 of fairseq nor a released SyllableLM encoder (no weights "
+        'under "model" or "model_seg")'
+    )
+
+
+def _open_folder(folder: Path, layer: int | None, normalize: bool | None) -> HubEncoder:
+    model: Any = load_model(folder)
+    settings = read_preprocessor(folder)
     if layer is None:
         # Set where this package saved the encoder: all of its layers, but layer 0.
         layer = settings.get("layer")
@@ -105,81 +127,77 @@ def _open_hub(source: str, layer: int | None, revision: str | None = None) -> Hu
     if model.config.model_type == "whisper":
         from syllablelm.encoders.whisper import WhisperEncoder
 
-        return WhisperEncoder(model, layer, normalize=bool(settings.get("normalize_level", False)))
-    return HubEncoder(
-        model, layer, normalize=bool(settings.get("do_normalize", False)), pad=int(settings.get("pad", 0))
-    )
+        return WhisperEncoder(model, layer, normalize=settings.get("normalize_level", False))
+    if normalize is None and (normalize := settings.get("do_normalize")) is None:
+        normalize = _usual_normalize(model.config)
+        said = f"the encoder's usual do_normalize {str(normalize).lower()} is taken; set it with normalize="
+        note(f"{folder}: neither {PREPROCESSOR} nor {_PROCESSOR} says whether waveforms are standardised: {said}")
+    return HubEncoder(model, layer, normalize=bool(normalize), pad=settings.get("pad", 0))
 
 
-def load_model(source: str, revision: str | None = None) -> nn.Module:
-    """Open a Hugging Face speech model, a folder or hub id, checking that every weight was there.
+def _usual_normalize(config: Any) -> bool:
+    """Whether models of this kind were trained on standardised waveforms: those with an extractor of layer norms.
+
+    fairseq's recipes of HuBERT, wav2vec 2.0, WavLM and the like ask for both or for neither; data2vec has layer norms.
+    """
+    return getattr(config, "feat_extract_norm", "layer") == "layer"
+
+
+def load_model(folder: Path) -> nn.Module:
+    """Open a Hugging Face speech model in a folder, checking that every weight was there.
 
     Raises:
         FormatError: nothing loadable there, an unsupported family, or missing or damaged weights.
     """
-    from huggingface_hub.errors import StrictDataclassError
-    from safetensors import SafetensorError
-    from transformers.models.auto.configuration_auto import AutoConfig
-
-    try:
-        with quiet_transformers():
-            config = AutoConfig.from_pretrained(source, revision=revision or "main", trust_remote_code=False)
-    except (OSError, ValueError, KeyError, StrictDataclassError) as error:
-        raise FormatError(
-            f"{source}: not a folder or hub id that transformers can open ({first_line(error)})"
-        ) from None
-    if config.model_type not in FAMILIES:
-        raise FormatError(
-            f"{source}: model type {config.model_type!r} is not supported; use one of {', '.join(FAMILIES)}"
-        )
-    module, name = FAMILIES[config.model_type]
+    path = folder / CONFIG_FILE
+    table = read_model_config(folder)
+    family = table["model_type"]
+    if family not in FAMILIES:
+        raise FormatError(f"{path}: model type {family[:40]!r} is not supported; use one of {', '.join(FAMILIES)}")
+    config_module, config_name, module, name = FAMILIES[family]
+    config_class = getattr(importlib.import_module(_MODULES + config_module), config_name)
+    module = module if module.startswith("syllablelm.") else _MODULES + module
     model_class = getattr(importlib.import_module(module), name)
-    try:
-        with quiet_transformers():
-            # Half-precision files are computed with in float32; code in a model's folder is never run.
-            loaded: Any = model_class.from_pretrained(
-                source,
-                revision=revision or "main",
-                output_loading_info=True,
-                dtype=torch.float32,
-                trust_remote_code=False,
-            )
-            model, report = loaded
-    except (OSError, RuntimeError, ValueError, SafetensorError) as error:
-        reason = first_line(error)
-        if "mismatch" in str(error):
-            reason = "they are of other shapes than config.json says"
-        raise FormatError(f"{source}: its weights cannot be read ({reason})") from None
-    # transformers fills gaps with random weights. Fine-tuned checkpoints may lack the mask embedding, which features
-    # do not use.
-    missing = sorted(name for name in report["missing_keys"] if name != "masked_spec_embed")
-    if missing:
-        raise FormatError(f"{source}: {len(missing)} weights are missing ({missing[0]}, ...); get the whole checkpoint")
-    return model
+    switches = {name: bool(table[name]) for name in _WHISPER_SWITCHES if family == "whisper" and name in table}
+    config = make_config(table, config_class, path, **switches)
+    # Fine-tuned checkpoints may lack the mask embedding, which features do not use.
+    return load_pretrained(folder, model_class, config, optional=("masked_spec_embed",))
 
 
-def first_line(error: Exception) -> str:
-    """What another library's error says, short enough for a one-line message."""
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
+def read_preprocessor(folder: Path) -> dict[str, Any]:
+    """Return what ``preprocessor_config.json`` or ``processor_config.json`` of a checkpoint say; {} without either.
 
-
-def read_preprocessor(source: str, revision: str | None = None) -> dict[str, Any]:
-    """What ``preprocessor_config.json`` of a checkpoint says; {} where there is none."""
-    from transformers.utils.hub import cached_file
-
-    with quiet_transformers():
-        path = cached_file(source, PREPROCESSOR, revision=revision, _raise_exceptions_for_missing_entries=False)
-    if path is None:
-        return {}
-    try:
-        found = json.loads(Path(path).read_text(encoding="utf-8"))
-        for name in ("pad", "layer"):
-            value = found.get(name, 0)
-            if type(value) is not int or value < 0:
-                raise ValueError(f"{name} {value!r}")
-    except (ValueError, AttributeError) as error:
-        raise FormatError(f"{path}: not a preprocessor description in JSON ({first_line(error)})") from None
+    The settings in a processor's file count before the others, as in transformers.
+    """
+    found: dict[str, Any] = {}
+    for name in (PREPROCESSOR, _PROCESSOR):
+        path = folder / name
+        if path.is_file():
+            table = read_json(path)
+            if name == _PROCESSOR:
+                table = table.get(_NESTED, {})
+            _check_preprocessor(table, path)
+            found |= table
     return found
+
+
+def _check_preprocessor(table: Any, path: Path) -> None:
+    if not isinstance(table, dict):
+        raise FormatError(f"{path}: not a preprocessor description in JSON ({_NESTED} is no table)")
+    if table.get("sampling_rate", HubEncoder.sample_rate) != HubEncoder.sample_rate:
+        rate = str(table["sampling_rate"])[:40]
+        raise FormatError(f"{path}: sampling_rate {rate}; only encoders of {HubEncoder.sample_rate} Hz are supported")
+    for name, kind, noun in (
+        ("pad", int, "a whole number from 0"),
+        ("layer", int, "a whole number from 0"),
+        ("do_normalize", bool, "true or false"),
+        ("normalize_level", bool, "true or false"),
+    ):
+        value = table.get(name, kind())
+        if type(value) is not kind or value < 0:
+            raise FormatError(
+                f"{path}: not a preprocessor description in JSON ({name} {str(value)[:40]!r}: {noun} is needed)"
+            )
 
 
 def _set_options(encoder: HubEncoder | Data2Vec2Encoder, name: str, normalize: bool | None, pad: int | None) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from syllablelm.core.errors import FormatError
+from syllablelm.core.errors import FormatError, InputError
 from syllablelm.encoders.fairseq import FairseqHubert
 from syllablelm.encoders.heads import PredictionHead
 from syllablelm.encoders.hub import HubEncoder
@@ -46,6 +46,20 @@ class EncoderShape:
     dropout: float = 0.1
     final_dim: int = 256
     filterbank: bool = False
+
+    def __post_init__(self) -> None:
+        sizes = (self.layers, self.dim, self.heads, self.feed_forward, self.position_kernel, self.position_groups)
+        if min(*sizes, self.final_dim, *self.conv_dim, *self.conv_kernel, *self.conv_stride) < 1:
+            raise InputError("the sizes of an encoder must be at least 1")
+        if not len(self.conv_dim) == len(self.conv_kernel) == len(self.conv_stride):
+            raise InputError("conv_dim, conv_kernel and conv_stride need a value for each convolution")
+        if self.dim % self.heads or self.dim % self.position_groups:
+            raise InputError(
+                f"dim {self.dim}: must be a multiple of heads {self.heads} and of position_groups "
+                f"{self.position_groups}"
+            )
+        if not 0 <= self.dropout <= 1:
+            raise InputError(f"dropout {self.dropout}: must be from 0 to 1")
 
     def build(self) -> nn.Module:
         """A ``HubertModel`` of this shape with random weights."""

@@ -10,7 +10,7 @@ import os
 import threading
 import time
 from collections import deque
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -21,10 +21,11 @@ import numpy as np
 
 from syllablelm.core.artifact import RECORD
 from syllablelm.core.config import to_table
-from syllablelm.core.errors import AudioError, InputError, check_positive
-from syllablelm.core.progress import ProgressBar
+from syllablelm.core.errors import AudioError, FormatError, InputError, check_positive
+from syllablelm.core.progress import ProgressBar, note
 from syllablelm.core.segmentation import Segmentation
 from syllablelm.data.corpus import SkippedFile, batches_by_seconds
+from syllablelm.data.manifest import FileState, file_state
 from syllablelm.engine.claims import CLAIM_TIMEOUT, Claims
 from syllablelm.engine.ray import run_on_cluster
 from syllablelm.engine.shards import Corpus, Shard, begin_corpus, enter_shard, open_corpus
@@ -54,7 +55,10 @@ def encode_corpus(
     """Encode every recording of a manifest; returns when all shards exist, whichever process wrote them.
 
     Run it again after a stop, and in several processes at once, also on several hosts that share the folder. The bytes
-    of a shard are a function of manifest, tokenizer and settings; batches, threads and processes do not matter.
+    of a shard are a function of audio, manifest, tokenizer and settings; batches, threads and processes do not matter.
+    A run begins by looking at what earlier ones made: shards whose bytes are not those that were written, or whose
+    audio was replaced since, are named and encoded again. Audio files are read for it only if their size or time of
+    modification changed, so a file that is replaced by one of the same size and time is not noticed.
 
     Args:
         manifest: a .jsonl or .csv manifest.
@@ -85,8 +89,7 @@ def encode_corpus(
             "shard_seconds": float(shard_seconds),
         }
         corpus = begin_corpus(manifest, out, config=config, parents={"model": model_digest(tokenizer)})
-        if not corpus.is_finished:
-            _finish(corpus, tokenizer, workers or _WORKERS, claim_timeout)
+        _finish(corpus, tokenizer, workers or _WORKERS, claim_timeout)
     elif isinstance(model, Tokenizer):
         raise InputError("the ray engine opens the model on every node: pass its name")
     else:
@@ -103,16 +106,33 @@ def encode_corpus(
 
 
 def _finish(corpus: Corpus, tokenizer: Tokenizer, workers: int, claim_timeout: float) -> None:
-    if corpus.missing():
+    faults = corpus.faults()
+    if not faults and corpus.is_finished:
+        return
+    if faults or corpus.missing():
         (corpus.path / RECORD).unlink(missing_ok=True)
-        with (
-            Claims(corpus.path, timeout=claim_timeout) as claims,
-            _threads(workers, "decode") as readers,
-            _threads(_num_segmenters(tokenizer), "segment") as segmenters,
-            (progress := _Progress(corpus)).bar,
-        ):
-            _Pipeline(tokenizer, corpus, claims, readers, segmenters, progress).run()
+        with Claims(corpus.path, timeout=claim_timeout) as claims:
+            _drop(corpus, faults, claims)
+            with (
+                _threads(workers, "decode") as readers,
+                _threads(_num_segmenters(tokenizer), "segment") as segmenters,
+                (progress := _Progress(corpus)).bar,
+            ):
+                _Pipeline(tokenizer, corpus, claims, readers, segmenters, progress).run()
     corpus.finish()
+
+
+def _drop(corpus: Corpus, faults: Mapping[Shard, str], claims: Claims) -> None:
+    """Remove shards that must be encoded again, under a claim: another process may do the same."""
+    for shard in faults:
+        while corpus.is_done(shard):
+            if claims.take(shard.name):
+                if fault := corpus.fault(shard):
+                    note(f"{corpus.shard_file(shard)}: encoded again: {fault}")
+                    corpus.shard_file(shard).unlink(missing_ok=True)
+                claims.release(shard.name)
+                break
+            time.sleep(_POLL_SECONDS)
 
 
 def model_digest(tokenizer: Tokenizer) -> str:
@@ -133,6 +153,14 @@ def model_digest(tokenizer: Tokenizer) -> str:
         hasher.update(f"{name} {array.dtype} {array.shape}".encode())
         hasher.update(np.ascontiguousarray(array).tobytes())
     return hasher.hexdigest()[:16]
+
+
+def _state(path: Path) -> FileState:
+    """Return the state of an audio file, one without digest if it cannot be read."""
+    try:
+        return file_state(path)
+    except FormatError:
+        return FileState(-1, 0, "")
 
 
 def _num_segmenters(tokenizer: Tokenizer) -> int:
@@ -158,6 +186,7 @@ class _OpenShard:
     batches_left: int
     found: dict[int, Segmentation] = field(default_factory=dict)
     failed: dict[int, str] = field(default_factory=dict)
+    audio: dict[int, FileState] = field(default_factory=dict)
 
 
 @dataclass
@@ -169,6 +198,7 @@ class _Batch:
     seconds: float
     waves: dict[int, Future[Any]] = field(default_factory=dict)
     segmented: dict[int, Future[Segmentation]] = field(default_factory=dict)
+    states: dict[int, Future[FileState]] = field(default_factory=dict)
 
 
 class _Progress:
@@ -273,6 +303,8 @@ class _Pipeline:
             if batch is None:
                 break
             recordings = self.corpus.recordings(batch.into.shard)
+            # Before the samples are read: a file that is replaced meanwhile is noticed later.
+            batch.states = {place: self.readers.submit(_state, recordings[place].path) for place in batch.places}
             # Longer recordings are read block by block when it is their turn.
             batch.waves = {
                 place: self.readers.submit(recordings[place].load)
@@ -321,9 +353,10 @@ class _Pipeline:
         """Take a batch's segments; write the shard with its last batch."""
         into = batch.into
         into.found.update((place, future.result()) for place, future in batch.segmented.items())
+        into.audio.update((place, future.result()) for place, future in batch.states.items())
         into.batches_left -= 1
         self.claims.renew()
         self.progress.advance(len(batch.places), batch.seconds)
         if into.batches_left == 0:
-            enter_shard(self.corpus, into.shard, into.found, into.failed)
+            enter_shard(self.corpus, into.shard, into.found, into.failed, into.audio)
             self.claims.release(into.shard.name)

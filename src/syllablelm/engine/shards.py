@@ -7,18 +7,20 @@ import math
 import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from syllablelm.core.artifact import FORMAT_VERSION, RECORD, artifact_record, digest_bytes
+from syllablelm.core.artifact import FORMAT_VERSION, RECORD, artifact_record, digest_bytes, digest_path
 from syllablelm.core.errors import FormatError, InputError, check_positive
-from syllablelm.core.files import atomic_path, json_objects, write_text
+from syllablelm.core.files import atomic_path, clear_folder, json_objects, write_text
 from syllablelm.core.results import Record, read_json
 from syllablelm.core.segmentation import Segmentation
-from syllablelm.data.corpus import SkippedFile, no_usable, read_manifest, write_errors
-from syllablelm.data.manifest import Manifest, Recording
+from syllablelm.data.corpus import SkippedFile, in_utf8, no_usable, read_manifest, write_errors
+from syllablelm.data.manifest import FileState, Manifest, Recording, file_state
 from syllablelm.formats import open_writer, read_segmentations
 
 KIND = "units"
@@ -72,7 +74,8 @@ class FailedRecording(Record):
 class ShardEntry(Record):
     """The ledger of a finished shard: counts and total length of what was encoded, of `recordings` of the plan.
 
-    `digest` is that of the shard's file, `failed` are the other recordings.
+    `digest` is that of the shard's file, `failed` are the other recordings. `audio` says of which audio the units are:
+    by id the first sample, the number of samples, and the file's size, time of modification and digest.
     """
 
     recordings: int
@@ -81,6 +84,7 @@ class ShardEntry(Record):
     segments: int
     digest: str
     failed: tuple[FailedRecording, ...]
+    audio: Mapping[str, tuple[int, int, int, int, str]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -155,14 +159,52 @@ class Corpus:
         try:
             return ShardEntry.from_dict(read_json(path), str(path))
         except FormatError:
-            raise FormatError(
-                f"{path}: missing or damaged; remove {self.shard_file(shard)} and run the same encode command again"
-            ) from None
+            raise FormatError(f"{path}: missing or damaged; run the same encode command again") from None
+
+    def faults(self) -> dict[Shard, str]:
+        """Return the shards that must be encoded again, and why (see `fault`)."""
+        missing = set(self.missing())
+        done = [shard for shard in self.shards if shard not in missing]
+        with ThreadPoolExecutor() as pool:
+            return {shard: fault for shard, fault in zip(done, pool.map(self.fault, done), strict=True) if fault}
+
+    def fault(self, shard: Shard) -> str:
+        """Return why a finished shard is not what encoding it again would give; "" if nothing speaks against it.
+
+        The shard is read, which is small; of the audio only files whose size or time of modification is not that of the
+        ledger are, so that touched or copied files cost time once. A file that is gone was not replaced.
+        """
+        try:
+            entry = self.entry(shard)
+            if digest_path(self.shard_file(shard)) != entry.digest:
+                return "damaged: its bytes are not those that were written"
+        except FormatError as error:
+            return str(error)
+        if not entry.audio:
+            return ""  # an earlier version's
+        audio = dict(entry.audio)
+        for recording in self.recordings(shard):
+            start, count, size, modified, digest = audio.get(recording.id, (-1, 0, 0, 0, ""))
+            if (start, count) != (recording.start, recording.num_samples):
+                return f"recording {recording.id!r} has another length"
+            with suppress(FormatError):
+                state = file_state(recording.path, FileState(size, modified, digest))
+                if state.digest != digest:
+                    return f"{recording.path} was replaced"
+                audio[recording.id] = (start, count, state.size, state.modified, state.digest)
+        if audio != entry.audio:
+            self.write_entry(shard, replace(entry, audio=audio))
+        return ""
+
+    def write_entry(self, shard: Shard, entry: ShardEntry) -> None:
+        """Write the ledger of a shard."""
+        write_text(self.ledger_file(shard), json.dumps(entry.to_dict(), ensure_ascii=False, indent=1) + "\n")
 
     def summary(self) -> CorpusSummary:
         """Return counts over the shards that exist."""
         missing = set(self.missing())
-        entries = [self.entry(shard) for shard in self.shards if shard not in missing]
+        # Without the audio, of which there may be millions.
+        entries = [replace(self.entry(shard), audio={}) for shard in self.shards if shard not in missing]
         return CorpusSummary(
             shards=len(entries),
             shards_planned=len(self.shards),
@@ -174,18 +216,15 @@ class Corpus:
         )
 
     def finish(self) -> None:
-        """Write `artifact.json`, the mark of a complete corpus, and remove what killed processes left."""
+        """Remove what killed processes left, and write `artifact.json`, the mark of a complete corpus."""
+        for folder in (self.path, self.path / SHARDS, self.path / LEDGER):
+            clear_folder(folder)
+        shutil.rmtree(self.path / CLAIMS, ignore_errors=True)
         # Anew where there is one: a shard may have been removed by hand to be encoded again.
         files = {f"{SHARDS}/{self.shard_file(shard).name}": self.entry(shard).digest for shard in self.shards}
         metrics = self.summary().to_dict()
         record = artifact_record(KIND, self.config, 0, self.parents, files, metrics) | {"config": dict(self.config)}
         write_text(self.path / RECORD, json.dumps(record, indent=2, sort_keys=True) + "\n")
-        for folder in (SHARDS, LEDGER):
-            for leftover in (self.path / folder).glob(".*.tmp.*"):
-                leftover.unlink(missing_ok=True)
-        for leftover in self.path.glob(f".{PLAN}.*.tmp"):
-            shutil.rmtree(leftover, ignore_errors=True)
-        shutil.rmtree(self.path / CLAIMS, ignore_errors=True)
 
 
 def begin_corpus(
@@ -193,8 +232,8 @@ def begin_corpus(
 ) -> Corpus:
     """Begin a corpus, or open one that was begun with the same manifest, model and settings (otherwise InputError).
 
-    The first process makes the plan, which never changes: it appears by renaming a folder, which fails where one
-    exists.
+    The first process makes the plan: it appears by renaming a folder, which fails where one exists. Later ones change
+    only the lengths in it, where files were replaced by longer or shorter ones, and the paths of a corpus that moved.
 
     Args:
         manifest: a .jsonl or .csv manifest; headers are read only of files whose length it does not give.
@@ -206,9 +245,11 @@ def begin_corpus(
         parents = {**parents, "manifest": digest_bytes(manifest.read_bytes())}
     except OSError as error:
         raise FormatError(f"{manifest}: cannot be read ({error.strerror}); check the name") from None
-    if not (path / PLAN).exists():
+    begun = (path / PLAN).exists()
+    if not begun:
         _check_free(path)
         recordings, skipped = read_manifest(manifest)
+        recordings = in_utf8(recordings, skipped)
         if not recordings:
             raise no_usable(skipped)
         try:
@@ -231,7 +272,22 @@ def begin_corpus(
                 raise
     corpus = open_corpus(path)
     _check_same({**corpus.config, **corpus.parents}, {**json.loads(json.dumps(dict(config))), **parents}, path)
-    return corpus
+    return _measured_again(corpus, manifest) if begun else corpus
+
+
+def _measured_again(corpus: Corpus, manifest: Path) -> Corpus:
+    """Return a corpus whose plan has the lengths and paths that the manifest gives now.
+
+    Recordings that cannot be opened stay as they were planned: they fail when they are encoded.
+    """
+    now = {recording.id: recording for recording in read_manifest(manifest)[0]}
+    planned = [now.get(recording.id, recording) for recording in corpus.manifest]
+    recordings = Manifest(replace(recording, path=os.path.abspath(recording.path)) for recording in planned)
+    if recordings == corpus.manifest:
+        return corpus
+    (corpus.path / RECORD).unlink(missing_ok=True)
+    recordings.save(corpus.path / PLAN / MANIFEST)
+    return replace(corpus, manifest=recordings)
 
 
 def _check_free(path: Path) -> None:
@@ -279,7 +335,11 @@ def open_corpus(path: str | Path) -> Corpus:
 
 
 def enter_shard(
-    corpus: Corpus, shard: Shard, segmentations: Mapping[int, Segmentation], failed: Mapping[int, str]
+    corpus: Corpus,
+    shard: Shard,
+    segmentations: Mapping[int, Segmentation],
+    failed: Mapping[int, str],
+    audio: Mapping[int, FileState] | None = None,
 ) -> None:
     """Write a finished shard, its ledger first; the bytes do not depend on when, where or in what order it was encoded.
 
@@ -287,6 +347,7 @@ def enter_shard(
         corpus, shard: the corpus, and one of its shards.
         segmentations: units of its recordings, by their place in the shard.
         failed: the reason for every other place.
+        audio: the files that were encoded, by place.
     """
     recordings, file = corpus.recordings(shard), corpus.shard_file(shard)
     try:
@@ -307,9 +368,12 @@ def enter_shard(
                     FailedRecording(recordings[place].id, recordings[place].path, reason)
                     for place, reason in sorted(failed.items())
                 ),
+                audio={
+                    (one := recordings[place]).id: (one.start, one.num_samples, size, modified, digest)
+                    for place, (size, modified, digest) in sorted((audio or {}).items())
+                },
             )
-            text = json.dumps(entry.to_dict(), ensure_ascii=False, indent=1) + "\n"
-            write_text(corpus.ledger_file(shard), text)
+            corpus.write_entry(shard, entry)
     except FileNotFoundError:
         # Another process that worked on the same shard was faster, finished the corpus and cleaned up.
         if not corpus.is_done(shard):

@@ -64,7 +64,7 @@ class BlockStore:
             value = json.loads(path.read_text(encoding="utf-8"))
             facts, rows = value["facts"], value["rows"]
             ids = [row["id"] for row in rows]
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise FormatError(f"{path}: damaged ({error}); remove it to have it made again") from None
         if facts != self._facts or ids != wanted:
             raise FormatError(f"{path}: holds other recordings than its name says; remove it to have it made again")

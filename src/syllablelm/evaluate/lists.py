@@ -16,7 +16,7 @@ from syllablelm.core.errors import InputError, plural
 from syllablelm.core.progress import note
 from syllablelm.core.results import Record, Result, json_key
 from syllablelm.core.segmentation import Segmentation
-from syllablelm.data.alignment import Alignment, Level, read_alignments
+from syllablelm.data.alignment import Alignment, AlignmentTable, Level, read_alignments
 from syllablelm.data.corpus import SkippedFile, no_usable, read_recordings
 from syllablelm.data.manifest import Manifest, Recording
 from syllablelm.evaluate.boundaries.selection import AlignmentLike
@@ -179,17 +179,21 @@ def open_model(model: Model, *, rate: float | None = None, device: str = "auto")
     return model.digest or type(model).__name__, model
 
 
-def open_references(source: Alignments) -> tuple[str | None, Mapping[str, Alignment]]:
+def open_references(source: Alignments, levels: Sequence[str] = ()) -> tuple[str | None, Mapping[str, Alignment]]:
     """Return the file of alignments, if it is one, and the alignments by recording id.
 
+    Alignments with faults, or in a folder without any interval at some of the levels, are left out and named on
+    standard error.
+
     Raises:
-        InputError: a file without any alignment. FormatError: one that cannot be understood.
+        InputError: a file without any alignment. FormatError: one without any that can be used.
     """
     if isinstance(source, Mapping):
         return None, source
     references = read_alignments(source)
     if not references:
         raise InputError(f"{source}: holds no alignment of any recording")
+    references.leave_out(Path(source), check_levels(levels) if levels else ())
     return os.fspath(source), references
 
 
@@ -222,7 +226,9 @@ def match_units(units: Units, references: Mapping[str, Alignment], name: str, *,
     matched = Matched(shared, set(units) - set(shared), set(references) - set(shared))
     if not partial:
         remedy = f"; add --partial to score the {len(shared)} that have both"
-        refuse_recordings(f"{name}:", matched.unaligned, " without an alignment", remedy)
+        # Faulty alignments were named when they were read.
+        named = references.unusable if isinstance(references, AlignmentTable) else {}
+        refuse_recordings(f"{name}:", matched.unaligned - set(named), " without an alignment", remedy)
         refuse_recordings(f"{name}:", matched.without_units, " aligned but not in it", remedy)
     return matched
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import platform
-import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Callable, Generator, Sequence
@@ -17,6 +16,7 @@ import numpy as np
 import torch
 
 from syllablelm.core.errors import InputError, check_positive
+from syllablelm.core.files import refuse_inputs, scratch_folder
 from syllablelm.core.models import BUNDLED
 from syllablelm.core.results import Record, Result
 from syllablelm.core.segmentation import Segmentation
@@ -188,6 +188,7 @@ def evaluate_speed(
     clips: int = 8,
     repeats: int = 1,
     device: str = "auto",
+    out: str | os.PathLike[str] | None = None,
 ) -> SpeedResult:
     """Time a tokenizer stage by stage, in float32 and, if another is given, in that precision, and compare the units.
 
@@ -196,17 +197,20 @@ def evaluate_speed(
         model, rate, rule, delta, precision, batch_seconds, device: as for `Tokenizer.load`.
         clips: number of clips where no recordings are given.
         repeats: timed runs, of which the fastest counts.
+        out: file to which the result is saved.
 
     Raises:
         InputError: nothing usable, or a number out of range.
         AudioError: a recording that cannot be used.
     """
     check_positive("batch_seconds", batch_seconds)
-    with tempfile.TemporaryDirectory() as folder:
+    with scratch_folder() as folder:
         if recordings:
             name, manifest, skipped = open_recordings(recordings)
         else:
-            name, manifest, skipped = "bundled recording, repeated", make_clips(Path(folder), clips), []
+            name, manifest, skipped = "bundled recording, repeated", make_clips(folder, clips), []
+        if out is not None:
+            refuse_inputs([Path(out)], (recording.path for recording in manifest))
         note_omitted({"unusable": len(skipped)})
         options: dict[str, Any] = {"device": device, "rate": rate, "rule": rule, "delta": delta}
 
@@ -223,7 +227,10 @@ def evaluate_speed(
         same = counts.frames, counts.recordings, counts.same_recordings
         agreement = Agreement(precision, "float32", counts.boundaries.f1, counts.unit_agreement, *same)
     data = ScoredData(name=name, recordings=len(manifest), seconds=manifest.total_seconds)
-    return SpeedResult(str(model), data, machine, batch_seconds, runs, agreement)
+    result = SpeedResult(str(model), data, machine, batch_seconds, runs, agreement)
+    if out is not None:
+        result.save(Path(out))
+    return result
 
 
 def measure_speed(

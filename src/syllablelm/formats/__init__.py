@@ -7,12 +7,13 @@ writer refuses a recording that its format would change in any other way (gaps, 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
+from syllablelm.core.artifact import digest_path
 from syllablelm.core.errors import FormatError, and_more, unknown_name
-from syllablelm.core.files import find_files, first_keys
+from syllablelm.core.files import find_files, first_keys, walk_files
 from syllablelm.formats.format import Entry, Format, FormatOptions, RecordWriter
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ __all__ = [
     "read_entries",
     "read_segmentations",
     "split_units",
+    "unit_files",
     "units_tokenizer",
 ]
 
@@ -128,7 +130,12 @@ def detect_format(path: str | Path, among: Iterable[str] = FORMATS) -> str:
 
 
 def open_writer(
-    target: str | Path | IO[Any], format: str = "jsonl", options: FormatOptions | None = None, *, tokenizer: str = ""
+    target: str | Path | IO[Any],
+    format: str = "jsonl",
+    options: FormatOptions | None = None,
+    *,
+    tokenizer: str = "",
+    inputs: Collection[str | Path] = (),
 ) -> RecordWriter:
     """Open a writer of records; use it as a context manager and call `write(id, path, segmentation)`.
 
@@ -138,9 +145,10 @@ def open_writer(
         format: a name of the registry.
         options: the unit written for gaps, for formats without gaps.
         tokenizer: digest of the tokenizer that made the units; Parquet holds it, see `units_tokenizer`.
+        inputs: files that the run reads; an output that is one of them is an InputError, and nothing is written.
     """
     writer = get_format(format).writer(target, options or FormatOptions())
-    writer.tokenizer = tokenizer
+    writer.tokenizer, writer.inputs = tokenizer, inputs
     return writer
 
 
@@ -168,6 +176,12 @@ def read_entries(path: str | Path, format: str, options: FormatOptions | None = 
         yield entry
     if twice:
         raise FormatError(twice[0] + and_more(len(twice)))
+
+
+def unit_files(path: str | Path, format: str) -> list[Path]:
+    """Return the files that `read_entries` reads; of a format of several files per recording, all of them."""
+    path, suffixes = Path(path), get_format(format).suffixes
+    return find_files(path, suffixes) if path.is_dir() else [path, *map(path.with_suffix, suffixes)]
 
 
 def split_units(paths: Sequence[str]) -> tuple[list[str], list[Path]]:
@@ -203,13 +217,18 @@ def units_tokenizer(path: str | Path) -> str:
     from syllablelm.formats.parquet import read_tokenizer
 
     path = _units_below(Path(path))
-    files = sorted(path.rglob("*.parquet")) if path.is_dir() else [path]
+    files = sorted(walk_files(path)) if path.is_dir() else [path]
     digests = {read_tokenizer(file): file for file in files if file.suffix == ".parquet" and file.is_file()}
     digests.pop("", None)
     if len(digests) > 1:
         (one, first), (other, second) = sorted(digests.items())[-2:]
         raise FormatError(f"{path}: units of several tokenizers: {first} of {one!r}, {second} of {other!r}")
     return next(iter(digests), "")
+
+
+def units_digest(path: str | Path) -> str:
+    """Return the digest of a file or folder of units; of the output of `encode`, that of its shards alone."""
+    return digest_path(_units_below(Path(path)))
 
 
 def _units_below(path: Path) -> Path:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from syllablelm.core.errors import FormatError, InputError, located
+from syllablelm.core.errors import FormatError, located
 from syllablelm.core.results import Record, json_key
-from syllablelm.formats import FORMATS, FormatOptions, detect_format, open_writer, read_entries
+from syllablelm.formats import FORMATS, FormatOptions, detect_format, open_writer, read_entries, unit_files
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,10 +43,8 @@ def convert_units(
         FormatError: unreadable input, or a recording that the output's format would change; file and line are named.
     """
     format = detect_format(source) if format is None else format
-    if Path(out).exists() and Path(out).samefile(source):
-        raise InputError(f"{out} is the input itself: choose another --out")
     recordings, segments, grids = 0, 0, set[tuple[int, int]]()
-    with open_writer(out, to, options) as writer:
+    with open_writer(out, to, options, inputs=unit_files(source, format)) as writer:
         for entry in read_entries(source, format, options):
             with located(entry.place):
                 segmentation = entry.segmentation.deduplicate() if deduplicate else entry.segmentation

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +12,7 @@ from pkgutil import resolve_name
 from typing import IO, TYPE_CHECKING, Any, NamedTuple
 
 from syllablelm.core.errors import InputError
-from syllablelm.core.files import atomic_path, file_below
+from syllablelm.core.files import JSON_ESCAPES, atomic_path, file_below, refuse_inputs
 
 if TYPE_CHECKING:
     from syllablelm.core.segmentation import Segmentation
@@ -111,6 +111,8 @@ class RecordWriter(ABC):
     binary = False
     # Digest of the tokenizer that made the units, for formats that can hold it; "" if unknown.
     tokenizer = ""
+    # Files that the output must not replace.
+    inputs: Collection[str | Path] = ()
     _stream: IO[Any]
 
     def __init__(self, format: Format, target: str | Path | IO[Any], options: FormatOptions) -> None:
@@ -125,11 +127,12 @@ class RecordWriter(ABC):
             raise InputError("a writer writes inside its 'with' block only")
         if id in self._ids:
             raise InputError(f"two recordings are called {id!r}: ids must be unique in one output")
-        try:
-            f"{id}{path}".encode()
-        except UnicodeEncodeError:
-            raise InputError(f"{id!r}: a name that is not valid Unicode cannot be written") from None
         grid, format = (segmentation.hop, segmentation.sample_rate), self._format
+        try:
+            # JSON has escapes for the rest.
+            f"{id}{path}".encode(errors=JSON_ESCAPES if format.suffixes[0] == ".jsonl" else "strict")
+        except UnicodeEncodeError:
+            raise InputError(f"{id!r}: a name that is not valid UTF-8 cannot be written as {format.name}") from None
         # A format without a frame grid holds one grid per output: readers could not tell several apart.
         if not format.keeps_grid and grid != (self._grid or grid):
             raise InputError(
@@ -161,16 +164,17 @@ class RecordWriter(ABC):
             return
         if Path(self._target).is_dir():
             raise InputError(f"{self._target} is a folder: give the name of a file to write")
-        self._stream = open_new(stack, Path(self._target), binary=self.binary)
+        self._stream = self._open_new(stack, Path(self._target))
+
+    def _open_new(self, stack: ExitStack, path: Path) -> IO[Any]:
+        """Open a file for writing; it appears when the stack closes without an error."""
+        refuse_inputs([path], self.inputs)
+        temporary = stack.enter_context(atomic_path(path))
+        text: Any = {} if self.binary else {"encoding": "utf-8", "errors": JSON_ESCAPES, "newline": "\n"}
+        return stack.enter_context(temporary.open("wb" if self.binary else "w", **text))
 
     @abstractmethod
     def _write(self, id: str, path: str | Path, segmentation: Segmentation) -> None: ...
-
-
-def open_new(stack: ExitStack, path: Path, *, binary: bool = False) -> IO[Any]:
-    """Open a file for writing; it appears when the stack closes without an error."""
-    temporary = stack.enter_context(atomic_path(path))
-    return stack.enter_context(temporary.open("wb") if binary else temporary.open("w", encoding="utf-8", newline="\n"))
 
 
 class LineWriter(RecordWriter):
@@ -199,6 +203,9 @@ class FolderWriter(RecordWriter):
 
     def _write(self, id: str, path: str | Path, segmentation: Segmentation) -> None:
         file = file_below(self._folder, id, self._format.suffixes[0])
+        # On some file systems, names that differ in case or in the form of an accent are one.
+        if file.exists():
+            raise InputError(f"{id}: the name of its file is that of another recording's here; give it another id")
         file.parent.mkdir(parents=True, exist_ok=True)
         self._write_file(file, id, segmentation)
 

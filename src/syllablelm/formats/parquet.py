@@ -14,6 +14,7 @@ from syllablelm.formats.format import Entry, FormatOptions, RecordWriter
 from syllablelm.formats.record import KEYS, entry_of, to_record
 
 ROWS_PER_GROUP = 1024
+_AGAIN = "make it again (encode does, when it is run again)"
 # Key of the file's metadata: digest of the tokenizer that made the units.
 TOKENIZER_KEY = "syllablelm.tokenizer.tokenizer"
 
@@ -32,7 +33,7 @@ class Writer(RecordWriter):
         self._schema = pyarrow.schema([(key, kinds.get(key, pyarrow.int32())) for key in KEYS], metadata=said)
         self._to_table = pyarrow.Table.from_pylist
         self._rows: list[dict[str, Any]] = []
-        self._writer = stack.enter_context(parquet.ParquetWriter(self._stream, self._schema))
+        self._writer = stack.enter_context(parquet.ParquetWriter(self._stream, self._schema, write_page_checksum=True))
         # Runs before the writer above is closed.
         stack.push(lambda kind, error, trace: self._flush() if kind is None else None)
 
@@ -54,8 +55,13 @@ def read(path: Path, options: FormatOptions) -> Iterator[Entry]:
             missing = [key for key in KEYS if key not in table.schema_arrow.names]
             if missing:
                 raise FormatError(f"{file}: missing columns {', '.join(missing)}")
+            rows = 0
             for batch in table.iter_batches(columns=list(KEYS)):
+                rows += batch.num_rows
                 yield from (entry_of(str(file), record) for record in batch.to_pylist())
+            # Pages have checksums, but their headers have none: one that is damaged can end a column.
+            if rows != table.metadata.num_rows:
+                raise FormatError(f"{file}: damaged: {rows} of {table.metadata.num_rows} rows can be read; {_AGAIN}")
 
 
 def read_tokenizer(file: Path) -> str:
@@ -68,10 +74,10 @@ def read_tokenizer(file: Path) -> str:
 def _opened(file: Path) -> Generator[Any, None, None]:
     pyarrow, parquet = _import_pyarrow()
     try:
-        with parquet.ParquetFile(file) as table:
+        with parquet.ParquetFile(file, page_checksum_verification=True) as table:
             yield table
-    except (pyarrow.ArrowException, OSError) as error:
-        raise FormatError(f"{file}: not a readable Parquet file ({error})") from error
+    except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as error:
+        raise FormatError(f"{file}: not a readable Parquet file ({' '.join(str(error).split())}); {_AGAIN}") from error
 
 
 def _import_pyarrow() -> tuple[Any, Any]:

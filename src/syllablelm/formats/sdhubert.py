@@ -15,12 +15,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
 
 import numpy as np
 
 from syllablelm.core.errors import FormatError, InputError, located
-from syllablelm.core.files import find_files, id_below
+from syllablelm.core.files import find_files, id_below, read_each
+from syllablelm.core.npy import MAGIC, read_npy, read_npz
 from syllablelm.core.segmentation import Segmentation
 from syllablelm.formats.format import Entry, FolderWriter, FormatOptions
 from syllablelm.formats.times import whole_frames
@@ -48,11 +48,14 @@ class Writer(FolderWriter):
 def read(path: Path, options: FormatOptions) -> Iterator[Entry]:
     """Read ``sdhubert``."""
     hop = options.hop or _HOP
-    for file in find_files(path, (".npz", ".npy")):
+
+    def entries(file: Path) -> Iterator[Entry]:
         arrays = _load(file)
         with located(file):
             segmentation = _segmentation(arrays, hop, options.sample_rate)
         yield Entry(id_below(path, file), "", segmentation, str(file))
+
+    yield from read_each(path, find_files(path, (".npz", ".npy")), entries)
 
 
 def _segmentation(arrays: dict[str, Any], hop: int, sample_rate: int) -> Segmentation:
@@ -66,6 +69,8 @@ def _segmentation(arrays: dict[str, Any], hop: int, sample_rate: int) -> Segment
     units, length = arrays.get("units"), arrays.get("length", segments.max(initial=0))
     if length.ndim != 0 or length.dtype.kind not in "iu":
         raise FormatError("length must be one integer, the frames of the recording")
+    if units is not None and (units.ndim != 1 or units.dtype.kind not in "iu"):
+        raise FormatError(f"units must be one row of integers, not {units.dtype}{list(units.shape)}")
     for array in (segments, length, *([] if units is None else [units])):
         if np.abs(array.astype(np.float64)).max(initial=0) >= 2**31:
             raise FormatError("a number does not fit 31 bits")
@@ -74,23 +79,23 @@ def _segmentation(arrays: dict[str, Any], hop: int, sample_rate: int) -> Segment
 
 def _load(file: Path) -> dict[str, Any]:
     """Return the plain arrays of a file."""
-    with open(file, "rb") as stream:
-        magic = stream.read(6)
-    if magic[:4] != b"PK\x03\x04" and magic != b"\x93NUMPY":
-        raise FormatError(f"{file}: not a file of numpy arrays")
     try:
-        loaded = np.load(file, allow_pickle=False)
-        if isinstance(loaded, np.ndarray):
-            return {"segments": loaded}
-        with loaded:
-            arrays = {key: loaded[key] for key in ("segments", "length", "units") if key in loaded.files}
-    except (ValueError, EOFError, OSError, BadZipFile) as error:
-        if "pickle" in str(error):
-            raise FormatError(
-                f"{file}: a pickled dictionary, which can hold code and is not opened; save it anew by numpy.savez("
-                "'x.npz', segments=d['segments'], length=d['length']), see docs/convert.md"
-            ) from None
-        raise FormatError(f"{file}: damaged numpy file ({error})") from None
+        with open(file, "rb") as stream:
+            magic = stream.read(len(MAGIC))
+        if magic == MAGIC:
+            return {"segments": read_npy(file)}
+        if not magic.startswith(b"PK"):
+            raise FormatError(f"{file}: not a file of numpy arrays")
+        arrays = read_npz(file, ("segments", "length", "units"))
+    except FormatError as error:
+        if "pickle" not in str(error):
+            raise
+        raise FormatError(
+            f"{file}: a pickled dictionary, which can hold code and is not opened; save it anew by numpy.savez("
+            "'x.npz', segments=d['segments'], length=d['length']), see docs/convert.md"
+        ) from None
+    except OSError as error:
+        raise FormatError(f"{file}: cannot be read ({error.strerror})") from None
     if "segments" not in arrays:
         raise FormatError(f"{file}: holds no array called 'segments'")
     return arrays

@@ -16,7 +16,7 @@ from typing import Any
 from syllablelm.core.errors import FormatError, InputError, located
 from syllablelm.core.files import find_files, json_lines, text_lines
 from syllablelm.core.segmentation import Segmentation
-from syllablelm.formats.format import Entry, FormatOptions, RecordWriter, open_new
+from syllablelm.formats.format import Entry, FormatOptions, RecordWriter
 from syllablelm.formats.times import from_durations, int_list, parse_ints, to_durations
 
 _UNITS, _DURATIONS = ".units", ".durations"
@@ -48,7 +48,7 @@ class LinesWriter(RecordWriter):
         if not isinstance(self._target, (str, Path)):
             raise InputError("the textless-lines format writes two files: give --out PREFIX")
         units, durations = _pair(Path(self._target))
-        self._stream, self._durations = open_new(stack, units), open_new(stack, durations)
+        self._stream, self._durations = self._open_new(stack, units), self._open_new(stack, durations)
 
     def _write(self, id: str, path: str | Path, segmentation: Segmentation) -> None:
         if not id or set(id) & set("\t\r\n"):

@@ -11,7 +11,7 @@ from functools import cached_property
 from pathlib import Path
 
 from syllablelm.core.errors import FormatError, InputError, MissingDependencyError
-from syllablelm.core.files import find_files, text_lines
+from syllablelm.core.files import find_files, read_each, text_lines
 from syllablelm.data.alignment import is_silence, read_alignments
 from syllablelm.data.syllables import CONSONANTS, NUCLEI, split_stress
 from syllablelm.formats.transcript import is_transcript, read_transcript
@@ -113,8 +113,9 @@ def count_words(paths: Iterable[Path]) -> Counter[str]:
     for path in paths:
         if not path.exists():
             raise InputError(f"{path}: no such text")
-        for file in find_files(path, (".txt",)):
-            lines = read_transcript(file) if is_transcript(file) else text_lines(file)
-            for _, line in lines:
-                counts.update(_TOKEN.findall(line.lower()))
+        files = find_files(path, (".txt",))
+        for _, line in read_each(
+            path, files, lambda file: (read_transcript if is_transcript(file) else text_lines)(file)
+        ):
+            counts.update(_TOKEN.findall(line.lower()))
     return counts

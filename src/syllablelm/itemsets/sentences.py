@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import re
 import tarfile
+import zlib
 from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -18,7 +19,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from syllablelm.core.errors import FormatError, InputError
-from syllablelm.core.files import find_files, json_lines
+from syllablelm.core.files import find_files, json_lines, read_each
 from syllablelm.itemsets.speak import Clip, ItemSet, Source, SpokenSet, prepare_set
 
 NAME = "open-minimal-pairs"
@@ -98,18 +99,19 @@ def read_sentences(path: Path) -> Iterator[SentencePair]:
 
 def _rows(path: Path) -> Iterator[tuple[str, Any]]:
     if path.is_dir() or path.suffix == ".jsonl":
-        for file in find_files(path, (".jsonl",)):
-            yield from json_lines(file)
+        yield from read_each(path, find_files(path, (".jsonl",)), json_lines)
         return
     try:
         # Read member by member: nothing is unpacked to disk.
         with tarfile.open(path) as archive:
             for member in sorted(archive.getmembers(), key=lambda member: member.name):
-                stream = archive.extractfile(member) if member.name.endswith(".jsonl") and member.isfile() else None
+                # Macs add ._NAME.jsonl.
+                wanted = member.isfile() and member.name.endswith(".jsonl") and "/." not in f"/{member.name}"
+                stream = archive.extractfile(member) if wanted else None
                 for number, line in enumerate(stream or (), start=1):
                     if line.strip():
                         yield f"{path}:{member.name}:{number}", json.loads(line)
-    except (tarfile.TarError, OSError, EOFError, ValueError) as error:
+    except (tarfile.TarError, OSError, EOFError, zlib.error, ValueError, RecursionError) as error:
         raise FormatError(f"{path}: not a readable .tar.gz of jsonl files ({error})") from None
 
 

@@ -160,9 +160,10 @@ def speak_set(
     }
     # The clips too: another version of this program may draw others from the same sources.
     key = digest_json([settings, [asdict(clip) for clip in items.clips]])
-    if (finished := _read_finished(out, key)) is not None:
-        return finished
     parts = out.parent / f".{out.name}-{key}.parts"
+    if (finished := _read_finished(out, key)) is not None:
+        shutil.rmtree(parts, ignore_errors=True)  # a process that was killed at its end may have left them
+        return finished
     with ProgressBar(items.name, len(items.clips), closing_line=False) as bar:
         spoken = _speak_voices(items, parts, engine, workers=workers, audio_format=audio_format, progress=bar.advance)
     kept, errors = _sort_out(items.clips, spoken)

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from syllablelm.core.errors import FormatError, InputError
-from syllablelm.core.files import find_files, text_lines
+from syllablelm.core.files import find_files, read_each, text_lines
 from syllablelm.data.texts import split_sentences, strip_gutenberg
 from syllablelm.formats.transcript import is_transcript, transcript_lines
 from syllablelm.itemsets.speak import Clip, ItemSet, Source, SpokenSet, prepare_set
@@ -108,12 +108,11 @@ def read_passages(path: Path, *, context: int, max_words: int) -> Iterator[Passa
     """Yield passages of ``context`` sentences and an ending, without overlap; see `make_topic_cloze`."""
     if not path.exists():
         raise InputError(f"{path}: no such text")
-    for file in find_files(path, (".txt",)):
-        for story, sentences in _runs(file, max_words):
-            step = context + 1
-            for number, first in enumerate(range(0, len(sentences) - context, step)):
-                *before, ending = sentences[first : first + step]
-                yield Passage(f"{story}-{number:03d}", story.partition(".")[0], tuple(before), ending)
+    for story, sentences in read_each(path, find_files(path, (".txt",)), lambda file: _runs(file, max_words)):
+        step = context + 1
+        for number, first in enumerate(range(0, len(sentences) - context, step)):
+            *before, ending = sentences[first : first + step]
+            yield Passage(f"{story}-{number:03d}", story.partition(".")[0], tuple(before), ending)
 
 
 def _runs(file: Path, max_words: int) -> Iterator[tuple[str, list[str]]]:

@@ -14,10 +14,11 @@ from torch import Tensor, nn
 
 from syllablelm.core.artifact import open_artifact
 from syllablelm.core.errors import FormatError, InputError, check_positive
-from syllablelm.core.models import find_model
+from syllablelm.core.models import CONFIG_FILE, find_model, read_model_config
+from syllablelm.core.npy import read_npy
 from syllablelm.core.segmentation import Segmentation
 from syllablelm.encoders.device import pick_device
-from syllablelm.encoders.quiet import quiet_transformers
+from syllablelm.encoders.pretrained import load_pretrained, make_config
 from syllablelm.lm.decode import CachedDecoder, FusedOPT, Sampler, Sampling
 from syllablelm.lm.ngram import Likelihood
 from syllablelm.lm.store import INFO_FILE, TokenInfo, TokenStore, check_units, read_info
@@ -64,7 +65,7 @@ class SpeechLM:
         self.info, self.durations, self.batch_tokens, self.digest = info, durations, batch_tokens, digest
         positions = int(config.max_position_embeddings)
         if context is None:
-            context = min(info.trained_tokens or positions, positions)
+            context = min(max(2, info.trained_tokens or positions), positions)
         elif not 2 <= context <= positions:
             raise InputError(f"context {context}: choose 2 to {positions}, the model's positions")
         self.context = context
@@ -99,14 +100,16 @@ class SpeechLM:
         folder = find_lm(name, revision)
         artifact = open_artifact(folder, "lm")
         info = read_info(folder / INFO_FILE)
-        try:
-            durations = np.load(folder / DURATIONS_FILE, allow_pickle=False)
-        except (OSError, ValueError, EOFError) as error:
-            raise FormatError(f"{folder / DURATIONS_FILE}: unreadable ({error})") from None
+        durations = read_npy(folder / DURATIONS_FILE)
+        if durations.ndim != 1 or durations.dtype.kind not in "iu" or durations.min(initial=1) < 0:
+            raise FormatError(f"{folder / DURATIONS_FILE}: a number of frames of each unit is needed")
         where = pick_device(device)
         half = precision == "bfloat16" or (precision == "auto" and where.type == "cuda")
         model = load_opt(folder).to(where, torch.bfloat16 if half else torch.float32)
-        return cls(model, info, durations, batch_tokens=batch_tokens, digest=artifact.digest, context=context)
+        try:
+            return cls(model, info, durations, batch_tokens=batch_tokens, digest=artifact.digest, context=context)
+        except FormatError as error:
+            raise FormatError(f"{folder}: {error}") from None
 
     @property
     def device(self) -> torch.device:
@@ -349,27 +352,15 @@ def typical_durations(store: TokenStore) -> npt.NDArray[np.int32]:
 
 
 def load_opt(folder: Path) -> nn.Module:
-    """Open an ``OPTForCausalLM`` folder, checking that every weight was there."""
-    from safetensors import SafetensorError
+    """Open an ``OPTForCausalLM`` folder in float32, checking that every weight was there."""
+    from transformers.models.opt.configuration_opt import OPTConfig
     from transformers.models.opt.modeling_opt import OPTForCausalLM
 
-    try:
-        with quiet_transformers():
-            # Bundles hold float16 weights; the default precision is float32.
-            loaded: Any = OPTForCausalLM.from_pretrained(
-                folder,
-                output_loading_info=True,
-                local_files_only=True,
-                dtype=torch.float32,
-                trust_remote_code=False,
-            )
-    except (OSError, RuntimeError, ValueError, SafetensorError) as error:
-        raise FormatError(f"{folder}: not a readable OPT model ({str(error).splitlines()[0]})") from None
-    model, report = loaded
-    missing = sorted(name for name in report["missing_keys"] if name != "lm_head.weight")
-    if missing:
-        raise FormatError(f"{folder}: {len(missing)} weights are missing ({missing[0]}, ...); get the whole model")
-    return model
+    table = read_model_config(folder)
+    if table["model_type"] != OPTConfig.model_type:
+        raise FormatError(f"{folder / CONFIG_FILE}: a model of type {table['model_type'][:40]!r}, not an OPT")
+    config = make_config(table, OPTConfig, folder / CONFIG_FILE)
+    return load_pretrained(folder, OPTForCausalLM, config)
 
 
 def find_lm(name: str | Path, revision: str | None = None) -> Path:

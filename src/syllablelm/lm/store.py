@@ -11,7 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from syllablelm.core.config import build
-from syllablelm.core.errors import FormatError, InputError
+from syllablelm.core.errors import FormatError, InputError, check_positive
+from syllablelm.core.npy import read_npy
 from syllablelm.core.results import read_json
 from syllablelm.core.segmentation import Segmentation
 
@@ -45,6 +46,12 @@ class TokenInfo:
     keep_repeats: bool = False
     trained_tokens: int = 0
     acoustic_units: str = ""
+
+    def __post_init__(self) -> None:
+        for name in ("num_tokens", "hop", "sample_rate"):
+            check_positive(name, getattr(self, name))
+        for name in ("loss_from", "syllable_hop", "trained_tokens"):
+            check_positive(name, getattr(self, name), zero=True)
 
     def as_modelled(self, segmentation: Segmentation) -> Segmentation:
         """Return the units as models of this vocabulary read them, deduplicated unless ``keep_repeats``."""
@@ -97,7 +104,7 @@ class TokenStore:
     def __init__(self, tokens: npt.NDArray, frames: npt.NDArray, offsets: npt.NDArray, info: TokenInfo) -> None:
         if len(tokens) != len(frames) or len(offsets) == 0 or offsets[0] != 0 or offsets[-1] != len(tokens):
             raise InputError("a token store needs as many frames as tokens, and offsets from 0 to their number")
-        if np.any(np.diff(offsets) < 0):
+        if np.any(offsets[1:] < offsets[:-1]):
             raise InputError("the offsets of a token store must not fall")
         self.tokens, self.frames, self.offsets, self.info = tokens, frames, offsets, info
 
@@ -166,14 +173,20 @@ class TokenStore:
         """Open what ``save`` wrote as memory maps; a FormatError for missing or damaged files."""
         folder = Path(folder)
         info = read_info(folder / INFO_FILE)
+        names = (TOKENS_FILE, FRAMES_FILE, OFFSETS_FILE)
+        tokens, frames, offsets = (read_npy(folder / name, mapped=True) for name in names)
+        for name, array in zip(names, (tokens, frames, offsets), strict=True):
+            if array.ndim != 1 or array.dtype.kind not in "iu":
+                raise FormatError(f"{folder / name}: one row of integers is needed, not {array.dtype}{array.shape}")
         try:
-            names = (TOKENS_FILE, FRAMES_FILE, OFFSETS_FILE)
-            tokens, frames, offsets = (np.load(folder / name, mmap_mode="r", allow_pickle=False) for name in names)
             return cls(tokens, frames, offsets, info)
-        except (OSError, ValueError, EOFError, InputError) as error:
+        except InputError as error:
             raise FormatError(f"{folder}: not a token store ({error})") from None
 
 
 def read_info(path: Path) -> TokenInfo:
     """Read the description of a vocabulary; a FormatError where it is missing or damaged."""
-    return build(TokenInfo, read_json(path), str(path))
+    try:
+        return build(TokenInfo, read_json(path), str(path))
+    except InputError as error:
+        raise FormatError(str(error)) from None

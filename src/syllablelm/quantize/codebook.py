@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from syllablelm.core.errors import FormatError, InputError
 from syllablelm.core.files import atomic_path
+from syllablelm.core.npy import read_npy
 from syllablelm.core.segmentation import IntArray
 from syllablelm.quantize.kmeans import FloatArray, Method, Progress, as_vectors, fit_kmeans, nearest_centre
 
@@ -294,24 +295,17 @@ def read_codebook(path: str | Path) -> Codebook:
         raise FormatError(f"{path}: not usable as centres: {error}") from None
 
 
-def read_npy(path: Path) -> npt.NDArray:
-    """Read the array of a .npy file; nothing is unpickled."""
-    try:
-        # Unlike numpy.load this takes no archives for arrays.
-        with open(path, "rb") as file:
-            return np.lib.format.read_array(file, allow_pickle=False)
-    except (OSError, ValueError, MemoryError) as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise FormatError(f"{path}: not an array of numbers in .npy form ({reason})") from None
-
-
 def _read_safetensors(path: Path, what: str) -> tuple[dict[str, str], dict[str, npt.NDArray]]:
     from safetensors import SafetensorError, safe_open
 
     if not path.is_file():
         raise FormatError(f"{path}: there is no such codebook file")
     try:
-        with safe_open(path, framework="numpy") as file:
-            return file.metadata() or {}, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (SafetensorError, TypeError) as error:
+        # numpy has no bfloat16; copies, because the tensors lie in the file.
+        with safe_open(path, framework="pt") as file:
+            found = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            metadata = file.metadata() or {}
+        floats = {name: tensor.float() for name, tensor in found.items() if tensor.is_floating_point()}
+        return metadata, {name: tensor.numpy().copy() for name, tensor in (found | floats).items()}
+    except (SafetensorError, TypeError, RuntimeError) as error:
         raise FormatError(f"{path}: not {what} ({error})") from None

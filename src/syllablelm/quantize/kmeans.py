@@ -87,16 +87,18 @@ def nearest_centre(
     largest = float(np.sqrt(c_norm_K.max()))
     unit = (x_ND.shape[1] + 4) * float(np.finfo(np.float32).eps)
     margin_N = 2.0 * unit * largest * (largest + 2.0 * np.sqrt(x_norm_N))
-    c32_DK, c_norm32_K = np.ascontiguousarray(c_KD.T), c_norm_K.astype(np.float32)
+    with np.errstate(over="ignore"):
+        c32_DK, c_norm32_K = np.ascontiguousarray(c_KD.T), c_norm_K.astype(np.float32)
     index = np.empty(len(x_ND), dtype=np.int32)
     distance = np.empty(len(x_ND), dtype=np.float64)
     block = max(1, BLOCK_NUMBERS // len(c_KD))
     for first in range(0, len(x_ND), block):
         x_BD = x_ND[first : first + block]
         # |x - c|^2 without |x|^2, which does not change the arg-min.
-        score_BK = x_BD @ c32_DK
-        score_BK *= -2.0
-        score_BK += c_norm32_K
+        with np.errstate(over="ignore", invalid="ignore"):
+            score_BK = x_BD @ c32_DK
+            score_BK *= -2.0
+            score_BK += c_norm32_K
         best_B = score_BK.argmin(axis=1)
         limit_B = score_BK[np.arange(len(best_B)), best_B] + margin_N[first : first + block]
         # Where a bound overflows float32 every centre is a candidate.

@@ -103,6 +103,9 @@ def evaluate_report(
         AudioError, FormatError, InputError: an unusable recording or ``out``, a file that is no result, or results that
             disagree about a cell.
     """
+    for path in (audio, *results):
+        if isinstance(path, str | Path) and Path(out).resolve() in Path(path).resolve().parents:
+            raise InputError(f"{path}: lies in {out}, which the report replaces; choose another --out")
     sample = None
     if audio is not None and has_matplotlib():
         segmentation, features_TD = Tokenizer.load(model, device=device).encode_with_features(load_audio(audio))

@@ -15,9 +15,10 @@ import numpy.typing as npt
 
 from syllablelm.core.document import Picture
 from syllablelm.core.errors import MissingDependencyError
+from syllablelm.core.pictures import drawing, import_matplotlib, plot_label
 from syllablelm.core.segmentation import Segmentation
 from syllablelm.report.paper_tables import Row, Table, short_name
-from syllablelm.report.segmentation_figure import BLUE, SKY, VERMILLION, draw_similarity, import_matplotlib
+from syllablelm.report.segmentation_figure import BLUE, SKY, VERMILLION, draw_similarity
 
 FOLDER = "figures"
 WIDTH, HEIGHT, DOTS = 6.4, 4.4, 150
@@ -135,7 +136,7 @@ def _name_system(axes: Any, row: Row, theme: Theme) -> None:
     if highest is not None:
         place = (_number(row, "hz"), highest)
         axes.annotate(
-            short_name(row.name), place, xytext=(0, 5), textcoords="offset points", ha="center", fontsize=9,
+            plot_label(short_name(row.name)), place, xytext=(0, 5), textcoords="offset points", ha="center", fontsize=9,
             color=theme.ink,
         )  # fmt: skip
 
@@ -169,7 +170,7 @@ def _curve_figure(table: Table, curves: Sequence[Curve]) -> Picture | None:
             points = sorted(curve.points)
             axes.plot(
                 [vert for _, _, vert in points], [ppx for _, ppx, _ in points],
-                "o-", color=_colour(number), linewidth=1.4, label=short_name(curve.system),
+                "o-", color=_colour(number), linewidth=1.4, label=plot_label(short_name(curve.system)),
             )  # fmt: skip
             for temperature, ppx, vert in points:
                 offset: dict[str, Any] = {"xytext": (4, 4), "textcoords": "offset points"}
@@ -196,10 +197,10 @@ def _figure(
 
 
 def _draw(draw: Callable[[Any, Theme], None], theme: Theme, height: float) -> bytes:
-    matplotlib, canvas_class = import_matplotlib()
+    _, canvas_class = import_matplotlib()
     inked = ("text.color", "axes.labelcolor", "xtick.color", "ytick.color", "axes.edgecolor")
     settings: dict[Any, Any] = {"font.size": 10, **dict.fromkeys(inked, theme.ink)}
-    with matplotlib.rc_context(settings):
+    with drawing(settings):
         canvas = canvas_class(figsize=(WIDTH, height), dpi=DOTS, facecolor=theme.paper, layout="constrained")
         axes = canvas.add_subplot(facecolor=theme.paper)
         axes.spines[["top", "right"]].set_visible(False)
@@ -220,7 +221,7 @@ def _bars(axes: Any, points: Sequence[tuple[float, Any]], mark: str, colour: str
     ]
     axes.errorbar(
         [x for x, _ in known], [value.number for _, value in known], yerr=np.maximum(reach, 0.0),
-        fmt=mark, color=colour, capsize=2, linestyle="", label=label,
+        fmt=mark, color=colour, capsize=2, linestyle="", label=plot_label(label),
     )  # fmt: skip
 
 

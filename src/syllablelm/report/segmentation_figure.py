@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from syllablelm.core.errors import InputError, MissingDependencyError
+from syllablelm.core.errors import InputError
 from syllablelm.core.files import atomic_path
+from syllablelm.core.pictures import drawing, import_matplotlib, plot_label
 from syllablelm.core.segmentation import Segmentation
 from syllablelm.data.alignment import Interval
 from syllablelm.segment.mel import SAMPLE_RATE, log_mel, mel_centres
@@ -63,6 +64,8 @@ def plot_segmentation(
     title: str | None = None,
     start: float = 0.0,
     seconds: float = 6.0,
+    offset: int = 0,
+    duration: float | None = None,
 ) -> None:
     """Draw a recording's log-mel spectrogram, units, reference syllables and feature self-similarity into one file.
 
@@ -70,37 +73,42 @@ def plot_segmentation(
 
     Args:
         waveform: (num_samples,) at 16 kHz.
-        segmentation, features: segments, with units or without, and (num_frames, D) features of the whole recording.
+        segmentation, features: segments, with units or without, and (num_frames, D) features.
         path, title: picture to write (.png, .svg or .pdf), which appears only once complete; and its heading.
         reference: syllables or other intervals of a reference alignment (label, start, end in seconds).
         start, seconds: first second shown, and length of the stretch shown, at most 60.
+        offset, duration: frames of the recording before waveform and features, where they are an excerpt, and length of
+            the recording in seconds; segmentation, reference and start count from the recording's start.
 
     Raises:
         InputError: inputs that do not belong together, nothing to show, or an unknown suffix.
         MissingDependencyError: matplotlib is not installed.
     """
     path = Path(path)
-    samples, features_TD = _check(waveform, segmentation, features, path, start, seconds)
-    matplotlib, figure_class = import_matplotlib()
+    check_picture(path)
+    samples, features_TD, skipped = _check(waveform, segmentation, features, offset)
+    whole = skipped + len(samples) / SAMPLE_RATE if duration is None else duration
+    check_view(start, seconds, whole)
+    _, figure_class = import_matplotlib()
     first = start
-    last = min(start + seconds, len(samples) / SAMPLE_RATE)
+    last = min(start + seconds, skipped + len(samples) / SAMPLE_RATE)
     num_lines = max(1, int(np.ceil((last - first) / LINE_SECONDS - 1e-9)))
     strips = [_Strip("units", UNITS_HEIGHT, _unit_boxes(segmentation))]
     if reference is not None:
-        boxes = [_Box(float(i.start), float(i.end), str(i.label), "#DCEEF9") for i in reference]
+        boxes = [_Box(float(i.start), float(i.end), plot_label(str(i.label)), "#DCEEF9") for i in reference]
         strips.append(_Strip("reference", REFERENCE_HEIGHT, boxes))
     line_height = MEL_HEIGHT + sum(strip.height + STRIP_GAP for strip in strips) + LINE_GAP
     height = TOP + num_lines * line_height + MATRIX_SIZE + BOTTOM
     # The salt keeps the names inside an SVG, and so the file, the same from run to run.
-    with matplotlib.rc_context({"svg.hashsalt": "syllablelm", "pdf.fonttype": 42, "font.size": 9}):
+    with drawing({"svg.hashsalt": "syllablelm", "pdf.fonttype": 42, "font.size": 9}):
         figure = figure_class(figsize=(WIDTH, height), dpi=100, facecolor="white")
-        _heading(figure, title, segmentation, first, last, len(samples) / SAMPLE_RATE)
-        mel = _MelPicture.of(samples, first, last)
+        _heading(figure, title, segmentation, first, last, whole)
+        mel = _MelPicture.of(samples, first, last, skipped)
         edges = np.linspace(first, last, num_lines + 1)
         for line in range(num_lines):
             top = height - TOP - line * line_height
             _draw_line(figure, top, mel, segmentation, strips, edges[line], edges[line + 1])
-        _draw_matrix(figure, features_TD, segmentation, first, last)
+        _draw_matrix(figure, features_TD, segmentation, first, last, offset)
         _draw_facts(figure, segmentation, reference, first, last)
         # A date inside would make every file differ.
         metadata = {".png": None, ".svg": {"Date": None}, ".pdf": {"CreationDate": None}}[path.suffix.lower()]
@@ -108,48 +116,44 @@ def plot_segmentation(
             figure.savefig(temporary, format=path.suffix.lower()[1:], metadata=metadata)
 
 
-def _check(
-    waveform: npt.ArrayLike,
-    segmentation: Segmentation,
-    features: npt.ArrayLike,
-    path: Path,
-    start: float,
-    seconds: float,
-) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+def check_picture(path: Path) -> None:
+    """Refuse (InputError) the name of a picture with an unknown suffix."""
     if path.suffix.lower() not in SUFFIXES:
         raise InputError(f"{path}: a picture's name must end in one of {', '.join(SUFFIXES)}")
-    samples, features_TD = np.asarray(waveform, dtype=np.float64), np.asarray(features, dtype=np.float64)
-    if samples.ndim != 1 or len(samples) == 0 or not np.isfinite(samples).all():
-        raise InputError(f"waveform must be a non-empty row of finite samples, not of shape {samples.shape}")
-    if features_TD.ndim != 2 or len(features_TD) != segmentation.num_frames or not np.isfinite(features_TD).all():
-        raise InputError(
-            f"features must be finite and of shape ({segmentation.num_frames}, dims) as the segmentation has "
-            f"{segmentation.num_frames} frames, not {features_TD.shape}"
-        )
-    if segmentation.sample_rate != SAMPLE_RATE:
-        raise InputError(f"pictures are drawn of 16 kHz recordings, not of {segmentation.sample_rate} Hz")
-    duration = len(samples) / SAMPLE_RATE
-    if abs(duration - segmentation.duration) > 0.5:
-        raise InputError(
-            f"the waveform lasts {duration:.2f} s and the segmentation {segmentation.duration:.2f} s: "
-            "they are of different recordings"
-        )
+
+
+def check_view(start: float, seconds: float, duration: float) -> None:
+    """Refuse (InputError) to show a stretch that begins outside a recording, or is too long; all in seconds."""
     if not (0 <= start < duration and 0 < seconds <= LONGEST_SECONDS):
         raise InputError(
             f"cannot show {seconds:g} s from {start:g} s of a recording of {duration:.2f} s: "
             f"start must lie inside it, and at most {LONGEST_SECONDS:g} s fit on a picture"
         )
-    return samples, features_TD
 
 
-def import_matplotlib() -> tuple[Any, Any]:
-    """Return matplotlib and its Figure, which needs no display; a MissingDependencyError without matplotlib."""
-    try:
-        import matplotlib
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise MissingDependencyError("pictures need matplotlib: pip install 'syllablelm[plot]'") from error
-    return matplotlib, Figure
+def _check(
+    waveform: npt.ArrayLike, segmentation: Segmentation, features: npt.ArrayLike, offset: int
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64], float]:
+    """Return waveform and features, checked, and the seconds before them."""
+    samples, features_TD = np.asarray(waveform, dtype=np.float64), np.asarray(features, dtype=np.float64)
+    if samples.ndim != 1 or len(samples) == 0 or not np.isfinite(samples).all():
+        raise InputError(f"waveform must be a non-empty row of finite samples, not of shape {samples.shape}")
+    num_frames = segmentation.num_frames - offset
+    if features_TD.ndim != 2 or len(features_TD) != num_frames or not np.isfinite(features_TD).all():
+        raise InputError(
+            f"features must be finite and of shape ({num_frames}, dims) as the segmentation has "
+            f"{num_frames} frames, not {features_TD.shape}"
+        )
+    if segmentation.sample_rate != SAMPLE_RATE:
+        raise InputError(f"pictures are drawn of 16 kHz recordings, not of {segmentation.sample_rate} Hz")
+    skipped = offset * segmentation.hop / SAMPLE_RATE
+    duration = skipped + len(samples) / SAMPLE_RATE
+    if abs(duration - segmentation.duration) > 0.5:
+        raise InputError(
+            f"the waveform lasts {duration:.2f} s and the segmentation {segmentation.duration:.2f} s: "
+            "they are of different recordings"
+        )
+    return samples, features_TD, skipped
 
 
 def _unit_boxes(segmentation: Segmentation) -> list[_Box]:
@@ -175,7 +179,9 @@ def _heading(
     shown = "" if last - first >= duration - 1e-6 else f"{first:g} to {last:g} s of "
     note = f"{shown}{duration:.2f} s · {1000 * segmentation.hop / segmentation.sample_rate:g} ms per frame"
     y = 1 - 0.28 / height
-    figure.text(LEFT / WIDTH, y, title or "Segmentation", fontsize=13, fontweight="bold", va="center", ha="left")
+    figure.text(
+        LEFT / WIDTH, y, plot_label(title or "Segmentation"), fontsize=13, fontweight="bold", va="center", ha="left"
+    )
     figure.text(1 - RIGHT / WIDTH, y, note, fontsize=10, color=GREY, va="center", ha="right")
 
 
@@ -188,14 +194,15 @@ class _MelPicture:
     end: float
 
     @classmethod
-    def of(cls, samples: npt.NDArray[np.float64], first: float, last: float) -> _MelPicture:
+    def of(cls, samples: npt.NDArray[np.float64], first: float, last: float, skipped: float = 0.0) -> _MelPicture:
+        """Return the picture from second first to last of samples that begin at second ``skipped``."""
         half = MEL_WINDOW // 2
-        begin, stop = round(first * SAMPLE_RATE), round(last * SAMPLE_RATE)
+        begin, stop = round((first - skipped) * SAMPLE_RATE), round((last - skipped) * SAMPLE_RATE)
         # With half a window before and behind, frame t is centred on sample begin + t * MEL_HOP.
         piece = np.pad(samples, half)[begin : stop + 2 * half]
         level_TM = log_mel(piece, num_mels=MEL_BANDS, hop=MEL_HOP, window=MEL_WINDOW, low=MEL_LOW, high=MEL_HIGH)
         level_MT = level_TM.T.astype(np.float64) * 10 / np.log(10)
-        start = (begin - MEL_HOP / 2) / SAMPLE_RATE
+        start = skipped + (begin - MEL_HOP / 2) / SAMPLE_RATE
         return cls(level_MT - level_MT.max(), start, start + len(level_TM) * MEL_HOP / SAMPLE_RATE)
 
 
@@ -293,20 +300,23 @@ def draw_similarity(
     *,
     colours: str = "Greys",
     line_width: float = 1.3,
+    offset: int = 0,
 ) -> Any:
     """Draw the self-similarity of a stretch of features, its segments as squares.
 
     Args:
         axes, colours, line_width: axes of a figure, name of a colour map, width of the squares' lines in points.
-        features_TD, segmentation: (num_frames, D) features and segments of the whole recording.
+        features_TD, segmentation: (num_frames, D) features, and segments of the recording.
         first, last: ends of the stretch in seconds.
+        offset: frames of the recording before the features.
 
     Returns:
         The image, for a colour bar; None where the stretch has no frame.
     """
     step = segmentation.hop / segmentation.sample_rate
     start = round(first / step)
-    shown_TD = np.asarray(features_TD[start : max(start + 1, round(last / step))], dtype=np.float64)
+    stop = max(start + 1, round(last / step))
+    shown_TD = np.asarray(features_TD[start - offset : stop - offset], dtype=np.float64)
     image = None
     if len(shown_TD):
         low, high = start * step, (start + len(shown_TD)) * step
@@ -324,12 +334,17 @@ def draw_similarity(
 
 
 def _draw_matrix(
-    figure: Any, features_TD: npt.NDArray[np.float64], segmentation: Segmentation, first: float, last: float
+    figure: Any,
+    features_TD: npt.NDArray[np.float64],
+    segmentation: Segmentation,
+    first: float,
+    last: float,
+    offset: int,
 ) -> None:
     axes = _axes(figure, LEFT, BOTTOM, MATRIX_SIZE, MATRIX_SIZE)
     axes.set_title("Self-similarity of the features, segments as squares", fontsize=10, loc="left", pad=6)
     line_width = 1.3 if last - first <= LINE_SECONDS else 0.8
-    image = draw_similarity(axes, features_TD, segmentation, first, last, line_width=line_width)
+    image = draw_similarity(axes, features_TD, segmentation, first, last, line_width=line_width, offset=offset)
     if image is not None:
         bar = figure.colorbar(image, cax=_axes(figure, LEFT + MATRIX_SIZE + 0.12, BOTTOM, 0.16, MATRIX_SIZE))
         bar.set_label("cosine similarity, mean frame removed")

@@ -11,12 +11,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from syllablelm.core.errors import InputError, MissingDependencyError
+from syllablelm.core.errors import InputError
 from syllablelm.core.files import atomic_path
+from syllablelm.core.pictures import drawing, import_matplotlib, plot_label
 from syllablelm.core.results import Record
 from syllablelm.scaling.flops import Figure, Per, short_number
 from syllablelm.scaling.power import PowerLaw, fit_envelope, fit_score_law, fit_score_line
-from syllablelm.scaling.runs import Run, by_tokenizer, check_columns, column, curve, curve_points, losses, score_names
+from syllablelm.scaling.runs import Run, by_tokenizer, column, curve, curve_points, losses, named_files, score_names
 
 SUFFIXES = (".png", ".svg", ".pdf")
 # Size of a panel in inches, and dots per inch of a PNG.
@@ -94,13 +95,9 @@ def plot_study(
     if figure in ("scores", "lines") and not names:
         raise InputError('the runs have no scores to draw; give them a column such as "scores": {"sblimp": 55.1}')
     unit: Per = "second" if figure == "tokens" else per
-    for label, runs in groups.items():
-        loss = {} if figure == "scores" else {"loss": losses(runs, unit)}
-        check_columns(label, **{name: column(runs, name) for name in ("params", "tokens", "flops")}, **loss)
-        for run in runs:
-            for name, value in run.scores.items():
-                if not np.isfinite(value):
-                    raise InputError(f"{label}: {name} of run {run.name} is {value:g}; it must be finite")
+    for runs in groups.values() if figure != "scores" else ():
+        with named_files(runs):
+            losses(runs, unit)
     if figure == "tokens" and len(groups) == 1:
         groups = by_tokenizer(*groups.values())
     resampling: dict[str, Any] = {"bootstrap": bootstrap, "seed": seed}
@@ -118,23 +115,21 @@ def plot_study(
 def _draw_figure(
     panels: Mapping[str, _Draw], groups: Mapping[str, Sequence[Run]], out: Path, columns: int
 ) -> dict[str, dict[str, float | None]]:
-    try:
-        import matplotlib
-        from matplotlib.figure import Figure as Canvas
-    except ImportError as error:
-        raise MissingDependencyError("pictures need matplotlib: pip install 'syllablelm[plot]'") from error
+    _, canvas_class = import_matplotlib()
     columns = min(columns, len(panels))
     rows = -(-len(panels) // columns)
     shown: dict[str, dict[str, float | None]] = {}
     settings: dict[Any, Any] = {"svg.hashsalt": "syllablelm", "pdf.fonttype": 42, "font.size": 9,
                                 "axes.spines.top": False, "axes.spines.right": False}  # fmt: skip
-    with matplotlib.rc_context(settings):
-        canvas = Canvas(figsize=(PANEL_WIDTH * columns, PANEL_HEIGHT * rows), facecolor="white", layout="constrained")
+    with drawing(settings):
+        size = PANEL_WIDTH * columns, PANEL_HEIGHT * rows
+        canvas = canvas_class(figsize=size, facecolor="white", layout="constrained")
         all_axes = np.atleast_1d(np.asarray(canvas.subplots(rows, columns))).ravel()
         for (name, draw), axes in zip(panels.items(), all_axes, strict=False):
             shown[name] = {}
             for number, (label, runs) in enumerate(groups.items()):
-                style = _Style(label, COLOURS[number % len(COLOURS)], MARKS[number % len(MARKS)], len(groups) == 1)
+                look = COLOURS[number % len(COLOURS)], MARKS[number % len(MARKS)]
+                style = _Style(plot_label(label), *look, len(groups) == 1)
                 shown[name][label] = draw(axes, runs, style)
             _fit_to_marks(axes)
             axes.legend(frameon=False, fontsize=7.5)
@@ -181,7 +176,7 @@ def _draw_score(
     _scatter(axes, flops[~left_out], score[~left_out], [rows[k] for k in np.flatnonzero(~left_out)], style)
     axes.plot(flops[left_out], score[left_out], style.mark, ms=4, alpha=0.8, color=LIGHT)
     _explain(axes, left_out, _SATURATED, marker=style.mark, color=LIGHT)
-    axes.set(xscale="log", yscale="log", xlabel="training FLOPs", ylabel=name)
+    axes.set(xscale="log", yscale="log", xlabel="training FLOPs", ylabel=plot_label(name))
     _plain_ticks(axes, score)
     law = _attempt(lambda: fit_score_law(flops, score, saturation=saturation, bootstrap=bootstrap, seed=seed))
     return _draw_power(axes, None if law is None else law.power, style, "frontier, Q")
@@ -195,7 +190,7 @@ def _draw_line(
         return None
     loss, score = losses(rows, per), np.array([run.scores[name] for run in rows])
     _scatter(axes, loss, score, rows, style)
-    axes.set(xlabel=f"held-out loss, nats per {per}", ylabel=name)
+    axes.set(xlabel=f"held-out loss, nats per {per}", ylabel=plot_label(name))
     line = _attempt(lambda: fit_score_line(loss, score, bootstrap=bootstrap, seed=seed))
     if line is None:
         return None

@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from syllablelm.core.config import apply_overrides, build, read_toml
-from syllablelm.core.errors import InputError
+from syllablelm.core.errors import InputError, check_positive
 from syllablelm.core.files import write_json_lines
 from syllablelm.core.results import Record, json_key
 from syllablelm.scaling.flops import (
@@ -30,6 +30,8 @@ from syllablelm.scaling.study import Study, load_law
 
 # Tokens per parameter of the speech scaling study's runs.
 SPEECH_RATIOS = (2.0, 4.0, 8.0, 10.0, 20.0, 32.0, 64.0, 100.0)
+# Largest number of budgets, sizes and ratios.
+_MOST = 1000
 # Significant digits of the numbers in a run's name: few where that tells the runs apart, else up to all.
 _DIGITS, _MOST_DIGITS = 3, 15
 
@@ -161,12 +163,23 @@ def read_study_plan(path: str | Path | None = None, changes: Sequence[str] = (),
     return build(StudyPlan, table, str(path or "plan"))
 
 
-def plan_study(plan: StudyPlan) -> PlannedStudy:
+def plan_study(plan: StudyPlan, where: str = "plan") -> PlannedStudy:
     """Plan the runs of a study, with what each will cost.
 
     Raises:
-        InputError: no budget, numbers out of range, or a budget so small that its models do not exist.
+        InputError: no budget, numbers out of range, or a budget so small that its models do not exist; the message
+            begins with ``where``, the file of the plan.
     """
+    try:
+        return _plan(plan)
+    except InputError as error:
+        raise InputError(f"{where}: {error}") from None
+
+
+def _plan(plan: StudyPlan) -> PlannedStudy:
+    for name, values in (("vocab", (plan.vocab,)), ("context", (plan.context,)), ("params", plan.params)):
+        for value in values:
+            check_positive(name, value)
     budget = compute_budget(plan.flops, plan.gpu_hours, gpu=plan.gpu, tflops=plan.tflops, mfu=plan.mfu)
     if plan.design == "grid":
         if budget is not None or plan.unique_tokens is not None:
@@ -263,8 +276,8 @@ def _run(shape: Shape, tokens: int, epochs: float | None, unique: int | None = N
 
 def _check(plan: StudyPlan, **counts: tuple[int, int]) -> None:
     for name, (count, least) in counts.items():
-        if count < least:
-            raise InputError(f"{name}: {count} is too few; at least {least}")
+        if not least <= count <= _MOST:
+            raise InputError(f"{name}: {count} must be from {least} to {_MOST}")
     if not plan.step > 1:
         raise InputError("step must be above 1")
     if plan.unique_tokens is not None and not 0 < plan.unique_tokens < math.inf:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -11,8 +12,8 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from syllablelm.core.errors import FormatError, InputError
-from syllablelm.core.files import json_objects, write_json_lines
+from syllablelm.core.errors import FormatError, InputError, check_positive, located
+from syllablelm.core.files import json_objects, refuse_inputs, write_json_lines
 from syllablelm.core.results import Record, json_key, read_json
 from syllablelm.scaling.flops import FLOPS_PER_PARAM_TOKEN, Per
 from syllablelm.scaling.resample import FloatArray
@@ -38,6 +39,7 @@ class Run(Record):
         scores: scores of evaluations by name.
         name: name of the run.
         curve: held-out losses during training: tokens seen, nats per token and, where known, per second.
+        place: file and line that it was read from, for messages; not saved.
     """
 
     params: float
@@ -50,15 +52,22 @@ class Run(Record):
     scores: Mapping[str, float] = field(default_factory=dict)
     name: str = ""
     curve: tuple[tuple[float, float, float | None], ...] = ()
+    place: str = field(default="", compare=False, repr=False)
 
     def __post_init__(self) -> None:
-        if self.unique_tokens is not None and not self.unique_tokens > 0:
+        for name in ("params", "tokens", "loss", "flops", "nats_per_second"):
+            value = getattr(self, name)
+            if value is not None:
+                check_positive(name, value)
+        if self.unique_tokens is not None and not 0 < self.unique_tokens < math.inf:
             raise InputError(
                 f"unique_tokens {self.unique_tokens:g} must be above 0; leave it out where all tokens differ"
             )
         for value in (value for point in self.curve for value in point if value is not None):
-            if not 0 < value < math.inf:
-                raise InputError(f"curve: {value:g} must be above 0 and finite")
+            check_positive("curve", value)
+        for name, value in self.scores.items():
+            if not math.isfinite(value):
+                raise InputError(f"score {name} {value}: must be finite")
 
     @property
     def once_tokens(self) -> float:
@@ -72,15 +81,16 @@ class Run(Record):
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON values, without what is empty."""
-        return {key: value for key, value in super().to_dict().items() if value not in ({}, "", [])}
+        return {key: value for key, value in super().to_dict().items() if value not in ({}, "", []) and key != "place"}
 
     @classmethod
     def from_dict(cls, table: Mapping[str, Any], where: str = "run") -> Run:
         """Build a run from a row; columns that are no field are ignored, missing FLOPs are 6 N D."""
-        known = {item.name for item in fields(cls)}
+        known = {item.name for item in fields(cls)} - {"place"}
         row = {key: value for key, value in table.items() if key in known and value is not None}
-        run = super().from_dict({"flops": math.nan, **row}, where)
-        return run if "flops" in row else replace(run, flops=FLOPS_PER_PARAM_TOKEN * run.params * run.tokens)
+        run = super().from_dict({"flops": 1.0, **row, "place": where}, where)
+        with located(where):
+            return run if "flops" in row else replace(run, flops=FLOPS_PER_PARAM_TOKEN * run.params * run.tokens)
 
 
 def read_runs(*paths: str | Path) -> list[Run]:
@@ -142,6 +152,7 @@ class CollectedRuns:
 
     def write(self, path: str | Path) -> None:
         """Write the runs as a jsonl file."""
+        refuse_inputs([path], (run.place for run in self.runs))
         write_json_lines(Path(path), [run.to_dict() for run in self.runs])
 
 
@@ -180,9 +191,9 @@ def collect_runs(folders: Iterable[str | Path]) -> CollectedRuns:
 def losses(runs: Sequence[Run], per: Per = "token") -> FloatArray:
     """Return the losses of runs, (runs,), if they can be compared: per token only those of one tokenisation."""
     if per == "second":
-        missing = [run.name or str(number) for number, run in enumerate(runs) if run.nats_per_second is None]
+        missing = [describe(run, number) for number, run in enumerate(runs) if run.nats_per_second is None]
         if missing:
-            raise InputError(f"{len(missing)} of {len(runs)} runs have no nats_per_second (first: run {missing[0]})")
+            raise InputError(f"{len(missing)} of {len(runs)} runs have no nats_per_second (first: {missing[0]})")
         return np.array([run.nats_per_second for run in runs], dtype=np.float64)
     kinds = sorted({str(run.tokenizer) for run in runs})
     if len(kinds) > 1:
@@ -191,6 +202,21 @@ def losses(runs: Sequence[Run], per: Per = "token") -> FloatArray:
             "compared; fit each alone, or all in nats per second of audio (--per second)"
         )
     return np.array([run.loss for run in runs], dtype=np.float64)
+
+
+def describe(run: Run, number: int) -> str:
+    """Return where a run was read, or its name or number, for messages."""
+    return run.place or f"run {run.name or number}"
+
+
+@contextmanager
+def named_files(runs: Iterable[Run]) -> Generator[None, None, None]:
+    """Put the files that runs were read from before the message of an InputError of the block."""
+    files = list(dict.fromkeys(run.place.rpartition(":")[0] for run in runs if run.place))
+    try:
+        yield
+    except InputError as error:
+        raise InputError(f"{', '.join(files[:3])}: {error}" if files else str(error)) from None
 
 
 def curve_points(runs: Sequence[Run], per: Per = "token") -> tuple[FloatArray, FloatArray, npt.NDArray[np.intp]]:

@@ -17,7 +17,7 @@ from syllablelm.scaling.isoflop import IsoFlopFit, fit_isoflops, has_budgets
 from syllablelm.scaling.laws import PUBLISHED, LossLaw
 from syllablelm.scaling.power import PowerLaw, ScoreLaw, ScoreLine, fit_envelope, fit_score_law, fit_score_line
 from syllablelm.scaling.repetition_law import FittedRepetition, fit_repetition
-from syllablelm.scaling.runs import Run, column, curve_points, losses, score_names
+from syllablelm.scaling.runs import Run, column, curve_points, losses, named_files, score_names
 
 
 @dataclass(frozen=True)
@@ -83,12 +83,14 @@ def fit_study(
     Raises:
         InputError: the loss law cannot be fitted, or the losses cannot be compared.
     """
-    loss = losses(runs, per)
+    with named_files(runs):
+        loss = losses(runs, per)
     params, tokens, flops = (column(runs, name) for name in ("params", "tokens", "flops"))
     unique = np.array([run.tokens if run.unique_tokens is None else run.unique_tokens for run in runs])
     once = np.array([not run.repeats for run in runs])
     options: dict[str, Any] = {"bootstrap": bootstrap, "seed": seed}
-    law = fit_loss_law(params[once], tokens[once], loss[once], huber_delta=huber_delta, **options)
+    with named_files(runs):
+        law = fit_loss_law(params[once], tokens[once], loss[once], huber_delta=huber_delta, **options)
     skipped: dict[str, str] = {}
 
     def attempt(what: str, fit: Callable[..., Any], *columns: Any, **more: Any) -> Any:

@@ -13,10 +13,11 @@ import numpy as np
 import numpy.typing as npt
 
 from syllablelm.core.errors import AudioError, InputError, unknown_name
+from syllablelm.core.files import refuse_inputs
 from syllablelm.core.progress import ProgressBar
 from syllablelm.core.segmentation import Segmentation
 from syllablelm.data.audio import read_blocks
-from syllablelm.data.corpus import SkippedFile, errors_file, no_usable, read_recordings, write_errors
+from syllablelm.data.corpus import SkippedFile, errors_file, in_utf8, no_usable, read_recordings, write_errors
 from syllablelm.data.manifest import Manifest, Recording
 from syllablelm.formats import TOKENIZE_FORMATS, open_writer
 from syllablelm.tokenizer.tokenizer import Tokenizer
@@ -74,8 +75,12 @@ def tokenize_files(
         raise InputError(f"--format {format} does not go to standard output; give --out PATH")
     listing = Path(errors) if errors is not None else errors_file(out) if is_file else None
     manifest, skipped = read_recordings([str(path) for path in ([audio] if isinstance(audio, str | Path) else audio)])
+    if format in ("parquet", "textgrid"):
+        manifest = in_utf8(manifest, skipped)
     found: dict[str, Segmentation] = {}
     done, units, seconds = 0, 0, 0.0
+    inputs = [*([audio] if isinstance(audio, str | Path) else audio), *(recording.path for recording in manifest)]
+    refuse_inputs([target for target in (out, listing) if isinstance(target, str | Path)], inputs)
     try:
         if not manifest:
             raise no_usable(skipped)
@@ -119,8 +124,7 @@ def encode_recordings(
                     waves.append(recording.load())
                     usable.append(recording)
                 except AudioError as error:
-                    reason = str(error).removeprefix(f"{recording.path}: ")
-                    skipped.append(SkippedFile(recording.path, reason))
+                    skipped.append(SkippedFile.because(recording.path, error))
             yield from zip(usable, tokenizer.encode(waves), strict=True)
             bar.advance(len(group))
 

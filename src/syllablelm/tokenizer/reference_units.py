@@ -271,7 +271,8 @@ def convert_alignments(
         grid: Any = {"hop": options.hop or 320, "sample_rate": options.sample_rate}
         used = fit_vocabulary(alignments.values(), tier, fit, **grid)
     segments, unseen, moved = 0, 0, 0
-    with open_writer(out, to, options, tokenizer=used.digest) as writer:
+    inputs = [source, *Path(source).rglob("*")]
+    with open_writer(out, to, options, tokenizer=used.digest, inputs=inputs) as writer:
         for name, alignment in alignments.items():
             units = used.encode(alignment)
             try:

@@ -16,10 +16,10 @@ import numpy.typing as npt
 from syllablelm.core.artifact import digest_json, digest_path
 from syllablelm.core.errors import FormatError, InputError
 from syllablelm.core.files import atomic_path
+from syllablelm.core.npy import read_npy
 from syllablelm.encoders.data2vec2 import RELEASED_LAYER, Data2Vec2Encoder, load_data2vec2, save_data2vec2
 from syllablelm.encoders.device import Precision
 from syllablelm.quantize import Codebook
-from syllablelm.quantize.codebook import read_npy
 from syllablelm.tokenizer.segment_rule import SegmentRule
 
 ENCODER, CENTRES, TABLE = ENDINGS = (".pth", "_kmeans.npy", "_agglom.npy")
@@ -94,7 +94,8 @@ def _read_codebook(centres_path: Path, table_path: Path) -> Codebook:
         table = table[:, 0]
     if table.shape != (len(centres),) or table.dtype.kind not in "iu":
         raise FormatError(
-            f"{table_path}: one integer for each of the {len(centres)} centres is needed, not {_describe(table)}"
+            f"{table_path}: one integer for each of the {len(centres)} centres of {centres_path.name} is needed, "
+            f"not {_describe(table)}"
         )
     try:
         return Codebook(centres, table, standardize=True)

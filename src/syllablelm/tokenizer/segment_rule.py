@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -10,7 +9,7 @@ import numpy.typing as npt
 
 from syllablelm.core.artifact import Artifact
 from syllablelm.core.config import build
-from syllablelm.core.errors import FormatError, InputError
+from syllablelm.core.errors import FormatError, InputError, check_positive
 from syllablelm.core.results import read_json
 from syllablelm.segment.registry import TOKENIZER_METHODS, Method, get_method
 from syllablelm.segment.segmenter import Clip, segment_clip, to_spans
@@ -46,6 +45,12 @@ class SegmentRule:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "method", _find(self.method).name)
+        for name in ("rate", "delta"):
+            check_positive(name, getattr(self, name))
+        if not 0 <= self.quantile <= 1:
+            raise InputError(f"quantile {self.quantile}: must be from 0 to 1")
+        if not 1 <= self.min_length <= self.max_length:
+            raise InputError(f"min_length {self.min_length}, max_length {self.max_length}: must be 1 <= min <= max")
 
     def spans(self, features: Features, frame_rate: float) -> npt.NDArray[np.int32]:
         """Segment the features (num_frames, dim) of one recording, or one window.
@@ -77,8 +82,8 @@ def change_rule(own: SegmentRule, rate: float | None, method: str | None, delta:
         InputError: an unknown method, a rate or delta that is not above zero, or one that the method does not use.
     """
     for name, value in (("rate", rate), ("delta", delta)):
-        if value is not None and not (math.isfinite(value) and value > 0):
-            raise InputError(f"{name} {value}: must be above 0 and finite")
+        if value is not None:
+            check_positive(name, value)
     chosen = _find(method or own.method)
     if method is None and rate is not None and not chosen.counted:
         chosen = _find("minsum")
@@ -100,8 +105,7 @@ def change_rule(own: SegmentRule, rate: float | None, method: str | None, delta:
 def read_rule(artifact: Artifact) -> SegmentRule:
     """Read the segmentation rule of a tokenizer artifact; a FormatError for a damaged file or an unknown setting."""
     path = artifact.file(RULE_FILE)
-    table = read_json(path)
     try:
-        return build(SegmentRule, table, str(path))
+        return build(SegmentRule, read_json(path), str(path))
     except InputError as error:
-        raise FormatError(f"{path}: {error}") from None
+        raise FormatError(str(error)) from None

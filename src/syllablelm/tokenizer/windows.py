@@ -79,6 +79,18 @@ class WindowGrid:
         # Segments left open by the previous window end no earlier than the first possible seam.
         return self.lookahead - self.margin * self.hop
 
+    def around(self, start: float, end: float, sample_rate: int) -> tuple[int, int]:
+        """Return (first frame, end in samples) of the windows that decide the segments from second start to end.
+
+        Encoded alone, this excerpt of a recording has the same segments there as the whole recording.
+        """
+        first, last = int(start * sample_rate / self.hop), int(end * sample_rate / self.hop) + 1
+        # The seam of two windows depends on both. One window earlier than the last whose seams all lie before `first`:
+        begin = max(0, (first - self.overlap + self.margin) // self.stride - 1)
+        # ... up to the first whose seam with the one before lies behind `last`.
+        final = max(begin, -((self.margin - last) // self.stride))
+        return begin * self.stride, final * self.stride * self.hop + self.lookahead
+
     def samples_of(self, num_frames: int) -> int:
         """Minimum number of samples that give a number of frames."""
         return (num_frames - 1) * self.hop + self.receptive_field

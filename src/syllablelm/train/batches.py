@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 from torch import Tensor
 
+from syllablelm.core.artifact import digest_json
 from syllablelm.core.errors import FormatError, InputError, check_positive
 from syllablelm.core.progress import ProgressBar
 from syllablelm.core.segmentation import Segmentation
@@ -31,21 +33,40 @@ from syllablelm.train.processes import is_main
 Waveform = npt.NDArray[np.float32]
 
 
+# File of a recipe's output folder that keeps the digests of its recordings.
+KNOWN_FILE = ".audio.json"
+
+
+def manifest_digest(manifest: Manifest, known: Path | None = None) -> str:
+    """Return the hash of a corpus: ids, excerpts and the bytes of the files, whose names differ between machines.
+
+    ``known`` is as in ``Manifest.contents``.
+    """
+    contents = manifest.contents(known)
+    return digest_json([[r.id, *contents[r.id], r.sample_rate] for r in manifest])
+
+
 class WaveformStore:
     """Waveforms of a manifest, decoded once and kept as 16-bit samples within a memory budget.
 
     Args:
         manifest: recordings.
         budget_bytes: memory for kept waveforms; further recordings are decoded at every use.
+        known: file that keeps the digests of the recordings (``Manifest.contents``).
     """
 
-    def __init__(self, manifest: Manifest, budget_bytes: int = 4 << 30) -> None:
-        self.manifest = manifest
+    def __init__(self, manifest: Manifest, budget_bytes: int = 4 << 30, known: Path | None = None) -> None:
+        self.manifest, self._known = manifest, known
         self._kept: dict[int, npt.NDArray[np.int16]] = {}
         self._free = budget_bytes
 
     def __len__(self) -> int:
         return len(self.manifest)
+
+    @cached_property
+    def digest(self) -> str:
+        """Hash of the corpus, the bytes of its files included; those are read once."""
+        return manifest_digest(self.manifest, self._known)
 
     def __getitem__(self, index: int) -> Waveform:
         samples = self._kept.get(index)

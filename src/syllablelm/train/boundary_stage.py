@@ -10,7 +10,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from syllablelm.core.artifact import Artifact
+from syllablelm.core.artifact import Artifact, current_digest
 from syllablelm.core.errors import InputError
 from syllablelm.core.progress import ProgressBar
 from syllablelm.encoders.load import load_encoder
@@ -93,7 +93,7 @@ def find_boundaries(
         run.metrics["rate"] = count / context.manifest.total_seconds
         save_arrays(run.folder / "boundaries.safetensors", boundaries)
 
-    parents = {"encoder": encoder.digest} if encoder else {}
+    parents = {"encoder": current_digest(encoder)} if encoder else {}
     return context.run("boundaries", out, config, parents, work, alone=True)
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from syllablelm.core.artifact import Artifact
+from syllablelm.core.artifact import Artifact, current_digest
 from syllablelm.core.errors import InputError
 from syllablelm.core.progress import ProgressBar
 from syllablelm.encoders.load import load_encoder
@@ -64,7 +64,7 @@ def train_codebook(config: CodebookConfig, context: StageContext, encoder: Artif
         run.metrics["rate"] = len(pooled) / context.manifest.total_seconds
         run.metrics["units_used"] = len(np.unique(codebook.assign(pooled)))
 
-    return context.run("tokenizer", out, config, {"encoder": encoder.digest}, work, alone=True)
+    return context.run("tokenizer", out, config, {"encoder": current_digest(encoder)}, work, alone=True)
 
 
 def _fit(config: CodebookConfig, vectors: npt.NDArray[np.float32], seed: int) -> Codebook:

@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from syllablelm.core.artifact import Artifact
+from syllablelm.core.artifact import Artifact, current_digest
 from syllablelm.core.errors import FormatError, InputError
 from syllablelm.core.progress import ProgressBar
 from syllablelm.encoders.load import load_encoder
@@ -84,7 +84,8 @@ def make_labels(config: LabelsConfig, context: StageContext, out: Path, *, encod
         save_arrays(run.folder / "labels.safetensors", labels)
         save_arrays(run.folder / CENTRES_FILE, {"centres": centres, "mean": mean, "scale": scale})
 
-    return context.run("labels", out, config, {"encoder": encoder.digest} if encoder else {}, work, alone=True)
+    parents = {"encoder": current_digest(encoder)} if encoder else {}
+    return context.run("labels", out, config, parents, work, alone=True)
 
 
 def _all_features(

@@ -13,10 +13,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from syllablelm.core.artifact import RUN, Artifact
+from syllablelm.core.artifact import RUN, Artifact, current_digest
 from syllablelm.core.config import check_seed
 from syllablelm.core.errors import InputError, check_positive
 from syllablelm.core.files import atomic_path
+from syllablelm.core.models import find_model
 from syllablelm.encoders.quiet import quiet_transformers
 from syllablelm.lm.ngram import NgramModel
 from syllablelm.lm.packing import IGNORED, PackPlan
@@ -222,7 +223,7 @@ def train_lm(
         train, valid: "tokens" artifacts; the model, unigrams and bigrams are scored on ``valid``, the model also at
             some steps of the training.
     """
-    parents = {"train": train.digest} | ({"valid": valid.digest} if valid is not None else {})
+    parents = {"train": current_digest(train)} | ({"valid": current_digest(valid)} if valid is not None else {})
     if config.text_model:
         parents["text_model"] = external_encoder(config.text_model).digest
 
@@ -278,8 +279,7 @@ def train_lm(
             "peak_source": source,
             "wall_seconds": last["wall_seconds"],
         }
-        # A run that resumes after its last step has no log line in the other processes, which write nothing.
-        record |= {name: last.get(name) for name in ("seconds_per_second", "tokens_per_second", "mfu")}
+        record |= {name: last[name] for name in ("seconds_per_second", "tokens_per_second", "mfu")}
         if held_out is not None and curve is not None:
             models = {"model": speech_lm, "unigram": NgramModel(store, 1), "bigram": NgramModel(store, 2)}
             scored = {name: each.evaluate(held_out).as_dict() for name, each in models.items()}
@@ -349,17 +349,7 @@ def start_from_text(shape: LMShape, num_tokens: int, source: str) -> nn.Module:
 
     Projections between embeddings and layers (opt-350m) belong to the text's vocabulary and are not copied.
     """
-    from transformers.models.opt.modeling_opt import OPTForCausalLM
-
-    text: Any
-    if Path(source).is_dir():
-        text = load_opt(Path(source))
-    else:
-        try:
-            with quiet_transformers():
-                text = OPTForCausalLM.from_pretrained(source)
-        except (OSError, ValueError) as error:
-            raise InputError(f"lm.text_model {source}: cannot be opened ({str(error).splitlines()[0]})") from None
+    text: Any = load_opt(find_model(source))
     found = text.config
     shapes = {
         "layers": (shape.layers, found.num_hidden_layers),

@@ -23,11 +23,11 @@ from torch import Tensor, nn
 from syllablelm.core.errors import InputError, check_positive
 from syllablelm.core.progress import ProgressBar
 from syllablelm.train.processes import is_main, is_several, join, total
-from syllablelm.train.runlog import Checkpoints, Meter, RunLog, is_finite, read_log
+from syllablelm.train.runlog import Checkpoints, Meter, RunLog, is_finite
 
 Batch = Mapping[str, Any]
-# Among a checkpoint's sums: the seconds of the loop until then.
-_WALL = ".wall"
+# Among a checkpoint's sums: the seconds of the loop until then, and what was logged last, by name.
+_WALL, _LAST = ".wall", ".last "
 
 
 @dataclass(frozen=True)
@@ -181,8 +181,8 @@ def run_loop(
             after its checkpoint.
 
     Returns:
-        the last logged values (in the main process), and "wall_seconds" of the loop, those of stopped runs up to their
-        last checkpoints included.
+        the last logged values, and "wall_seconds" of the loop, those of stopped runs up to their last checkpoints
+        included.
 
     Raises:
         KeyboardInterrupt: stopped (Ctrl-C or SIGTERM); a checkpoint was written first.
@@ -197,12 +197,11 @@ def run_loop(
     checkpoints = Checkpoints(work, fingerprint)
     first, sums = checkpoints.load(task.module, optimizer)
     wall = sums.pop(_WALL, 0.0)
+    # A run that was killed after its last step returns the same numbers as one that was not.
+    values = {name.removeprefix(_LAST): sums.pop(name) for name in list(sums) if name.startswith(_LAST)}
     began = time.monotonic() - wall
     module = accelerator.prepare(task.module)
-    log, values = None, {}
-    if is_main():
-        log = RunLog(work, first)
-        values = {k: v for line in read_log(work)[-1:] for k, v in line.items() if k != "step"}
+    log = RunLog(work, first) if is_main() else None
     world, rank, accumulate = accelerator.num_processes, accelerator.process_index, config.accumulate
     numbers = (n * world + rank for n in range(first * accumulate, config.steps * accumulate))
     pool = ThreadPoolExecutor(max_workers=1)
@@ -235,7 +234,8 @@ def run_loop(
                         raise _diverged(label, "model's state", done, work)
                     wall = time.monotonic() - began
                     if is_main():
-                        checkpoints.save(done, task.module, optimizer, sums | {_WALL: wall})
+                        last = {f"{_LAST}{name}": value for name, value in values.items()}
+                        checkpoints.save(done, task.module, optimizer, {**sums, **last, _WALL: wall})
                 if stops and done < config.steps:
                     raise KeyboardInterrupt
     finally:

@@ -8,6 +8,7 @@ from pathlib import Path
 from syllablelm.core.artifact import Artifact
 from syllablelm.core.config import build
 from syllablelm.core.errors import InputError
+from syllablelm.core.files import file_below
 from syllablelm.core.recipes import Kind, read_recipe, recipe_kind
 from syllablelm.train.lm_stage import LMRecipe, train_lm_recipe
 from syllablelm.train.tokenizer_recipe import TokenizerRecipe, Until, train_tokenizer_recipe
@@ -47,13 +48,16 @@ def train_recipe(
     table, where = read_recipe(recipe, overrides), str(recipe)
     if seed is not None:
         table["seed"] = seed
-    found = recipe_kind(table, kind)
+    found = recipe_kind(table, kind, where)
     if kind not in (None, found):
         verb = "all" if found == "tokenizer" else found
         raise InputError(f"{where}: a recipe of kind {found}, not {kind}; use `train {verb}`")
-    folder = RUNS / table["name"] if out is None else Path(out)
-    if found == "lm":
-        return train_lm_recipe(build(LMRecipe, table, where), folder, device=device)
-    if found == "vocoder":
-        return train_vocoder_recipe(build(VocoderRecipe, table, where), folder, device=device)
-    return train_tokenizer_recipe(build(TokenizerRecipe, table, where), folder, device=device, until=until)
+    classes: dict[str, type[LMRecipe | VocoderRecipe | TokenizerRecipe]]
+    classes = {"lm": LMRecipe, "vocoder": VocoderRecipe, "tokenizer": TokenizerRecipe}
+    built = build(classes[found], table, where)
+    folder = file_below(RUNS, built.name, "") if out is None else Path(out)
+    if isinstance(built, LMRecipe):
+        return train_lm_recipe(built, folder, device=device)
+    if isinstance(built, VocoderRecipe):
+        return train_vocoder_recipe(built, folder, device=device)
+    return train_tokenizer_recipe(built, folder, device=device, until=until)

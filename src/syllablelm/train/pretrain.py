@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from syllablelm.core.artifact import Artifact
+from syllablelm.core.artifact import Artifact, current_digest
 from syllablelm.core.config import read_toml
 from syllablelm.core.errors import InputError
 from syllablelm.encoders.heads import PredictionHead
@@ -146,11 +146,11 @@ def train_encoder(
     Args:
         previous: the last iteration's encoder, for ``start = "previous"``.
     """
-    parents = {"labels": labels.digest}
+    parents = {"labels": current_digest(labels)}
     if config.start == "previous":
         if previous is None:
             raise InputError('encoder.start = "previous": there is no earlier iteration to start from')
-        parents["previous"] = previous.digest
+        parents["previous"] = current_digest(previous)
     elif config.start != "random":
         parents["start"] = external_encoder(config.start).digest
 
@@ -271,7 +271,7 @@ def fit_head(config: HeadConfig, context: StageContext, encoder: Artifact, label
         a predictor: the encoder and its head, for ``MaskedPredictor.load``; its record states that the head was fitted,
         and the layer, number and seed of its labels.
     """
-    parents = {"encoder": encoder.digest, "labels": labels.digest}
+    parents = {"encoder": current_digest(encoder), "labels": current_digest(labels)}
     made = read_toml(labels.file("config.toml"))
     record = {"fitted": True, "layer": made["layer"], "num_labels": made["num_labels"], "seed": labels.record["seed"]}
 

@@ -110,8 +110,11 @@ def read_log(folder: Path) -> list[dict[str, float]]:
     values: list[dict[str, float]] = []
     for number, (place, line) in enumerate(lines, start=1):
         try:
-            values.append(json.loads(line))
-        except ValueError as error:
+            value = json.loads(line)
+            if not isinstance(value, dict) or not isinstance(value.get("step"), int):
+                raise ValueError("no step")
+            values.append(value)
+        except (ValueError, RecursionError) as error:
             if number < len(lines):
                 raise FormatError(f"{place}: not a line of a training log ({error}); remove the file") from None
     return values

@@ -11,7 +11,6 @@ from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 from syllablelm.core.artifact import (
@@ -25,16 +24,11 @@ from syllablelm.core.artifact import (
     open_artifact,
 )
 from syllablelm.core.errors import InputError
-from syllablelm.core.files import lock_file, remove_leftovers
+from syllablelm.core.files import lock_file, remove_leftovers, scratch_folder
 from syllablelm.data.corpus import Manifest
 from syllablelm.train.batches import WaveformStore
 from syllablelm.train.loop import LoopConfig, Task, run_loop
 from syllablelm.train.processes import is_main, join, on_main
-
-
-def manifest_digest(manifest: Manifest) -> str:
-    """Return the hash of a corpus: ids, lengths and excerpts (not the paths, which differ between machines)."""
-    return digest_json([[r.id, r.num_samples, r.sample_rate, r.start] for r in manifest])
 
 
 @dataclass(frozen=True)
@@ -99,7 +93,7 @@ class StageContext:
         shared = {
             "seed": self.seed,
             "device": self.device,
-            "parents": {"corpus": manifest_digest(self.manifest), **parents},
+            "parents": {"corpus": self.store.digest, **parents},
         }
         return run_stage(kind, out, config=config, work=work, **shared, **more)
 
@@ -144,17 +138,22 @@ def run_stage(
         return find_finished(out, kind, config, seed, parents) is not None
 
     def is_finished() -> bool:
-        finished = is_made()
-        if not finished:
+        finished, lock = is_made(), out.with_name(f".{out.name}.lock")
+        # A finished stage whose process was killed before it had cleared up is cleared up here.
+        if not finished or scratch.exists() or lock.exists():
             try:
-                locked = held.enter_context(lock_file(out.with_name(f".{out.name}.lock")))
+                locked = held.enter_context(lock_file(lock))
             except BlockingIOError:
-                hint = "wait for that one, or choose another --out"
-                raise InputError(f"{out}: another process is making it; {hint}") from None
+                if not finished:
+                    hint = "wait for that one, or choose another --out"
+                    raise InputError(f"{out}: another process is making it; {hint}") from None
+                locked = False
             if locked:
                 remove_leftovers(out)
             # Another job may have finished it just before.
             finished = is_made()
+            if finished and locked:
+                shutil.rmtree(scratch, ignore_errors=True)
         if finished:
             print(f"{kind}: {out} is finished, skipped", file=sys.stderr)
         return finished
@@ -181,8 +180,8 @@ def run_stage(
             elif is_main():
                 make()
             else:
-                with TemporaryDirectory() as dropped:
-                    work(StageRun(Path(dropped), scratch, {}, seed, device, identity))
+                with scratch_folder() as dropped:
+                    work(StageRun(dropped, scratch, {}, seed, device, identity))
             # No process opens the artifact before it exists.
             on_main(lambda: None)
     return open_artifact(out, kind)

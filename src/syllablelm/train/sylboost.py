@@ -12,7 +12,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from syllablelm.core.artifact import Artifact
+from syllablelm.core.artifact import Artifact, current_digest
 from syllablelm.core.errors import FormatError, InputError
 from syllablelm.encoders.base import FrameEncoder, TrainableEncoder
 from syllablelm.encoders.load import load_encoder
@@ -171,7 +171,8 @@ def train_sylboost(
         previous: the last round's student, for ``student = "previous"``.
     """
     start = previous if config.student == "previous" and previous is not None else teacher
-    parents = {"teacher": teacher.digest, "boundaries": boundaries.digest, "student": start.digest}
+    artifacts = {"teacher": teacher, "boundaries": boundaries, "student": start}
+    parents = {name: current_digest(artifact) for name, artifact in artifacts.items()}
 
     def work(run: StageRun) -> None:
         normalize = config.normalize or None

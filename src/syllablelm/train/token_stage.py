@@ -7,12 +7,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from syllablelm.core.artifact import RECORD, Artifact, digest_json, digest_path, open_artifact
+from syllablelm.core.artifact import RECORD, Artifact, digest_json, open_artifact
 from syllablelm.core.errors import FormatError, InputError
 from syllablelm.core.progress import note
 from syllablelm.core.results import Record
 from syllablelm.core.segmentation import Segmentation
-from syllablelm.formats import read_segmentations, units_tokenizer
+from syllablelm.formats import read_segmentations, units_digest, units_tokenizer
 from syllablelm.lm.store import TokenInfo, TokenStore
 from syllablelm.quantize.codec import KIND as CODEC_KIND
 from syllablelm.quantize.codec import Codec, Kind, fit_codec
@@ -70,7 +70,7 @@ def make_tokens(sources: Sequence[str], info: TokenInfo, out: Path, *, without: 
         FormatError: units of another tokenizer.
     """
     left_out: list[str] = []
-    digests = [digest_path(path) for path in sources]
+    digests = [units_digest(path) for path in sources]
     unique = [0]
     grid: Any = {"hop": info.hop, "sample_rate": info.sample_rate}
 
@@ -96,7 +96,7 @@ def make_tokens(sources: Sequence[str], info: TokenInfo, out: Path, *, without: 
 
     parents = {"info": digest_json(asdict(info)), "units": digest_json(digests)}
     if without:
-        parents["without"] = digest_json([digest_path(path) for path in without])
+        parents["without"] = digest_json([units_digest(path) for path in without])
 
     for source in (*sources, *without):
         made_by = units_tokenizer(source)
@@ -165,7 +165,7 @@ def train_codec(
         raise InputError("name the tokenizer of the units: either --tokenizer NAME, or --num-units N for a foreign one")
     info = tokenizer_info(tokenizer) if tokenizer else None
     known, digest = (info.num_tokens, info.tokenizer) if info else (num_units, "")
-    parents = {"units": digest_json([digest_path(path) for path in sources])}
+    parents = {"units": digest_json([units_digest(path) for path in sources])}
     if digest:
         parents["tokenizer"] = digest
 

@@ -12,7 +12,7 @@ from syllablelm.core.config import check_seed
 from syllablelm.core.errors import InputError
 from syllablelm.data.corpus import Manifest, scan
 from syllablelm.encoders.load import load_encoder, weights_digest
-from syllablelm.train.batches import WaveformStore
+from syllablelm.train.batches import KNOWN_FILE, WaveformStore
 from syllablelm.train.boundary_stage import FROM_STUDENT, WITH_HEAD, WITHOUT_ENCODER, BoundariesConfig, find_boundaries
 from syllablelm.train.codebook_stage import CodebookConfig, train_codebook
 from syllablelm.train.labels import LabelsConfig, make_labels
@@ -125,7 +125,7 @@ def train_tokenizer_recipe(
     if not recipe.round and until in ("losspred", "sylboost"):
         raise InputError(f"this recipe has no [[round]], which {until} needs")
     join(device)
-    context = StageContext(WaveformStore(read_corpus(recipe.data)), recipe.seed, device)
+    context = StageContext(WaveformStore(read_corpus(recipe.data), known=out / KNOWN_FILE), recipe.seed, device)
     teacher = _open_teacher(recipe) if recipe.teacher else None
     encoder = None if recipe.iteration else teacher
     for number, step in enumerate(recipe.iteration, 1):

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from safetensors.numpy import load_file, save_file
 
-from syllablelm.core.artifact import Artifact, digest_path
+from syllablelm.core.artifact import Artifact, current_digest, digest_path
 from syllablelm.core.config import check_seed
 from syllablelm.core.errors import InputError
 from syllablelm.core.models import find_model
@@ -23,12 +23,12 @@ from syllablelm.quantize import fit_kmeans
 from syllablelm.quantize.codebook import read_codebook
 from syllablelm.quantize.kmeans import Method
 from syllablelm.tokenizer.tokenizer import CODEBOOK_FILE, Tokenizer
-from syllablelm.train.batches import VoiceData, WaveformStore, iterate_features
+from syllablelm.train.batches import KNOWN_FILE, VoiceData, WaveformStore, iterate_features
 from syllablelm.train.hifigan_stage import HiFiGanConfig, fit_hifigan
 from syllablelm.train.lm_stage import LMConfig, train_lm
 from syllablelm.train.processes import join
 from syllablelm.train.source_filter_stage import SourceFilterConfig, fit_source_filter
-from syllablelm.train.stage import StageContext, StageRun, external_encoder, manifest_digest, run_stage
+from syllablelm.train.stage import StageContext, StageRun, external_encoder, run_stage
 from syllablelm.train.tokenizer_recipe import DataConfig, read_corpus
 from syllablelm.vocoder.acoustic import ACOUSTIC_FILE, Source, acoustic_encoder, frame_units, open_acoustic
 from syllablelm.vocoder.hifigan import HiFiGanVocoder
@@ -124,16 +124,17 @@ def train_vocoder_recipe(recipe: VocoderRecipe, out: Path, *, device: str = "aut
     """
     join(device)
     syllables = Tokenizer.load(recipe.tokenizer, device=device)
-    context = StageContext(WaveformStore(read_corpus(recipe.data), budget_bytes=0), recipe.seed, device)
+    store = WaveformStore(read_corpus(recipe.data), budget_bytes=0, known=out / KNOWN_FILE)
+    context = StageContext(store, recipe.seed, device)
     centres = fit_acoustic(recipe.acoustic, context, syllables, recipe.tokenizer, out / "acoustic")
     acoustic = acoustic_tokenizer(recipe.acoustic, centres, recipe.tokenizer, device=device)
     if recipe.published is not None:
         import_vocoder(recipe.published, acoustic, out / "vocoder")
     if recipe.voice is not None:
-        store = WaveformStore(read_corpus(recipe.voice))
+        store = WaveformStore(read_corpus(recipe.voice), known=out / KNOWN_FILE)
         units = make_units(store, syllables, acoustic, centres, out / "voice_units")
         rows, table = read_segmentations(units.file(UNITS_FILE)), load_file(centres.file(ACOUSTIC_FILE))["centres"]
-        voice = VoiceData(store, rows, recipe.acoustic.units, units.digest, acoustic.digest, table)
+        voice = VoiceData(store, rows, recipe.acoustic.units, current_digest(units), acoustic.digest, table)
         config = recipe.vocoder or recipe.hifigan
         if config is not None:
             train_vocoder(config, voice, out / "vocoder", seed=recipe.seed, device=device)
@@ -153,7 +154,7 @@ def fit_acoustic(config: AcousticConfig, context: StageContext, tokenizer: Token
     """
     parents = {"tokenizer": tokenizer.digest}
     if config.centres is None:
-        parents["corpus"] = manifest_digest(context.manifest)
+        parents["corpus"] = context.store.digest
     else:
         parents["centres"] = digest_path(config.centres)
     if config.encoder is not None:
@@ -207,7 +208,7 @@ def train_vocoder(
         else:
             fit_source_filter(config, voice, run).save(run.folder)
 
-    parents = {"corpus": manifest_digest(voice.store.manifest), "units": voice.units_digest}
+    parents = {"corpus": voice.store.digest, "units": voice.units_digest}
     return run_stage("vocoder", out, config=config, seed=seed, parents=parents, work=work, device=device)
 
 
@@ -234,7 +235,7 @@ def make_units(
 ) -> Artifact:
     """Encode every recording twice: ``syllables.jsonl`` and ``acoustic.jsonl``."""
     manifest = store.manifest
-    parents = {"corpus": manifest_digest(manifest), "syllables": syllables.digest, "acoustic": centres.digest}
+    parents = {"corpus": store.digest, "syllables": syllables.digest, "acoustic": current_digest(centres)}
 
     def work(run: StageRun) -> None:
         tokenizers = {SYLLABLES_FILE: syllables, UNITS_FILE: acoustic}
@@ -261,4 +262,5 @@ def make_stream(units: Artifact, info: StreamInfo, out: Path) -> Artifact:
         store.save(run.folder)
         run.metrics.update(recordings=len(store), tokens=len(store.tokens), hours=store.seconds / 3600)
 
-    return run_stage("tokens", out, config=info, seed=0, parents={"units": units.digest}, work=work, alone=True)
+    parents = {"units": current_digest(units)}
+    return run_stage("tokens", out, config=info, seed=0, parents=parents, work=work, alone=True)

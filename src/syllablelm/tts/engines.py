@@ -8,10 +8,11 @@ times.
 from __future__ import annotations
 
 import shutil
+import signal
 import subprocess
-import tempfile
 import unicodedata
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -21,7 +22,8 @@ import numpy as np
 import numpy.typing as npt
 import soundfile
 
-from syllablelm.core.errors import AudioError, InputError, MissingDependencyError
+from syllablelm.core.errors import AudioError, InputError, MissingDependencyError, SyllableLMError
+from syllablelm.core.files import scratch_folder
 from syllablelm.data.alignment import Word
 from syllablelm.data.syllables import NUCLEI, Interval
 
@@ -56,6 +58,10 @@ class Engine(Protocol):
         ...
 
 
+# Ctrl-C reaches the engines too; the system's own SIGKILL is for want of memory.
+_STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGKILL)
+
+
 def _run(command: Sequence[str], text: str = "") -> str:
     try:
         done = subprocess.run(
@@ -63,9 +69,31 @@ def _run(command: Sequence[str], text: str = "") -> str:
         )
     except subprocess.TimeoutExpired as error:
         raise AudioError(f"{command[0]} took longer than {SECONDS_PER_CALL} s") from error
+    if -done.returncode in _STOPS:
+        # Not the text's fault: an error that is kept would leave it out for good.
+        name = signal.Signals(-done.returncode).name
+        raise SyllableLMError(f"{command[0]} was stopped by {name}; run the same command again to resume")
     if done.returncode != 0:
         raise AudioError(f"{command[0]} failed with status {done.returncode}: {done.stderr.strip()[-200:]}")
     return done.stdout
+
+
+@contextmanager
+def _engine_folder() -> Generator[Path, None, None]:
+    """Yield a folder for an engine's files; the OSError of a full disk, which leaves half a recording or none.
+
+    Engines do not report it, and it is no fault of the text.
+    """
+    with scratch_folder() as folder:
+        try:
+            yield folder
+        finally:
+            size = sum(file.stat().st_size for file in folder.iterdir())
+            try:
+                (folder / "room").write_bytes(bytes(size + 65_536))
+            except OSError as error:
+                reason = f"{error.strerror}; make room and run the same command again"
+                raise OSError(error.errno, reason, str(folder.parent)) from None
 
 
 def _read_wave(path: Path, engine: str) -> tuple[npt.NDArray[np.float32], int]:
@@ -78,8 +106,8 @@ def _read_wave(path: Path, engine: str) -> tuple[npt.NDArray[np.float32], int]:
 
 def _speak(command: Sequence[str], text: str, pitch: float) -> Spoken:
     """Run a program that reads a text from standard input and writes the file named by its last argument."""
-    with tempfile.TemporaryDirectory(prefix="syllablelm-") as folder:
-        wave = Path(folder) / "speech.wav"
+    with _engine_folder() as folder:
+        wave = folder / "speech.wav"
         _run([*command, str(wave)], text)
         samples, sample_rate = _read_wave(wave, command[0])
     if not np.any(samples):
@@ -138,8 +166,8 @@ class Flite:
             entries: additional lines "word : phones" of the dictionary, in flite's own phones.
         """
         features = ["--setf", f"duration_stretch={1 / speed:.5f}", "--setf", f"f0_shift={pitch:.5f}"]
-        with tempfile.TemporaryDirectory(prefix="syllablelm-") as folder:
-            wave, addenda = Path(folder) / "speech.wav", Path(folder) / "addenda.txt"
+        with _engine_folder() as folder:
+            wave, addenda = folder / "speech.wav", folder / "addenda.txt"
             if entries:
                 addenda.write_text(entries, encoding="ascii")
                 features += ["-add_lex", str(addenda)]

@@ -27,12 +27,13 @@ from syllablelm.core.results import read_json
 from syllablelm.core.segmentation import Segmentation
 from syllablelm.encoders.checkpoint import read_checkpoint
 from syllablelm.encoders.device import pick_device
+from syllablelm.encoders.weights import check_tensors, unwrap_names
 from syllablelm.vocoder.unit_vocoder import (
     SHAPE_FILE,
     WEIGHTS_FILE,
     UnitVocoder,
     build_shape,
-    load_weights,
+    make_network,
     read_vocoder,
     unit_frames,
 )
@@ -257,13 +258,12 @@ class HiFiGanVocoder(UnitVocoder):
         """
         path, acoustic = Path(path), ""
         if (path / SHAPE_FILE).exists():
+            config, where = path / SHAPE_FILE, path / WEIGHTS_FILE
             shape, weights, acoustic = read_vocoder(path, cls.kind, HiFiGanShape)
-            where = path / WEIGHTS_FILE
         else:
             config, where = _published_files(path)
             shape, weights = _read_published(config, where)
-        net = HiFiGanNet(shape)
-        load_weights(net, weights, where)
+        net = make_network(lambda: HiFiGanNet(shape), weights, config, where)
         return cls(net.to(pick_device(device)), acoustic)
 
 
@@ -277,13 +277,17 @@ def _one_frame_each(acoustic: Segmentation, shape: HiFiGanShape) -> Segmentation
 
 
 def fold_weight_norm(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Replace each ``weight_g`` and ``weight_v`` by ``weight`` = g v / |v|, the norm taken for each index of dim 0."""
+    """Replace each ``weight_g`` and ``weight_v`` by ``weight`` = g v / |v|, the norm taken for each index of dim 0.
+
+    The product is in float32.
+    """
     folded: dict[str, Tensor] = {}
     for name, tensor in weights.items():
         size = weights.get(name.removesuffix("_v") + "_g")
         if name.endswith(".weight_v") and size is not None and tensor.ndim > 1 and size.numel() == len(tensor):
-            length = tensor.flatten(1).norm(dim=1)
-            folded[name.removesuffix("_v")] = (tensor.flatten(1) * (size.flatten() / length)[:, None]).view_as(tensor)
+            rows = tensor.float().flatten(1)
+            scale = size.float().flatten() / rows.norm(dim=1)
+            folded[name.removesuffix("_v")] = (rows * scale[:, None]).view_as(tensor)
         elif not (name.endswith(".weight_g") and name.removesuffix("_g") + "_v" in weights):
             folded[name] = tensor
     return folded
@@ -295,7 +299,7 @@ def _published_files(path: Path) -> tuple[Path, Path]:
         own = path.with_name(path.stem + "_config.json")
         return (own if own.exists() else path.with_name("config.json")), path
     numbered = {int(file.name[2:]): file for file in path.glob("g_*") if re.fullmatch(r"g_\d+", file.name)}
-    single = list(path.glob("*.pt"))
+    single = [file for file in path.glob("*.pt") if not file.name.startswith(".")]
     if numbered:
         checkpoint = numbered[max(numbered)]
     elif (path / "generator.pt").exists() or len(single) != 1:
@@ -318,8 +322,6 @@ def _read_published(config: Path, checkpoint: Path) -> tuple[HiFiGanShape, dict[
     known = {field.name for field in fields(HiFiGanShape)}
     shape = build_shape(HiFiGanShape, {key: value for key, value in table.items() if key in known}, config)
     weights = read_checkpoint(checkpoint).get("generator")
-    if not isinstance(weights, dict) or not all(
-        isinstance(name, str) and isinstance(tensor, Tensor) for name, tensor in weights.items()
-    ):
+    if not isinstance(weights, dict):
         raise FormatError(f"{checkpoint}: not a HiFi-GAN checkpoint (no 'generator' with weights in it)")
-    return shape, fold_weight_norm(weights)
+    return shape, fold_weight_norm(unwrap_names(check_tensors(weights, checkpoint)))

@@ -21,7 +21,14 @@ from syllablelm.core.errors import InputError
 from syllablelm.core.segmentation import Segmentation
 from syllablelm.encoders.device import pick_device
 from syllablelm.vocoder.spectrum import SpectrumSpec
-from syllablelm.vocoder.unit_vocoder import WEIGHTS_FILE, UnitVocoder, load_weights, read_vocoder, unit_frames
+from syllablelm.vocoder.unit_vocoder import (
+    SHAPE_FILE,
+    WEIGHTS_FILE,
+    UnitVocoder,
+    make_network,
+    read_vocoder,
+    unit_frames,
+)
 
 FloatArray = npt.NDArray[np.float32]
 # Hz; tracked in training and spoken.
@@ -48,9 +55,10 @@ class SourceFilterShape:
     spectrum: SpectrumSpec = field(default_factory=SpectrumSpec)
 
     def __post_init__(self) -> None:
-        if self.hop % self.spectrum.hop or self.units < 1 or self.blocks < 2 or self.kernel % 2 == 0:
+        least = min(self.hop, self.units, self.dim, self.kernel, self.blocks - 1)
+        if least < 1 or self.hop % self.spectrum.hop or self.kernel % 2 == 0:
             raise InputError(
-                "a source-filter vocoder needs units, two blocks, an odd kernel, and a hop of whole frames"
+                "a source-filter vocoder needs units, dim, two blocks, an odd kernel, and a hop of whole frames"
             )
 
     @property
@@ -150,8 +158,7 @@ class SourceFilterVocoder(UnitVocoder):
         """Open what ``save`` wrote; a FormatError for missing or damaged files."""
         folder = Path(folder)
         shape, weights, acoustic = read_vocoder(folder, cls.kind, SourceFilterShape)
-        net = SourceFilterNet(shape)
-        load_weights(net, weights, folder / WEIGHTS_FILE)
+        net = make_network(lambda: SourceFilterNet(shape), weights, folder / SHAPE_FILE, folder / WEIGHTS_FILE)
         return cls(net.to(pick_device(device)), acoustic)
 
 

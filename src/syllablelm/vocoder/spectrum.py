@@ -32,6 +32,8 @@ class SpectrumSpec:
     order: int = 40
 
     def __post_init__(self) -> None:
+        if self.sample_rate < 1 or self.fft > 2**16:
+            raise InputError(f"a spectrum needs at most {2**16} samples, not {self.fft}, and a sample_rate from 1 Hz")
         if self.hop < 1 or self.fft < 4 * self.hop:
             raise InputError(f"a spectrum of {self.fft} samples needs a hop of at most a quarter of that")
         if not 0 < self.order <= self.fft // 2:

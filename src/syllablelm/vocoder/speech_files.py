@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -14,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from syllablelm.core.errors import AudioError, InputError, SyllableLMError, and_more, check_positive
-from syllablelm.core.files import file_below
+from syllablelm.core.files import file_below, file_key, refuse_inputs
 from syllablelm.core.results import Record
 from syllablelm.core.segmentation import Segmentation
 from syllablelm.data.audio import SAMPLE_RATE, check_waveform, save_audio
@@ -156,9 +155,10 @@ def _speak_files(
     manifest, unusable = read_recordings(paths)
     if not manifest:
         raise no_usable(unusable)
-    targets = _wave_files(manifest, Path(out), overwrite)
+    targets = _wave_files(manifest, paths, Path(out), overwrite)
     speech = SpeechModel.load(model, device=device, context=context)
     rate, done, before = speech.resynthesizer.sample_rate, 0, len(skipped)
+    written: set[tuple[int, int] | None] = set()
     skipped += unusable
     for group in group_recordings(manifest, speech.tokenizer.window_seconds):
         for first in range(0, len(group), BATCH_RECORDINGS):
@@ -167,7 +167,11 @@ def _speak_files(
             spoken = _speak_batch(speech, batch, speak, skipped)
             took = round((time.monotonic() - started) / max(len(spoken), 1), 3)
             for id, (wave, facts) in spoken:
+                # Where the file system takes two names for one: the same but for case or accents, or behind a link.
+                if file_key(targets[id]) in written:
+                    raise InputError(f"{targets[id]}: would hold two recordings; give them other ids")
                 save_audio(targets[id], wave, rate)
+                written.add(file_key(targets[id]))
                 done += 1
                 times = {"seconds": len(wave) / rate, "took_seconds": took}
                 yield {"id": id, "path": str(targets[id]), **times, **facts}
@@ -177,7 +181,7 @@ def _speak_files(
         raise InputError(f"{failures[0].path}: {failures[0].reason}{more}")
 
 
-def _wave_files(manifest: Manifest, out: Path, overwrite: bool) -> dict[str, Path]:
+def _wave_files(manifest: Manifest, paths: Sequence[str], out: Path, overwrite: bool) -> dict[str, Path]:
     """Return the wave file of each recording, by id; files that must not be replaced are an InputError."""
     if out.suffix.lower() == ".wav" and not out.is_dir():
         if len(manifest) > 1:
@@ -189,10 +193,7 @@ def _wave_files(manifest: Manifest, out: Path, overwrite: bool) -> dict[str, Pat
     if shared:
         raise InputError(f"{shared[0]}: would hold two recordings{and_more(len(shared))}; give them other ids")
     existing = [file for file in files.values() if file.exists()]
-    sources = {os.path.realpath(recording.path) for recording in manifest}
-    own = [file for file in existing if os.path.realpath(file) in sources]
-    if own:
-        raise InputError(f"{own[0]}: is one of the recordings{and_more(len(own))}; choose another --out")
+    refuse_inputs(existing, [*paths, *(recording.path for recording in manifest)])
     if existing and not overwrite:
         raise InputError(
             f"{existing[0]}: exists{and_more(len(existing))}; choose another --out, or give --overwrite to replace it"

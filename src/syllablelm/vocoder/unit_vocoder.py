@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 import numpy.typing as npt
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
+from safetensors.torch import save_file
+from torch import Tensor
 
 from syllablelm.core.config import build
 from syllablelm.core.errors import FormatError, InputError
 from syllablelm.core.results import read_json
 from syllablelm.core.segmentation import Segmentation
+from syllablelm.encoders.weights import Net, build_without_memory, fill_network, read_tensors
 
 WEIGHTS_FILE, SHAPE_FILE = "vocoder.safetensors", "vocoder.json"
 
@@ -79,12 +79,7 @@ def read_vocoder(folder: Path, kind: str, shape: type[Shape]) -> tuple[Shape, di
     if table.pop("kind", None) != kind:
         raise FormatError(f"{path}: a vocoder of another kind than {kind}")
     acoustic = str(table.pop("acoustic", ""))
-    sizes = build_shape(shape, table, path)
-    try:
-        return sizes, load_file(folder / WEIGHTS_FILE), acoustic
-    except (SafetensorError, OSError) as error:
-        reason = str(error).splitlines()[0]
-        raise FormatError(f"{folder / WEIGHTS_FILE}: not the weights of this vocoder ({reason})") from None
+    return build_shape(shape, table, path), read_tensors(folder / WEIGHTS_FILE), acoustic
 
 
 def build_shape(shape: type[Shape], table: Mapping[str, Any], path: Path) -> Shape:
@@ -92,20 +87,17 @@ def build_shape(shape: type[Shape], table: Mapping[str, Any], path: Path) -> Sha
     try:
         return build(shape, table, str(path))
     except InputError as error:
-        raise FormatError(f"{path}: {error}") from None
+        raise FormatError(str(error)) from None
 
 
-def load_weights(net: nn.Module, weights: Mapping[str, Any], path: Path) -> None:
-    """Load weights into a network; a FormatError for weights missing, left over or of another shape."""
-    expected = net.state_dict()
-    problems = []
-    for name, tensor in expected.items():
-        found = weights.get(name)
-        if not isinstance(found, Tensor):
-            problems.append(f"no {name}")
-        elif found.shape != tensor.shape:
-            problems.append(f"{name} is {tuple(found.shape)}, not {tuple(tensor.shape)}")
-    problems += [f"unknown {name}" for name in weights if name not in expected]
-    if problems:
-        raise FormatError(f"{path}: not the weights of this vocoder: {problems[0]}")
-    net.load_state_dict(dict(weights))
+def make_network(network: Callable[[], Net], weights: Mapping[str, Tensor], shape_path: Path, path: Path) -> Net:
+    """Build a network with the weights of a file, whose shapes are compared before memory is taken.
+
+    Args:
+        network, weights: the constructor, and checked tensors by name.
+        shape_path, path: files of sizes and of weights, for errors.
+
+    Raises:
+        FormatError: sizes that make no network; weights missing, left over or of another shape.
+    """
+    return fill_network(build_without_memory(network, shape_path, len(weights)), weights, path, "vocoder")

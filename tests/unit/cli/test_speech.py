@@ -107,7 +107,7 @@ def test_what_is_there_is_replaced_on_demand_only(
         assert there.read_bytes() == before and not (tmp_path / "out" / "c.wav").exists()
         # Not even on demand is a recording replaced by what is made of it.
         assert speak(audio, "--out", audio, "--overwrite") == 2
-        assert f"{audio / 'a' / 'b.wav'}: is one of the recordings, and 3 more such" in capsys.readouterr().err
+        assert f"{audio / 'a' / 'b.wav'}: is an input of this run, and 3 more such" in capsys.readouterr().err
     assert speak(audio, "--out", tmp_path / "out", "--overwrite") == 0
     assert there.read_bytes() != before
 
@@ -117,7 +117,8 @@ def test_what_is_there_is_replaced_on_demand_only(
     [
         (("../x", "y"), "'../x' cannot name a wav file"),
         (("/x", "y"), "'/x' cannot name a wav file"),
-        (("x/y", "x//y"), "y.wav: would hold two recordings; give them other ids"),
+        (("//x", "y"), "'//x' cannot name a wav file"),
+        (("x/y", "x//y"), "'x//y' cannot name a wav file"),
     ],
 )
 def test_ids_that_name_no_files_of_their_own(
@@ -129,6 +130,29 @@ def test_ids_that_name_no_files_of_their_own(
     assert speak(manifest, "--out", tmp_path / "out") == 2
     assert words in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+def test_two_ids_behind_a_link_are_not_one_file(
+    model: Model, audio: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    manifest = tmp_path / "m.jsonl"
+    rows = [{"id": id, "path": str(audio / "c.wav")} for id in ("a/x", "b/x")]
+    manifest.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    (tmp_path / "out" / "a").mkdir(parents=True)
+    (tmp_path / "out" / "b").symlink_to("a")
+    assert speak(manifest, "--out", tmp_path / "out") == 2
+    assert "b/x.wav: would hold two recordings" in capsys.readouterr().err
+
+
+def test_no_link_leads_out_of_the_folder(
+    model: Model, audio: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "out" / "a").symlink_to(tmp_path / "elsewhere")
+    assert speak(audio, "--out", tmp_path / "out") == 2
+    assert "a link in" in capsys.readouterr().err
+    assert list((tmp_path / "elsewhere").iterdir()) == []
 
 
 def test_nothing_that_can_be_spoken(

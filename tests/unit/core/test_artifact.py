@@ -15,8 +15,10 @@ from syllablelm.core.artifact import (
     FORMAT_VERSION,
     Artifact,
     code_commit,
+    current_digest,
     digest_files,
     digest_json,
+    digest_path,
     find_finished,
     fingerprint,
     new_artifact,
@@ -202,3 +204,26 @@ def test_open_names_what_is_no_artifact(tmp_path: Path) -> None:
     (tmp_path / "artifact.json").write_text('{"kind": "codebook"}', encoding="utf-8")
     with pytest.raises(FormatError, match="damaged"):
         open_artifact(tmp_path)
+
+
+def test_the_current_digest_is_that_of_the_files(tmp_path: Path, capsys) -> None:
+    artifact = make(tmp_path / "a")
+    (artifact.path / "notes.txt").write_text("a user's own file is no payload", encoding="utf-8")
+    assert current_digest(artifact) == artifact.digest and capsys.readouterr().err == ""
+    data = artifact.file("sub/data.txt").read_text(encoding="utf-8")
+    artifact.file("sub/data.txt").write_text(data[::-1], encoding="utf-8")
+    assert current_digest(artifact) not in ("", artifact.digest)
+    assert capsys.readouterr().err.startswith(f"{artifact.path}/sub/data.txt: changed since the ")
+    artifact.file("sub/data.txt").write_text(data, encoding="utf-8")
+    assert current_digest(artifact) == artifact.digest
+    artifact.file("sub/data.txt").unlink()
+    with pytest.raises(FormatError, match=r"has no sub/data\.txt"):
+        current_digest(artifact)
+
+
+@pytest.mark.parametrize("data", [b"", b"1234", b"\xff" * 64, b"\x40" + bytes(7) + b"[" * 64])
+def test_damaged_safetensors_are_digested_as_they_are(tmp_path: Path, data: bytes) -> None:
+    (tmp_path / "w.safetensors").write_bytes(data)
+    first = digest_path(tmp_path / "w.safetensors")
+    (tmp_path / "w.safetensors").write_bytes(data + b"x")
+    assert digest_path(tmp_path / "w.safetensors") != first

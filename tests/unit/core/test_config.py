@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -44,6 +45,22 @@ class Example:
     flag: bool = False
     limit: float | None = None
     loop: Loop = field(default_factory=lambda: Loop(1))
+
+
+@dataclass(frozen=True)
+class Numbers:
+    rate: float = 1.0
+    count: int = 1
+    pair: tuple[float, float] = (0.0, 0.0)
+
+    def __post_init__(self) -> None:
+        if self.count == 0:
+            raise InputError("count 0 is refused")
+
+
+@dataclass(frozen=True)
+class Outer:
+    inner: Numbers
 
 
 def test_build_fills_nested_tables_and_defaults() -> None:
@@ -170,3 +187,43 @@ def test_seeds_are_those_that_every_generator_takes() -> None:
             check_seed(seed)
         with pytest.raises(ValueError, match=r"between 0 and 2\*\*32"):
             np.random.RandomState(seed)
+
+
+@pytest.mark.parametrize("number", ["nan", "inf", "-inf", "1e999", "1" + "0" * 400])
+def test_numbers_that_are_not_finite_are_refused(number: str) -> None:
+    table = apply_overrides({}, [f"rate={number}"])
+    with pytest.raises(FormatError, match=r"recipe\.rate: must be a finite number"):
+        build(Numbers, table)
+
+
+@pytest.mark.parametrize("value", [2**63, -(10**30), True, 1.0, "1", [1], {}, None, datetime.date(2000, 1, 1)])
+def test_values_that_are_no_count_are_refused(value: object) -> None:
+    with pytest.raises(FormatError, match=r"recipe\.count: "):
+        build(Numbers, {"count": value})
+
+
+def test_pairs_have_two_members() -> None:
+    assert build(Numbers, {"pair": [1, 2.5]}).pair == (1.0, 2.5)
+    with pytest.raises(FormatError, match=r"recipe\.pair: expected 2 values, got 3"):
+        build(Numbers, {"pair": [1, 2, 3]})
+
+
+@pytest.mark.parametrize("content", [b"a = " + b"[" * 5000, b"a = " + b"[" * 99 + b"]" * 99, b"a = " + b"9" * 5000])
+def test_nested_too_deep_or_too_long(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "a.toml").write_bytes(content)
+    with pytest.raises(FormatError, match=r"a\.toml: not a TOML file"):
+        read_toml(tmp_path / "a.toml")
+    with pytest.raises(InputError, match="--set a"):
+        apply_overrides({}, [content.decode().replace(" ", "")])
+
+
+def test_dates_are_copied_and_line_ends_begin_no_keys() -> None:
+    assert apply_overrides({"a": datetime.date(2000, 1, 1)}, ["b=1\nc = 2"]) == {
+        "a": datetime.date(2000, 1, 1),
+        "b": "1\nc = 2",
+    }
+
+
+def test_what_a_dataclass_refuses_names_the_place() -> None:
+    with pytest.raises(InputError, match=r"^here\.toml\.inner: count 0 is refused"):
+        build(Outer, {"inner": {"count": 0}}, "here.toml")

@@ -15,6 +15,7 @@ from syllablelm.core.errors import (
     and_more,
     check_positive,
     located,
+    one_line,
     plural,
 )
 
@@ -51,3 +52,12 @@ def test_other_errors_pass_a_place_unchanged() -> None:
 def test_counts_in_messages() -> None:
     assert [plural(n, "file") for n in (0, 1, 2000)] == ["0 files", "1 file", "2,000 files"]
     assert [and_more(n) for n in (0, 1, 2, 1001)] == ["", "", ", and 1 more such", ", and 1000 more such"]
+
+
+def test_a_message_is_one_line_of_limited_length() -> None:
+    assert one_line("a\n b\t c ") == "a b c"
+    assert one_line("bad\x1b[2J\0\u202e") == "bad\\x1b[2J\\x00\\u202e"
+    assert one_line("\udce9 é Ж") == "\\udce9 é Ж"
+    long = one_line("/data/" + "x" * 500 + ": is truncated; copy it again")
+    assert len(long) == 300 and long.startswith("/data/x") and long.endswith("x: is truncated; copy it again")
+    assert " ... " in long and one_line("x" * 300) == "x" * 300

@@ -52,7 +52,7 @@ def test_every_loader_takes_a_hub_id_and_a_revision(load, monkeypatch: pytest.Mo
     def download(name: str, *, revision: str | None, allow_patterns: list[str]) -> str:
         asked.append((name, revision))
         # No code and no pickles.
-        assert set(allow_patterns) == {"*.json", "*.npy", "*.safetensors", "*.toml"}
+        assert set(allow_patterns) == {"*.json", "*.model", "*.npy", "*.safetensors", "*.toml", "*.txt"}
         return str(BUNDLED / "small")
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", download)

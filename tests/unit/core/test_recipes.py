@@ -104,7 +104,7 @@ def test_merging_does_not_change_its_inputs() -> None:
     [
         ('extends = "mine.toml"', r"mine\.toml: recipes extend one another in a circle: mine -> mine"),
         ('extends = "other.toml"', r"in a circle: mine -> other -> mine"),
-        ('extends = "nowhere"', r"mine\.toml: extends: nowhere: no such recipe; give a \.toml file or one of "),
+        ('extends = "nowhere"', r"mine\.toml: extends: nowhere: no such recipe; give a \.toml file or one of"),
         ("extends = 3", r"mine\.toml: extends: expected the name of a recipe, got 3"),
         (
             'extends = "base.toml"\n[codebook.rule]\nrate = 4.5',

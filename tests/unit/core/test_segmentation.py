@@ -143,3 +143,21 @@ def test_join_refuses_what_is_not_one_recording() -> None:
         Segmentation.join([first, Segmentation(np.array([5]), np.array([9]), np.array([1]), 9)])
     with pytest.raises(InputError, match="one frame grid"):
         Segmentation.join([first, Segmentation(np.array([5]), np.array([9]), None, 9, hop=640)])
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("start", np.array([2**32])),
+        ("end", np.array([2**31 + 5])),
+        ("unit", np.array([2**33 + 1])),
+        ("unit", np.array([2**63], dtype=np.uint64)),
+        ("num_frames", 2**31),
+        ("hop", float("nan")),
+        ("sample_rate", 10**30),
+    ],
+)
+def test_numbers_beyond_32_bits_are_refused_and_do_not_wrap(name: str, value: object) -> None:
+    fields: dict = {"start": np.array([0]), "end": np.array([5]), "unit": np.array([1]), "num_frames": 10}
+    with pytest.raises(InputError, match=f"Segmentation.{name} .*32 bits"):
+        Segmentation(**{**fields, name: value})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -133,14 +134,25 @@ def test_written_jsonl_is_read_back_and_names_the_silences(tmp_path: Path) -> No
         ({"duration": -1, "words": []}, "duration is -1"),
         ({"words": [{"word": "a", "start": 0}]}, "'phones' is missing"),
         ({"words": 5}, "not a row"),
-        ({"id": "utt0"}, "twice"),
+        ({"duration": 10**400}, "not a row"),
     ],
 )
-def test_faulty_jsonl_names_file_line_and_interval(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
+def test_faulty_jsonl_names_file_line_and_interval(
+    tmp_path: Path, changes: dict[str, Any], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     path = write_rows(tmp_path / "a.jsonl", row(id="utt0"), row(**changes))
-    with pytest.raises(FormatError, match=message) as error:
-        read_alignments(path)
-    assert f"{path}:2" in str(error.value)
+    found = read_alignments(path)
+    assert list(found) == ["utt0"] and list(found.unusable) == ["utt1"]
+    shown, count = capsys.readouterr().err.splitlines()
+    assert re.search(message, shown) and shown.startswith(f"skipped: {path}:2: ")
+    assert count == f"{path}: skipped 1 of 2 alignments"
+    with pytest.raises(FormatError, match=message):
+        read_alignments(write_rows(tmp_path / "a.jsonl", row(**changes)))
+
+
+def test_repeated_ids(tmp_path: Path) -> None:
+    with pytest.raises(FormatError, match=r"a\.jsonl:2: id 'utt1' appears twice, and 1 more such"):
+        read_alignments(write_rows(tmp_path / "a.jsonl", row(), row(words=5), row()))
 
 
 def test_broken_json_and_bytes(tmp_path: Path) -> None:
@@ -207,6 +219,70 @@ def test_textgrid_unknown_word_keeps_its_time(tmp_path: Path) -> None:
     assert read_alignments(path)["a"].phones == ()
 
 
+@pytest.mark.parametrize("start", ["-0", "5.551115123125783e-17", "-1e-17", "1e-05", "+0.", "0e5", ".0000"])
+def test_textgrid_numbers_of_programs(tmp_path: Path, start: str) -> None:
+    path = tmp_path / "utt1.TextGrid"
+    text = textgrid({"words": WORD_ENTRIES, "phones": phone_entries("")})
+    path.write_text(text.replace("xmin = 0.0\n", f"xmin = {start}\n"))
+    assert read_alignments(path) == {"utt1": EXPECTED}
+    path.write_text(textgrid({"phones": [(0.0, 0.5, "AA1")]}, end=0.5).replace("xmin = 0.0\n", f"xmin = {start}\n"))
+    (phone,) = read_alignments(path)["utt1"].phones
+    assert str(phone.start) == ("1e-05" if start == "1e-05" else "0.0")
+
+
+def test_one_bad_textgrid_does_not_stop(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    good = textgrid({"words": WORD_ENTRIES, "phones": phone_entries("")})
+    (tmp_path / "utt1.TextGrid").write_text(good)
+    (tmp_path / "._utt1.TextGrid").write_bytes(b"\0\5\x16\7\0\2\0\0Mac OS X")
+    (tmp_path / ".trash").mkdir()
+    (tmp_path / ".trash" / "utt1.TextGrid").write_text(good)
+    assert read_alignments(tmp_path) == {"utt1": EXPECTED} and capsys.readouterr().err == ""
+    (tmp_path / "absent.TextGrid").write_text(good.replace("<exists>", "<absent>"))
+    (tmp_path / "cut.TextGrid").write_text(good[:-80])
+    (tmp_path / "empty.TextGrid").touch()
+    (tmp_path / "latin.TextGrid").write_bytes(good.replace("butter", "b\u00fctter").encode("latin-1"))
+    (tmp_path / "swapped.TextGrid").write_text(good.replace("xmax = 0.3", "xmax = 0.1"))
+    (tmp_path / "silent.TextGrid").write_text(textgrid({"phones": []}))
+    found = read_alignments(tmp_path)
+    assert found == {"utt1": EXPECTED, "silent": Alignment("silent", 1.0)}
+    assert sorted(found.unusable) == ["absent", "cut", "empty", "latin", "swapped"]
+    err = capsys.readouterr().err
+    for words in (
+        "absent.TextGrid has no tier 'phones'; its tiers are none",
+        "cut.TextGrid: not a readable TextGrid (it ends before a time)",
+        "empty.TextGrid: not a readable TextGrid; save it in Praat as a text file",
+        f"latin.TextGrid:{good[: good.index('butter')].count(chr(10)) + 1}: not a text in UTF-8",
+        "'B' 0.200-0.100 ends before it starts",
+        f"{tmp_path}: skipped 5 of 7 alignments",
+    ):
+        assert words in err, words
+    (tmp_path / "utt1.TextGrid").unlink()
+    (tmp_path / "silent.TextGrid").unlink()
+    with pytest.raises(FormatError, match="absent"):
+        read_alignments(tmp_path)
+
+
+def test_alignments_without_a_level_are_left_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    foreign = {"word": "a", "start": 0, "end": 0.5, "phones": [["\u0250", 0, 0.5]]}
+    path = write_rows(tmp_path / "a.jsonl", row(), row(id="silent", words=[]), row(id="foreign", words=[foreign]))
+    found = read_alignments(path)
+    found.leave_out(path, ["phone"])
+    assert list(found) == ["utt1", "silent", "foreign"] and capsys.readouterr().err == ""
+    found.leave_out(path, ["word", "syllable"])
+    assert list(found) == ["utt1", "silent"] and list(found.unusable) == ["foreign"]
+    assert f"{path}: skipped 1 of 3 alignments" in capsys.readouterr().err
+    only = read_alignments(write_rows(path, row(words=[foreign])))
+    with pytest.raises(FormatError, match="ARPAbet"):
+        only.leave_out(path, ["syllable"])
+
+    (tmp_path / "grids").mkdir()
+    (tmp_path / "grids" / "utt1.TextGrid").write_text(textgrid({"phones": phone_entries("")}))
+    (tmp_path / "grids" / "silent.TextGrid").write_text(textgrid({"phones": []}))
+    found = read_alignments(tmp_path / "grids")
+    found.leave_out(tmp_path / "grids", ["phone"])
+    assert list(found) == ["utt1"] and "alignment of silent: it has no phone" in capsys.readouterr().err
+
+
 def test_textgrid_faults(tmp_path: Path) -> None:
     path = tmp_path / "a.TextGrid"
     path.write_text("no grid")
@@ -241,6 +317,9 @@ def test_ctm_faults(tmp_path: Path) -> None:
     path.write_text("utt1 1 0.0 0.2 B\nutt1 1 0.1 0.2 AH\n")
     with pytest.raises(FormatError, match=r"a\.ctm:2.*'AH' 0\.100-0\.300 overlaps 'B'"):
         read_alignments(path)
+    path.write_text(PHONES_CTM + "utt2 1 0.0 0.2 B\nutt2 1 nan 0.2 B\nutt3\n")
+    found = read_alignments(path)
+    assert list(found) == ["utt1"] and ":10" in str(found.unusable["utt2"]) and ":11" in str(found.unusable["utt3"])
     path.write_text("utt1 1 zero 0.2 B\n")
     with pytest.raises(FormatError, match=r"a\.ctm:1"):
         read_alignments(path)
@@ -249,6 +328,8 @@ def test_ctm_faults(tmp_path: Path) -> None:
     path.write_text(PHONES_CTM)
     with pytest.raises(FormatError, match="'utt1' is in one only"):
         read_alignments((words, path))
+    words.write_text(WORDS_CTM + "utt9 1 0 1 w\n")
+    assert read_alignments((words, path)) == {"utt1": EXPECTED}
 
 
 def test_unusable_paths(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from syllablelm.core.errors import AudioError, InputError
-from syllablelm.data import audio
+from syllablelm.data import source
 from syllablelm.data.audio import (
     SAMPLE_RATE,
     audio_info,
@@ -208,12 +208,12 @@ def test_chunks_before_and_after_the_data_do_not_look_like_truncation(tmp_path: 
 @pytest.mark.parametrize("rate", [16_000, 44_100, 8_000])
 @pytest.mark.parametrize("seconds", [0.013, 0.5, 30.0])
 def test_blocks_joined_equal_the_whole(tmp_path: Path, rate: int, seconds: float, monkeypatch) -> None:
-    monkeypatch.setattr(audio, "_BLOCK_FRAMES", 5000)
+    monkeypatch.setattr(source, "BLOCK_FRAMES", 5000)
     soundfile.write(tmp_path / "a.flac", noise(3 * rate + 7), rate)
     blocks = list(read_blocks(tmp_path / "a.flac", seconds))
     size = round(seconds * SAMPLE_RATE)
     assert all(len(block) == size for block in blocks[:-1]) and 0 < len(blocks[-1]) <= size
-    monkeypatch.setattr(audio, "_BLOCK_FRAMES", 1 << 20)
+    monkeypatch.setattr(source, "BLOCK_FRAMES", 1 << 20)
     np.testing.assert_allclose(np.concatenate(blocks), load_audio(tmp_path / "a.flac"), atol=1e-4)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import sys
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from syllablelm.core.errors import AudioError, FormatError, InputError, MissingDependencyError
+from syllablelm.core.errors import AudioError, FormatError, InputError
 from syllablelm.data.audio import save_audio
 from syllablelm.data.corpus import (
     Manifest,
@@ -194,6 +194,12 @@ def test_manifest_with_unusable_rows(tmp_path: Path) -> None:
     (tmp_path / "m.csv").write_text("path,num_samples,sample_rate\na.wav,,\nb.wav,,\nc.wav,1600,16000\n")
     manifest, skipped = read_manifest(tmp_path / "m.csv")
     assert ids(manifest) == ["a", "c"] and [item.path.name for item in skipped] == ["b.wav"]
+    rows = ['{"path": "a.wav"}', '{"path": "b.wav", "start": NaN}', '{"path": 5.5}', '{"path": "c\\u0000.wav"}']
+    (tmp_path / "m.jsonl").write_text("\n".join(rows))
+    for read in (scan, read_manifest):
+        manifest, skipped = read(tmp_path / "m.jsonl")
+        assert ids(manifest) == ["a"] and {item.path.name for item in skipped} == {"m.jsonl"}
+        assert [f"m.jsonl:{line}, column " in item.reason for line, item in enumerate(skipped, 2)] == [True] * 3
 
 
 # Finding
@@ -210,6 +216,72 @@ def test_find_audio(tmp_path: Path) -> None:
     assert find_audio(str(tmp_path / "**" / "*.mp3")) == [tmp_path / "deep/er/c.mp3"]
     assert find_audio(str(tmp_path / "*")) == find_audio(tmp_path)
     assert find_audio(tmp_path / "notes.txt") == [tmp_path / "notes.txt"]
+
+
+def test_links_to_one_content_are_recordings_of_their_own(tmp_path: Path) -> None:
+    store = tmp_path / ".git/annex/objects/x"
+    for name, length in (("one.wav", 1600), ("two.wav", 1601)):
+        write_noise(store / name, length)
+    data = tmp_path / "data"
+    (data / "deep").mkdir(parents=True)
+    for name in ("a.wav", "b.wav", "deep/a.wav"):
+        (data / name).symlink_to(store / "one.wav")
+    (data / "hard.wav").hardlink_to(store / "two.wav")
+    (data / "harder.wav").hardlink_to(store / "two.wav")
+    (data / "deep/again").symlink_to(data)
+    (tmp_path / "other name").symlink_to(data)
+    manifest, skipped = scan(data)
+    assert ids(manifest) == ["a", "b", "deep/a", "hard", "harder"] and not skipped
+    assert [len(recording.load()) for recording in manifest] == [1600, 1600, 1600, 1601, 1601]
+    # One name, however it is reached, is one recording.
+    names = [str(data / "a.wav"), f"{data}/./a.wav", f"{data}/deep/../a.wav", str(tmp_path / "other name" / "a.wav")]
+    assert len(read_recordings(names)[0]) == len(find_audio(names)) == 1
+    assert len(read_recordings([str(data), str(tmp_path / "other name")])[0]) == 5
+
+
+def test_content_that_was_not_fetched(tmp_path: Path) -> None:
+    write_noise(tmp_path / "a.wav")
+    (tmp_path / "b.wav").symlink_to(tmp_path / ".git/annex/objects/gone")
+    (tmp_path / "c.wav").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n")
+    (tmp_path / "d.wav").write_text("/annex/objects/SHA256E-s12345--4d7a.wav\n")
+    for source in (tmp_path, [tmp_path / "b.wav", tmp_path / "c.wav", tmp_path / "d.wav"]):
+        skipped = scan(source)[1]
+        assert [item.path.name for item in skipped] == ["b.wav", "c.wav", "d.wav"]
+        assert all("not here; fetch it (git annex get, git lfs pull, dvc pull)" in item.reason for item in skipped)
+    assert "not here" in read_recordings([str(tmp_path / "b.wav")])[1][0].reason
+
+
+def test_formats_that_are_not_read_are_listed(tmp_path: Path) -> None:
+    write_noise(tmp_path / "one.wav")
+    names = ["five.APE", "four.wma", "six.mkv", "three.webm", "two.m4a"]
+    for name in names:
+        (tmp_path / name).write_bytes(b"\0\0\0\x20ftypM4A \0\0\0\0" + bytes(4000))
+    manifest, skipped = scan(tmp_path)
+    assert ids(manifest) == ["one"] and [item.path.name for item in skipped] == names
+    assert sorted(path.name for path in find_audio(str(tmp_path / "*"))) == sorted([*names, "one.wav"])
+
+
+def test_a_name_that_is_not_utf8_is_found_again(tmp_path: Path) -> None:
+    write_noise(tmp_path / "good.wav")
+    os.link(tmp_path / "good.wav", os.path.join(os.fsencode(tmp_path), b"caf\xe9.wav"))
+    result = prepare_corpus(tmp_path, tmp_path / "m.jsonl")
+    assert (result.recordings, result.skipped) == (2, 0)
+    assert b'"caf\\udce9"' in (tmp_path / "m.jsonl").read_bytes()
+    assert all(len(recording.load()) == 1600 for recording in Manifest.load(tmp_path / "m.jsonl"))
+    open(os.path.join(os.fsencode(tmp_path), b"text\xe9.flac"), "wb").close()
+    result = prepare_corpus(tmp_path, tmp_path / "m.jsonl")
+    assert json.loads(result.errors.read_text())["reason"].startswith("is empty")
+
+
+def test_damaged_transcripts_are_listed(libri: Path) -> None:
+    (libri / "84/121/._84-121.trans.txt").write_bytes(b"\0\5\x16\7\0\2\0\0Mac OS X")
+    assert not scan(libri)[1]
+    (libri / "9/55/9-55.trans.txt").write_bytes(b"9-55-0000 CAF\xc9\n")
+    (libri.parent / "SPEAKERS.TXT").write_bytes(b"84 | \xc9")
+    manifest, skipped = scan(libri)
+    assert [recording.text for recording in manifest] == ["GO DO YOU HEAR", "BUT", None]
+    assert [item.path.name for item in skipped] == ["9-55.trans.txt", "SPEAKERS.TXT"]
+    assert all("not a text in UTF-8" in item.reason for item in skipped)
 
 
 def test_find_audio_takes_a_real_name_with_pattern_characters(tmp_path: Path) -> None:
@@ -246,7 +318,6 @@ def cut_row(id: str, path: str, start: float = 0.0, duration: float = 0.1, **rec
 
 @pytest.mark.parametrize("kind", ["auto", "lhotse"])
 def test_lhotse_cuts(tmp_path: Path, kind) -> None:
-    pytest.importorskip("lhotse")
     path = str(write_noise(tmp_path / "a.wav"))
     speed = [{"name": "Speed", "kwargs": {"factor": 1.1}}]
     url = [{"type": "url", "channels": [0], "source": "https://example.org/a.wav"}]
@@ -266,13 +337,6 @@ def test_lhotse_cuts(tmp_path: Path, kind) -> None:
     assert len(skipped) == 3 and any("'fast' changes the sound" in reason for reason in reasons)
     assert any("'web' is not stored" in reason for reason in reasons)
     assert any("no such file" in reason for reason in reasons)
-
-
-def test_lhotse_missing(tmp_path: Path, monkeypatch) -> None:
-    (tmp_path / "cuts.jsonl").write_text(json.dumps(cut_row("a", "a.wav")) + "\n")
-    monkeypatch.setitem(sys.modules, "lhotse", None)
-    with pytest.raises(MissingDependencyError, match=r"pip install 'syllablelm\[lhotse\]'"):
-        scan(tmp_path / "cuts.jsonl")
 
 
 # Batches

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -120,11 +121,28 @@ def test_csv_excerpt(tmp_path: Path) -> None:
     assert Manifest.load(tmp_path / "m.csv")[0] == Recording("a", tmp_path / "a.wav", 2000, 8000, 2000)
 
 
+@pytest.mark.parametrize("line_end", ["\n", "\r\n", "\r"])
+@pytest.mark.parametrize("mark", ["", "\ufeff"])
+@pytest.mark.parametrize("delimiter", [",", ";", "\t"])
+def test_csv_of_spreadsheets(tmp_path: Path, line_end: str, mark: str, delimiter: str) -> None:
+    save_audio(tmp_path / "a.wav", noise(8000))
+    rows = ["path,id,offset,text", "", "a.wav,1,0.25,Grüße", ",,,", "a.wav,2,,"]
+    text = mark + line_end.join(rows).replace(",", delimiter) + line_end
+    (tmp_path / "m.csv").write_text(text, encoding="utf-8", newline="")
+    first, second = Manifest.load(tmp_path / "m.csv")
+    assert (first.id, first.start, first.num_samples, first.text) == ("1", 4000, 4000, "Grüße")
+    assert (second.id, second.start, second.num_samples, second.text) == ("2", 0, 8000, None)
+
+
 @pytest.mark.parametrize("duration", [0.7, 1.5])
 def test_duration_that_disagrees_with_the_file(tmp_path: Path, duration: float) -> None:
     save_audio(tmp_path / "a.wav", noise(8000), 8000)
     (tmp_path / "m.csv").write_text(f"path,duration\na.wav,{duration}\n")
     with pytest.raises(AudioError, match=r"a\.wav: lasts 1\.00 s"):
+        Manifest.load(tmp_path / "m.csv")
+    samples = round(duration * 8000)
+    (tmp_path / "m.csv").write_text(f"path,num_samples\na.wav,{samples}\n")
+    with pytest.raises(AudioError, match=r"does not agree|are wanted"):
         Manifest.load(tmp_path / "m.csv")
 
 
@@ -147,6 +165,18 @@ def test_duration_that_disagrees_with_the_file(tmp_path: Path, duration: float) 
         ("m.jsonl", '{"path": "a", "start": -1}\n', ":1, column start: expected a whole number from 0"),
         ("m.jsonl", '{"path": "a.wav"}\n\n{"path": "b/a.wav"}\n', ":3, column id: 'a' was already used in line 1"),
         ("m.csv", "path\na.wav\nb/a.wav\nc/a.wav\n", ":3, column id: 'a' was already used in line 2, and 1 more"),
+        ("m.csv", "path,id,id\na.wav,1,2\n", ":1: two columns are called 'id'"),
+        ("m.csv", "path,id\r\n\r\n,\r\na.wav,\0\r\n", ":4, column id: holds a NUL"),
+        ("m.csv", "path\ra\0.wav\r", ":2, column path: holds a NUL"),
+        ("m.csv", "path,duration\na.wav,nan\n", ":2, column duration: expected a number, not 'nan'"),
+        ("m.csv", "path,duration\na.wav,inf\n", ":2, column duration: expected a number"),
+        ("m.csv", "path,offset\na.wav,-1\n", ":2, column offset: must not be negative"),
+        ("m.csv", "path,start\na.wav,1e300\n", ":2, column start: expected a number"),
+        ("m.jsonl", f'{{"path": "a.wav", "start": {10**400}}}\n', ":1, column start: expected a number"),
+        ("m.jsonl", f'{{"path": {list(range(999))}}}\n', ":1, column path: expected text, not [0, 1, 2, 3, 4, 5, ...]"),
+        ("m.jsonl", '{"path": "\\ud800.wav"}\n', r":1, column path: '\ud800.wav' cannot be the name of a file"),
+        ("m.jsonl", '{"path": ""}\n', ":1, column path: missing"),
+        ("m.jsonl", "[" * 100_000, ":1: not valid JSON"),
         ("m.txt", "a.wav\n", "expected a .jsonl or .csv"),
         ("m.jsonl", None, "cannot be read"),
     ],
@@ -186,3 +216,38 @@ def test_contents_are_those_of_the_files(tmp_path: Path, monkeypatch) -> None:
     changed = manifest.contents()
     assert changed["x"] == changed["z"] == found["z"]
     assert changed["y"] not in found.values()
+
+
+def test_known_contents_are_read_again_only_where_a_file_changed(tmp_path: Path, monkeypatch) -> None:
+    files = [tmp_path / f"{name}.wav" for name in "abc"]
+    for file in files:
+        file.write_bytes(file.name.encode() * 9)
+        os.utime(file, (1e9, 1e9))
+    manifest, known = Manifest(Recording(f.stem, f, 4, 8000) for f in files), tmp_path / "run" / ".audio.json"
+    read: list[str] = []
+    monkeypatch.setattr(
+        "syllablelm.data.manifest.digest_path", lambda path: read.append(Path(path).name) or digest_path(path)
+    )
+
+    def look() -> dict:
+        read.clear()
+        found = manifest.contents(known)
+        assert found == {f.stem: (digest_path(f), 0, 4) for f in files}
+        return found
+
+    first = look()
+    assert sorted(read) == ["a.wav", "b.wav", "c.wav"]
+    assert look() == first and read == []
+    os.utime(files[0], (2e9, 1.1e9))
+    files[1].write_bytes(files[2].read_bytes())  # as long as before, a moment ago
+    assert look() != first and sorted(read) == ["a.wav", "b.wav"]
+    # The time of the file that was just written may hide another change within it.
+    assert look() and read == ["b.wav"]
+    for damage in ("{", "[]", '{"' + str(files[0]) + '": 3}', '{"' + str(files[0]) + '": [1]}'):
+        known.write_text(damage)
+        assert look() and len(read) == 3
+    known.unlink()
+    assert look() and len(read) == 3
+    files[0].unlink()
+    with pytest.raises(FormatError, match=r"a\.wav: cannot be read"):
+        manifest.contents(known)

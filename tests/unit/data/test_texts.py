@@ -19,7 +19,7 @@ def test_transcripts(tmp_path: Path) -> None:
         list(read_texts(path))
 
 
-def test_folder_of_texts(tmp_path: Path) -> None:
+def test_folder_of_texts(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "b c").mkdir()
     (tmp_path / "a.txt").write_text("One two three four. Five six seven eight.")
     (tmp_path / "b c" / "a.txt").write_text("Nine ten eleven twelve.")
@@ -28,6 +28,13 @@ def test_folder_of_texts(tmp_path: Path) -> None:
         ("a-000001", "Five six seven eight."),
         ("b_c-a-000000", "Nine ten eleven twelve."),
     ]
+    (tmp_path / "._a.txt").write_bytes(b"\0\5\x16\7")
+    (tmp_path / "b c" / "latin.txt").write_bytes(b"Un caf\xe9 pour deux.")
+    (tmp_path / "b c" / "1-1.trans.txt").write_text("1-1-0000\n")
+    assert len(list(read_texts(tmp_path))) == 3
+    shown = capsys.readouterr().err.splitlines()
+    assert "1-1.trans.txt:1: not a transcript line" in shown[0] and "latin.txt:1: not a text in UTF-8" in shown[1]
+    assert shown[2:] == [f"{tmp_path}: skipped 2 of 4 files"]
 
 
 def test_unreadable_texts(tmp_path: Path) -> None:

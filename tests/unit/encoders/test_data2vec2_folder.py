@@ -58,7 +58,7 @@ def test_other_folders_are_told_apart(tmp_path: Path) -> None:
 def test_bad_descriptions_are_named(tmp_path: Path, encoder: Data2Vec2Encoder, config: str) -> None:
     encoder.save(tmp_path)
     (tmp_path / "config.json").write_text(config)
-    with pytest.raises(FormatError, match=r"config\.json: not a description"):
+    with pytest.raises(FormatError, match=r"config\.json: (not|holds) "):
         load_data2vec2_folder(tmp_path, device="cpu")
 
 
@@ -77,9 +77,9 @@ def test_bad_weights_are_named(tmp_path: Path, encoder: Data2Vec2Encoder) -> Non
         with pytest.raises(FormatError, match=rf"model\.safetensors: .*{message}"):
             load_data2vec2_folder(tmp_path, device="cpu")
     file.write_bytes(file.read_bytes()[:1000])
-    with pytest.raises(FormatError, match="not a readable safetensors file"):
+    with pytest.raises(FormatError, match="weights cannot be read"):
         load_data2vec2_folder(tmp_path, device="cpu")
     file.unlink()
-    with pytest.raises(FormatError, match="not a readable safetensors file"):
+    with pytest.raises(FormatError, match=r"model\.safetensors: no such file"):
         load_data2vec2_folder(tmp_path, device="cpu")
     assert json.loads((tmp_path / "config.json").read_text())["model_type"] == "data2vec2"

@@ -274,7 +274,7 @@ class TestUnfitFiles:
         ],
     )
     def test_shapes_that_make_no_network(self, tmp_path, changes):
-        fails(self.change(tmp_path, **changes), "not a (whole )?HuBERT of fairseq")
+        fails(self.change(tmp_path, **changes), "shapes do not fit|not a (whole )?HuBERT of fairseq")
 
     @pytest.mark.parametrize("heads", [0, -3, 5])
     def test_heads_that_do_not_divide(self, tmp_path, heads):
@@ -287,4 +287,4 @@ class TestUnfitFiles:
         fails(tmp_path / "x.pt", 'no weights under "model"')
 
     def test_no_weights(self, tmp_path):
-        fails(write(tmp_path / "x.pt", {}), r"weights missing: \d+ \(first mask_emb\)")
+        fails(write(tmp_path / "x.pt", {}), "holds no weights")

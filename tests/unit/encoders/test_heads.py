@@ -49,6 +49,6 @@ class TestFile:
 
     def test_no_head(self, tmp_path):
         (tmp_path / HEAD_FILE).write_bytes(b"12345678{}")
-        with pytest.raises(FormatError, match="not a prediction head") as caught:
+        with pytest.raises(FormatError, match="its weights cannot be read") as caught:
             PredictionHead.load(tmp_path)
         assert "\n" not in str(caught.value)

@@ -163,15 +163,15 @@ class TestSaveAndLoad:
         small_predictor().save(tmp_path)
         path = tmp_path / HEAD_FILE
         path.write_bytes(path.read_bytes()[:-100])
-        self.fails(tmp_path, "not a prediction head")
+        self.fails(tmp_path, "weights cannot be read")
 
     @pytest.mark.parametrize(
         ("change", "match"),
         [
             ({"label_embeddings": None}, "not a prediction head"),
-            ({"projection.bias": torch.zeros(3)}, "not a prediction head"),
+            ({"projection.bias": torch.zeros(3)}, "not the weights of this prediction head"),
             ({"projection.weight": torch.zeros(16)}, "not a prediction head"),
-            ({"extra": torch.zeros(1)}, "not a prediction head"),
+            ({"extra": torch.zeros(1)}, "not the weights of this prediction head"),
             ({"projection.weight": torch.zeros(16, 48)}, "a head for 48 dimensions beside an encoder of 32"),
         ],
     )
@@ -201,4 +201,4 @@ class TestSaveAndLoad:
     def test_head_without_its_encoder(self, tmp_path):
         small_predictor().save(tmp_path)
         (tmp_path / "model.safetensors").unlink()
-        self.fails(tmp_path, "weights cannot be read")
+        self.fails(tmp_path, "no weights")

@@ -241,14 +241,14 @@ class TestBadFolders:
     def test_other_mel_bands(self, folder, tmp_path):
         weights = self.change(folder, tmp_path, num_mel_bins=128)
         save_file(weights, tmp_path / "model.safetensors", metadata={"format": "pt"})
-        with pytest.raises(FormatError, match="of other shapes than config"):
+        with pytest.raises(FormatError, match=r"where config\.json says"):
             load_encoder(tmp_path, device="cpu")
         with pytest.raises(FormatError, match="a Whisper of 40 mel bands; those of 80 and of 128"):
             WhisperEncoder(WhisperModel(WhisperConfig(**WHISPER, num_mel_bins=40)))
 
     def test_a_damaged_configuration(self, folder, tmp_path):
         save_file(self.change(folder, tmp_path, encoder_layers="six"), tmp_path / "model.safetensors")
-        with pytest.raises(FormatError, match="not a folder or hub id"):
+        with pytest.raises(FormatError, match=r"config.json: encoder_layers is .six.: a whole number is needed"):
             load_encoder(tmp_path, device="cpu")
 
     def test_a_layer_that_is_not_there(self, folder):

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import json
+import os
+import shutil
 import threading
 import time
 from pathlib import Path
@@ -7,12 +10,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import syllablelm.data.manifest as data_manifest
 import syllablelm.engine.local as local
-from helpers.random_models import small_corpus
+from helpers.random_models import noise, small_corpus
 from syllablelm.core.errors import FormatError, InputError
 from syllablelm.data.audio import load_audio, save_audio
 from syllablelm.data.manifest import Manifest, Recording
-from syllablelm.engine import encode_corpus, read_units
+from syllablelm.engine import encode_corpus, open_corpus, read_units
+from syllablelm.engine.claims import Claims
 from syllablelm.engine.local import model_digest
 from syllablelm.formats import read_segmentations, units_tokenizer
 from syllablelm.quantize import Codebook
@@ -175,6 +180,113 @@ class TestStop:
         with pytest.raises(RuntimeError, match="out of memory"):
             encode_corpus(manifest, tmp_path / "out", tokenizer, **SHARD)
         assert list((tmp_path / "out" / "claims").iterdir()) == []
+
+
+class TestChanged:
+    """Results are those of the audio and the files as they are now."""
+
+    @pytest.fixture
+    def whole(self, tokenizer, manifest, tmp_path) -> dict[str, bytes]:
+        return shard_bytes(encode_corpus(manifest, tmp_path / "out", tokenizer, **SHARD).path)
+
+    @pytest.fixture
+    def entered(self, monkeypatch) -> list[str]:
+        names: list[str] = []
+        enter = local.enter_shard
+        monkeypatch.setattr(
+            local, "enter_shard", lambda c, shard, *more: (names.append(shard.name), enter(c, shard, *more))
+        )
+        return names
+
+    def again(self, tokenizer, manifest, tmp_path) -> dict[str, bytes]:
+        corpus = encode_corpus(manifest, tmp_path / "out", tokenizer, **SHARD)
+        assert corpus.is_finished and not (corpus.path / "claims").exists()
+        return shard_bytes(corpus.path)
+
+    @pytest.mark.parametrize("finished", [True, False])
+    def test_replaced_audio_is_encoded_again(self, tokenizer, manifest, tmp_path, whole, entered, capfd, finished):
+        save_audio(tmp_path / "audio" / "r5.wav", noise(8_000, seed=77))
+        if not finished:
+            (tmp_path / "out" / "artifact.json").unlink()
+        found = self.again(tokenizer, manifest, tmp_path)
+        assert entered == ["000001"] and [name for name in whole if found[name] != whole[name]] == ["000001.parquet"]
+        assert read_segmentations(tmp_path / "out")["r5"] == tokenizer.encode(load_audio(tmp_path / "audio" / "r5.wav"))
+        assert "000001.parquet: encoded again: " in (said := capfd.readouterr().err) and "r5.wav was replaced" in said
+        assert self.again(tokenizer, manifest, tmp_path) == found and len(entered) == 1
+
+    def test_touched_and_copied_audio_is_not(self, tokenizer, manifest, tmp_path, whole, entered, monkeypatch):
+        read: list[Path] = []
+        real = data_manifest.digest_path
+        monkeypatch.setattr(data_manifest, "digest_path", lambda path: (read.append(path), real(path))[1])
+        shutil.copytree(tmp_path / "audio", tmp_path / "copy", copy_function=shutil.copyfile)
+        shutil.rmtree(tmp_path / "audio")
+        (tmp_path / "copy").rename(tmp_path / "audio")
+        for days in (2, 1):
+            for file in (tmp_path / "audio").iterdir():
+                os.utime(file, (time.time() - days * 86_400,) * 2)
+            read.clear()
+            assert self.again(tokenizer, manifest, tmp_path) == whole and len(read) == 8
+        # Their new times are known now.
+        read.clear()
+        assert self.again(tokenizer, manifest, tmp_path) == whole and read == []
+        assert entered == []
+
+    def test_a_corpus_in_another_place(self, tokenizer, manifest, tmp_path, whole, entered):
+        (tmp_path / "new").mkdir()
+        for name in ("audio", "m.jsonl", "out"):
+            (tmp_path / name).rename(tmp_path / "new" / name)
+        assert self.again(tokenizer, tmp_path / "new" / "m.jsonl", tmp_path / "new") == whole and entered == []
+        assert all(r.path.is_file() for r, _ in read_units(tmp_path / "new" / "out"))
+
+    def test_audio_that_is_gone_was_not_replaced(self, tokenizer, manifest, tmp_path, whole, entered):
+        (tmp_path / "audio" / "r2.wav").unlink()
+        assert self.again(tokenizer, manifest, tmp_path) == whole and entered == []
+
+    def test_a_repaired_recording_is_encoded(self, tokenizer, manifest, tmp_path, entered):
+        file = tmp_path / "audio" / "r0.wav"
+        good = file.read_bytes()
+        file.unlink()
+        corpus = encode_corpus(manifest, tmp_path / "out", tokenizer, **SHARD)
+        assert corpus.summary().failed == 1
+        file.write_bytes(good)
+        entered.clear()
+        self.again(tokenizer, manifest, tmp_path)
+        assert entered == ["000000"] and corpus.summary().failed == 0
+
+    @pytest.mark.parametrize("samples", [4_000, 28_000])
+    def test_replaced_by_another_length(self, tokenizer, manifest, tmp_path, samples):
+        # Without lengths in the manifest; those of the plan are read from the headers.
+        rows = [{"id": f"r{k}", "path": f"audio/r{k}.wav"} for k in range(8)]
+        manifest.write_text("".join(json.dumps(row) + "\n" for row in rows))
+        encode_corpus(manifest, tmp_path / "out", tokenizer, **SHARD)
+        save_audio(tmp_path / "audio" / "r1.wav", noise(samples, seed=5))
+        found = self.again(tokenizer, manifest, tmp_path)
+        assert found == shard_bytes(encode_corpus(manifest, tmp_path / "fresh", tokenizer, **SHARD).path)
+        assert list(read_units(tmp_path / "out")) == list(read_units(tmp_path / "fresh"))
+        assert read_segmentations(tmp_path / "out")["r1"] == tokenizer.encode(load_audio(tmp_path / "audio" / "r1.wav"))
+
+    @pytest.mark.parametrize("damage", ["flip", "cut", "empty", "ledger", "no ledger"])
+    def test_a_damaged_shard_is_named_and_encoded_again(
+        self, tokenizer, manifest, tmp_path, whole, entered, capfd, damage
+    ):
+        file, ledger = tmp_path / "out/shards/000001.parquet", tmp_path / "out/ledger/000001.json"
+        data = bytearray(file.read_bytes())
+        data[len(data) // 3] ^= 8
+        if "ledger" in damage:
+            ledger.write_text("{}") if damage == "ledger" else ledger.unlink()
+        else:
+            file.write_bytes({"flip": bytes(data), "cut": bytes(data[:-9]), "empty": b""}[damage])
+        assert self.again(tokenizer, manifest, tmp_path) == whole and entered == ["000001"]
+        assert "000001.parquet: encoded again: " in capfd.readouterr().err
+
+    def test_several_processes_drop_a_shard_once(self, tokenizer, manifest, tmp_path, whole):
+        corpus = open_corpus(tmp_path / "out")
+        corpus.shard_file(corpus.shards[1]).write_bytes(b"PAR1")
+        faults = corpus.faults()
+        corpus.shard_file(corpus.shards[1]).write_bytes(whole["000001.parquet"])
+        with Claims(corpus.path) as claims:
+            local._drop(corpus, faults, claims)
+        assert [shard.name for shard in faults] == ["000001"] and shard_bytes(corpus.path) == whole
 
 
 def test_decoded_audio_is_bounded(tokenizer, tmp_path, monkeypatch):

@@ -13,6 +13,7 @@ from syllablelm.data.corpus import scan
 from syllablelm.evaluate.boundaries.run import read_scored_list
 from syllablelm.evaluate.lists import (
     ScoredData,
+    UnitList,
     check_disjoint,
     check_grids,
     check_lengths,
@@ -148,6 +149,25 @@ def test_units_of_recordings_files_and_memory_are_one(
     ]
     assert len(set(purities)) == 1
     assert open_references(alignments)[0] == str(alignments)
+
+
+def test_a_faulty_alignment_leaves_its_recording_out(
+    recordings: Path, alignments: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first, second, *rest = alignments.read_text(encoding="utf-8").splitlines()
+    foreign = {"word": "a", "start": 0, "end": 0.5, "phones": [["\u0250", 0, 0.5]]}
+    lines = [{**json.loads(first), "duration": -1}, {**json.loads(second), "words": [foreign]}, *map(json.loads, rest)]
+    found = {one["id"]: units(one["duration"]) for one in map(json.loads, [first, second, *rest])}
+    file = tmp_path / "a.jsonl"
+    file.write_text("\n".join(map(json.dumps, lines)), encoding="utf-8")
+    references = open_references(file, ["syllable"])
+    err = capsys.readouterr().err
+    assert "a.jsonl:1: " in err and "ARPAbet" in err and err.count(f"{file}: skipped 1 of") == 2
+    aligned = UnitList("units", None, None, found).align(references, ["syllable"], partial=False)
+    assert set(aligned.units) == {one["id"] for one in lines[2:]} and aligned.data.left_out == 2
+    file.write_text("\n".join(map(json.dumps, lines[1:])), encoding="utf-8")
+    with pytest.raises(InputError, match="1 recording without an alignment"):
+        UnitList("units", None, None, found).align(open_references(file, ["syllable"]), partial=False)
 
 
 def test_lists_that_are_no_list(recordings: Path, tmp_path: Path) -> None:

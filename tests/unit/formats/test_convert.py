@@ -105,7 +105,7 @@ def test_what_cannot_be_converted_is_refused(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_text("")
     with pytest.raises(FormatError, match=r"a.jsonl: holds no recording"):
         convert_units(tmp_path / "a.jsonl", tmp_path / "b.jsonl", to="jsonl")
-    with pytest.raises(InputError, match="is the input itself"):
+    with pytest.raises(InputError, match="is an input of this run"):
         convert_units(tmp_path / "a.jsonl", tmp_path / "." / "a.jsonl", to="jsonl")
     with pytest.raises(InputError, match="unknown format 'xml'"):
         convert_units(tmp_path / "a.jsonl", tmp_path / "b.xml", to="xml")

@@ -6,7 +6,7 @@ import pytest
 
 from helpers.random_segmentations import SOME, write_all
 from syllablelm.core.errors import FormatError
-from syllablelm.formats import open_writer, read_segmentations, units_tokenizer
+from syllablelm.formats import open_writer, read_segmentations, units_digest, units_tokenizer
 from syllablelm.formats.record import to_record
 
 pyarrow = pytest.importorskip("pyarrow")
@@ -53,3 +53,38 @@ def test_what_made_the_units_is_kept(tmp_path: Path) -> None:
     write_one(tmp_path / "d.parquet", "4567")
     with pytest.raises(FormatError, match="units of several tokenizers"):
         units_tokenizer(tmp_path)
+
+
+def test_a_damaged_page_is_named(tmp_path: Path) -> None:
+    """Every flipped bit of the data, which decodes to other numbers where nothing checks it."""
+    write_all(tmp_path / "units.parquet", "parquet", SOME)
+    data = (tmp_path / "units.parquet").read_bytes()
+    metadata = parquet.ParquetFile(tmp_path / "units.parquet").metadata
+    groups = [metadata.row_group(k) for k in range(metadata.num_row_groups)]
+    columns = [group.column(k) for group in groups for k in range(group.num_columns)]
+    end = max(column.data_page_offset for column in columns)
+    unnoticed = []
+    for place in range(4, end, 7):
+        damaged = bytearray(data)
+        damaged[place] ^= 1 << place % 8
+        (tmp_path / "damaged.parquet").write_bytes(damaged)
+        try:
+            found = read_segmentations(tmp_path / "damaged.parquet")
+        except FormatError as error:
+            assert "damaged.parquet" in str(error) and "\n" not in str(error)
+            continue
+        if found != SOME:
+            unnoticed.append(place)
+    assert unnoticed == []
+
+
+def test_units_are_digested_without_what_lies_beside_them(tmp_path: Path) -> None:
+    write_all(tmp_path / "corpus" / "shards" / "000000.parquet", "parquet", SOME)
+    for name in ("plan/corpus.json", "artifact.json", "ledger/000000.json"):
+        (tmp_path / "corpus" / name).parent.mkdir(exist_ok=True)
+        (tmp_path / "corpus" / name).write_text("{}")
+    before = units_digest(tmp_path / "corpus")
+    (tmp_path / "corpus" / "ledger" / "000000.json").write_text('{"touched": 1}')
+    assert units_digest(tmp_path / "corpus") == before
+    write_all(tmp_path / "corpus" / "shards" / "000000.parquet", "parquet", dict(reversed(SOME.items())))
+    assert units_digest(tmp_path / "corpus") != before

@@ -12,6 +12,7 @@ from helpers.random_segmentations import SOME, files_below, segmentations, write
 from syllablelm.core.errors import FormatError, InputError
 from syllablelm.core.segmentation import Segmentation
 from syllablelm.formats import FormatOptions, read_entries, read_segmentations
+from syllablelm.formats.textgrid import read_textgrid
 
 textgrid = pytest.importorskip("praatio.textgrid")
 
@@ -110,3 +111,60 @@ def test_textgrid_of_something_else_is_named(tmp_path: Path) -> None:
     ):
         with pytest.raises(FormatError, match=message):
             read_segmentations(tmp_path / f"{name}.TextGrid")
+
+
+TEXT = st.text(st.characters(codec="utf-8", exclude_characters="\r"), max_size=8)
+TIMES = st.lists(st.floats(1e-4, 900), min_size=2, max_size=12, unique=True).map(sorted)
+
+
+@settings(deadline=None, max_examples=60)
+@given(times=TIMES, labels=st.lists(TEXT, min_size=12, max_size=12), names=st.lists(TEXT, max_size=3, unique=True))
+@pytest.mark.parametrize("form", ["long_textgrid", "short_textgrid"])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_grids_of_praatio_are_read(tmp_path_factory, form, encoding, times, labels, names) -> None:
+    file = tmp_path_factory.mktemp("grid") / "a.TextGrid"
+    grid = textgrid.Textgrid()
+    names = [name for name in names if name.strip() and name == name.strip()]
+    entries = [
+        (start, end, label) for start, end, label in zip(times, times[1:], labels, strict=False) if label.strip()
+    ]
+    for name in names:
+        grid.addTier(textgrid.IntervalTier(name, entries, minT=0.0, maxT=1000.0))
+    grid.addTier(textgrid.PointTier("points 1", [(times[0], "p")], minT=0.0, maxT=1000.0), reportingMode="silence")
+    grid.save(str(file), format=form, includeBlankSpaces=True)
+    file.write_text(file.read_text(encoding="utf-8"), encoding=encoding)
+    found = read_textgrid(file)
+    assert found.end == 1000.0 and [tier.name for tier in found.tiers] == [*names, "points 1"]
+    expected = [(start, end, label.strip()) for start, end, label in entries]
+    for tier in found.tiers[:-1]:
+        assert tier.intervals is not None
+        assert [interval for interval in tier.intervals if interval.label] == expected
+    assert found.tiers[-1].intervals is None
+
+
+def test_what_is_read_of_a_grid_names_the_line(tmp_path: Path) -> None:
+    file = tmp_path / "a.TextGrid"
+    head = '"ooTextFile"\n"TextGrid"\n0 ! the start\n1\n<exists>\n1\n'
+    for text, message in (
+        (head + '"IntervalTier"\n"units"\n0\n1\n1\n0\nnan\n"5"', r'a.TextGrid:14: .* \("5" instead of a time\)'),
+        (head + '"IntervalTier"\n"units"\n0\n1\n9\n0\n1\n"5"', "it ends before a time"),
+        (head + '"IntervalTier"\n5', r"a.TextGrid:8: .* \(5 instead of the name of a tier\)"),
+        (head + '"TextTier"\n"units"\n0\n1\n1\n0.5\n"5"', "no tier called 'units', only units"),
+        (head.replace("<exists>", "<absent>"), "no tier called 'units', only none"),
+        (head.replace("1\n<", "1e999\n<") + '"IntervalTier"\n"units"\n0\n1\n0', "not finite"),
+        ("ooBinaryFile\x08TextGrid", "save it in Praat as a text file"),
+        ("", "save it in Praat as a text file"),
+    ):
+        file.write_text(text)
+        with pytest.raises(FormatError, match=message):
+            read_segmentations(file)
+
+
+def test_one_bad_grid_of_a_folder_is_skipped(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_all(tmp_path / "grids", "textgrid", {"one": SOME["one"]})
+    (tmp_path / "grids" / "._one.TextGrid").write_bytes(b"\0\5\x16\7\0\2\0\0Mac OS X")
+    assert read_segmentations(tmp_path / "grids") == {"one": SOME["one"]} and capsys.readouterr().err == ""
+    save_tier(tmp_path / "grids" / "bad.TextGrid", "hello", 1.0)
+    assert read_segmentations(tmp_path / "grids") == {"one": SOME["one"]}
+    shown, count = capsys.readouterr().err.splitlines()
+    assert "bad.TextGrid" in shown and count == f"{tmp_path / 'grids'}: skipped 1 of 2 files"

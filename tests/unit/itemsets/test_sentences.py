@@ -40,6 +40,8 @@ def test_minimal_pairs_from_archive_and_folder(tmp_path: Path) -> None:
             info = tarfile.TarInfo(f"blimp/{name}.jsonl")
             info.size = len(data)
             archive.addfile(info, io.BytesIO(data))
+            archive.addfile(tarfile.TarInfo(f"blimp/._{name}.jsonl"))
+            (folder / f"._{name}.jsonl").write_bytes(b"\0\5\x16\7")
     packed, plain = (
         make_minimal_pairs(path, voices=VOICES, per_paradigm=3) for path in (tmp_path / "blimp.tar.gz", folder)
     )
@@ -61,6 +63,12 @@ def test_bad_blimp(tmp_path: Path) -> None:
         make_minimal_pairs(path, voices=VOICES)
     broken = tmp_path / "b.tar.gz"
     broken.write_bytes(b"nothing")
+    with pytest.raises(FormatError, match="not a readable"):
+        make_minimal_pairs(broken, voices=VOICES)
+    with tarfile.open(broken, "w:gz") as archive:
+        info = tarfile.TarInfo("a.jsonl")
+        info.size = 100_000
+        archive.addfile(info, io.BytesIO(b"[" * info.size))
     with pytest.raises(FormatError, match="not a readable"):
         make_minimal_pairs(broken, voices=VOICES)
     with pytest.raises(InputError, match="no such file"):

@@ -393,3 +393,15 @@ def test_unusable_files(tmp_path: Path) -> None:
     fails("text.safetensors", "not a safetensors file")
     save_file({"a": CENTRES, "b": CENTRES}, tmp_path / "two.safetensors")
     fails("two.safetensors", "holds 2 tensors")
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float64"])
+def test_centres_of_every_precision_are_read_as_float32(tmp_path: Path, dtype: str) -> None:
+    import torch
+    from safetensors.torch import save_file as save_tensors
+
+    centres = torch.arange(12.0).reshape(4, 3)
+    save_tensors({"centres": centres.to(getattr(torch, dtype))}, tmp_path / "centres.safetensors")
+    found = read_codebook(tmp_path / "centres.safetensors").centres
+    assert found.dtype == np.float32
+    np.testing.assert_array_equal(found, centres.numpy())

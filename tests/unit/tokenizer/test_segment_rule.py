@@ -83,8 +83,8 @@ class TestChange:
         ("method", "rate", "delta", "match"),
         [
             ("fast", None, None, "unknown rule 'fast': .*choose one of even, frames"),
-            (None, 0, None, "rate 0: must be above 0 and finite"),
-            (None, None, float("inf"), "delta inf: must be above 0 and finite"),
+            (None, 0, None, "rate 0: must be above 0, and finite"),
+            (None, None, float("inf"), "delta inf: must be above 0, and finite"),
             ("frames", 5.0, None, "the rule 'frames' has no rate; leave it out"),
             ("released", 5.0, None, "the rule 'released' has no rate; leave it out, or choose one of even, similarity"),
             ("peaks", None, 0.1, "the rule 'peaks' has no delta"),

@@ -209,7 +209,7 @@ class TestLoad:
 
     @pytest.mark.parametrize("rate", [0, -1.0, float("nan"), float("inf")])
     def test_unusable_rates(self, tmp_path, rate):
-        with pytest.raises(InputError, match="must be above 0 and finite"):
+        with pytest.raises(InputError, match="must be above 0, and finite"):
             Tokenizer.load(saved(tmp_path), rate=rate)
 
     def test_bundled_names(self, tmp_path, monkeypatch):
@@ -271,7 +271,7 @@ class TestLoad:
     @pytest.mark.parametrize("name", [RULE_FILE, CODEBOOK_FILE, "config.json", "model.safetensors"])
     def test_missing_files(self, tmp_path, name):
         (saved(tmp_path) / name).unlink()
-        self.fails(tmp_path / "tok", "has no|not a folder|cannot be read")
+        self.fails(tmp_path / "tok", "has no|no weights|not a folder|cannot be read")
 
     @pytest.mark.parametrize(
         ("text", "match"),

@@ -16,8 +16,9 @@ from syllablelm.segment import losspred_matrix
 from syllablelm.train.batches import WaveformStore
 from syllablelm.train.boundary_stage import BoundariesConfig, read_boundaries
 from syllablelm.train.labels import LabelsConfig, make_labels, read_labels
-from syllablelm.train.loop import LoopConfig, read_log
+from syllablelm.train.loop import LoopConfig
 from syllablelm.train.pretrain import FrozenEncoder, HeadConfig, fit_head
+from syllablelm.train.runlog import read_log
 from syllablelm.train.stage import StageContext, external_encoder
 from syllablelm.train.sylboost import SylBoostConfig
 from syllablelm.train.tokenizer_recipe import DataConfig, Head, Round, TokenizerRecipe, train_tokenizer_recipe

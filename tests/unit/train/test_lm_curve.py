@@ -28,7 +28,8 @@ from syllablelm.train.lm_stage import (
     curve_steps,
     train_lm,
 )
-from syllablelm.train.loop import LoopConfig, read_log
+from syllablelm.train.loop import LoopConfig
+from syllablelm.train.runlog import read_log
 
 UNITS, STEPS = 12, 12
 LOOP = LoopConfig(steps=STEPS, lr=2e-2, checkpoint_every=2, log_every=3)

@@ -20,7 +20,8 @@ from syllablelm.lm.decode import CachedDecoder, FusedOPT
 from syllablelm.lm.speech_lm import SpeechLM, count_parameters, load_opt, typical_durations
 from syllablelm.lm.store import TokenInfo, TokenStore
 from syllablelm.train.lm_stage import RUN_FILE, LanguageModelTask, LMConfig, LMShape, save_lm, start_from_text, train_lm
-from syllablelm.train.loop import LoopConfig, read_log
+from syllablelm.train.loop import LoopConfig
+from syllablelm.train.runlog import read_log
 
 UNITS = 20
 SHAPE = LMShape(layers=2, dim=32, heads=4, feed_forward=64, positions=64, dropout=0.0)

@@ -341,7 +341,8 @@ class TestStopAndResume:
         task = ToyTask()
         values = run(task, tmp_path)
         again = ToyTask(seed=5)
-        assert run(again, tmp_path) == pytest.approx(values, abs=1e-6)
+        # Killed after the last checkpoint, before the artifact: it stores what an unbroken run stores, to the last bit.
+        assert run(again, tmp_path) == values
         assert again.module.passes == 0 and not again.module.training
         assert_same(weights(again), weights(task))
 

@@ -1,19 +1,27 @@
 from __future__ import annotations
 
 import multiprocessing
+import shutil
+import subprocess
+import sys
 from contextlib import nullcontext
 from dataclasses import dataclass
 
+import numpy as np
 import pytest
 
-from helpers.random_models import SHAPE, small_corpus
-from syllablelm.core.artifact import fingerprint, open_artifact
+from helpers.random_models import SHAPE, noise, small_corpus
+from syllablelm.core.artifact import Artifact, fingerprint, new_artifact, open_artifact
 from syllablelm.core.errors import InputError
-from syllablelm.core.files import atomic_path
+from syllablelm.core.files import atomic_path, lock_file
+from syllablelm.data.audio import save_audio
 from syllablelm.data.corpus import Manifest
 from syllablelm.data.manifest import Recording
 from syllablelm.encoders.hub import HubEncoder
-from syllablelm.train.stage import StageRun, external_encoder, manifest_digest, run_stage
+from syllablelm.train.batches import WaveformStore, manifest_digest, save_arrays
+from syllablelm.train.loop import LoopConfig
+from syllablelm.train.pretrain import EncoderConfig, train_encoder
+from syllablelm.train.stage import StageContext, StageRun, external_encoder, run_stage
 
 
 @dataclass(frozen=True)
@@ -175,7 +183,8 @@ def test_leftovers_of_another_stage_stay(tmp_path):
 
 
 def test_a_corpus_is_its_recordings_not_where_they_lie(tmp_path):
-    manifest = small_corpus(tmp_path, [1000, 2000])
+    manifest = small_corpus(tmp_path / "audio", [1000, 2000])
+    shutil.copytree(tmp_path / "audio", tmp_path / "else", copy_function=shutil.copy)
     moved = Manifest(Recording(r.id, tmp_path / "else" / r.path.name, r.num_samples, 16_000) for r in manifest)
     assert manifest_digest(moved) == manifest_digest(manifest)
     a, b = manifest
@@ -187,7 +196,25 @@ def test_a_corpus_is_its_recordings_not_where_they_lie(tmp_path):
         Manifest([a, Recording(b.id, b.path, b.num_samples, 16_000, start=1)]),
         Manifest([a, Recording(b.id, b.path, b.num_samples, 8_000)]),
     ]
-    assert len({manifest_digest(m) for m in [manifest, *changed]}) == 7
+    before = {manifest_digest(m) for m in [manifest, *changed]}
+    assert len(before) == 7
+    # Audio of the same length in the place of another.
+    replaced = bytearray(a.path.read_bytes())
+    replaced[-1] ^= 1
+    a.path.write_bytes(replaced)
+    assert manifest_digest(manifest) not in before
+
+
+@pytest.mark.parametrize("killed", [True, False])
+def test_a_finished_stage_is_cleared_up(tmp_path, killed):
+    """A process was killed when its artifact was in place and its checkpoints were not yet removed."""
+    first = run(tmp_path / "out", Work())
+    (tmp_path / ".out.work").mkdir()
+    (tmp_path / ".out.work" / "state.pt").write_text("large")
+    (tmp_path / ".out.lock").touch()
+    with nullcontext() if killed else lock_file(tmp_path / ".out.lock"):
+        assert run(tmp_path / "out", Work()) == first
+        assert names(tmp_path) == ({"out"} if killed else {"out", ".out.work", ".out.lock"})
 
 
 def test_an_encoder_from_elsewhere(tmp_path):
@@ -206,3 +233,71 @@ def test_work_is_told_what_the_stage_is(tmp_path):
     run(tmp_path / "out", lambda stage: (told.append(stage), Work()(stage)), seed=3, device="cpu")
     assert (told[0].seed, told[0].device) == (3, "cpu")
     assert told[0].fingerprint == open_artifact(tmp_path / "out").fingerprint
+
+
+def test_stages_are_of_the_bytes_of_their_inputs(tmp_path):
+    """Audio and labels that were replaced by others of the same length are other inputs."""
+
+    def inputs(change: str) -> tuple[WaveformStore, Artifact]:
+        store = WaveformStore(small_corpus(tmp_path / "recordings", [9_000, 12_000]), known=tmp_path / ".audio.json")
+        labels = {r.id: np.zeros(r.num_samples // 320, np.int16) for r in store.manifest}
+        folder = tmp_path / "labels"
+        if not folder.exists():
+            config = {"layer": 1, "num_labels": 2}
+            with new_artifact(folder, "labels", config=config, seed=0, parents={}, metrics={}) as payload:
+                save_arrays(payload / "labels.safetensors", {**labels, "r1": labels["r1"] + 1})
+        if change == "audio":
+            save_audio(store.manifest[1].path, noise(12_000, seed=99))
+        if change == "labels":
+            save_arrays(folder / "labels.safetensors", {**labels, "r0": labels["r0"] + 1})
+        return store, open_artifact(folder)
+
+    config = EncoderConfig(LoopConfig(1, batch_seconds=4.0), shape=SHAPE, crop_seconds=1.0)
+    store, labels = inputs("")
+    first = train_encoder(config, StageContext(store, device="cpu"), labels, tmp_path / "out")
+    for change in ("audio", "labels"):
+        store, labels = inputs(change)
+        with pytest.raises(InputError, match="another recipe, seed or inputs"):
+            train_encoder(config, StageContext(store, device="cpu"), labels, tmp_path / "out")
+        other = train_encoder(config, StageContext(store, device="cpu"), labels, tmp_path / f"other_{change}")
+        assert other.fingerprint != first.fingerprint
+
+
+FULL = """
+import resource, sys, torch
+from pathlib import Path
+from syllablelm.core.errors import InputError
+from syllablelm.train.runlog import Checkpoints
+from syllablelm.train.batches import save_arrays
+from syllablelm.core.artifact import new_artifact
+import numpy as np
+folder, limit = Path(sys.argv[1]), int(sys.argv[2])
+resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+module = torch.nn.Linear(100, 100)
+optimizer = torch.optim.AdamW(module.parameters())
+def arrays(write):
+    with new_artifact(folder / "out", "x", config={}, seed=0, parents={}, metrics={}) as payload:
+        write(payload)
+for number, attempt in enumerate((
+    lambda: Checkpoints(folder, "f").save(1, module, optimizer),
+    lambda: arrays(lambda payload: save_arrays(payload / "a.safetensors", {"a": np.zeros(40_000)})),
+    lambda: arrays(lambda payload: np.save(payload / "a.npy", np.zeros(40_000))),
+    lambda: arrays(lambda payload: (payload / "a.txt").write_text("x" * 300_000)),
+)):
+    try:
+        attempt()
+    except OSError as error:
+        print(number, Path(error.filename).name, error.strerror)
+print(sorted(path.name for path in folder.rglob("*")))
+"""
+
+
+def test_a_full_disk_is_named_and_leaves_nothing(tmp_path):
+    """A limit of file sizes stands for it: every writer fails in the middle of a file."""
+    (tmp_path / "state.pt").write_text("before")
+    command = [sys.executable, "-c", FULL, str(tmp_path), "20000"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    lines = done.stdout.splitlines()
+    assert [line.split()[:2] for line in lines[:4]] == [["0", "state.pt"], *([str(k), "out"] for k in (1, 2, 3))]
+    assert all(line.endswith("; make room and run the same command again") for line in lines[:4])
+    assert lines[4:] == ["['state.pt']"] and (tmp_path / "state.pt").read_text() == "before"

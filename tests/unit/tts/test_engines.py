@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from syllablelm.core.errors import AudioError, InputError, MissingDependencyError
+from syllablelm.core.errors import AudioError, InputError, MissingDependencyError, SyllableLMError
 from syllablelm.data.syllables import NUCLEI, Interval
 from syllablelm.tts import engines as speech_engines
 from syllablelm.tts.engines import Espeak, Flite, Piper, assign_words
@@ -181,3 +181,12 @@ def test_piper_says_what_is_missing(piper: Path) -> None:
     piper.with_name("en_US-test.onnx.json").unlink()
     with pytest.raises(InputError, match=r"en_US-test\.onnx\.json: no such file"):
         Piper().check([str(piper)])
+
+
+@pytest.mark.parametrize("name", ["INT", "TERM", "KILL"])
+def test_an_engine_that_was_stopped_is_no_fault_of_the_text(name: str) -> None:
+    with pytest.raises(SyllableLMError, match=f"was stopped by SIG{name}; run the same command again") as caught:
+        speech_engines._run(["sh", "-c", f"kill -{name} $$"])
+    assert not isinstance(caught.value, AudioError)
+    with pytest.raises(AudioError, match="failed with status -11"):
+        speech_engines._run(["sh", "-c", "kill -SEGV $$"])

@@ -269,7 +269,7 @@ class TestFolders:
     def test_damaged_weights(self, vocoder, tmp_path, damage):
         vocoder.save(tmp_path)
         damage(tmp_path / WEIGHTS_FILE)
-        with pytest.raises(FormatError, match=f"{WEIGHTS_FILE}: not the weights"):
+        with pytest.raises(FormatError, match=f"{WEIGHTS_FILE}: (no such file|its weights cannot be read)"):
             load_vocoder(tmp_path, device="cpu")
 
     def test_nothing_there(self, tmp_path):
@@ -286,7 +286,7 @@ class TestWrongCheckpoints:
             (lambda w: w.update({"conv_post.bias": torch.zeros(2)}), r"conv_post.bias is \(2,\), not \(1,\)"),
             (lambda w: w.update({"dict.weight": torch.zeros(9, 6)}), r"dict.weight is \(9, 6\), not \(7, 6\)"),
             (lambda w: w.update({"spkr.weight": torch.zeros(2, 6)}), "unknown spkr.weight"),
-            (lambda w: w.update({"dict.weight": "text"}), "no 'generator' with weights"),
+            (lambda w: w.update({"dict.weight": "text"}), "dict.weight is a str, not a tensor"),
         ],
     )
     def test_first_wrong_key_is_named(self, weights, tmp_path, change, message):

@@ -12,7 +12,8 @@ from syllablelm.core.segmentation import Segmentation
 from syllablelm.data.audio import save_audio
 from syllablelm.data.corpus import scan
 from syllablelm.train.batches import VoiceData, WaveformStore
-from syllablelm.train.loop import LoopConfig, read_log
+from syllablelm.train.loop import LoopConfig
+from syllablelm.train.runlog import read_log
 from syllablelm.train.source_filter_stage import SourceFilterConfig, voice_targets
 from syllablelm.train.vocoder_recipe import train_vocoder
 from syllablelm.vocoder.pitch import track_pitch

@@ -204,7 +204,7 @@ def read_scored_list(
     files = [*more, *map(Path, units)]
     if not (recordings or files):
         raise InputError("nothing to score: give recordings, or --units FILE")
-    _, references = lists.open_references(alignments)
+    _, references = lists.open_references(alignments, levels)
     manifest, omitted = _read_aligned(recordings, references) if recordings else (None, {})
     ids = None if manifest is None else {recording.id for recording in manifest}
     unaligned: set[str] = set()

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from syllablelm.core.artifact import RUN, check_tokenizer, digest_json, digest_path
+from syllablelm.core.artifact import RUN, check_tokenizer, digest_json
 from syllablelm.core.errors import AudioError, InputError
 from syllablelm.core.files import atomic_path
 from syllablelm.core.progress import ProgressBar, note
@@ -32,11 +32,13 @@ from syllablelm.evaluate.lm.zerospeech import (
     read_submission,
     write_submission,
 )
-from syllablelm.formats import read_segmentations
+from syllablelm.formats import read_segmentations, units_digest
 from syllablelm.lm.speech_lm import SpeechLM, count_parameters, find_lm
 from syllablelm.lm.store import check_units
 from syllablelm.tokenizer.tokenizer import Tokenizer
 
+# Recordings that are encoded and scored together.
+CHUNK = 200
 Encode = Callable[[Sequence[str]], Mapping[str, Segmentation | AudioError]]
 
 
@@ -76,7 +78,7 @@ def score_recordings(
     language_model = SpeechLM.load(name, device=device)
     if units is not None:
         encode: Encode = partial(_select, _read_units(Path(units), stems))
-        source: list[Any] = [digest_path(units)]
+        source: list[Any] = [units_digest(units)]
     else:
         manifest, tokenizer = _read_recordings(folder), Tokenizer.load(model, device=device)
         check_tokenizer("language model", language_model.info.tokenizer, tokenizer.digest)
@@ -89,6 +91,8 @@ def score_recordings(
             scores = score_stems(stems, encode, language_model, path, key, advance=bar.advance)
     else:
         note(f"{path}: scored before")
+        # A process that was killed at its end may have left them.
+        _unfinished(path, key).remove()
     run = find_lm(name) / RUN
     facts = {
         "model": None if units else str(model),
@@ -111,7 +115,7 @@ def score_stems(
     path: Path,
     key: str,
     *,
-    chunk: int = 200,
+    chunk: int = CHUNK,
     advance: Callable[[int], None] = lambda count: None,
 ) -> dict[str, float]:
     """Return the mean log-probability per unit, in nats, of every recording, and write the submission file.
@@ -145,7 +149,7 @@ def score_stems(
         for stem in ids[first:last]:
             yield {"id": stem, "fault": faults[stem]} if stem in faults else {"id": stem, "score": scores[stem]}
 
-    store = BlockStore(path.parent, f".{path.stem}", {"key": key}, chunk)
+    store = _unfinished(path, key, chunk)
     rows: list[Row] = []
     for row in store.rows(ids, make):
         rows.append(row)
@@ -162,6 +166,10 @@ def score_stems(
     write_submission(path, scores)
     store.remove()
     return scores
+
+
+def _unfinished(path: Path, key: str, chunk: int = CHUNK) -> BlockStore:
+    return BlockStore(path.parent, f".{path.stem}", {"key": key}, chunk)
 
 
 def _read_finished(path: Path, key: str) -> dict[str, float] | None:

@@ -49,7 +49,7 @@ def open_set_name(folder: Path) -> str | None:
     for parent in (folder.resolve(), *folder.resolve().parents[:2]):
         try:
             settings = json.loads((parent / SETTINGS).read_text(encoding="utf-8"))
-        except (OSError, ValueError):
+        except (OSError, ValueError, RecursionError):
             # Files of this name are common; one that is no record of a set is somebody else's.
             continue
         if isinstance(settings, dict) and isinstance(settings.get("name"), str) and "voices" in settings:
@@ -61,7 +61,12 @@ def list_stems(folder: Path) -> dict[str, Path]:
     """Return the recordings directly in a folder, by name without suffix, in order; FormatError for none or doubles."""
     if not folder.is_dir():
         raise FormatError(f"{folder}: no such folder")
-    files = sorted(file for file in folder.iterdir() if file.suffix.lower() in AUDIO_SUFFIXES and file.is_file())
+    # Names with a dot in front are hidden files, or what Macs put beside a file: ._NAME.wav.
+    files = sorted(
+        file
+        for file in folder.iterdir()
+        if file.suffix.lower() in AUDIO_SUFFIXES and not file.name.startswith(".") and file.is_file()
+    )
     stems = {file.stem: file for file in files}
     if not files:
         raise FormatError(f"{folder}: no {' or '.join(AUDIO_SUFFIXES)} recordings right in this folder")
@@ -126,13 +131,15 @@ def check_stems(wanted: Iterable[str], recorded: Iterable[str], folder: Path) ->
 def write_submission(path: Path, scores: Mapping[str, float]) -> None:
     """Write a submission file: a line "stem score" for every recording, sorted; complete or not at all."""
     with atomic_path(path) as part:
-        part.write_text("".join(f"{stem} {scores[stem]!r}\n" for stem in sorted(scores)), encoding="utf-8")
+        # The stems are names of files, whose bytes need not be UTF-8.
+        text = "".join(f"{stem} {scores[stem]!r}\n" for stem in sorted(scores))
+        part.write_text(text, encoding="utf-8", errors="surrogateescape")
 
 
 def read_submission(path: Path) -> dict[str, float]:
     """Return the scores of a submission file by stem; FormatError for a line without a score, or a stem twice."""
     scores: dict[str, float] = {}
-    for place, line in text_lines(path):
+    for place, line in text_lines(path, errors="surrogateescape"):
         stem, _, number = line.rpartition(" ")
         try:
             value = float(number)

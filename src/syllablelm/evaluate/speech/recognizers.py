@@ -70,24 +70,21 @@ class CTCRecognizer:
     """
 
     def __init__(self, source: str, *, device: str = "auto") -> None:
-        from transformers.models.auto.modeling_auto import AutoModelForCTC
-        from transformers.models.auto.processing_auto import AutoProcessor
+        from transformers.models.auto.feature_extraction_auto import AutoFeatureExtractor
+        from transformers.models.auto.modeling_auto import MODEL_FOR_CTC_MAPPING
+        from transformers.models.auto.tokenization_auto import AutoTokenizer
 
         from syllablelm.encoders.device import pick_device
-        from syllablelm.encoders.quiet import quiet_transformers
+        from syllablelm.encoders.pretrained import open_part, open_transformers
 
         self.name, self._device = source, pick_device(device)
         try:
-            with quiet_transformers():
-                self._processor: Any = AutoProcessor.from_pretrained(source, trust_remote_code=False)
-                self._model: Any = (
-                    AutoModelForCTC.from_pretrained(source, trust_remote_code=False).to(self._device).eval()
-                )
-        except (OSError, ValueError, KeyError) as error:
-            reason = str(error).strip().splitlines()[0]
-            raise FormatError(
-                f"{source}: not a CTC recogniser that transformers can open ({reason}); choose {CHOICES}"
-            ) from None
+            folder, model = open_transformers(source, MODEL_FOR_CTC_MAPPING)
+            self._extractor: Any = open_part(folder, AutoFeatureExtractor)
+            self._tokenizer: Any = open_part(folder, AutoTokenizer)
+        except FormatError as error:
+            raise FormatError(f"not a CTC recogniser that can be opened: {error}; choose {CHOICES}") from None
+        self._model: Any = model.to(self._device).eval()
 
     def transcribe(self, waveform: Waveform) -> str:
         """Return the words of a waveform."""
@@ -95,10 +92,10 @@ class CTCRecognizer:
 
         from syllablelm.data.audio import SAMPLE_RATE
 
-        inputs = self._processor(waveform, sampling_rate=SAMPLE_RATE, return_tensors="pt").to(self._device)
+        inputs = self._extractor(waveform, sampling_rate=SAMPLE_RATE, return_tensors="pt").to(self._device)
         with torch.inference_mode():
             ids = self._model(**inputs).logits.argmax(-1)
-        return self._processor.batch_decode(ids)[0]
+        return self._tokenizer.batch_decode(ids)[0]
 
 
 DEFAULT_RECOGNIZER = PocketsphinxRecognizer.name

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from syllablelm.core.errors import InputError
-from syllablelm.core.files import write_json_lines
+from syllablelm.core.files import refuse_inputs, write_json_lines
 from syllablelm.core.progress import ProgressBar
 from syllablelm.core.results import Record, Result, json_key
 from syllablelm.data.audio import SAMPLE_RATE, resample
@@ -110,6 +110,8 @@ def evaluate_resynthesis(
         InputError: no recording with a text and of these lengths, or a text without a word.
     """
     name, manifest, skipped = open_recordings(recordings)
+    if out is not None:
+        refuse_inputs([out], (recording.path for recording in manifest))
     chosen = _with_words(manifest, min_seconds, max_seconds)[:limit]
     compared: list[Comparison] = []
     rates: list[RateCounts] = []

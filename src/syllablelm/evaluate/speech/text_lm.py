@@ -79,22 +79,20 @@ class CausalTextLM:
     """
 
     def __init__(self, source: str, *, device: str = "auto", batch_tokens: int = 4096) -> None:
-        from transformers.models.auto.modeling_auto import AutoModelForCausalLM
+        from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
         from transformers.models.auto.tokenization_auto import AutoTokenizer
 
         from syllablelm.encoders.device import pick_device
-        from syllablelm.encoders.quiet import quiet_transformers
+        from syllablelm.encoders.pretrained import open_part, open_transformers
 
         self.info = TextLMInfo(name=source, kind="causal language model", tokens="its own")
         self._device, self._batch_tokens = pick_device(device), batch_tokens
         try:
-            with quiet_transformers():
-                self._tokenizer: Any = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
-                model: Any = AutoModelForCausalLM.from_pretrained(source, trust_remote_code=False)
-        except (OSError, ValueError, KeyError) as error:
-            reason = str(error).strip().splitlines()[0]
-            raise FormatError(f"{source}: not a causal language model that transformers can open ({reason})") from None
-        self._model: Any = model.float().to(self._device).eval()
+            folder, model = open_transformers(source, MODEL_FOR_CAUSAL_LM_MAPPING)
+            self._tokenizer: Any = open_part(folder, AutoTokenizer)
+        except FormatError as error:
+            raise FormatError(f"not a causal language model that can be opened: {error}") from None
+        self._model: Any = model.to(self._device).eval()
         begins = self._tokenizer.bos_token_id
         # Models without a BOS (GPT-2's kin) begin a text after the end of the one before.
         self._bos = begins if begins is not None else self._tokenizer.eos_token_id

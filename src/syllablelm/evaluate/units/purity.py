@@ -297,7 +297,7 @@ def evaluate_purity(
         InputError: units that do not fit their alignments, an unknown level, or nothing usable.
     """
     chosen = check_levels(levels)
-    references = open_references(alignments)
+    references = open_references(alignments, chosen)
     rows: list[PurityRow] = []
     data: ScoredData | None = None
     for model in dict.fromkeys(as_list(models)):

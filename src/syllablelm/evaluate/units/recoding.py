@@ -9,7 +9,7 @@ from syllablelm.core.artifact import check_tokenizer
 from syllablelm.core.errors import FormatError, InputError
 from syllablelm.core.results import Record
 from syllablelm.evaluate.units.bitrate import RateCounts, rate_counts
-from syllablelm.formats import FormatOptions, detect_format, open_writer, read_entries, units_tokenizer
+from syllablelm.formats import FormatOptions, detect_format, open_writer, read_entries, unit_files, units_tokenizer
 from syllablelm.quantize.codec import Codec
 
 # Formats that hold all that is recoded.
@@ -77,12 +77,11 @@ def recode_units(units: str | Path, codec: str | Path, out: str | Path, *, decod
     format = detect_format(units)
     if format not in FORMATS:
         raise InputError(f"{units}: a {format} file; 'convert' it to jsonl or Parquet first")
-    if out.exists() and out.samefile(units):
-        raise InputError(f"{out} is the input itself: choose another --out")
     check_tokenizer("codec", opened.digest if decode else opened.tokenizer, units_tokenizer(units))
     options = FormatOptions(hop=opened.hop, sample_rate=opened.sample_rate)
     before, after = [], []
-    with open_writer(out, format, options, tokenizer=opened.tokenizer if decode else opened.digest) as writer:
+    tokenizer = opened.tokenizer if decode else opened.digest
+    with open_writer(out, format, options, tokenizer=tokenizer, inputs=unit_files(units, format)) as writer:
         for entry in read_entries(units, format, options):
             try:
                 given = entry.segmentation if decode else opened.prepare(entry.segmentation)

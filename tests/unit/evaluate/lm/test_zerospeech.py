@@ -1,4 +1,4 @@
-"""Names of open sets; the rest of the module is tested through the verbs, in tests/e2e."""
+"""Names of open sets and files; the rest of the module is tested through the verbs, in tests/e2e."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from syllablelm.evaluate.lm.zerospeech import open_set_name
+from syllablelm.core.errors import FormatError
+from syllablelm.evaluate.lm.zerospeech import list_stems, open_set_name, read_submission, write_submission
 
 
 @pytest.mark.parametrize("place", ["lexical/dev", "cloze", "."])
@@ -29,3 +30,18 @@ def test_the_set_is_not_looked_for_far_away(tmp_path: Path) -> None:
     place = tmp_path / "a" / "lexical" / "dev"
     place.mkdir(parents=True)
     assert open_set_name(place) is None
+
+
+def test_what_macs_put_beside_recordings_is_passed_over(tmp_path: Path) -> None:
+    for name in ("f0A0.wav", "._f0A0.wav", ".DS_Store", "._f0A1.wav"):
+        (tmp_path / name).touch()
+    assert list_stems(tmp_path) == {"f0A0": tmp_path / "f0A0.wav"}
+    (tmp_path / "f0A0.wav").unlink()
+    with pytest.raises(FormatError, match="recordings right in this folder"):
+        list_stems(tmp_path)
+
+
+def test_scores_of_any_name_are_read_back(tmp_path: Path) -> None:
+    scores = {"caf\udce9": -1.5, "é": 2.0}
+    write_submission(tmp_path / "dev.txt", scores)
+    assert read_submission(tmp_path / "dev.txt") == scores

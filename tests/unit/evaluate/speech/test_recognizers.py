@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 
 import numpy as np
 import pytest
 
+from helpers.planted_code import plant_code
 from syllablelm.core.errors import FormatError, InputError, MissingDependencyError
 from syllablelm.core.models import BUNDLED
 from syllablelm.data.audio import load_audio
@@ -79,3 +81,50 @@ def test_messages_take_the_names_from_the_registry(tmp_path, monkeypatch):
         load_recognizer(str(tmp_path))
     monkeypatch.setitem(RECOGNIZERS, "fake", Fake)
     assert load_recognizer("fake").name == "fake"
+
+
+@pytest.fixture(scope="module")
+def ctc(tmp_path_factory):
+    """A random wav2vec 2.0 with a head of letters, and its processor."""
+    import torch
+    from transformers import Wav2Vec2Config, Wav2Vec2CTCTokenizer, Wav2Vec2ForCTC, Wav2Vec2Processor
+    from transformers.models.wav2vec2.feature_extraction_wav2vec2 import Wav2Vec2FeatureExtractor
+
+    folder = tmp_path_factory.mktemp("ctc")
+    letters = ["<pad>", "<s>", "</s>", "<unk>", "|", *"ABC"]
+    (folder / "letters.json").write_text(json.dumps({letter: n for n, letter in enumerate(letters)}), encoding="utf-8")
+    tokenizer = Wav2Vec2CTCTokenizer(str(folder / "letters.json"))
+    Wav2Vec2Processor(Wav2Vec2FeatureExtractor(), tokenizer).save_pretrained(folder)
+    torch.manual_seed(0)
+    config = Wav2Vec2Config(
+        vocab_size=len(letters),
+        hidden_size=16,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        intermediate_size=16,
+        conv_dim=(8,) * 7,
+        num_conv_pos_embeddings=4,
+        num_conv_pos_embedding_groups=2,
+    )
+    Wav2Vec2ForCTC(config).save_pretrained(folder)
+    return folder
+
+
+def test_ctc_transcripts_are_those_of_transformers(ctc):
+    import torch
+    from transformers import Wav2Vec2ForCTC, Wav2Vec2Processor
+
+    wave = np.random.default_rng(0).standard_normal(16_000).astype(np.float32)
+    processor = Wav2Vec2Processor.from_pretrained(ctc)
+    with torch.inference_mode():
+        inputs = processor(wave, sampling_rate=16_000, return_tensors="pt")
+        ids = Wav2Vec2ForCTC.from_pretrained(ctc).eval()(**inputs).logits.argmax(-1)
+    assert CTCRecognizer(str(ctc), device="cpu").transcribe(wave) == processor.batch_decode(ids)[0]
+
+
+def test_no_code_of_a_recogniser_is_run(ctc, tmp_path, monkeypatch):
+    folder = shutil.copytree(ctc, tmp_path / "ctc")
+    (wave,) = np.random.default_rng(0).standard_normal((1, 16_000)).astype(np.float32)
+    expected = CTCRecognizer(str(folder), device="cpu").transcribe(wave)
+    plant_code(folder, monkeypatch)
+    assert CTCRecognizer(str(folder), device="cpu").transcribe(wave) == expected

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import math
+import shutil
 
 import numpy as np
 import pytest
 import torch
 
+from helpers.planted_code import plant_code
 from syllablelm.core.errors import FormatError, InputError
 from syllablelm.evaluate.speech.text_lm import CausalTextLM, TextScore, read_sentences, train_ngram
 
@@ -79,3 +82,19 @@ def test_causal_refuses(causal, tmp_path):
         CausalTextLM(str(causal), device="cpu").score(["the " * 8])
     with pytest.raises(FormatError, match="not a causal"):
         CausalTextLM(str(tmp_path), device="cpu")
+
+
+def test_no_code_of_a_text_model_is_run(causal, tmp_path, monkeypatch):
+    folder = shutil.copytree(causal, tmp_path / "lm")
+    expected = CausalTextLM(str(folder), device="cpu").score(["the cat sat"])
+    plant_code(folder, monkeypatch)
+    assert CausalTextLM(str(folder), device="cpu").score(["the cat sat"]) == expected
+
+
+def test_a_quantized_text_model_is_refused(causal, tmp_path):
+    folder = shutil.copytree(causal, tmp_path / "lm")
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    config["quantization_config"] = {"quant_method": "bitsandbytes", "load_in_8bit": True}
+    (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    with pytest.raises(FormatError, match=r"config\.json: quantized weights are not supported"):
+        CausalTextLM(str(folder), device="cpu")

@@ -50,7 +50,7 @@ def test_refused(units: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="deduplicates and has no size"):
         train_codec([units], tmp_path / "codec", "runs", vocab_size=9, num_units=3)
     codec = train_codec([units], tmp_path / "codec", "runs", num_units=3).path
-    with pytest.raises(InputError, match="is the input itself"):
+    with pytest.raises(InputError, match="is an input of this run"):
         recode_units(units, codec, units)
     (tmp_path / "empty.jsonl").touch()
     with pytest.raises(FormatError, match="holds no recording"):
