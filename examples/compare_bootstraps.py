@@ -17,7 +17,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from syllablelm.core.artifact import Artifact
@@ -55,6 +55,7 @@ class Settings:
         gap: visible frames between two spans that LossPred masks in one pass; a smaller gap needs fewer passes.
         steps, lr, batch_seconds, crop_seconds, precision: training of a round.
         rounds: number of rounds.
+        normalize: standardise every waveform; as the teacher does, in the command.
         seed: random seed.
         device: "auto", "cpu" or "cuda".
     """
@@ -68,6 +69,7 @@ class Settings:
     batch_seconds: float = 48.0
     crop_seconds: float = 6.0
     precision: str = "auto"
+    normalize: bool = False
     seed: int = 0
     device: str = "auto"
 
@@ -79,7 +81,8 @@ class Settings:
         """Return the configuration of a round, counted from 1."""
         loop = LoopConfig(self.steps, self.lr, 0.1, batch_seconds=self.batch_seconds, precision=self.precision)  # type: ignore[arg-type]
         student = "teacher" if number == 1 else "previous"
-        return SylBoostConfig(loop, self.layer, student, whiten=True, crop_seconds=self.crop_seconds)
+        options = {"whiten": True, "normalize": self.normalize, "crop_seconds": self.crop_seconds}
+        return SylBoostConfig(loop, self.layer, student, **options)  # type: ignore[arg-type]
 
 
 def split(manifest: Manifest, references: Mapping[str, Alignment], every: int) -> tuple[Manifest, Manifest]:
@@ -190,7 +193,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--precision", default=default.precision, choices=["auto", "float32", "bfloat16"])
     parser.add_argument("--device", default=default.device)
     options = parser.parse_args(arguments)
-    settings = Settings(**{name: getattr(options, name) for name in vars(default)})
+    settings = Settings(**{name: getattr(options, name) for name in vars(default) if name != "normalize"})
     sources = options.sources.split(",")
     if options.every < 1 or settings.rounds < 1 or set(sources) - set(SOURCES):
         parser.error(f"--every and --rounds must be at least 1, --sources some of {','.join(SOURCES)}")
@@ -198,6 +201,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         references = read_alignments(options.alignments)
         training, held_out = split(scan(options.manifest)[0], references, options.every)
         teacher = external_encoder(options.encoder)
+        hears = getattr(load_encoder(teacher.path, settings.layer, device="cpu"), "normalize", False)
+        settings = replace(settings, normalize=hears)
         table = compare(sources, training, held_out, references, teacher, settings, options.out)
     except SyllableLMError as error:
         print(f"error: {error}", file=sys.stderr)

@@ -58,13 +58,9 @@ def test_a_batch_changes_nothing(tokenizer: sl.Tokenizer, wave: np.ndarray) -> N
     assert short == alone and long == tokenizer.encode(wave) and other == tokenizer.encode(wave[20_000:])
 
 
-def test_loudness_changes_nothing_or_little(name: str, tokenizer: sl.Tokenizer, wave: np.ndarray) -> None:
+def test_loudness_changes_nothing(tokenizer: sl.Tokenizer, wave: np.ndarray) -> None:
     soft, softer, normal = (tokenizer.encode(gain(wave, db)) for db in (-6.0, -12.0, 0.0))
-    if name == "tiny":
-        # It was trained on waveforms as they are: boundaries hold, units do not.
-        assert boundary_counts(softer.boundaries, normal.boundaries, tolerance=1).f1 > 0.8
-    else:
-        assert soft == softer == normal
+    assert soft == softer == normal
 
 
 def test_streamed_equals_whole(tokenizer: sl.Tokenizer, wave: np.ndarray) -> None:
