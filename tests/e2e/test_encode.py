@@ -276,7 +276,7 @@ def test_interrupted_and_resumed(run: Run, manifest: Path, tokenizer_folder: Pat
     wait_until(lambda: any((out / "shards").glob("0*")), [process])
     process.send_signal(signal.SIGINT)
     assert wait_for(process, tmp_path / "log") == 130
-    assert (tmp_path / "log").read_text().splitlines()[-1] == "stopped; run the same command to resume"
+    assert (tmp_path / "log").read_text().splitlines()[-1] == "stopped; the same command resumes"
     assert list((out / "claims").iterdir()) == [] and not (out / "artifact.json").exists()
     assert run(*arguments).status == 0
     assert shard_bytes(out) == shard_bytes(tmp_path / "whole")

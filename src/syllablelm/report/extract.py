@@ -143,9 +143,14 @@ def _stability(file: ResultFile, result: StabilityResult) -> Iterator[Block]:
             yield _block(file, STABILITY, "stability", values, system=model, protocol=protocol, detail=detail)
 
 
+def _recognizer(result: ResynthesisResult | ContinuationResult) -> str:
+    settings = f" ({result.recognizer_settings})" if result.recognizer_settings else ""
+    return f"recogniser {result.recognizer}{settings}"
+
+
 def _resynthesis(file: ResultFile, result: ResynthesisResult) -> Iterator[Block]:
     """Table 2: resynthesis, and what bounds it."""
-    protocol = f"recogniser {result.recognizer}, recordings of {result.min_seconds:g} to {result.max_seconds:g} s"
+    protocol = f"{_recognizer(result)}, recordings of {result.min_seconds:g} to {result.max_seconds:g} s"
     for part, rates in (
         ("", result.resynthesis),
         ("vocoder only (bound)", result.vocoder),
@@ -208,7 +213,7 @@ def _continuation(file: ResultFile, result: ContinuationResult) -> Iterator[Bloc
             half = score.two_sigma
             values[column] = Value(score.value, score.value - half, score.value + half, bar=True)
     parts = [
-        f"recogniser {result.recognizer}",
+        _recognizer(result),
         f"text model {result.text_lm.name} ({result.text_lm.kind})",
         f"{result.protocol['ppx_average']} PPX",
         f"prompts of {result.prompt_seconds:g} s, continuations of {result.continuation_seconds:g} s",

@@ -98,6 +98,7 @@ class ContinuationResult(Result):
     recognizer: str | None = json_key(omit_none=True)
     text_lm: TextLMInfo | None = json_key(omit_none=True)
     real_units: RepetitionScores | None
+    recognizer_settings: str | None = json_key(omit_none=True)
 
 
 def evaluate_continuation(
@@ -164,7 +165,11 @@ def evaluate_continuation(
             texts, points = _score_texts(
                 transcribed, text_model, grid, steps=steps, average=average, resamples=resamples, seed=seed
             )
-        scores = texts | {"recognizer": recognizer, "text_lm": text_model.info}
+        scores = texts | {
+            "recognizer": recognizer,
+            "recognizer_settings": transcriber.settings,
+            "text_lm": text_model.info,
+        }
         summaries = {**points}
 
     def repetition(rows: Sequence[Sequence[int]]) -> RepetitionScores:

@@ -65,6 +65,7 @@ class ResynthesisResult(Result):
     model: str
     data: ResynthesisData
     recognizer: str
+    recognizer_settings: str | None = json_key(omit_none=True)
     normalization: TextNormalization
     min_seconds: float
     max_seconds: float
@@ -136,6 +137,7 @@ def evaluate_resynthesis(
         model=str(model),
         data=ResynthesisData(name, len(chosen), chosen.total_seconds, left_out, len(skipped)),
         recognizer=recognizer,
+        recognizer_settings=transcriber.settings,
         normalization=TextNormalization(),
         min_seconds=min_seconds,
         max_seconds=max_seconds,
@@ -192,7 +194,7 @@ def make_renderings(speech: SpeechModel, seed: int, rates: list[RateCounts]) -> 
     acoustic = voice.acoustic
     if acoustic is not None:
         renderings["vocoder"] = lambda waves: at_16k(
-            [voice.vocoder.decode(units, seed=seed) for units in acoustic.encode(waves)]
+            [voice.vocoder.decode_finite(units, seed=seed) for units in acoustic.encode(waves)]
         )
     return renderings | {"resynthesis": resynthesize}
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -18,14 +19,16 @@ from syllablelm.evaluate.speech.error_rates import error_counts
 from syllablelm.evaluate.speech.recognizers import (
     RECOGNIZERS,
     CTCRecognizer,
+    FasterWhisperRecognizer,
     PocketsphinxRecognizer,
     Transcriber,
+    WhisperRecognizer,
     load_recognizer,
 )
 
 
 class Fake:
-    name = "fake"
+    name, settings = "fake", "none"
 
     def transcribe(self, waveform):
         return f"{len(waveform)} samples"
@@ -71,13 +74,13 @@ def test_a_missing_recogniser_says_what_to_install(monkeypatch):
 
 
 def test_no_such_ctc_model(tmp_path):
-    with pytest.raises(FormatError, match="not a CTC recogniser"):
+    with pytest.raises(FormatError, match="not a recogniser"):
         CTCRecognizer(str(tmp_path))
 
 
 def test_messages_take_the_names_from_the_registry(tmp_path, monkeypatch):
     assert set(RECOGNIZERS) == {"pocketsphinx"}
-    with pytest.raises(FormatError, match="choose pocketsphinx, or a Hugging Face CTC model"):
+    with pytest.raises(FormatError, match="choose pocketsphinx; a Whisper size"):
         load_recognizer(str(tmp_path))
     monkeypatch.setitem(RECOGNIZERS, "fake", Fake)
     assert load_recognizer("fake").name == "fake"
@@ -128,3 +131,83 @@ def test_no_code_of_a_recogniser_is_run(ctc, tmp_path, monkeypatch):
     expected = CTCRecognizer(str(folder), device="cpu").transcribe(wave)
     plant_code(folder, monkeypatch)
     assert CTCRecognizer(str(folder), device="cpu").transcribe(wave) == expected
+
+
+class TestFasterWhisper:
+    """A stand-in of the library: no weights of Whisper are installed."""
+
+    @pytest.fixture
+    def calls(self, monkeypatch):
+        calls = []
+
+        class WhisperModel:
+            def __init__(self, source, **options):
+                if source == "base.en":
+                    raise RuntimeError("no network\nat all")
+                calls.append((source, options))
+
+            def transcribe(self, waveform, **options):
+                calls.append((waveform.dtype, options))
+                return iter([SimpleNamespace(text=" One two,"), SimpleNamespace(text=" three.")]), None
+
+        monkeypatch.setitem(sys.modules, "faster_whisper", SimpleNamespace(WhisperModel=WhisperModel))
+        return calls
+
+    def test_sizes_and_folders(self, calls, tmp_path):
+        (tmp_path / "model.bin").write_bytes(b"")
+        for name in ("large-v3", str(tmp_path)):
+            recognizer = load_recognizer(name, device="cpu")
+            assert isinstance(recognizer, FasterWhisperRecognizer)
+            assert recognizer.transcribe(np.zeros(16_000)) == "One two, three."
+        assert [source for source, _ in calls[::2]] == ["large-v3", str(tmp_path)]
+        dtype, options = calls[1]
+        assert dtype == np.float32
+        # Greedy search fails on short clips.
+        assert (options["beam_size"], options["no_repeat_ngram_size"], options["temperature"]) == (5, 4, 0.0)
+        assert recognizer.settings == "English, beam 5, no repeated 4-grams"
+
+    def test_a_model_that_does_not_open(self, calls):
+        with pytest.raises(FormatError, match=r"^base\.en: not a Whisper model .*\(no network\)$"):
+            load_recognizer("base.en", device="cpu")
+
+    def test_not_installed(self, monkeypatch):
+        monkeypatch.setitem(sys.modules, "faster_whisper", None)
+        with pytest.raises(MissingDependencyError, match=r"pip install 'syllablelm\[asr\]'"):
+            load_recognizer("base", device="cpu")
+
+
+@pytest.fixture(scope="module")
+def whisper(tmp_path_factory):
+    """A random Whisper with a vocabulary of letters, and its tokenizer and feature extractor."""
+    import torch
+    from transformers import WhisperConfig, WhisperFeatureExtractor, WhisperForConditionalGeneration, WhisperTokenizer
+
+    folder = tmp_path_factory.mktemp("whisper")
+    marks = ["<|endoftext|>", "<|startoftranscript|>", "<|en|>", "<|de|>", "<|transcribe|>", "<|notimestamps|>"]
+    letters = [*"abcdefghijklmnopqrstuvwxyz", "\u0120"]
+    tokenizer = WhisperTokenizer(vocab={letter: n for n, letter in enumerate(letters)}, merges=[])
+    tokenizer.add_special_tokens({"additional_special_tokens": marks[1:]})
+    tokenizer.save_pretrained(folder)
+    WhisperFeatureExtractor().save_pretrained(folder)
+    torch.manual_seed(0)
+    sizes = {f"{side}_{name}": 1 for side in ("encoder", "decoder") for name in ("layers", "attention_heads")}
+    sizes |= {"encoder_ffn_dim": 16, "decoder_ffn_dim": 16, "d_model": 16, "vocab_size": len(tokenizer)}
+    end = tokenizer.eos_token_id
+    config = WhisperConfig(**sizes, pad_token_id=end, bos_token_id=end, eos_token_id=end, decoder_start_token_id=end)
+    WhisperForConditionalGeneration(config).save_pretrained(folder)
+    return folder
+
+
+def test_whisper_of_transformers_hears_pieces_of_30_seconds(whisper):
+    recognizer = load_recognizer(str(whisper), device="cpu")
+    assert isinstance(recognizer, WhisperRecognizer)
+    recognizer._search.max_new_tokens = 8
+    waves = [np.random.default_rng(seed).standard_normal(480_000).astype(np.float32) for seed in (0, 1)]
+    alone = [recognizer.transcribe(wave) for wave in waves]
+    assert recognizer.transcribe(np.concatenate(waves)) == " ".join(alone)
+    vocabulary = recognizer._tokenizer.get_vocab()
+    marks = ("<|startoftranscript|>", "<|en|>", "<|transcribe|>", "<|notimestamps|>")
+    assert recognizer._start == [vocabulary[mark] for mark in marks]
+    search = recognizer._search
+    assert (search.num_beams, search.no_repeat_ngram_size) == (5, 4)
+    assert recognizer.settings == "English, beam 5, no repeated 4-grams"
