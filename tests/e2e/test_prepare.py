@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
@@ -45,8 +46,11 @@ def test_prepare_synthetic_speaks_a_text(run: Run, tmp_path: Path) -> None:
     text = tmp_path / "story.txt"
     text.write_text("The boat sailed north again. We all got into it. Nobody was left behind that day.", "utf-8")
     out = tmp_path / "spoken"
-    ended = run("prepare", "synthetic", text, "--out", out, "--voices", "slt", "--limit", "2", "--format", "wav")
+    ended = run("prepare", "synthetic", text, "--out", out, "--voices", "slt", "--limit", "2", "--format", "wav",
+                "--speed", "0.9", "1.1", "--pitch", "1", "1")  # fmt: skip
     assert ended.status == 0
+    rows = [json.loads(line) for line in Path(ended.result["manifest"]).read_text().splitlines()]
+    assert all(0.9 <= row["speed"] <= 1.1 and row["pitch"] == 1.0 for row in rows)
     assert (ended.result["utterances"], ended.result["skipped"]) == (2, 0)
     manifest = Manifest.load(ended.result["manifest"])
     assert [recording.speaker for recording in manifest] == ["flite-slt"] * 2

@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 
 from helpers.command_line import Run
-from helpers.micro_speech_recipes import bundle_options
+from helpers.micro_speech_recipes import DIRECT, bundle_options
 from syllablelm.data.audio import load_audio, save_audio
 from syllablelm.lm.speech_lm import SpeechLM
+from syllablelm.train.batches import load_arrays
 
 pytestmark = pytest.mark.slow
 
@@ -39,6 +40,28 @@ def test_resynthesize_and_continue(run: Run, model: Path, recordings: Path, tmp_
     assert np.array_equal(load_audio(again.result["path"]), before)
     assert first.result["seconds"] == pytest.approx(1.5, abs=0.05)
     assert first.result["unit"] == again.result["unit"]
+
+
+def test_a_vocoder_of_syllables(
+    run: Run, tokenizer_folder: Path, parts: Path, recordings: Path, tmp_path: Path
+) -> None:
+    recipe = tmp_path / "direct.toml"
+    recipe.write_text(DIRECT.replace("TOKENIZER", str(tokenizer_folder)).replace("AUDIO", str(recordings)))
+    ended = run("train", "vocoder", recipe, "--out", tmp_path / "direct", "--device", "cpu")
+    assert ended.status == 0 and ended.result["kind"] == "vocoder"
+    warps = load_arrays(tmp_path / "direct/warp/warp.safetensors")
+    # A recording is its own nearest.
+    for name, warp in warps.items():
+        spoken = np.flatnonzero(warp >= 0)
+        assert (warp[spoken] == spoken).all(), name
+    options = ("--tokenizer", tokenizer_folder, "--lm", parts / "lm/lm", "--vocoder", tmp_path / "direct")
+    assert run("train", "bundle", *options, "--out", tmp_path / "model").status == 0
+    assert sorted(path.name for path in (tmp_path / "model").iterdir() if path.is_dir()) == ["lm", "vocoder"]
+    common = ("--model", tmp_path / "model", "--device", "cpu")
+    ended = run("resynthesize", recordings / "r0.wav", "--out", tmp_path / "again.wav", *common)
+    assert ended.status == 0 and ended.result["seconds"] == pytest.approx(2.0, abs=0.05)
+    ended = run("continue", recordings / "r0.wav", "--seconds", 1.0, "--out", tmp_path / "more.wav", *common)
+    assert ended.status == 0 and ended.result["seconds"] == pytest.approx(1.0, abs=0.05)
 
 
 def test_every_stage_that_draws_has_the_recipes_seed(parts: Path) -> None:

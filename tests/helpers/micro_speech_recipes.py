@@ -39,6 +39,22 @@ steps = 2
 batch_seconds = 4.0
 [vocoder_lm]
 LM_TABLE"""
+DIRECT = """
+name = "micro_direct"
+tokenizer = "TOKENIZER"
+[voice]
+sources = ["AUDIO"]
+[parallel]
+sources = ["AUDIO"]
+spoken = ["AUDIO"]
+[vocoder]
+dim = 16
+blocks = 2
+context = 1
+[vocoder.loop]
+steps = 2
+batch_seconds = 4.0
+"""
 SHAPE = "layers = 1\ndim = 16\nheads = 2\nfeed_forward = 32\npositions = 256"
 # Of the vocoder's language model.
 LM_TABLE = f"""row_tokens = 256

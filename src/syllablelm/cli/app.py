@@ -200,9 +200,9 @@ def _fail(message: str, status: int = BAD_INPUT) -> int:
     return status
 
 
-def run() -> None:
-    """Entry point of the console script."""
+def run_process() -> int:
+    """Run the command of this process, with warnings as lines; returns the exit status."""
     if DEBUG not in sys.argv:
         # As other messages: Python's own form, with a line of code, reads like a traceback.
         warnings.formatwarning = lambda message, *_, **__: f"warning: {one_line(str(message))}\n"
-    sys.exit(main())
+    return main()

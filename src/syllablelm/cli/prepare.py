@@ -72,7 +72,10 @@ def corpus(
 @app.command()
 def synthetic(
     text: Annotated[
-        Path, typer.Argument(metavar="TEXT", help="Text file, .trans.txt transcript, or folder of .txt files.")
+        Path,
+        typer.Argument(
+            metavar="TEXT", help="Text file, .trans.txt transcript, manifest with texts, or folder of .txt files."
+        ),
     ],
     out: Annotated[
         Path, typer.Option("--out", metavar="FOLDER", help="Folder of the corpus; an unfinished one is resumed.")
@@ -85,6 +88,13 @@ def synthetic(
     limit: Annotated[
         int | None, typer.Option("--limit", metavar="N", min=1, help="Maximum number of utterances.")
     ] = None,
+    speed: Annotated[
+        tuple[float, float],
+        typer.Option("--speed", metavar="LOW HIGH", help="Range of speaking rates, relative to the voice's own."),
+    ] = (0.8, 1.3),
+    pitch: Annotated[
+        tuple[float, float], typer.Option("--pitch", metavar="LOW HIGH", help="Range of pitch, relative likewise.")
+    ] = (0.85, 1.2),
     workers: Workers = 1,
     audio_format: Annotated[Literal["flac", "wav", "opus"], typer.Option("--format", help="Audio format.")] = "flac",
     seed: Seed = 0,
@@ -96,7 +106,8 @@ def synthetic(
     from syllablelm.tts.synthesize import speak_texts
 
     speech = {"engine": engine, "voices": voices, "workers": workers, "audio_format": audio_format, "seed": seed}
-    print_json(speak_texts(text, out, hours=hours, limit=limit, **speech))
+    ranges = {"speed_range": speed, "pitch_range": pitch}
+    print_json(speak_texts(text, out, hours=hours, limit=limit, **speech, **ranges))
 
 
 @app.command()

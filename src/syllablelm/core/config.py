@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from syllablelm.core.errors import FormatError, InputError
+from syllablelm.core.errors import FormatError, InputError, name_list
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -113,7 +113,8 @@ def build(cls: type[T], table: Mapping[str, Any], where: str = "recipe") -> T:
     for key in table:
         if key not in fields:
             nearest = difflib.get_close_matches(key, fields, n=1, cutoff=0.0)
-            raise FormatError(f"{where}: unknown key {key!r}; did you mean {nearest[0]!r}? Known: {', '.join(fields)}")
+            known = f"did you mean {nearest[0]!r}? Known: {name_list(fields, key)}"
+            raise FormatError(f"{where}: unknown key {key!r}; {known}")
     values = {key: convert(hints[key], value, f"{where}.{key}") for key, value in table.items()}
     for name, field in fields.items():
         if name not in values and field.default is field.default_factory is dataclasses.MISSING:
@@ -139,7 +140,8 @@ def convert(hint: Any, value: Any, where: str) -> Any:
     if origin is tuple:
         if not isinstance(value, list | tuple):
             raise FormatError(f"{where}: expected a list, got {value!r}")
-        return tuple(convert(one, item, f"{where}[]") for one, item in zip_hints(arguments, value, where))
+        pairs = enumerate(zip_hints(arguments, value, where), 1)
+        return tuple(convert(one, item, f"{where}.{number}") for number, (one, item) in pairs)
     if dataclasses.is_dataclass(hint):
         if not isinstance(value, Mapping):
             raise FormatError(f"{where}: expected a table, got {value!r}")

@@ -5,12 +5,17 @@ from __future__ import annotations
 import difflib
 import importlib
 import math
-from collections.abc import Generator, Iterable
+from collections.abc import Collection, Generator, Iterable
 from contextlib import contextmanager
+from operator import ge, gt, le, lt
 from typing import Any
 
 LONGEST_MESSAGE = 300
 """Characters of a line on standard error."""
+LONGEST_LIST = 200
+"""Characters of names that a message lists in full."""
+LARGEST_SIZE = 2**16
+"""Largest number of layers, channels or the like of a network that a recipe may ask for."""
 
 
 class SyllableLMError(Exception):
@@ -42,11 +47,23 @@ class MissingDependencyError(SyllableLMError, ImportError):
 
 
 def unknown_name(what: str, name: str, known: Iterable[str]) -> InputError:
-    """Return the error of a name that is not among the known ones of `what`: it suggests the nearest and lists all."""
+    """Return the error of a name that is not among the known ones of `what`: it suggests the nearest and lists them."""
     names = list(known)
     near = difflib.get_close_matches(name, names, n=1)
     hint = f"did you mean {near[0]!r}? " if near else ""
-    return InputError(f"unknown {what} {name!r}: {hint}choose one of {', '.join(names)}")
+    return InputError(f"unknown {what} {name[:60]!r}: {hint}choose one of {name_list(names, name)}")
+
+
+def name_list(names: Collection[str], wanted: str) -> str:
+    """Return names for a message: all, or where these are long the three nearest to `wanted` and the number of others.
+
+    ("a, b, c and 30 more")
+    """
+    listed = ", ".join(names)
+    if len(listed) <= LONGEST_LIST or len(names) <= 4:
+        return listed
+    near = difflib.get_close_matches(wanted, names, n=3, cutoff=0.0)
+    return f"{', '.join(near)} and {len(names) - len(near)} more"
 
 
 def import_optional(module: str, need: str, install: str) -> Any:
@@ -61,6 +78,34 @@ def check_positive(name: str, value: float, *, zero: bool = False) -> None:
     """Refuse (InputError) a number that is not above 0 (or 0, with `zero`) and finite; `name` is its name."""
     if not (0 < value < math.inf or (zero and value == 0)):
         raise InputError(f"{name} {value}: must be {'0 or above' if zero else 'above 0'}, and finite")
+
+
+def check_fields(
+    config: object,
+    names: str,
+    *,
+    least: float = -math.inf,
+    above: float = -math.inf,
+    below: float = math.inf,
+    most: float = 2**31 - 1,
+) -> None:
+    """Refuse (InputError) numbers of a dataclass, or of its tuples, outside a range; None is no number.
+
+    Args:
+        config: the dataclass.
+        names: names of fields, separated by spaces.
+        least, most: smallest and largest number of the range.
+        above, below: limits that are no longer in it.
+    """
+    limits: Any = (("at least", least, ge), ("above", above, gt), ("below", below, lt), ("at most", most, le))
+    for name in names.split():
+        value: Any = getattr(config, name)
+        for number in value if isinstance(value, tuple) else [] if value is None else [value]:
+            if not math.isfinite(number):
+                raise InputError(f"{name} {number}: must be a finite number")
+            for words, limit, holds in limits:
+                if not holds(number, limit):
+                    raise InputError(f"{name} {number}: must be {words} {limit:,}")
 
 
 @contextmanager

@@ -186,7 +186,9 @@ def _restore(hint: Any, value: Any, where: str) -> Any:
     options = [option for option in _options(hint) if option is not type(None)]
     origin, arguments = typing.get_origin(options[0]), typing.get_args(options[0])
     if value is None:
-        return math.nan if options == [float] and not _optional(hint) else None
+        if not _optional(hint) and options != [float]:
+            raise FormatError(f"{where}: null, where a value is needed")
+        return None if _optional(hint) else math.nan
     if options[0] is Path and isinstance(value, str):
         return Path(value)
     if isinstance(options[0], type) and issubclass(options[0], Record):

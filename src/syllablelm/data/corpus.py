@@ -95,7 +95,7 @@ def scan(source: Paths, *, kind: Kind = "auto", check: bool = False) -> tuple[Ma
 
     Raises:
         AudioError: no such file or folder, or a folder or pattern without any recording.
-        FormatError: a manifest that cannot be read, or repeats ids.
+        FormatError: a manifest that cannot be read, is empty, or repeats ids.
     """
     if kind not in KINDS:
         raise InputError(f"unknown kind '{kind}' of corpus; use one of {', '.join(KINDS)}")
@@ -106,7 +106,10 @@ def scan(source: Paths, *, kind: Kind = "auto", check: bool = False) -> tuple[Ma
         drafts = _file_drafts(find_audio(source))
     else:
         raise InputError(f"a corpus of kind '{kind}' is one path, not a list")
-    return _collect(drafts, lambda draft: draft.measure(check=check), skipped)
+    manifest, skipped = _collect(drafts, lambda draft: draft.measure(check=check), skipped)
+    if isinstance(source, str | os.PathLike) and not manifest and not skipped:
+        raise FormatError(f"{source}: lists no recordings")
+    return manifest, skipped
 
 
 def read_recordings(paths: Sequence[str]) -> tuple[Manifest, list[SkippedFile]]:

@@ -9,15 +9,18 @@ from pathlib import Path
 
 from syllablelm.core.errors import InputError
 from syllablelm.core.files import read_each, text_lines, walk_files
+from syllablelm.data.manifest import read_drafts
+from syllablelm.data.manifest_formats import is_manifest
 from syllablelm.formats.transcript import is_transcript, read_transcript
 
 
 def read_texts(path: str | PathLike[str], *, min_words: int = 4, max_words: int = 25) -> Iterator[tuple[str, str]]:
     """Yield the utterances, (id, text), of a text file, or of every `.txt` file of a folder in order of name.
 
-    A LibriSpeech transcript (`.trans.txt`, lines "id TEXT") gives its lines as they are, lower-cased. Any other file is
-    prose: Project Gutenberg's header and footer are dropped, paragraphs are split into sentences, long sentences at
-    commas and semicolons, and pieces shorter than `min_words` are left out; ids are "stem-000000" and so on.
+    A LibriSpeech transcript (`.trans.txt`, lines "id TEXT") and a manifest give their texts as they are, lower-cased,
+    under the ids of the recordings. Any other file is prose: Project Gutenberg's header and footer are dropped,
+    paragraphs are split into sentences, long sentences at commas and semicolons, and pieces shorter than `min_words`
+    are left out; ids are "stem-000000" and so on.
 
     Args:
         path: file or folder.
@@ -31,6 +34,8 @@ def read_texts(path: str | PathLike[str], *, min_words: int = 4, max_words: int 
     def read(file: Path) -> Iterator[tuple[str, str]]:
         if is_transcript(file):
             yield from ((name, words.lower()) for name, words in read_transcript(file))
+        elif is_manifest(file):
+            yield from ((draft.id, draft.text.lower()) for draft in read_drafts(file) if draft.text)
         else:
             # Carriage returns alone are the line ends of old Macs.
             text = "\n".join(line for _, line in text_lines(file)).replace("\r", "\n")

@@ -26,7 +26,7 @@ SAMPLE = BUNDLED / "sample.flac"
 LONGEST_SECONDS = 300.0
 PICTURE_SECONDS = 12.0
 # The sub-folders of a whole model, as `train bundle` writes it, beside the tokenizer's own files.
-SPEECH_FOLDERS = ("lm", "vocoder_lm", "vocoder")
+SPEECH_FOLDERS = ("lm", "vocoder")
 
 
 @dataclass(frozen=True)

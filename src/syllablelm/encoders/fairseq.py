@@ -306,7 +306,7 @@ def load_fairseq_data2vec2(
     settings = read_settings(checkpoint)
     for name, needed in (("num_heads", model.shape.heads), ("layer_norm_first", False), ("norm_eps", 1e-5)):
         given = settings.get(name, needed)
-        if given != needed:
+        if not (isinstance(given, int | float) and given == needed):
             raise FormatError(f"{path}: its configuration has {name} = {given!r} where {needed!r} is expected")
     normalize = settings.get("normalize")
     encoder = Data2Vec2Encoder(model, layer, normalize=normalize if isinstance(normalize, bool) else True)

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from syllablelm.core.errors import FormatError, InputError
+from syllablelm.core.errors import LARGEST_SIZE, FormatError, InputError, check_fields
 from syllablelm.encoders.fairseq import FairseqHubert
 from syllablelm.encoders.heads import PredictionHead
 from syllablelm.encoders.hub import HubEncoder
@@ -48,9 +48,9 @@ class EncoderShape:
     filterbank: bool = False
 
     def __post_init__(self) -> None:
-        sizes = (self.layers, self.dim, self.heads, self.feed_forward, self.position_kernel, self.position_groups)
-        if min(*sizes, self.final_dim, *self.conv_dim, *self.conv_kernel, *self.conv_stride) < 1:
-            raise InputError("the sizes of an encoder must be at least 1")
+        sizes = "layers dim heads feed_forward position_kernel position_groups final_dim"
+        check_fields(self, f"{sizes} conv_dim conv_kernel conv_stride", least=1, most=LARGEST_SIZE)
+        check_fields(self, "dropout", least=0, most=1)
         if not len(self.conv_dim) == len(self.conv_kernel) == len(self.conv_stride):
             raise InputError("conv_dim, conv_kernel and conv_stride need a value for each convolution")
         if self.dim % self.heads or self.dim % self.position_groups:
@@ -58,8 +58,6 @@ class EncoderShape:
                 f"dim {self.dim}: must be a multiple of heads {self.heads} and of position_groups "
                 f"{self.position_groups}"
             )
-        if not 0 <= self.dropout <= 1:
-            raise InputError(f"dropout {self.dropout}: must be from 0 to 1")
 
     def build(self) -> nn.Module:
         """A ``HubertModel`` of this shape with random weights."""

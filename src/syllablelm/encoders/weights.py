@@ -27,6 +27,10 @@ _WRAPPERS = ("module.", "model.")
 _COMPILED = "_orig_mod."
 # Both spellings of weight norm.
 _WEIGHT_NORM = {".parametrizations.weight.original0": ".weight_g", ".parametrizations.weight.original1": ".weight_v"}
+# Ends of the names of size and direction, in both spellings.
+_NORMED = ((".weight_g", ".weight_v"), tuple(_WEIGHT_NORM))
+# No network learns such weights; they come from flipped bits, and overflow.
+_LARGEST = 1e9
 # A tensor may occur twice in a file, or as a view of another; more than this is no model.
 _REPEATS, _SMALL_FILE = 4, 1 << 20
 # Parameters that a network may always have: what is missing is then named.
@@ -110,24 +114,27 @@ def check_tensors(weights: Any, path: Path) -> dict[str, Tensor]:
 
 
 def copy_weights(weights: Mapping[str, Tensor], path: Path) -> dict[str, Tensor]:
-    """Return checked tensors with memory of their own, in float32; a FormatError for NaN or infinity.
+    """Return checked tensors with memory of their own, in float32; whole numbers stay as they are.
 
-    Whole numbers stay as they are.
+    Raises:
+        FormatError: weights that give NaN: NaN, infinite or of absurd size, or a weight norm of zeros.
     """
     # What the readers give may lie in the file.
     copies = {
         name: tensor.detach().to(torch.float32 if tensor.is_floating_point() else tensor.dtype, copy=True)
         for name, tensor in weights.items()
     }
-    bad = next((name for name, tensor in copies.items() if not _is_finite(tensor)), None)
-    if bad is not None:
-        raise FormatError(f"{path}: {bad[:80]} holds NaN or infinity; get the file again")
+    for name, tensor in copies.items():
+        if tensor.is_floating_point() and tensor.numel():
+            low, high = torch.aminmax(tensor)
+            if not -_LARGEST <= float(low) <= float(high) <= _LARGEST:
+                raise FormatError(f"{path}: {name[:80]} holds NaN, infinity or numbers beyond 1e9; get the file again")
+        size = next((copies.get(name.removesuffix(v) + g) for g, v in _NORMED if name.endswith(v)), None)
+        if size is not None and size.ndim == tensor.ndim:
+            axes = [axis for axis, length in enumerate(size.shape) if length == 1]
+            if axes and not bool(tensor.abs().amax(axes).all()):
+                raise FormatError(f"{path}: {name[:80]} holds zeros, which have no direction; get the file again")
     return copies
-
-
-def _is_finite(tensor: Tensor) -> bool:
-    # The sum in double precision is finite where every number is, and takes no memory.
-    return not tensor.is_floating_point() or bool(tensor.sum(dtype=torch.float64).isfinite())
 
 
 def unwrap_names(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:

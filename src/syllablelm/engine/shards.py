@@ -14,13 +14,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from syllablelm.core.artifact import FORMAT_VERSION, RECORD, artifact_record, digest_bytes, digest_path
+from syllablelm.core.artifact import FORMAT_VERSION, RECORD, artifact_record, digest_bytes, digest_json, digest_path
 from syllablelm.core.errors import FormatError, InputError, check_positive
 from syllablelm.core.files import atomic_path, clear_folder, json_objects, write_text
 from syllablelm.core.results import Record, read_json
 from syllablelm.core.segmentation import Segmentation
 from syllablelm.data.corpus import SkippedFile, in_utf8, no_usable, read_manifest, write_errors
-from syllablelm.data.manifest import FileState, Manifest, Recording, file_state
+from syllablelm.data.manifest import Draft, FileState, Manifest, Recording, file_state, read_drafts
 from syllablelm.formats import open_writer, read_segmentations
 
 KIND = "units"
@@ -109,7 +109,7 @@ class Corpus:
     """An encoded corpus on disk, finished or not.
 
     `manifest` holds every recording of the plan; `config` the settings that the units depend on besides model and
-    manifest (rule, precision, shard_seconds); `parents` the digests of the model and of the manifest's file.
+    manifest (rule, precision, shard_seconds); `parents` the digests of the model and of the manifest's rows.
     """
 
     path: Path
@@ -238,13 +238,10 @@ def begin_corpus(
     Args:
         manifest: a .jsonl or .csv manifest; headers are read only of files whose length it does not give.
         path: folder of the corpus; new, empty, or begun before.
-        config, parents: see `Corpus`; the digest of the manifest is added.
+        config, parents: see `Corpus`; the digest of the manifest's rows is added.
     """
     path, manifest = Path(path), Path(manifest)
-    try:
-        parents = {**parents, "manifest": digest_bytes(manifest.read_bytes())}
-    except OSError as error:
-        raise FormatError(f"{manifest}: cannot be read ({error.strerror}); check the name") from None
+    parents = {**parents, "manifest": rows_digest(manifest)}
     begun = (path / PLAN).exists()
     if not begun:
         _check_free(path)
@@ -273,6 +270,16 @@ def begin_corpus(
     corpus = open_corpus(path)
     _check_same({**corpus.config, **corpus.parents}, {**json.loads(json.dumps(dict(config))), **parents}, path)
     return _measured_again(corpus, manifest) if begun else corpus
+
+
+def rows_digest(manifest: Path) -> str:
+    """Return the digest of what a manifest, with the files that belong to it, says about audio: not of its texts."""
+
+    def row(draft: Draft) -> list[Any]:
+        path = os.path.relpath(draft.path, manifest.parent)
+        return [draft.id, path, draft.start, draft.num_samples, draft.sample_rate, draft.offset_seconds, draft.seconds]
+
+    return digest_json([row(draft) for draft in read_drafts(manifest)])
 
 
 def _measured_again(corpus: Corpus, manifest: Path) -> Corpus:
@@ -327,9 +334,10 @@ def open_corpus(path: str | Path) -> Corpus:
     try:
         kind, version, config, parents = table["kind"], table["format"], dict(table["config"]), dict(table["parents"])
         float(config["shard_seconds"])
+        newer = version > FORMAT_VERSION
     except (ValueError, KeyError, TypeError) as error:
         raise FormatError(f"{file}: damaged ({error})") from None
-    if kind != KIND or version > FORMAT_VERSION:
+    if kind != KIND or newer:
         raise FormatError(f"{file}: a corpus of kind {kind!r}, format {version}, which this version cannot read")
     return Corpus(path, Manifest.load(path / PLAN / MANIFEST), config, parents)
 

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from syllablelm.core.config import build
-from syllablelm.core.errors import FormatError, InputError, check_positive
+from syllablelm.core.errors import FormatError, InputError, check_fields
 from syllablelm.core.npy import read_npy
 from syllablelm.core.results import read_json
 from syllablelm.core.segmentation import Segmentation
@@ -48,10 +48,8 @@ class TokenInfo:
     acoustic_units: str = ""
 
     def __post_init__(self) -> None:
-        for name in ("num_tokens", "hop", "sample_rate"):
-            check_positive(name, getattr(self, name))
-        for name in ("loss_from", "syllable_hop", "trained_tokens"):
-            check_positive(name, getattr(self, name), zero=True)
+        check_fields(self, "num_tokens hop sample_rate", least=1)
+        check_fields(self, "loss_from syllable_hop trained_tokens", least=0)
 
     def as_modelled(self, segmentation: Segmentation) -> Segmentation:
         """Return the units as models of this vocabulary read them, deduplicated unless ``keep_repeats``."""
@@ -178,6 +176,8 @@ class TokenStore:
         for name, array in zip(names, (tokens, frames, offsets), strict=True):
             if array.ndim != 1 or array.dtype.kind not in "iu":
                 raise FormatError(f"{folder / name}: one row of integers is needed, not {array.dtype}{array.shape}")
+        if len(frames) and not 0 <= frames.min() <= frames.max() < 2**31:
+            raise FormatError(f"{folder / FRAMES_FILE}: holds durations that are none; pack the units again")
         try:
             return cls(tokens, frames, offsets, info)
         except InputError as error:

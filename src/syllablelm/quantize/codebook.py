@@ -160,6 +160,12 @@ class Codebook:
         index, _ = nearest_centre(x_ND, self.centres)
         return self.table[index]
 
+    def unit_centres(self) -> FloatArray:
+        """Return the mean of the centres of each unit, (num_units, D) float32; zeros for a unit without any."""
+        sums = np.zeros((self.num_units, self.dim), dtype=np.float32)
+        np.add.at(sums, self.table, self.centres)
+        return sums / np.maximum(np.bincount(self.table, minlength=self.num_units), 1)[:, None].astype(np.float32)
+
     def save(self, path: str | Path) -> None:
         """Write a safetensors file; it appears under its name only once complete."""
         from safetensors.numpy import save_file

@@ -23,6 +23,10 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
+LONGEST_SPAN = 10_000
+"""Longest masked span, and gap between two, in frames."""
+
+
 class MaskedModel(Protocol):
     """What LossPred needs of a model: see ``encoders.MaskedPredictor``."""
 
@@ -32,6 +36,14 @@ class MaskedModel(Protocol):
     def inputs(self, wave_BN: Tensor, lengths_B: Tensor) -> tuple[Tensor, Tensor]: ...
 
     def hidden(self, input_BTD: Tensor, frames_B: Tensor, mask_BT: Tensor | None = None) -> Tensor: ...
+
+
+def check_spans(span: int, gap: int) -> None:
+    """Refuse (InputError) a span that is odd or not from 2 to `LONGEST_SPAN`, or a gap not from 0 to `LONGEST_SPAN`."""
+    if not (2 <= span <= LONGEST_SPAN and span % 2 == 0 and 0 <= gap <= LONGEST_SPAN):
+        raise InputError(
+            f"span {span}, gap {gap}: span must be even and from 2 to {LONGEST_SPAN}, gap from 0 to {LONGEST_SPAN}"
+        )
 
 
 def span_starts(num_frames: int, span: int, shift: int, gap: int) -> npt.NDArray[np.int64]:
@@ -62,12 +74,11 @@ def losspred_matrix(
         float32 (T, T) probabilities; 0 on the diagonal and where abs(r - c) > span / 2; (0, 0) below one frame.
 
     Raises:
-        InputError: a span below 2 or odd, a negative gap, or labels of another length or out of range.
+        InputError: a span or a gap that `check_spans` refuses, or labels of another length or out of range.
     """
     import torch
 
-    if span < 2 or span % 2 or gap < 0:
-        raise InputError(f"losspred_matrix: span={span}, gap={gap}; span must be even and at least 2, gap at least 0")
+    check_spans(span, gap)
     if model.encoder.num_frames(len(waveform)) == 0:
         return np.zeros((0, 0), dtype=np.float32)
     with torch.inference_mode():

@@ -14,6 +14,8 @@ from syllablelm.core.errors import unknown_name
 Need = Literal["waveform", "features", "predictor"]
 # Written in tokenizers and recipes of earlier versions.
 ALIASES = {"rate": "minsum"}
+HIGHEST_RATE = 1000.0
+"""Most segments per second that may be asked for; no method gives more of them than there are frames."""
 
 
 @dataclass(frozen=True)

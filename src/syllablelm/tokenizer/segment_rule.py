@@ -9,9 +9,9 @@ import numpy.typing as npt
 
 from syllablelm.core.artifact import Artifact
 from syllablelm.core.config import build
-from syllablelm.core.errors import FormatError, InputError, check_positive
+from syllablelm.core.errors import FormatError, InputError, check_fields, check_positive
 from syllablelm.core.results import read_json
-from syllablelm.segment.registry import TOKENIZER_METHODS, Method, get_method
+from syllablelm.segment.registry import HIGHEST_RATE, TOKENIZER_METHODS, Method, get_method
 from syllablelm.segment.segmenter import Clip, segment_clip, to_spans
 
 Features = npt.NDArray[np.float32]
@@ -45,12 +45,12 @@ class SegmentRule:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "method", _find(self.method).name)
-        for name in ("rate", "delta"):
-            check_positive(name, getattr(self, name))
-        if not 0 <= self.quantile <= 1:
-            raise InputError(f"quantile {self.quantile}: must be from 0 to 1")
-        if not 1 <= self.min_length <= self.max_length:
-            raise InputError(f"min_length {self.min_length}, max_length {self.max_length}: must be 1 <= min <= max")
+        check_fields(self, "rate", above=0, most=HIGHEST_RATE)
+        check_fields(self, "delta", above=0)
+        check_fields(self, "quantile", least=0, most=1)
+        check_fields(self, "min_length max_length", least=1)
+        if self.max_length < self.min_length:
+            raise InputError(f"max_length {self.max_length}: less than min_length {self.min_length}")
 
     def spans(self, features: Features, frame_rate: float) -> npt.NDArray[np.int32]:
         """Segment the features (num_frames, dim) of one recording, or one window.

@@ -39,7 +39,8 @@ def assemble_model(tokenizer: Path, lm: Path, vocoder_run: Path, out: Path, *, h
     Args:
         tokenizer: tokenizer artifact; its digest is kept.
         lm: "lm" artifact of ``train lm``.
-        vocoder_run: output folder of ``train vocoder``: acoustic/, vocoder/ and vocoder_lm/.
+        vocoder_run: output folder of ``train vocoder``: vocoder/, with acoustic/ and vocoder_lm/ unless the vocoder
+            speaks syllables.
         out: new folder.
         half: store the weights of language models and vocoder in float16; computation stays in float32.
 
@@ -49,17 +50,20 @@ def assemble_model(tokenizer: Path, lm: Path, vocoder_run: Path, out: Path, *, h
     """
     if out.exists():
         raise InputError(f"{out} exists; choose another --out or remove it")
-    sources = {FOLDER: lm, LM_FOLDER: vocoder_run / LM_FOLDER, VOCODER_FOLDER: vocoder_run / VOCODER_FOLDER}
-    units, centres = open_artifact(tokenizer, "tokenizer"), open_artifact(vocoder_run / "acoustic", "acoustic")
+    sources = {FOLDER: lm, VOCODER_FOLDER: vocoder_run / VOCODER_FOLDER}
+    units, centres = open_artifact(tokenizer, "tokenizer"), None
+    if (vocoder_run / LM_FOLDER).exists():
+        sources[LM_FOLDER] = vocoder_run / LM_FOLDER
+        centres = open_artifact(vocoder_run / "acoustic", "acoustic")
     with atomic_path(out) as temporary:
         temporary.mkdir()
         # By its own list: the folder of a bundled tokenizer holds a language model and a vocoder too.
         for name in (RECORD, *units.record["files"]):
             (temporary / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(units.file(name), temporary / name)
-        if (centres.path / CODEBOOK_FILE).exists():
+        if centres is not None and (centres.path / CODEBOOK_FILE).exists():
             shutil.copytree(centres.path, temporary / ACOUSTIC_FOLDER)
-        else:
+        elif centres is not None:
             shutil.copy(centres.file(ACOUSTIC_FILE), temporary / ACOUSTIC_FILE)
         for name, source in sources.items():
             artifact = open_artifact(source)

@@ -20,7 +20,7 @@ from safetensors.numpy import load_file, save_file
 from torch import Tensor
 
 from syllablelm.core.artifact import digest_json
-from syllablelm.core.errors import FormatError, InputError, check_positive
+from syllablelm.core.errors import FormatError, InputError, check_fields
 from syllablelm.core.progress import ProgressBar
 from syllablelm.core.segmentation import Segmentation
 from syllablelm.data.audio import SAMPLE_RATE
@@ -35,6 +35,9 @@ Waveform = npt.NDArray[np.float32]
 
 # File of a recipe's output folder that keeps the digests of its recordings.
 KNOWN_FILE = ".audio.json"
+SHORTEST_CROP = 0.1
+"""Shortest crop of a recording in seconds that a recipe may ask for: a few frames."""
+LARGEST_DB = 100.0
 
 
 def manifest_digest(manifest: Manifest, known: Path | None = None) -> str:
@@ -189,11 +192,10 @@ class AugmentConfig:
     telephone_prob: float = 0.0
 
     def __post_init__(self) -> None:
-        for key in ("prob", "telephone_prob"):
-            if not 0 <= getattr(self, key) <= 1:
-                raise InputError(f"augment.{key} {getattr(self, key)}: a probability lies between 0 and 1")
-        for key in ("gain_db", "tilt_db", "reverb_seconds"):
-            check_positive(f"augment.{key}", getattr(self, key), zero=True)
+        check_fields(self, "prob telephone_prob", least=0, most=1)
+        check_fields(self, "gain_db tilt_db", least=0, most=LARGEST_DB)
+        check_fields(self, "snr_db", least=-LARGEST_DB, most=LARGEST_DB)
+        check_fields(self, "reverb_seconds", least=0, most=60)
 
 
 def augment(waveform: Waveform, config: AugmentConfig, rng: np.random.Generator) -> Waveform:

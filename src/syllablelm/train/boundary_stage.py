@@ -11,11 +11,12 @@ import numpy as np
 import numpy.typing as npt
 
 from syllablelm.core.artifact import Artifact, current_digest
-from syllablelm.core.errors import InputError
+from syllablelm.core.errors import InputError, check_fields
 from syllablelm.core.progress import ProgressBar
 from syllablelm.encoders.load import load_encoder
 from syllablelm.encoders.masked_prediction import MaskedPredictor
-from syllablelm.segment.registry import METHODS, get_method
+from syllablelm.segment.losspred import check_spans
+from syllablelm.segment.registry import HIGHEST_RATE, METHODS, get_method
 from syllablelm.segment.segmenter import make_segmenter, speech_only
 from syllablelm.train.batches import check_max_frames, load_arrays, save_arrays
 from syllablelm.train.stage import StageContext, StageRun
@@ -58,6 +59,9 @@ class BoundariesConfig:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "source", get_method(self.source, SOURCES, "boundaries.source").name)
+        check_fields(self, "rate", above=0, most=HIGHEST_RATE)
+        check_fields(self, "layer max_length", least=1)
+        check_spans(self.span, self.gap)
         if self.encoder and self.artifact:
             raise InputError("boundaries: give an encoder or an artifact, not both")
         if self.encoder and self.source in WITHOUT_ENCODER:

@@ -13,7 +13,7 @@ import numpy.typing as npt
 import torch
 
 from syllablelm.core.artifact import Artifact, current_digest
-from syllablelm.core.errors import InputError
+from syllablelm.core.errors import InputError, check_fields
 from syllablelm.core.progress import ProgressBar
 from syllablelm.encoders.load import load_encoder
 from syllablelm.quantize import Codebook, fit_codebook
@@ -22,6 +22,8 @@ from syllablelm.tokenizer.segment_rule import SegmentRule
 from syllablelm.tokenizer.tokenizer import Tokenizer
 from syllablelm.train.batches import iterate_features
 from syllablelm.train.stage import StageContext, StageRun
+
+MOST_UNITS = 2**24
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,12 @@ class CodebookConfig:
     kmeans: Method = "auto"
     rule: SegmentRule = field(default_factory=SegmentRule)
     half: bool = False
+
+    def __post_init__(self) -> None:
+        check_fields(self, "units", least=1, most=MOST_UNITS)
+        check_fields(self, "centres", least=0)
+        if 0 < self.centres < self.units:
+            raise InputError(f"centres {self.centres}: fewer than units {self.units}; 0 takes twice the units")
 
 
 def train_codebook(config: CodebookConfig, context: StageContext, encoder: Artifact, out: Path) -> Artifact:

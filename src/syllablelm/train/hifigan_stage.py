@@ -22,9 +22,9 @@ from torch.nn import functional as F
 from torch.nn.utils.parametrizations import weight_norm
 from torch.nn.utils.parametrize import remove_parametrizations
 
-from syllablelm.core.errors import InputError
+from syllablelm.core.errors import InputError, check_fields
 from syllablelm.data.audio import SAMPLE_RATE
-from syllablelm.train.batches import CropPlan, VoiceData
+from syllablelm.train.batches import SHORTEST_CROP, CropPlan, VoiceData
 from syllablelm.train.loop import Batch, LoopConfig
 from syllablelm.train.stage import StageRun
 from syllablelm.vocoder.discriminators import (
@@ -55,6 +55,9 @@ class HiFiGanConfig:
     shape: HiFiGanShape
     discriminators: DiscriminatorShape = field(default_factory=DiscriminatorShape)
     crop_seconds: float = 0.56
+
+    def __post_init__(self) -> None:
+        check_fields(self, "crop_seconds", least=SHORTEST_CROP)
 
 
 class MelSpectrum(nn.Module):

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from syllablelm.core.artifact import Artifact, current_digest
-from syllablelm.core.errors import FormatError, InputError
+from syllablelm.core.errors import FormatError, InputError, check_fields
 from syllablelm.core.progress import ProgressBar
 from syllablelm.encoders.load import load_encoder
 from syllablelm.quantize import Codebook, fit_kmeans
@@ -49,8 +49,8 @@ class LabelsConfig:
     def __post_init__(self) -> None:
         if self.encoder and self.source != "encoder":
             raise InputError(f'labels.encoder: source={self.source!r} reads no encoder; set source = "encoder"')
-        if not 1 <= self.num_labels <= MOST_LABELS:
-            raise InputError(f"num_labels {self.num_labels}: choose 1 to {MOST_LABELS}")
+        check_fields(self, "layer fit_frames", least=1)
+        check_fields(self, "num_labels", least=1, most=MOST_LABELS)
 
 
 def make_labels(config: LabelsConfig, context: StageContext, out: Path, *, encoder: Artifact | None = None) -> Artifact:

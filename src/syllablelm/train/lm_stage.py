@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from syllablelm.core.artifact import RUN, Artifact, current_digest
 from syllablelm.core.config import check_seed
-from syllablelm.core.errors import InputError, check_positive
+from syllablelm.core.errors import LARGEST_SIZE, InputError, check_fields
 from syllablelm.core.files import atomic_path
 from syllablelm.core.models import find_model
 from syllablelm.encoders.quiet import quiet_transformers
@@ -32,6 +32,7 @@ from syllablelm.train.token_stage import UnitsConfig, make_tokens, tokenizer_inf
 
 RUN_FILE = RUN
 CURVE_FILE = "curve.json"
+MOST_POSITIONS = 2**24
 # Maximum number of points, and the smallest share of the steps at which one is measured.
 _POINTS, _EARLIEST = 6, 1 / 8
 # Maximum cost of all points as a share of training, whose tokens cost three times as much as held-out ones.
@@ -56,13 +57,11 @@ class LMShape:
     dropout: float = 0.1
 
     def __post_init__(self) -> None:
-        for key in ("layers", "dim", "heads", "feed_forward", "positions"):
-            if getattr(self, key) < 1:
-                raise InputError(f"lm.shape.{key} {getattr(self, key)}: must be at least 1")
+        check_fields(self, "layers dim heads feed_forward", least=1, most=LARGEST_SIZE)
+        check_fields(self, "positions", least=1, most=MOST_POSITIONS)
+        check_fields(self, "dropout", least=0, below=1)
         if self.dim % self.heads:
-            raise InputError(f"lm.shape: dim {self.dim} is not a multiple of heads {self.heads}")
-        if not 0 <= self.dropout < 1:
-            raise InputError(f"lm.shape.dropout {self.dropout}: must be 0 or above, and below 1")
+            raise InputError(f"dim {self.dim}: must be a multiple of heads {self.heads}")
 
     def build(self, num_tokens: int, *, norm_first: bool = True) -> nn.Module:
         """Return a random ``OPTForCausalLM`` over ``num_tokens`` units and BOS (seed torch first).
@@ -120,14 +119,12 @@ class LMConfig:
     peak_tflops: float = 0.0
 
     def __post_init__(self) -> None:
-        check_positive("lm.crop_seconds", self.crop_seconds)
-        check_positive("lm.peak_tflops", self.peak_tflops, zero=True)
-        if self.row_tokens < 2:
-            raise InputError(f"lm.row_tokens {self.row_tokens}: must be at least 2")
-        if self.unique_tokens < 0:
-            raise InputError(f"lm.unique_tokens {self.unique_tokens}: must be 0 or above")
+        check_fields(self, "crop_seconds", above=0)
+        check_fields(self, "peak_tflops", least=0)
+        check_fields(self, "row_tokens", least=2)
+        check_fields(self, "unique_tokens", least=0, most=2**63)
         if self.row_tokens > self.batch_tokens:
-            raise InputError(f"lm.batch_tokens {self.batch_tokens} is less than one row of {self.row_tokens}")
+            raise InputError(f"batch_tokens {self.batch_tokens}: less than one row (row_tokens {self.row_tokens})")
 
     def rows(self, processes: int) -> int:
         """Return the number of rows of the whole training, all processes together."""

@@ -20,7 +20,7 @@ from typing import Any, Literal, Protocol
 import torch
 from torch import Tensor, nn
 
-from syllablelm.core.errors import InputError, check_positive
+from syllablelm.core.errors import InputError, check_fields
 from syllablelm.core.progress import ProgressBar
 from syllablelm.train.processes import is_main, is_several, join, total
 from syllablelm.train.runlog import Checkpoints, Meter, RunLog, is_finite
@@ -66,16 +66,11 @@ class LoopConfig:
     log_every: int = 10
 
     def __post_init__(self) -> None:
-        for key in ("steps", "accumulate", "checkpoint_every", "log_every"):
-            if getattr(self, key) < 1:
-                raise InputError(f"loop.{key} {getattr(self, key)}: must be at least 1")
-        for key in ("batch_seconds", "clip", "eps", "lr", "weight_decay", "final_lr"):
-            check_positive(f"loop.{key}", getattr(self, key), zero=key in ("lr", "weight_decay", "final_lr"))
-        for key in ("beta1", "beta2"):
-            if not 0 <= getattr(self, key) < 1:
-                raise InputError(f"loop.{key} {getattr(self, key)}: must be 0 or above, and below 1")
-        if not 0 <= self.warmup <= 1:
-            raise InputError(f"loop.warmup {self.warmup}: must be from 0 to 1, a share of the steps")
+        check_fields(self, "steps accumulate checkpoint_every log_every", least=1)
+        check_fields(self, "batch_seconds clip eps", above=0)
+        check_fields(self, "lr weight_decay final_lr", least=0, most=math.inf)
+        check_fields(self, "beta1 beta2", least=0, below=1)
+        check_fields(self, "warmup", least=0, most=1)
         if self.schedule == "exponential" and not self.final_lr > 0:
             raise InputError("an exponential schedule never reaches 0; give a final_lr above it")
 

@@ -15,12 +15,20 @@ from torch.nn import functional as F
 
 from syllablelm.core.artifact import Artifact, current_digest
 from syllablelm.core.config import read_toml
-from syllablelm.core.errors import InputError
+from syllablelm.core.errors import LARGEST_SIZE, InputError, check_fields
 from syllablelm.encoders.heads import PredictionHead
 from syllablelm.encoders.hub import HubEncoder
 from syllablelm.encoders.load import load_encoder
 from syllablelm.encoders.masked_prediction import EncoderShape, MaskedPredictor, load_maskable
-from syllablelm.train.batches import AugmentConfig, Crop, CropPlan, WaveformStore, augmented_batch, check_max_frames
+from syllablelm.train.batches import (
+    SHORTEST_CROP,
+    AugmentConfig,
+    Crop,
+    CropPlan,
+    WaveformStore,
+    augmented_batch,
+    check_max_frames,
+)
 from syllablelm.train.labels import read_centres, read_labels
 from syllablelm.train.loop import Batch, LoopConfig
 from syllablelm.train.stage import StageContext, StageRun, external_encoder
@@ -59,6 +67,16 @@ class EncoderConfig:
     train_cnn: bool = True
     normalize: bool = False
     augment: AugmentConfig = field(default_factory=AugmentConfig)
+
+    def __post_init__(self) -> None:
+        check_masking(self)
+
+
+def check_masking(config: EncoderConfig | HeadConfig) -> None:
+    """Refuse (InputError) lengths, probabilities and weights of masked prediction out of their ranges."""
+    check_fields(config, "crop_seconds", least=SHORTEST_CROP)
+    check_fields(config, "mask_prob masked_weight", least=0, most=1)
+    check_fields(config, "mask_length", least=1)
 
 
 def span_mask(num_frames: int, prob: float, length: int, rng: np.random.Generator) -> npt.NDArray[np.bool_]:
@@ -233,6 +251,10 @@ class HeadConfig:
     mask_prob: float = 0.8
     mask_length: int = 10
     masked_weight: float = 0.5
+
+    def __post_init__(self) -> None:
+        check_masking(self)
+        check_fields(self, "final_dim", least=1, most=LARGEST_SIZE)
 
 
 class FrozenEncoder(nn.Module):

@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from syllablelm.core.config import build
-from syllablelm.core.errors import FormatError, InputError, SyllableLMError, plural
+from syllablelm.core.errors import FormatError, InputError, SyllableLMError, check_fields, plural
 from syllablelm.core.files import atomic_path, json_objects
 from syllablelm.core.progress import note
 from syllablelm.core.recipes import build_recipe
 from syllablelm.core.results import Record
-from syllablelm.train.lm_stage import LMConfig, LMRecipe, make_token_stores, train_lm
+from syllablelm.train.lm_stage import LMConfig, LMRecipe, LMShape, make_token_stores, train_lm
 from syllablelm.train.processes import is_main, join, on_main, total
 
 RUNS_FOLDER, FAILED_FILE = "runs", "failed.json"
@@ -47,12 +47,12 @@ class StudyRun:
     def __post_init__(self) -> None:
         if not self.name or Path(self.name).name != self.name or self.name.startswith("."):
             raise InputError(f"run {self.name!r}: not usable as the name of a folder")
-        for key in ("layers", "dim", "heads", "feed_forward", "tokens", "unique_tokens", "lr", "batch_tokens"):
-            value = getattr(self, key)
-            if value is not None and not value > 0:
-                raise InputError(f"run {self.name}: {key} {value} must be above 0")
-        if self.dim % self.heads:
-            raise InputError(f"run {self.name}: dim {self.dim} is not a multiple of heads {self.heads}")
+        try:
+            LMShape(self.layers, self.dim, self.heads, self.feed_forward)
+            check_fields(self, "tokens unique_tokens batch_tokens", least=1, most=2**63)
+            check_fields(self, "lr", above=0)
+        except InputError as error:
+            raise InputError(f"run {self.name}: {error}") from None
 
     @property
     def cost(self) -> float:

@@ -13,12 +13,13 @@ import torch
 from torch import Tensor, nn
 
 from syllablelm.core.artifact import Artifact, current_digest
-from syllablelm.core.errors import FormatError, InputError
+from syllablelm.core.errors import FormatError, InputError, check_fields
 from syllablelm.encoders.base import FrameEncoder, TrainableEncoder
 from syllablelm.encoders.load import load_encoder
 from syllablelm.encoders.padding import frame_mask
 from syllablelm.quantize import pool_segments
 from syllablelm.train.batches import (
+    SHORTEST_CROP,
     AugmentConfig,
     CropPlan,
     WaveformStore,
@@ -58,6 +59,11 @@ class SylBoostConfig:
     normalize: bool = False
     crop_seconds: float = 15.6
     augment: AugmentConfig = field(default_factory=AugmentConfig)
+
+    def __post_init__(self) -> None:
+        check_fields(self, "layer", least=1)
+        check_fields(self, "frozen_blocks", least=0, most=self.layer)
+        check_fields(self, "crop_seconds", least=SHORTEST_CROP)
 
 
 @dataclass(frozen=True)

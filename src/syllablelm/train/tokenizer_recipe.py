@@ -9,7 +9,7 @@ from typing import Literal
 
 from syllablelm.core.artifact import Artifact, open_artifact
 from syllablelm.core.config import check_seed
-from syllablelm.core.errors import InputError
+from syllablelm.core.errors import InputError, check_fields
 from syllablelm.data.corpus import Manifest, scan
 from syllablelm.encoders.load import load_encoder, weights_digest
 from syllablelm.train.batches import KNOWN_FILE, WaveformStore
@@ -36,6 +36,11 @@ class DataConfig:
     sources: tuple[str, ...]
     min_seconds: float = 1.0
     max_seconds: float = 40.0
+
+    def __post_init__(self) -> None:
+        check_fields(self, "min_seconds max_seconds", least=0)
+        if self.max_seconds < self.min_seconds:
+            raise InputError(f"max_seconds {self.max_seconds}: less than min_seconds {self.min_seconds}")
 
 
 @dataclass(frozen=True)
@@ -98,6 +103,10 @@ class TokenizerRecipe:
         if self.iteration and self.head is not None:
             raise InputError("a recipe with [[iteration]] tables has a prediction head; leave [head] out")
         check_seed(self.seed)
+        last = self.iteration[-1].encoder if self.iteration and not self.teacher else None
+        for layer in [step.sylboost.layer for step in self.round]:
+            if last is not None and last.start == "random" and layer > last.shape.layers:
+                raise InputError(f"sylboost.layer {layer}: the last iteration's encoder has {last.shape.layers} layers")
 
 
 def read_corpus(config: DataConfig) -> Manifest:

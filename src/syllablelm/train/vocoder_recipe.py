@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +14,7 @@ from safetensors.numpy import load_file, save_file
 
 from syllablelm.core.artifact import Artifact, current_digest, digest_path
 from syllablelm.core.config import check_seed
-from syllablelm.core.errors import InputError
+from syllablelm.core.errors import LARGEST_SIZE, InputError, check_fields
 from syllablelm.core.models import find_model
 from syllablelm.core.progress import ProgressBar
 from syllablelm.encoders.base import FrameEncoder
@@ -23,11 +24,13 @@ from syllablelm.quantize import fit_kmeans
 from syllablelm.quantize.codebook import read_codebook
 from syllablelm.quantize.kmeans import Method
 from syllablelm.tokenizer.tokenizer import CODEBOOK_FILE, Tokenizer
-from syllablelm.train.batches import KNOWN_FILE, VoiceData, WaveformStore, iterate_features
+from syllablelm.train.batches import KNOWN_FILE, VoiceData, WaveformStore, iterate_features, load_arrays
+from syllablelm.train.codebook_stage import MOST_UNITS
 from syllablelm.train.hifigan_stage import HiFiGanConfig, fit_hifigan
 from syllablelm.train.lm_stage import LMConfig, train_lm
+from syllablelm.train.parallel_stage import WARP_FILE, ParallelConfig, warp_pairs
 from syllablelm.train.processes import join
-from syllablelm.train.source_filter_stage import SourceFilterConfig, fit_source_filter
+from syllablelm.train.source_filter_stage import SourceFilterConfig, WarpedVoice, fit_source_filter
 from syllablelm.train.stage import StageContext, StageRun, external_encoder, run_stage
 from syllablelm.train.tokenizer_recipe import DataConfig, read_corpus
 from syllablelm.vocoder.acoustic import ACOUSTIC_FILE, Source, acoustic_encoder, frame_units, open_acoustic
@@ -65,6 +68,10 @@ class AcousticConfig:
     kmeans: Method = "minibatch"
 
     def __post_init__(self) -> None:
+        check_fields(self, "layer", least=1, most=LARGEST_SIZE)
+        check_fields(self, "units", least=1, most=MOST_UNITS)
+        check_fields(self, "frames", least=1)
+        check_fields(self, "pad", least=0)
         if self.source == "mfcc" and self.encoder is not None:
             raise InputError('acoustic.encoder: cepstra need none; leave it out, or set source = "encoder"')
         if self.encoder is None and (self.normalize is not None or self.pad is not None):
@@ -91,7 +98,8 @@ class VocoderRecipe:
         tokenizer: name or folder of the syllable tokenizer.
         data: training recordings of the vocoder LM; the voice need not be among them.
         acoustic: acoustic units.
-        vocoder_lm: interleaved language model.
+        vocoder_lm: interleaved language model; without it, data and acoustic, the vocoder speaks the syllables.
+        parallel: real recordings that the voice speaks too, for a source-filter vocoder of syllables.
         voice: recordings of the vocoder's voice; none for a published vocoder.
         vocoder, hifigan, published: source-filter vocoder, unit HiFi-GAN, or a published vocoder; one of them.
         seed: random seed.
@@ -99,9 +107,10 @@ class VocoderRecipe:
 
     name: str
     tokenizer: str
-    data: DataConfig
-    acoustic: AcousticConfig
-    vocoder_lm: LMConfig
+    data: DataConfig | None = None
+    acoustic: AcousticConfig | None = None
+    vocoder_lm: LMConfig | None = None
+    parallel: ParallelConfig | None = None
     voice: DataConfig | None = None
     vocoder: SourceFilterConfig | None = None
     hifigan: HiFiGanConfig | None = None
@@ -113,6 +122,14 @@ class VocoderRecipe:
             raise InputError("a vocoder's recipe has one of the tables [vocoder], [hifigan] and [published]")
         if (self.voice is None) != (self.published is not None):
             raise InputError("a vocoder's recipe has a table [voice] where it trains a vocoder, and only there")
+        if len({self.data is None, self.acoustic is None, self.vocoder_lm is None}) > 1:
+            raise InputError("a vocoder's recipe has all of the tables [data], [acoustic] and [vocoder_lm], or none")
+        if self.vocoder_lm is None and self.vocoder is None:
+            raise InputError(
+                "only a source-filter vocoder, [vocoder], speaks syllables; add [acoustic] and [vocoder_lm]"
+            )
+        if self.parallel is not None and self.vocoder_lm is not None:
+            raise InputError("[parallel] is for vocoders of syllables; leave it out, or [acoustic] and [vocoder_lm]")
         check_seed(self.seed)
 
 
@@ -120,10 +137,12 @@ def train_vocoder_recipe(recipe: VocoderRecipe, out: Path, *, device: str = "aut
     """Run the stages of a vocoder's recipe below ``out``; finished ones are skipped.
 
     Returns:
-        the artifact of the last stage, the vocoder LM.
+        the artifact of the last stage: the vocoder LM, or the vocoder of syllables.
     """
     join(device)
     syllables = Tokenizer.load(recipe.tokenizer, device=device)
+    if recipe.data is None or recipe.acoustic is None or recipe.vocoder_lm is None:
+        return _train_on_syllables(recipe, syllables, out, device)
     store = WaveformStore(read_corpus(recipe.data), budget_bytes=0, known=out / KNOWN_FILE)
     context = StageContext(store, recipe.seed, device)
     centres = fit_acoustic(recipe.acoustic, context, syllables, recipe.tokenizer, out / "acoustic")
@@ -132,18 +151,43 @@ def train_vocoder_recipe(recipe: VocoderRecipe, out: Path, *, device: str = "aut
         import_vocoder(recipe.published, acoustic, out / "vocoder")
     if recipe.voice is not None:
         store = WaveformStore(read_corpus(recipe.voice), known=out / KNOWN_FILE)
-        units = make_units(store, syllables, acoustic, centres, out / "voice_units")
+        units = make_units(store, {SYLLABLES_FILE: syllables, UNITS_FILE: acoustic}, out / "voice_units")
         rows, table = read_segmentations(units.file(UNITS_FILE)), load_file(centres.file(ACOUSTIC_FILE))["centres"]
         voice = VoiceData(store, rows, recipe.acoustic.units, current_digest(units), acoustic.digest, table)
         config = recipe.vocoder or recipe.hifigan
         if config is not None:
             train_vocoder(config, voice, out / "vocoder", seed=recipe.seed, device=device)
-    units = make_units(context.store, syllables, acoustic, centres, out / "units")
+    units = make_units(context.store, {SYLLABLES_FILE: syllables, UNITS_FILE: acoustic}, out / "units")
     grid = acoustic.encoder.hop, acoustic.encoder.sample_rate, syllables.encoder.hop
     sizes = syllables.num_units or 0, recipe.acoustic.units
     stream = StreamInfo(*sizes, *grid, syllables.digest, acoustic.digest)
     tokens = make_stream(units, stream, out / "stream")
     return train_lm(recipe.vocoder_lm, tokens, out / "vocoder_lm", seed=recipe.seed, device=device)
+
+
+def _train_on_syllables(recipe: VocoderRecipe, syllables: Tokenizer, out: Path, device: str) -> Artifact:
+    """Train a source-filter vocoder on syllables themselves, and on those of real recordings that the voice speaks."""
+    if recipe.voice is None or recipe.vocoder is None or syllables.codebook is None:
+        raise InputError(f"{recipe.tokenizer}: has no codebook, so no units to speak")
+    tokenizers = {SYLLABLES_FILE: syllables}
+    known = out / KNOWN_FILE
+    store, warped = WaveformStore(read_corpus(recipe.voice), budget_bytes=0, known=known), None
+    units = make_units(store, tokenizers, out / "voice_units")
+    if recipe.parallel is not None:
+        parallel = recipe.parallel
+        limits = {"min_seconds": parallel.min_seconds, "max_seconds": parallel.max_seconds}
+        real, spoken = (
+            WaveformStore(read_corpus(DataConfig(part, **limits)), budget_bytes=0, known=known)
+            for part in (parallel.sources, parallel.spoken)
+        )
+        warp = warp_pairs(real, spoken, syllables, out / "warp")
+        rows = read_segmentations(make_units(real, tokenizers, out / "parallel_units").file(SYLLABLES_FILE))
+        warps = load_arrays(warp.file(WARP_FILE))
+        warped = WarpedVoice(spoken, rows, warps, parallel.repeat, current_digest(warp))
+    rows = read_segmentations(units.file(SYLLABLES_FILE))
+    centres = syllables.codebook.unit_centres()
+    voice = VoiceData(store, rows, syllables.num_units or 0, current_digest(units), syllables.digest, centres)
+    return train_vocoder(recipe.vocoder, voice, out / "vocoder", seed=recipe.seed, device=device, warped=warped)
 
 
 def fit_acoustic(config: AcousticConfig, context: StageContext, tokenizer: Tokenizer, name: str, out: Path) -> Artifact:
@@ -197,18 +241,26 @@ def _open_encoder(config: AcousticConfig, name: str, device: str) -> FrameEncode
 
 
 def train_vocoder(
-    config: SourceFilterConfig | HiFiGanConfig, voice: VoiceData, out: Path, *, seed: int = 0, device: str = "auto"
+    config: SourceFilterConfig | HiFiGanConfig,
+    voice: VoiceData,
+    out: Path,
+    *,
+    seed: int = 0,
+    device: str = "auto",
+    warped: WarpedVoice | None = None,
 ) -> Artifact:
-    """Train a unit vocoder on one voice."""
+    """Train a unit vocoder on one voice; a source-filter vocoder on warped recordings of it too."""
 
     def work(run: StageRun) -> None:
         torch.manual_seed(seed)
         if isinstance(config, HiFiGanConfig):
             fit_hifigan(config, voice, run).save(run.folder)
         else:
-            fit_source_filter(config, voice, run).save(run.folder)
+            fit_source_filter(config, voice, run, warped).save(run.folder)
 
     parents = {"corpus": voice.store.digest, "units": voice.units_digest}
+    if warped is not None:
+        parents |= {"spoken": warped.spoken.digest, "warp": warped.digest, "repeat": str(warped.repeat)}
     return run_stage("vocoder", out, config=config, seed=seed, parents=parents, work=work, device=device)
 
 
@@ -230,15 +282,12 @@ def import_vocoder(config: PublishedConfig, acoustic: Tokenizer, out: Path) -> A
     return run_stage("vocoder", out, config={}, seed=0, parents=parents, work=work, alone=True)
 
 
-def make_units(
-    store: WaveformStore, syllables: Tokenizer, acoustic: Tokenizer, centres: Artifact, out: Path
-) -> Artifact:
-    """Encode every recording twice: ``syllables.jsonl`` and ``acoustic.jsonl``."""
+def make_units(store: WaveformStore, tokenizers: Mapping[str, Tokenizer], out: Path) -> Artifact:
+    """Encode every recording by each tokenizer into the file of its name: ``syllables.jsonl``, ``acoustic.jsonl``."""
     manifest = store.manifest
-    parents = {"corpus": store.digest, "syllables": syllables.digest, "acoustic": current_digest(centres)}
+    parents = {Path(file).stem: tokenizer.digest for file, tokenizer in tokenizers.items()} | {"corpus": store.digest}
 
     def work(run: StageRun) -> None:
-        tokenizers = {SYLLABLES_FILE: syllables, UNITS_FILE: acoustic}
         with ExitStack() as files, ProgressBar("units", len(manifest)) as bar:
             writers = [(files.enter_context(open_writer(run.folder / name)), t) for name, t in tokenizers.items()]
             for begin in range(0, len(manifest), GROUP):

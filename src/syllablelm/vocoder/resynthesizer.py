@@ -1,4 +1,4 @@
-"""Resynthesis of speech from units: vocoder LM, then unit vocoder (section 4.2)."""
+"""Resynthesis of speech from units: vocoder LM, then unit vocoder (section 4.2); or a unit vocoder of syllables."""
 
 from __future__ import annotations
 
@@ -29,11 +29,18 @@ class Resynthesizer:
     """Synthesizes syllable units; parts of different acoustic units are a FormatError.
 
     Args:
-        vocoder_lm, vocoder: model of acoustic units given syllables, and unit vocoder.
+        vocoder: unit vocoder.
+        vocoder_lm: model of the vocoder's acoustic units given syllables; None if the vocoder speaks the syllables
+            themselves, with their lengths.
         acoustic: tokenizer of acoustic units, which encodes prompts; None for continuations without a prompt's sound.
     """
 
-    def __init__(self, vocoder_lm: VocoderLM, vocoder: UnitVocoder, acoustic: Tokenizer | None = None) -> None:
+    def __init__(
+        self, vocoder: UnitVocoder, vocoder_lm: VocoderLM | None = None, acoustic: Tokenizer | None = None
+    ) -> None:
+        self.vocoder_lm, self.vocoder, self.acoustic = vocoder_lm, vocoder, acoustic
+        if vocoder_lm is None:
+            return
         sizes = {vocoder_lm.stream.acoustic, vocoder.num_units}
         if acoustic is not None and acoustic.num_units is not None:
             sizes.add(acoustic.num_units)
@@ -48,7 +55,6 @@ class Resynthesizer:
         if len(set(digests.values()) - {""}) > 1:
             named = ", ".join(f"{name} {digest}" for name, digest in digests.items() if digest)
             raise FormatError(f"parts of different acoustic units do not fit: {named}; use parts of one run")
-        self.vocoder_lm, self.vocoder, self.acoustic = vocoder_lm, vocoder, acoustic
 
     @classmethod
     def load(cls, name: str | Path, *, device: str = "auto", revision: str | None = None) -> Resynthesizer:
@@ -62,11 +68,18 @@ class Resynthesizer:
             FormatError: no such model, one without a vocoder, or parts that do not belong together.
         """
         folder = find_model(name, revision)
-        if not (folder / LM_FOLDER).is_dir():
-            raise FormatError(f"{name}: holds no vocoder; give a folder with {LM_FOLDER}/ and {VOCODER_FOLDER}/ in it")
-        acoustic = find_acoustic(folder, device=device)
+        if not (folder / VOCODER_FOLDER).is_dir():
+            raise FormatError(f"{name}: holds no vocoder; give a folder with {VOCODER_FOLDER}/ in it")
         vocoder = load_vocoder(folder / VOCODER_FOLDER, device=device)
-        return cls(VocoderLM.load(folder / LM_FOLDER, device=device), vocoder, acoustic)
+        if not (folder / LM_FOLDER).is_dir():
+            return cls(vocoder)
+        acoustic = find_acoustic(folder, device=device)
+        return cls(vocoder, VocoderLM.load(folder / LM_FOLDER, device=device), acoustic)
+
+    @property
+    def tokenizer(self) -> str:
+        """Digest of the tokenizer of the syllables; "" if unknown."""
+        return self.vocoder.acoustic if self.vocoder_lm is None else self.vocoder_lm.stream.tokenizer
 
     @property
     def sample_rate(self) -> int:
@@ -81,7 +94,8 @@ class Resynthesizer:
         Args:
             segmentation, prompt: the syllables, with their times; acoustic units of the prompt, from frame 0 on.
             seed: random seed.
-            sampling: temperature (default 0.8; 0 is greedy), top_k and top_p of the acoustic units, see ``Sampling``.
+            sampling: temperature (default 0.8; 0 is greedy), top_k and top_p of the acoustic units, see ``Sampling``;
+                without effect where the vocoder speaks the syllables.
 
         Raises:
             InputError: units that do not fit, or none.
@@ -103,8 +117,10 @@ class Resynthesizer:
             seeds, sampling: random seed of each sequence, 0 by default; and see ``decode``.
         """
         seeds = [0] * len(segmentations) if seeds is None else seeds
-        drawn = self.vocoder_lm.decode_many(segmentations, prompts, sampling=Sampling(**sampling), seeds=seeds)
-        return [self.vocoder.decode(acoustic, seed=seed) for acoustic, seed in zip(drawn, seeds, strict=True)]
+        choice, drawn = Sampling(**sampling), list(segmentations)
+        if self.vocoder_lm is not None:
+            drawn = self.vocoder_lm.decode_many(segmentations, prompts, sampling=choice, seeds=seeds)
+        return [self.vocoder.decode_finite(acoustic, seed=seed) for acoustic, seed in zip(drawn, seeds, strict=True)]
 
 
 def load_vocoder(folder: str | Path, *, device: str = "auto") -> UnitVocoder:
@@ -116,4 +132,6 @@ def load_vocoder(folder: str | Path, *, device: str = "auto") -> UnitVocoder:
         raise FormatError(
             f"{folder / SHAPE_FILE}: unknown kind of vocoder {kind!r}; this version knows {', '.join(VOCODERS)}"
         )
-    return VOCODERS[kind].load(folder, device=device)
+    vocoder = VOCODERS[kind].load(folder, device=device)
+    vocoder.place = str(folder)
+    return vocoder

@@ -2,8 +2,8 @@
 
 After Dudley's vocoder (1939). It trains in minutes on two CPU cores, where a HiFi-GAN needs days on a GPU; speech is
 intelligible and sounds robotic.
-Shape suffixes: B clips, N samples, U unit frames, T spectrum frames, F frequency bins, D channels, K cepstral
-coefficients, C outputs (K + 2).
+Shape suffixes: B clips, N samples, S units, U unit frames, T spectrum frames, F frequency bins, D channels, K cepstral
+coefficients, P features of a place, C outputs (K + 2).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from syllablelm.core.errors import InputError
+from syllablelm.core.errors import LARGEST_SIZE, InputError, check_fields
 from syllablelm.core.segmentation import Segmentation
 from syllablelm.encoders.device import pick_device
 from syllablelm.vocoder.spectrum import SpectrumSpec
@@ -25,9 +25,9 @@ from syllablelm.vocoder.unit_vocoder import (
     SHAPE_FILE,
     WEIGHTS_FILE,
     UnitVocoder,
+    covered_units,
     make_network,
     read_vocoder,
-    unit_frames,
 )
 
 FloatArray = npt.NDArray[np.float32]
@@ -35,6 +35,7 @@ FloatArray = npt.NDArray[np.float32]
 PITCH_RANGE = (75.0, 400.0)
 # Least share of noise: without any, even the most voiced sound buzzes.
 BREATH = 0.03
+PLACE_FEATURES = 4
 
 
 @dataclass(frozen=True)
@@ -42,9 +43,11 @@ class SourceFilterShape:
     """Sizes of the network.
 
     Args:
-        units, dim, blocks, kernel: acoustic units, channels, residual blocks (half before, half after upsampling), and
-            their kernel size.
+        units, dim, blocks, kernel: units, channels, residual blocks (half before, half after upsampling), and their
+            kernel size.
         hop, spectrum: samples per unit frame, a multiple of the spectrum's hop; and the predicted spectrum.
+        context: residual blocks over the sequence of units, before every unit is repeated for its frames; with any, the
+            network also knows the place of a frame in its unit. For units longer than a few frames.
     """
 
     units: int
@@ -53,12 +56,17 @@ class SourceFilterShape:
     kernel: int = 7
     hop: int = 320
     spectrum: SpectrumSpec = field(default_factory=SpectrumSpec)
+    context: int = 0
 
     def __post_init__(self) -> None:
-        least = min(self.hop, self.units, self.dim, self.kernel, self.blocks - 1)
-        if least < 1 or self.hop % self.spectrum.hop or self.kernel % 2 == 0:
+        check_fields(self, "dim kernel hop", least=1, most=LARGEST_SIZE)
+        check_fields(self, "units", least=1)
+        check_fields(self, "blocks", least=2, most=LARGEST_SIZE)
+        check_fields(self, "context", least=0, most=LARGEST_SIZE)
+        if self.hop % self.spectrum.hop or self.kernel % 2 == 0:
             raise InputError(
-                "a source-filter vocoder needs units, dim, two blocks, an odd kernel, and a hop of whole frames"
+                f"kernel {self.kernel}, hop {self.hop}: an odd kernel is needed, and a hop of whole frames of "
+                f"{self.spectrum.hop} samples"
             )
 
     @property
@@ -98,6 +106,9 @@ class SourceFilterNet(nn.Module):
         self.shape = shape
         half = shape.blocks // 2
         self.embedding = nn.Embedding(shape.units, shape.dim)
+        if shape.context:
+            self.context = nn.Sequential(*(_Block(shape.dim, shape.kernel, 1) for _ in range(shape.context)))
+            self.place = nn.Linear(PLACE_FEATURES, 2 * shape.dim)
         self.coarse = nn.Sequential(*(_Block(shape.dim, shape.kernel, 1 + i % 3) for i in range(half)))
         self.upsample = nn.Linear(shape.dim, shape.dim * shape.upsampling)
         self.fine = nn.Sequential(*(_Block(shape.dim, shape.kernel, 1 + i % 3) for i in range(shape.blocks - half)))
@@ -114,17 +125,51 @@ class SourceFilterNet(nn.Module):
         projection = torch.randn(table.shape[1], self.shape.dim) / table.shape[1] ** 0.5
         self.embedding.weight.copy_(table @ projection)
 
-    def forward(self, units_BU: Tensor) -> Tensor:
-        """(B, U) unit of each frame -> (B, U * upsampling, C) standardised outputs."""
-        x = self.coarse(self.embedding(units_BU))
-        x = self.upsample(x).reshape(x.shape[0], -1, self.shape.dim)
+    def forward(self, units_BS: Tensor, frames_BU: Tensor, places_BUP: Tensor) -> Tensor:
+        """Return the standardised outputs (B, U * upsampling, C).
+
+        Args:
+            units_BS: units.
+            frames_BU: index of the unit of each frame.
+            places_BUP: places of the frames in their units, see ``unit_places``.
+        """
+        x = self.embedding(units_BS)
+        if self.shape.context:
+            x = self.context(x)
+        x = x.gather(1, frames_BU[..., None].expand(-1, -1, x.shape[2]))
+        if self.shape.context:
+            shift, scale = self.place(places_BUP).chunk(2, dim=-1)
+            x = x * (1 + scale) + shift
+        x = self.upsample(self.coarse(x)).reshape(x.shape[0], -1, self.shape.dim)
         return self.output(self.norm(self.fine(x)))
 
-    def voice(self, units_U: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """(U,) units -> cepstra (T, K), pitch (T,) in Hz and voicing (T,), as ``synthesize_voice`` takes them."""
-        y_TC = (self(units_U[None])[0] * self.spread * self.deviation + self.mean).float()
+    def voice(self, units_S: Tensor, lengths_S: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return cepstra (T, K), pitch (T,) in Hz and voicing (T,), as ``synthesize_voice`` takes them.
+
+        Args:
+            units_S, lengths_S: units, and their lengths in unit frames.
+        """
+        frames, places = unit_places(lengths_S)
+        outputs = self(units_S[None], frames[None], places[None])[0]
+        y_TC = (outputs * self.spread * self.deviation + self.mean).float()
         low, high = PITCH_RANGE
         return y_TC[:, :-2], y_TC[:, -2].exp().clamp(low, high), y_TC[:, -1].sigmoid()
+
+
+def unit_places(lengths_S: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the index of the unit of each frame (U,), and the frame's place in it, (U, 4).
+
+    The place is its share of the unit, its distances from start and end (at most half a second) and the logarithm of
+    the unit's length, all in frames.
+
+    Args:
+        lengths_S: lengths of the units in frames.
+    """
+    frames_U = torch.repeat_interleave(lengths_S)
+    length_U = lengths_S[frames_U].float()
+    since_U = torch.arange(len(frames_U), device=lengths_S.device) - (lengths_S.cumsum(0) - lengths_S)[frames_U]
+    edges = (since_U.clamp(max=25) / 10, (length_U - since_U).clamp(max=25) / 10)
+    return frames_U, torch.stack([(since_U + 0.5) / length_U, *edges, length_U.log()], dim=1)
 
 
 class SourceFilterVocoder(UnitVocoder):
@@ -145,11 +190,11 @@ class SourceFilterVocoder(UnitVocoder):
             acoustic: units without gaps on this vocoder's frame grid; others are an InputError.
             seed: random seed of the noise in unvoiced sounds.
         """
-        frames = unit_frames(acoustic, self.num_units, self.net.shape.hop, self.sample_rate)
-        if len(frames) == 0:
+        units, lengths = covered_units(acoustic, self.num_units, self.net.shape.hop, self.sample_rate)
+        if len(units) == 0:
             return np.zeros(0, dtype=np.float32)
         device = self.net.output.weight.device
-        parts = self.net.voice(torch.from_numpy(frames).to(device))
+        parts = self.net.voice(*(torch.from_numpy(each).to(device) for each in (units, lengths)))
         cepstra, pitch, voicing = (part.cpu().numpy() for part in parts)
         return _below_full_scale(synthesize_voice(cepstra, pitch, voicing, self.net.shape.spectrum, seed=seed))
 

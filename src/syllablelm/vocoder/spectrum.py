@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from syllablelm.core.errors import InputError
+from syllablelm.core.errors import LARGEST_SIZE, InputError, check_fields
 
 FLOOR = 1e-5
 
@@ -32,12 +32,12 @@ class SpectrumSpec:
     order: int = 40
 
     def __post_init__(self) -> None:
-        if self.sample_rate < 1 or self.fft > 2**16:
-            raise InputError(f"a spectrum needs at most {2**16} samples, not {self.fft}, and a sample_rate from 1 Hz")
-        if self.hop < 1 or self.fft < 4 * self.hop:
-            raise InputError(f"a spectrum of {self.fft} samples needs a hop of at most a quarter of that")
-        if not 0 < self.order <= self.fft // 2:
-            raise InputError(f"a spectrum of {self.fft} samples has envelopes of 1 to {self.fft // 2} coefficients")
+        check_fields(self, "fft hop order", least=1, most=LARGEST_SIZE)
+        check_fields(self, "sample_rate", least=1, most=768_000)
+        if self.fft < 4 * self.hop:
+            raise InputError(f"hop {self.hop}: must be at most a quarter of fft {self.fft}")
+        if self.order > self.fft // 2:
+            raise InputError(f"order {self.order}: must be at most half of fft {self.fft}")
 
     @property
     def bins(self) -> int:

@@ -46,7 +46,7 @@ class SpeechModel:
     def __post_init__(self) -> None:
         given = self.tokenizer.digest
         check_tokenizer("language model", self.lm.info.tokenizer, given)
-        check_tokenizer("vocoder", self.resynthesizer.vocoder_lm.stream.tokenizer, given)
+        check_tokenizer("vocoder", self.resynthesizer.tokenizer, given)
 
     @classmethod
     def load(

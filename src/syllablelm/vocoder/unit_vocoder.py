@@ -35,14 +35,23 @@ class UnitVocoder(ABC):
     Attributes:
         kind: its name in vocoder.json.
         sample_rate, num_units: Hz of the waveforms, and number of acoustic units.
+        place: folder it was loaded from; "" if unknown.
     """
 
     kind: ClassVar[str]
     sample_rate: int
     num_units: int
+    place: str = ""
 
     def __init__(self, net: Any, acoustic: str = "") -> None:
         self.net, self.acoustic = net.eval(), acoustic
+
+    def decode_finite(self, acoustic: Segmentation, *, seed: int = 0) -> npt.NDArray[np.float32]:
+        """Call ``decode``; a FormatError where damaged weights give NaN or infinity."""
+        wave = self.decode(acoustic, seed=seed)
+        if not np.isfinite(wave).all():
+            raise FormatError(f"{self.place or 'vocoder'}: its weights give NaN or infinity; get the vocoder again")
+        return wave
 
     @abstractmethod
     def decode(self, acoustic: Segmentation, *, seed: int = 0) -> npt.NDArray[np.float32]:
@@ -56,8 +65,10 @@ class UnitVocoder(ABC):
         (folder / SHAPE_FILE).write_text(text + "\n", encoding="utf-8")
 
 
-def unit_frames(acoustic: Segmentation, num_units: int, hop: int, sample_rate: int) -> npt.NDArray[np.int64]:
-    """Return the unit of every frame, (num_frames,); an InputError for other units or frames, or gaps."""
+def covered_units(
+    acoustic: Segmentation, num_units: int, hop: int, sample_rate: int
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Return units (S,) and their lengths in frames (S,); an InputError for other units or frames, or gaps."""
     if acoustic.unit is None:
         raise InputError("a vocoder needs units; this segmentation has none")
     if len(acoustic) and int(acoustic.unit.max()) >= num_units:
@@ -66,10 +77,15 @@ def unit_frames(acoustic: Segmentation, num_units: int, hop: int, sample_rate: i
         raise InputError(
             f"frames of {acoustic.hop} samples at {acoustic.sample_rate} Hz; this vocoder takes {hop} at {sample_rate}"
         )
-    lengths = acoustic.end - acoustic.start
+    lengths = (acoustic.end - acoustic.start).astype(np.int64)
     if int(lengths.sum()) != acoustic.num_frames:
         raise InputError("acoustic units must cover the whole time; this segmentation has gaps")
-    return np.repeat(acoustic.unit.astype(np.int64), lengths)
+    return acoustic.unit.astype(np.int64), lengths
+
+
+def unit_frames(acoustic: Segmentation, num_units: int, hop: int, sample_rate: int) -> npt.NDArray[np.int64]:
+    """Return the unit of every frame, (num_frames,); errors as ``covered_units``."""
+    return np.repeat(*covered_units(acoustic, num_units, hop, sample_rate))
 
 
 def read_vocoder(folder: Path, kind: str, shape: type[Shape]) -> tuple[Shape, dict[str, Tensor], str]:

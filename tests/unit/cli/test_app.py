@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import typer
 
+import syllablelm
 from syllablelm.cli import train
 from syllablelm.cli.app import OUTPUTS, OVERWRITING, RESUMED, app, is_path, main
 
@@ -168,7 +169,7 @@ def test_streams_that_are_closed_or_full(command: str, status: int, err: str) ->
 
 def test_warnings_of_libraries_are_lines() -> None:
     script = "import warnings; from syllablelm.cli import app\n"
-    script += "app.main = lambda: warnings.warn('old:\\n use new') or 0\napp.run()"
+    script += "app.main = lambda: warnings.warn('old:\\n use new') or 0\napp.run_process()"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stderr == "warning: old: use new\n"
 
@@ -195,3 +196,23 @@ def test_repeatable_options_and_flags_may_be_repeated(capsys: pytest.CaptureFixt
     assert main(("train", "all", "no-such-recipe", *repeated)) == 2
     assert main(("resynthesize", "no-such.wav", "--out", "x.wav", "--overwrite", "--overwrite")) == 2
     assert "takes one value" not in capsys.readouterr().err
+
+
+SAMPLE = Path(syllablelm.__file__).parent / "bundled" / "sample.flac"
+
+
+@pytest.mark.parametrize("where", ["syllablelm.cli.app", "torch", "numpy"])
+def test_ctrl_c_while_modules_load_is_one_line(where: str) -> None:
+    script = f"""
+import os, signal, sys
+from syllablelm.__main__ import run
+class Finder:
+    def find_spec(self, name, *_):
+        if name == {where!r}:
+            os.kill(os.getpid(), signal.SIGINT)
+sys.meta_path.insert(0, Finder())
+sys.argv = ["syllablelm", "tokenize", {str(SAMPLE)!r}, "--model", "tiny"]
+run()
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert done.returncode == 130 and done.stderr.startswith("stopped") and len(done.stderr.splitlines()) == 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from types import SimpleNamespace
 
 import pytest
 
@@ -13,10 +14,12 @@ from syllablelm.core.errors import (
     MissingDependencyError,
     SyllableLMError,
     and_more,
+    check_fields,
     check_positive,
     located,
     one_line,
     plural,
+    unknown_name,
 )
 
 
@@ -35,6 +38,32 @@ def test_numbers_out_of_range_are_named() -> None:
     for value in (-1e-9, math.nan, math.inf):
         with pytest.raises(InputError, match="must be 0 or above, and finite"):
             check_positive("x", value, zero=True)
+
+
+def test_fields_out_of_range_are_named() -> None:
+    config = SimpleNamespace(a=1, b=(1, 2), c=None, d=0.5)
+    check_fields(config, "a b c", least=1, most=2)
+    check_fields(config, "d", above=0, below=1)
+    for name, limits, words in (
+        ("a", {"least": 2}, "a 1: must be at least 2"),
+        ("b", {"most": 1}, "b 2: must be at most 1"),
+        ("d a", {"below": 1}, "a 1: must be below 1"),
+        ("d", {"above": 0.5}, "d 0.5: must be above 0.5"),
+    ):
+        with pytest.raises(InputError, match=f"^{words}$"):
+            check_fields(config, name, **limits)
+    for value in (math.nan, math.inf, -math.inf, 10**10):
+        with pytest.raises(InputError, match=r"^x "):
+            check_fields(SimpleNamespace(x=value), "x")
+
+
+def test_long_lists_of_names_are_cut_to_the_nearest() -> None:
+    assert str(unknown_name("rule", "c", ["a", "b"])) == "unknown rule 'c': choose one of a, b"
+    names = [f"condition-{number}" for number in range(33)]
+    assert str(unknown_name("condition", "condition-2x", names)) == (
+        "unknown condition 'condition-2x': did you mean 'condition-2'? "
+        "choose one of condition-2, condition-32, condition-29 and 30 more"
+    )
 
 
 @pytest.mark.parametrize("kind", [FormatError, InputError])

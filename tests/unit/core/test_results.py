@@ -83,6 +83,9 @@ def test_a_number_that_json_lacks_is_null() -> None:
         ({"name": 3}, "here.name: expected str"),
         ({"rows": [3]}, "here.rows"),
         ({"count": "3"}, "here.count: expected int"),
+        ({"rows": None}, "here.rows: null, where a value is needed"),
+        ({"rows": [None]}, "here.rows"),
+        ({"intervals": {"x": None}}, "here.intervals.x: null"),
     ],
 )
 def test_other_objects_are_refused(change: dict, words: str) -> None:

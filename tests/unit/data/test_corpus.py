@@ -121,6 +121,13 @@ def test_files_patterns_and_lists(tmp_path: Path) -> None:
     assert scan([]) == (Manifest(), [])
 
 
+def test_a_manifest_without_rows_is_refused_by_name(tmp_path: Path) -> None:
+    for name, text in (("m.csv", "id,path\n"), ("m.jsonl", "\n")):
+        (tmp_path / name).write_text(text)
+        with pytest.raises(FormatError, match=f"{name}: lists no recordings"):
+            scan(tmp_path / name)
+
+
 def test_manifest_source_measures_and_skips(tmp_path: Path) -> None:
     write_noise(tmp_path / "a.wav")
     rows = [

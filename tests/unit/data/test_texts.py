@@ -19,6 +19,12 @@ def test_transcripts(tmp_path: Path) -> None:
         list(read_texts(path))
 
 
+def test_texts_of_a_manifest(tmp_path: Path) -> None:
+    path = tmp_path / "m.csv"
+    path.write_text("id,path,text\nb,b.wav,SHE SPOKE\na,a.wav,\nc,c.wav,Once more\n")
+    assert list(read_texts(path)) == [("b", "she spoke"), ("c", "once more")]
+
+
 def test_folder_of_texts(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "b c").mkdir()
     (tmp_path / "a.txt").write_text("One two three four. Five six seven eight.")

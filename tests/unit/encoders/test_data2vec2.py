@@ -59,7 +59,7 @@ class TestFeatures:
 
     def test_weights_that_are_no_numbers(self):
         name = f"{PREFIX}{block_name(11).removeprefix('model.')}.norm2.weight"
-        with pytest.raises(FormatError, match=r"^here: .*norm2.weight holds NaN or infinity"):
+        with pytest.raises(FormatError, match=r"^here: .*norm2.weight holds NaN, infinity"):
             make({**WEIGHTS, name: torch.full((48,), float("nan"))})
 
     def test_negative_scales_of_alibi_count_as_zero(self):

@@ -75,7 +75,8 @@ class TestTensors:
             (lambda weight: weight.to(torch.complex64), "is a complex64 tensor"),
             (lambda weight: torch.quantize_per_tensor(weight, 0.1, 0, torch.qint8), "quantized tensor|holds code"),
             (lambda weight: weight.int(), "not floating-point"),
-            (lambda weight: weight / 0, "holds NaN or infinity"),
+            (lambda weight: weight / 0, "holds NaN, infinity"),
+            (lambda weight: weight + 3e38, "holds NaN, infinity or numbers beyond 1e9"),
         ],
     )
     def test_unusable_kinds(self, tmp_path: Path, change: Callable[[Tensor], Tensor], match: str) -> None:
@@ -85,6 +86,14 @@ class TestTensors:
         with pytest.raises(FormatError, match=match) as caught:
             load_encoder(path, device="cpu")
         assert str(path) in str(caught.value) and len(str(caught.value)) <= 300
+
+    def test_a_weight_norm_of_zeros(self, tmp_path: Path) -> None:
+        weights = fairseq_models.random_weights(SHAPE)
+        name = "encoder.pos_conv.0.weight_v"
+        weights[name][..., 1] = 0
+        path = fairseq_file(tmp_path / "x.pt", weights)
+        with pytest.raises(FormatError, match="holds zeros, which have no direction"):
+            load_encoder(path, device="cpu")
 
     @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
     def test_every_precision_becomes_float32(self, tmp_path: Path, dtype: torch.dtype) -> None:

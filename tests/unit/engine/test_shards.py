@@ -122,6 +122,21 @@ class TestBegin:
         with pytest.raises(InputError, match="was begun with manifest "):
             begin(manifest)
 
+    def test_rows_beside_a_kaldi_file_are_part_of_the_manifest(self, manifest):
+        folder = manifest.parent
+        recordings = [json.loads(line) for line in manifest.read_text().splitlines()]
+        scp = folder / "wav.scp"
+        scp.write_text("".join(f"{row['id']} {row['path']}\n" for row in recordings))
+        digests = []
+        for segments, text in (("", ""), ("u1 r0 0 .5\n", ""), ("u1 r0 0 .5\n", "u1 HELLO\n"), ("u1 r0 0 .4\n", "")):
+            for name, content in (("segments", segments), ("text", text)):
+                (folder / name).unlink(missing_ok=True)
+                if content:
+                    (folder / name).write_text(content)
+            digests.append(shards.rows_digest(scp))
+        # Texts do not change units.
+        assert digests[1] == digests[2] and len(set(digests)) == 3
+
     def test_foreign_folders(self, manifest):
         out = manifest.parent / "out"
         out.mkdir()
@@ -184,7 +199,16 @@ class TestBegin:
         monkeypatch.setattr(shards, "_check_free", late)
         assert begin(manifest) == open_corpus(manifest.parent / "out")
 
-    @pytest.mark.parametrize("text", ["{", "[]", '{"kind": "units", "format": 1}', '{"kind": "lm", "format": 1}'])
+    @pytest.mark.parametrize(
+        "text",
+        [
+            "{",
+            "[]",
+            '{"kind": "units", "format": 1}',
+            '{"kind": "lm", "format": 1}',
+            '{"kind": "units", "format": "1", "config": {"shard_seconds": 3}, "parents": {}}',
+        ],
+    )
     def test_damaged_description(self, manifest, text):
         path = begin(manifest).path
         (path / "plan" / "corpus.json").write_text(text)

@@ -7,7 +7,7 @@ import pytest
 
 from syllablelm.core.errors import FormatError, InputError
 from syllablelm.core.segmentation import Segmentation
-from syllablelm.lm.store import INFO_FILE, OFFSETS_FILE, TOKENS_FILE, TokenInfo, TokenStore, token_frames
+from syllablelm.lm.store import FRAMES_FILE, INFO_FILE, OFFSETS_FILE, TOKENS_FILE, TokenInfo, TokenStore, token_frames
 
 
 def test_saved_and_mapped_store_holds_the_same(tmp_path, store):
@@ -69,6 +69,16 @@ def test_offsets_that_do_not_fit_are_refused(tmp_path, store):
     store.save(tmp_path)
     np.save(tmp_path / OFFSETS_FILE, store.offsets[:-1])
     with pytest.raises(FormatError, match="offsets"):
+        TokenStore.open(tmp_path)
+
+
+@pytest.mark.parametrize("odd", [-1, 2**63 - 1])
+def test_durations_that_are_none_are_refused(tmp_path, store, odd):
+    store.save(tmp_path)
+    frames = store.frames.astype(np.int64)
+    frames[0] = odd
+    np.save(tmp_path / FRAMES_FILE, frames)
+    with pytest.raises(FormatError, match=f"{FRAMES_FILE}: holds durations that are none"):
         TokenStore.open(tmp_path)
 
 

@@ -98,9 +98,9 @@ class TestMatrix:
 
 
 class TestErrors:
-    @pytest.mark.parametrize(("span", "gap"), [(0, 5), (1, 5), (7, 5), (-2, 5), (6, -1)])
+    @pytest.mark.parametrize(("span", "gap"), [(0, 5), (1, 5), (7, 5), (-2, 5), (6, -1), (10**9, 5), (6, 10**9)])
     def test_span_and_gap(self, span, gap):
-        with pytest.raises(InputError, match="span must be even and at least 2, gap at least 0"):
+        with pytest.raises(InputError, match="span must be even and from 2 to 10000, gap from 0 to 10000"):
             losspred_matrix(MODEL, clip(9), span=span, gap=gap)
 
     @pytest.mark.parametrize("labels", [[0] * 8, [0] * 10, [[0] * 9], 3])

@@ -92,7 +92,7 @@ def test_source_and_encoder_must_fit(store, tmp_path):
 
 @pytest.mark.parametrize("number", [0, -1, 2**15])
 def test_labels_that_sixteen_bits_do_not_hold(number):
-    with pytest.raises(InputError, match=rf"num_labels {number}: choose 1 to 32767"):
+    with pytest.raises(InputError, match=rf"num_labels {number}: must be at (least 1|most 32,767)"):
         LabelsConfig(num_labels=number)
     assert LabelsConfig(num_labels=2**15 - 1).num_labels == 32_767
 

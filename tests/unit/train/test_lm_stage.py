@@ -118,7 +118,7 @@ def test_utilisation_is_a_share_of_the_recipes_peak(tmp_path):
     ],
 )
 def test_impossible_values_are_named(key, value):
-    with pytest.raises(InputError, match=rf"^lm\.{key} {value}"):
+    with pytest.raises(InputError, match=rf"^{key.removeprefix('shape.')} {value}"):
         if key.startswith("shape."):
             replace(SHAPE, **{key.removeprefix("shape."): value})
         else:

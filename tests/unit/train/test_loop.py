@@ -76,7 +76,7 @@ class TestSchedule:
         ],
     )
     def test_unusable(self, key, value):
-        with pytest.raises(InputError, match=rf"^loop\.{key} {value}: must be "):
+        with pytest.raises(InputError, match=rf"^{key} {value}: must be "):
             LoopConfig(**{"steps": 5, key: value})
 
 

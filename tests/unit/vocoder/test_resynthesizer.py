@@ -34,7 +34,7 @@ def vocoder(units: int = 6) -> SourceFilterVocoder:
 
 
 def test_speaks_as_long_as_the_syllables_last_and_repeats_by_seed():
-    both = Resynthesizer(vocoder_lm(), vocoder())
+    both = Resynthesizer(vocoder(), vocoder_lm())
     first, again, other = (both.decode(UNITS, seed=seed) for seed in (0, 0, 1))
     assert len(first) == 30 * 320
     np.testing.assert_array_equal(first, again)
@@ -42,7 +42,7 @@ def test_speaks_as_long_as_the_syllables_last_and_repeats_by_seed():
 
 
 def test_many_sound_as_each_does_alone():
-    both = Resynthesizer(vocoder_lm(), vocoder())
+    both = Resynthesizer(vocoder(), vocoder_lm())
     rng = np.random.default_rng(0)
     many = []
     for count in (5, 1, 12):
@@ -63,7 +63,7 @@ def test_many_sound_as_each_does_alone():
 
 def test_parts_with_other_vocabularies_are_refused():
     with pytest.raises(FormatError, match="disagree"):
-        Resynthesizer(vocoder_lm(), vocoder(units=7))
+        Resynthesizer(vocoder(units=7), vocoder_lm())
 
 
 def test_saved_parts_open_as_one(tmp_path):
@@ -87,3 +87,12 @@ def test_centres_without_their_layer_are_refused(tmp_path):
     save_file({"centres": np.zeros((6, 4), dtype=np.float32)}, tmp_path / ACOUSTIC_FILE)
     with pytest.raises(FormatError, match="not the centres"):
         load_acoustic(tmp_path)
+
+
+def test_a_vocoder_of_syllables_needs_no_language_model(tmp_path):
+    (tmp_path / VOCODER_FOLDER).mkdir()
+    SourceFilterVocoder(vocoder(8).net, "tokenizer").save(tmp_path / VOCODER_FOLDER)
+    opened = Resynthesizer.load(tmp_path, device="cpu")
+    assert (opened.vocoder_lm, opened.acoustic, opened.tokenizer) == (None, None, "tokenizer")
+    np.testing.assert_array_equal(opened.decode(UNITS, temperature=0.3), opened.vocoder.decode(UNITS))
+    assert len(opened.decode(UNITS)) == 30 * 320

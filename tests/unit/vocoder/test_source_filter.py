@@ -23,6 +23,7 @@ from syllablelm.vocoder.source_filter import (
     SourceFilterVocoder,
     excite,
     synthesize_voice,
+    unit_places,
 )
 from syllablelm.vocoder.spectrum import SpectrumSpec
 from syllablelm.vocoder.unit_vocoder import SHAPE_FILE, unit_frames
@@ -186,3 +187,26 @@ def test_repeats_by_seed():
 def test_no_frames_no_sound():
     empty = np.zeros(0, dtype=np.float32)
     assert len(synthesize_voice(np.zeros((0, SPEC.order), dtype=np.float32), empty, empty, SPEC)) == 0
+
+
+def test_places_are_those_of_the_frames_in_their_units():
+    frames, places = unit_places(torch.tensor([2, 1, 60]))
+    assert frames.tolist() == [0, 0, 1] + [2] * 60
+    np.testing.assert_allclose(places[:, 0][:4], [0.25, 0.75, 0.5, 1 / 120], rtol=1e-6)
+    np.testing.assert_allclose(places[:, 1][[0, 1, 2, 3, 40]], [0.0, 0.1, 0.0, 0.0, 2.5], rtol=1e-6)
+    np.testing.assert_allclose(places[:, 2][[0, 1, 2, 3, 62]], [0.2, 0.1, 0.1, 2.5, 0.1], rtol=1e-6)
+    np.testing.assert_allclose(places[:, 3].exp(), [2, 2, 1] + [60] * 60, rtol=1e-5)
+
+
+def test_context_reaches_other_units_and_saved_weights_open(tmp_path):
+    torch.manual_seed(0)
+    shape = SourceFilterShape(units=5, dim=16, blocks=2, kernel=3, context=2)
+    vocoder = SourceFilterVocoder(SourceFilterNet(shape), "units")
+    vocoder.save(tmp_path)
+    opened = SourceFilterVocoder.load(tmp_path, device="cpu")
+    np.testing.assert_array_equal(opened.decode(UNITS), vocoder.decode(UNITS))
+    assert opened.net.shape.context == 2 and opened.acoustic == "units"
+    # Far from the change by more than the blocks over frames reach.
+    lengths = torch.tensor([40, 40, 40])
+    first, second = (opened.net.voice(torch.tensor(units), lengths)[0][:20] for units in ([1, 2, 3], [1, 4, 3]))
+    assert not torch.allclose(first, second)

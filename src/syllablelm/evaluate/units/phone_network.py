@@ -12,7 +12,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from syllablelm.core.errors import InputError
+from syllablelm.core.errors import InputError, check_fields
 from syllablelm.data.corpus import batches_by_seconds
 from syllablelm.encoders.device import pick_device
 
@@ -49,12 +49,12 @@ class ProbeSettings:
     steps: int = 2400
 
     def __post_init__(self) -> None:
-        if min(self.dim, self.blocks, self.kernel, self.steps) < 1 or self.kernel % 2 == 0:
-            raise InputError("a probe needs dim, blocks and steps of at least 1, and an odd kernel")
-        if not (0 <= self.dropout < 1 and 0 <= self.unit_dropout < 1):
-            raise InputError("dropout and unit_dropout of a probe must lie in [0, 1)")
-        if min(self.slots_per_phone, self.batch_seconds, self.learning_rate) <= 0 or self.weight_decay < 0:
-            raise InputError("slots_per_phone, batch_seconds and learning_rate of a probe must be above 0")
+        check_fields(self, "dim blocks kernel steps", least=1)
+        check_fields(self, "dropout unit_dropout", least=0, below=1)
+        check_fields(self, "slots_per_phone batch_seconds learning_rate", above=0)
+        check_fields(self, "weight_decay", least=0)
+        if self.kernel % 2 == 0:
+            raise InputError(f"kernel {self.kernel}: must be odd")
 
 
 @dataclass(frozen=True)
