@@ -91,7 +91,7 @@ def test_train_resumes_where_it_was_stopped(
         ),
         pytest.param(["--set", "iteration.2.labels.layer=3"], "'iteration' has members 1 to 1", id="no such member"),
         pytest.param(["--set", "data.sources=['nowhere']"], "nowhere: no such file or folder", id="no data"),
-        pytest.param(["--set", "data.min_seconds=100"], "no usable recording", id="nothing left"),
+        pytest.param(["--set", "data.min_seconds=39"], "no usable recording", id="nothing left"),
         pytest.param(["--set", "round=[]"], "no [[round]], which sylboost needs", id="no round"),
         pytest.param(["--seed", "7"], "made with another recipe, seed or inputs", id="another seed"),
     ],

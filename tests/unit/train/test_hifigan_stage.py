@@ -171,7 +171,7 @@ class TestTask:
         with pytest.raises(InputError, match=r"2: 40 frames of units for 1\.00 s"):
             HiFiGanTask(HiFiGanNet(SHAPE), replace(voice, units=short), CONFIG, 0)
         with pytest.raises(InputError, match="crops of"):
-            HiFiGanTask(HiFiGanNet(SHAPE), voice, replace(CONFIG, crop_seconds=0.05), 0)
+            HiFiGanTask(HiFiGanNet(SHAPE), voice, replace(CONFIG, crop_seconds=0.1), 0)
         save_audio(tmp_path / "x.wav", np.zeros(1000, np.float32))
         tiny = VoiceData(WaveformStore(scan(tmp_path)[0]), {"x": voice.units["0"]}, 2)
         with pytest.raises(InputError, match="x: shorter than"):
