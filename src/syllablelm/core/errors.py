@@ -131,6 +131,11 @@ def one_line(message: str, limit: int = LONGEST_MESSAGE) -> str:
     return f"{line[:head]} ... {line[len(line) - (limit - head - 5) :]}"
 
 
+def first_line(error: object, limit: int = 120) -> str:
+    """Return what another library's error says, or its class, short enough for a one-line message."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:limit]
+
+
 def plural(count: int, noun: str) -> str:
     """Return a count with its noun: "1 file", "2,000 files"."""
     return f"{count:,} {noun}{'' if count == 1 else 's'}"

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from syllablelm.core.errors import FormatError, InputError
+from syllablelm.core.errors import FormatError, InputError, first_line
 from syllablelm.core.results import read_json
 
 BUNDLED = Path(__file__).resolve().parents[1] / "bundled"
@@ -113,5 +113,4 @@ def _download(model: HubModel) -> Path:
 
 
 def _hub_error(name: str, reason: object) -> FormatError:
-    first_line = (str(reason).strip() or type(reason).__name__).splitlines()[0][:120]
-    return FormatError(f"{name}: neither a local path nor a model that the hub provides ({first_line})")
+    return FormatError(f"{name}: neither a local path nor a model that the hub provides ({first_line(reason)})")

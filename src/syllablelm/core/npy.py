@@ -14,7 +14,7 @@ from typing import IO, Any
 import numpy as np
 import numpy.typing as npt
 
-from syllablelm.core.errors import FormatError
+from syllablelm.core.errors import FormatError, first_line
 
 MAGIC = b"\x93NUMPY"
 # What numpy and its parser of Python literals raise for a damaged header.
@@ -37,7 +37,7 @@ def read_npy(path: str | Path, *, mapped: bool = False) -> npt.NDArray[Any]:
     except OSError as error:
         raise FormatError(f"{path}: cannot be read ({error.strerror or error})") from None
     except _DAMAGED as error:
-        raise FormatError(f"{path}: not an array of numbers in .npy form ({_reason(error)})") from None
+        raise FormatError(f"{path}: not an array of numbers in .npy form ({first_line(error)})") from None
 
 
 def read_npz(path: str | Path, names: Collection[str]) -> dict[str, npt.NDArray[Any]]:
@@ -51,7 +51,7 @@ def read_npz(path: str | Path, names: Collection[str]) -> dict[str, npt.NDArray[
                     _check_header(io.BytesIO(content), len(content))
                     arrays[name] = np.lib.format.read_array(io.BytesIO(content), allow_pickle=False)
     except (OSError, zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, *_DAMAGED) as error:
-        raise FormatError(f"{path}: damaged numpy file ({_reason(error)})") from None
+        raise FormatError(f"{path}: damaged numpy file ({first_line(error)})") from None
     return arrays
 
 
@@ -67,7 +67,3 @@ def _check_header(file: IO[bytes], size: int) -> None:
     if min(shape, default=0) < 0 or math.prod(shape) * max(dtype.itemsize, 1) > size - file.tell():
         raise ValueError(f"shape {shape} of {dtype} is larger than the file")
     file.seek(0)
-
-
-def _reason(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -12,8 +12,8 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from syllablelm.core.errors import FormatError
-from syllablelm.encoders.weights import build_without_memory, fill_network, first_line, read_tensors
+from syllablelm.core.errors import FormatError, first_line
+from syllablelm.encoders.weights import build_without_memory, fill_network, read_tensors
 
 HEAD_FILE = "head.safetensors"
 

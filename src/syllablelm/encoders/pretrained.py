@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from syllablelm.core.errors import FormatError
+from syllablelm.core.errors import FormatError, first_line
 from syllablelm.core.files import scratch_folder
 from syllablelm.core.models import CONFIG_FILE, find_model, read_model_config, safe_config
 from syllablelm.core.results import read_json
@@ -24,7 +24,6 @@ from syllablelm.encoders.weights import (
     BUILD_FAULTS,
     build_without_memory,
     copy_weights,
-    first_line,
     fit_names,
     read_weights,
 )

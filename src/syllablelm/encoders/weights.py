@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.module import register_module_parameter_registration_hook
 
-from syllablelm.core.errors import FormatError
+from syllablelm.core.errors import FormatError, first_line
 from syllablelm.core.results import read_json
 from syllablelm.encoders.checkpoint import read_checkpoint
 
@@ -237,9 +237,3 @@ def fill_network(net: Net, weights: Mapping[str, Tensor], path: Path, what: str)
         raise FormatError(f"{path}: not the weights of this {what}: {problems[0][:160]}")
     net.load_state_dict(copy_weights(weights, path), assign=True)
     return net
-
-
-def first_line(error: BaseException) -> str:
-    """Return what another library's error says, short enough for a one-line message."""
-    text = str(error).strip() or type(error).__name__
-    return text.splitlines()[0][:120]

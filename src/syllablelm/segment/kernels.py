@@ -17,7 +17,9 @@ import numpy as np
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
 
-def _compiled(**options: Any) -> Callable[[_Function], _Function]:
+def compiled(**options: Any) -> Callable[[_Function], _Function]:
+    """Compile a function by numba with options; kept on disk where the package or the user's cache can be written."""
+
     def decorate(function: _Function) -> _Function:
         try:
             kernel = numba.njit(cache=True, nogil=True, **options)(function)
@@ -33,7 +35,7 @@ _BLOCK = 64  # frames between two moves of the window, a multiple of _ROWS
 
 
 # "reassoc" and "contract" let the sums over dimensions use vector instructions; infinities and NaN keep their meaning.
-@_compiled(fastmath={"reassoc", "contract"})
+@compiled(fastmath={"reassoc", "contract"})
 def _distances(window: np.ndarray, reach: int, distances: np.ndarray) -> None:
     """Squared distances of the window's last `_BLOCK` frames to the `reach` frames before each.
 
@@ -62,7 +64,7 @@ def _distances(window: np.ndarray, reach: int, distances: np.ndarray) -> None:
             distances[row + 3, column], distances[row + 3, column + 1] = du, dv
 
 
-@_compiled()
+@compiled()
 def _fill_costs(distances: np.ndarray, first: int, count: int, pairs: np.ndarray, costs: np.ndarray) -> None:
     """Costs of the segments that end with one of `count` frames from `first` on, from the `_distances` of their block.
 
@@ -104,7 +106,7 @@ def squared_error_costs(frames: np.ndarray, max_length: int) -> np.ndarray:
     return costs
 
 
-@_compiled()
+@compiled()
 def normalized_cut_costs(similarity: np.ndarray, max_length: int) -> np.ndarray:
     """Term of Eq. 2 of every segment: (T, T) float64 -> (max_length + 1, T + 1) float64.
 
@@ -155,7 +157,7 @@ def best_lengths(costs: np.ndarray, num_segments: int, min_length: int, at_most:
 _ENDS = 256  # ends that are solved together: their sums stay in the fastest cache while the lengths go by
 
 
-@_compiled()
+@compiled()
 def _fill_lengths(costs: np.ndarray, lengths: np.ndarray, min_length: int, at_most: bool) -> None:
     num_segments, max_length, num_frames = lengths.shape[0] - 1, costs.shape[0] - 1, costs.shape[1] - 1
     # The best totals by end, with max_length entries in front that stand for ends before the recording.
@@ -189,7 +191,7 @@ def _fill_lengths(costs: np.ndarray, lengths: np.ndarray, min_length: int, at_mo
         before, now = now, before
 
 
-@_compiled()
+@compiled()
 def trace_back(lengths: np.ndarray, num_segments: int) -> np.ndarray:
     """Follow the last-segment lengths of `best_lengths` back from the end: int32 boundaries [0, ..., T]."""
     boundaries = np.empty(num_segments + 1, dtype=np.int32)
@@ -204,7 +206,7 @@ def trace_back(lengths: np.ndarray, num_segments: int) -> np.ndarray:
     return boundaries[first:]
 
 
-@_compiled()
+@compiled()
 def search_count(costs: np.ndarray, lengths: np.ndarray, low: int, high: int, delta: float, quantile: float) -> int:
     """The last count that a binary search from low to high finds too coarse, else low (the released rule).
 

@@ -6,32 +6,30 @@ tokenizer's features finds, for every frame of the real recording, the frame of 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import numba
 import numpy as np
 import numpy.typing as npt
 
 from syllablelm.core.artifact import Artifact
 from syllablelm.core.errors import InputError, check_fields, plural
 from syllablelm.core.progress import ProgressBar
-from syllablelm.data.manifest import Recording
 from syllablelm.data.vad import speech_regions
+from syllablelm.formats import open_writer
+from syllablelm.segment.kernels import compiled
 from syllablelm.tokenizer.tokenizer import Tokenizer
 from syllablelm.train.batches import WaveformStore, save_arrays
 from syllablelm.train.stage import StageRun, run_stage
+from syllablelm.train.tokenizer_recipe import DataConfig
 
 FloatArray = npt.NDArray[np.floating]
-WARP_FILE = "warp.safetensors"
+WARP_FILE, SYLLABLES_FILE = "warp.safetensors", "syllables.jsonl"
 SILENT = -1
 # Most frames of the voice that one frame of the recording may pass, and the cost of staying and of each frame passed.
 MOST_PASSED, STAY_COST, PASS_COST = 3, 0.05, 0.05
 # Beyond these ratios of lengths, speech is not of the same text.
 STRETCH = 2.8
-# Recordings encoded together.
-_GROUP = 32
 
 
 @dataclass(frozen=True)
@@ -52,21 +50,25 @@ class ParallelConfig:
 
     def __post_init__(self) -> None:
         check_fields(self, "repeat", least=1, most=1000)
-        check_fields(self, "min_seconds", least=0)
         check_fields(self, "max_seconds", above=0)
+        self.data(self.sources)
+
+    def data(self, sources: tuple[str, ...]) -> DataConfig:
+        """Return a corpus of these sources, with the limits of length of this one."""
+        return DataConfig(sources, self.min_seconds, self.max_seconds)
 
 
 def warp_pairs(real: WaveformStore, spoken: WaveformStore, tokenizer: Tokenizer, out: Path) -> Artifact:
-    """Find the frame of the voice for every frame of the recordings that the voice speaks too.
+    """Encode the recordings that the voice speaks too, and find the frame of the voice for every frame of them.
 
     Args:
         real, spoken: recordings, and those of the voice; pairs have one id.
-        tokenizer: tokenizer whose features are compared.
+        tokenizer: tokenizer that gives the units, and the features that are compared.
         out: folder of the artifact.
 
     Returns:
-        an artifact whose ``warp.safetensors`` holds, by recording id, (num_frames,) int32 frames of the voice, -1 where
-        the recording is silent.
+        an artifact with the units of the recordings, ``syllables.jsonl``, and in ``warp.safetensors``, by recording id,
+        (num_frames,) int32 frames of the voice, -1 where the recording is silent.
     """
     voices = {recording.id: recording for recording in spoken.manifest}
     pairs = [(recording, voices[recording.id]) for recording in real.manifest if recording.id in voices]
@@ -77,16 +79,19 @@ def warp_pairs(real: WaveformStore, spoken: WaveformStore, tokenizer: Tokenizer,
     def work(run: StageRun) -> None:
         warps: dict[str, npt.NDArray[np.int32]] = {}
         costs: list[float] = []
-        with ProgressBar("pairs", len(pairs)) as bar:
-            for first in range(0, len(pairs), _GROUP):
-                group = pairs[first : first + _GROUP]
-                sides = [_speech_features([pair[side] for pair in group], tokenizer) for side in (0, 1)]
-                for (recording, _), (ours, is_speech), (theirs, is_voice) in zip(group, *sides, strict=True):
-                    warp, cost = warp_frames(ours, theirs, is_speech, is_voice)
-                    if warp is not None:
-                        warps[recording.id] = warp
-                        costs.append(cost)
-                bar.advance(len(group))
+        hop = tokenizer.encoder.hop
+        with open_writer(run.folder / SYLLABLES_FILE) as writer, ProgressBar("pairs", len(pairs)) as bar:
+            for recording, voice in pairs:
+                wave, sound = recording.load(), voice.load()
+                units, ours = tokenizer.encode_with_features(wave)
+                theirs = tokenizer.features(sound)
+                masks = _speech_frames(wave, len(ours), hop), _speech_frames(sound, len(theirs), hop)
+                warp, cost = warp_frames(ours, theirs, *masks)
+                if warp is not None:
+                    writer.write(recording.id, recording.id, units)
+                    warps[recording.id] = warp
+                    costs.append(cost)
+                bar.advance()
         if not warps:
             raise InputError(f"parallel: {plural(len(pairs), 'pair')}, none of which is of one text")
         save_arrays(run.folder / WARP_FILE, warps)
@@ -95,18 +100,11 @@ def warp_pairs(real: WaveformStore, spoken: WaveformStore, tokenizer: Tokenizer,
     return run_stage("warp", out, config={}, seed=0, parents=parents, work=work, alone=True)
 
 
-def _speech_features(
-    recordings: list[Recording], tokenizer: Tokenizer
-) -> Iterator[tuple[FloatArray, npt.NDArray[np.bool_]]]:
-    waves = [recording.load() for recording in recordings]
-    hop = tokenizer.encoder.hop
-    for wave, features in zip(waves, tokenizer.features(waves), strict=True):
-        centres = (np.arange(len(features)) + 0.5) * hop
-        is_speech = np.zeros(len(features), dtype=bool)
-        quick = {"min_speech_ms": 50, "min_silence_ms": 60, "pad_ms": 0}
-        for start, end in speech_regions(wave, method="energy", **quick):
-            is_speech |= (centres >= start) & (centres < end)
-        yield features, is_speech
+def _speech_frames(wave: npt.NDArray[np.float32], num_frames: int, hop: int) -> npt.NDArray[np.bool_]:
+    """Return (num_frames,) True where the middle of a frame lies in speech; short pauses count as pauses."""
+    centres = (np.arange(num_frames) + 0.5) * hop
+    regions = speech_regions(wave, method="energy", min_speech_ms=50, min_silence_ms=60, pad_ms=0)
+    return np.searchsorted(regions.ravel(), centres, side="right") % 2 == 1
 
 
 def warp_frames(
@@ -133,7 +131,7 @@ def warp_frames(
     return warp, cost
 
 
-@numba.njit(cache=True)
+@compiled()
 def _cheapest_path(costs: npt.NDArray[np.float32]) -> tuple[npt.NDArray[np.int64], float]:
     """Monotone path through (T, S) costs: a column for every row, from the first column to the last."""
     num_rows, num_columns = costs.shape

@@ -28,7 +28,7 @@ from syllablelm.train.batches import KNOWN_FILE, VoiceData, WaveformStore, itera
 from syllablelm.train.codebook_stage import MOST_UNITS
 from syllablelm.train.hifigan_stage import HiFiGanConfig, fit_hifigan
 from syllablelm.train.lm_stage import LMConfig, train_lm
-from syllablelm.train.parallel_stage import WARP_FILE, ParallelConfig, warp_pairs
+from syllablelm.train.parallel_stage import SYLLABLES_FILE, WARP_FILE, ParallelConfig, warp_pairs
 from syllablelm.train.processes import join
 from syllablelm.train.source_filter_stage import SourceFilterConfig, WarpedVoice, fit_source_filter
 from syllablelm.train.stage import StageContext, StageRun, external_encoder, run_stage
@@ -39,7 +39,7 @@ from syllablelm.vocoder.interleave import StreamInfo, interleaved_store
 
 # Number of recordings encoded together: enough for batches of similar lengths.
 GROUP = 64
-SYLLABLES_FILE, UNITS_FILE = "syllables.jsonl", "acoustic.jsonl"
+UNITS_FILE = "acoustic.jsonl"
 
 
 @dataclass(frozen=True)
@@ -147,17 +147,19 @@ def train_vocoder_recipe(recipe: VocoderRecipe, out: Path, *, device: str = "aut
     context = StageContext(store, recipe.seed, device)
     centres = fit_acoustic(recipe.acoustic, context, syllables, recipe.tokenizer, out / "acoustic")
     acoustic = acoustic_tokenizer(recipe.acoustic, centres, recipe.tokenizer, device=device)
+    both = {SYLLABLES_FILE: syllables, UNITS_FILE: acoustic}
+    digests = {"syllables": syllables.digest, "acoustic": current_digest(centres)}
     if recipe.published is not None:
         import_vocoder(recipe.published, acoustic, out / "vocoder")
     if recipe.voice is not None:
         store = WaveformStore(read_corpus(recipe.voice), known=out / KNOWN_FILE)
-        units = make_units(store, {SYLLABLES_FILE: syllables, UNITS_FILE: acoustic}, out / "voice_units")
+        units = make_units(store, both, digests, out / "voice_units")
         rows, table = read_segmentations(units.file(UNITS_FILE)), load_file(centres.file(ACOUSTIC_FILE))["centres"]
         voice = VoiceData(store, rows, recipe.acoustic.units, current_digest(units), acoustic.digest, table)
         config = recipe.vocoder or recipe.hifigan
         if config is not None:
             train_vocoder(config, voice, out / "vocoder", seed=recipe.seed, device=device)
-    units = make_units(context.store, {SYLLABLES_FILE: syllables, UNITS_FILE: acoustic}, out / "units")
+    units = make_units(context.store, both, digests, out / "units")
     grid = acoustic.encoder.hop, acoustic.encoder.sample_rate, syllables.encoder.hop
     sizes = syllables.num_units or 0, recipe.acoustic.units
     stream = StreamInfo(*sizes, *grid, syllables.digest, acoustic.digest)
@@ -169,19 +171,17 @@ def _train_on_syllables(recipe: VocoderRecipe, syllables: Tokenizer, out: Path, 
     """Train a source-filter vocoder on syllables themselves, and on those of real recordings that the voice speaks."""
     if recipe.voice is None or recipe.vocoder is None or syllables.codebook is None:
         raise InputError(f"{recipe.tokenizer}: has no codebook, so no units to speak")
-    tokenizers = {SYLLABLES_FILE: syllables}
     known = out / KNOWN_FILE
     store, warped = WaveformStore(read_corpus(recipe.voice), budget_bytes=0, known=known), None
-    units = make_units(store, tokenizers, out / "voice_units")
+    units = make_units(store, {SYLLABLES_FILE: syllables}, {"syllables": syllables.digest}, out / "voice_units")
     if recipe.parallel is not None:
         parallel = recipe.parallel
-        limits = {"min_seconds": parallel.min_seconds, "max_seconds": parallel.max_seconds}
         real, spoken = (
-            WaveformStore(read_corpus(DataConfig(part, **limits)), budget_bytes=0, known=known)
+            WaveformStore(read_corpus(parallel.data(part)), budget_bytes=0, known=known)
             for part in (parallel.sources, parallel.spoken)
         )
         warp = warp_pairs(real, spoken, syllables, out / "warp")
-        rows = read_segmentations(make_units(real, tokenizers, out / "parallel_units").file(SYLLABLES_FILE))
+        rows = read_segmentations(warp.file(SYLLABLES_FILE))
         warps = load_arrays(warp.file(WARP_FILE))
         warped = WarpedVoice(spoken, rows, warps, parallel.repeat, current_digest(warp))
     rows = read_segmentations(units.file(SYLLABLES_FILE))
@@ -282,10 +282,14 @@ def import_vocoder(config: PublishedConfig, acoustic: Tokenizer, out: Path) -> A
     return run_stage("vocoder", out, config={}, seed=0, parents=parents, work=work, alone=True)
 
 
-def make_units(store: WaveformStore, tokenizers: Mapping[str, Tokenizer], out: Path) -> Artifact:
-    """Encode every recording by each tokenizer into the file of its name: ``syllables.jsonl``, ``acoustic.jsonl``."""
-    manifest = store.manifest
-    parents = {Path(file).stem: tokenizer.digest for file, tokenizer in tokenizers.items()} | {"corpus": store.digest}
+def make_units(
+    store: WaveformStore, tokenizers: Mapping[str, Tokenizer], digests: Mapping[str, str], out: Path
+) -> Artifact:
+    """Encode every recording by each tokenizer into the file of its name: ``syllables.jsonl``, ``acoustic.jsonl``.
+
+    ``digests`` are those of what makes the units, by name.
+    """
+    manifest, parents = store.manifest, {"corpus": store.digest, **digests}
 
     def work(run: StageRun) -> None:
         with ExitStack() as files, ProgressBar("units", len(manifest)) as bar:

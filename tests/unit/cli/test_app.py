@@ -114,7 +114,7 @@ def test_a_stopped_verb_says_what_the_next_does(
         (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried"), 1, "error: not enough memory"),
         (OSError(28, "No space left on device", "a.jsonl"), 2, "error: a.jsonl: No space left on device"),
         (RuntimeError("I/O error: No space left on device (os error 28)"), 2, "No space left on device"),
-        (PermissionError(13, "Permission denied", "/root/a"), 2, "error: /root/a: Permission denied"),
+        (PermissionError(13, "Permission denied", "/srv/a"), 2, "error: /srv/a: Permission denied"),
         (BrokenPipeError(32, "Broken pipe"), 141, ""),
     ],
 )

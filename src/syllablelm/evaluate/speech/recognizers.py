@@ -6,14 +6,22 @@ The command line reads the registry for its help, so nothing heavy is imported a
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from multiprocessing import get_context
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
-from syllablelm.core.errors import FormatError, InputError, SyllableLMError, import_optional
+from syllablelm.core.errors import (
+    LONGEST_MESSAGE,
+    FormatError,
+    InputError,
+    SyllableLMError,
+    first_line,
+    import_optional,
+)
 
 if TYPE_CHECKING:
     import numpy as np
@@ -167,8 +175,9 @@ class FasterWhisperRecognizer:
                 source, device=where, compute_type="int8" if where == "cpu" else "float16"
             )
         except Exception as error:  # CTranslate2 and the hub raise errors of many kinds
-            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-            raise FormatError(f"{source}: not a Whisper model that faster-whisper can open ({reason})") from None
+            raise FormatError(
+                f"{source}: not a Whisper model that faster-whisper can open ({first_line(error, LONGEST_MESSAGE)})"
+            ) from None
 
     def transcribe(self, waveform: Waveform) -> str:
         """Return the words of a waveform."""
@@ -194,12 +203,19 @@ def _open_parts(source: str, classes: Any, device: str) -> tuple[Any, Any, Any]:
     from syllablelm.encoders.device import pick_device
     from syllablelm.encoders.pretrained import open_part, open_transformers
 
-    try:
+    with _choices():
         folder, model = open_transformers(source, classes)
         parts = open_part(folder, AutoFeatureExtractor), open_part(folder, AutoTokenizer)
+    return *parts, model.to(pick_device(device)).eval()
+
+
+@contextmanager
+def _choices() -> Generator[None, None, None]:
+    """Add to the FormatError of a model that does not open what else may be given."""
+    try:
+        yield
     except FormatError as error:
         raise FormatError(f"not a recogniser that can be opened: {error}; choose {CHOICES}") from None
-    return *parts, model.to(pick_device(device)).eval()
 
 
 def _start_tokens(tokenizer: Any) -> list[int]:
@@ -236,11 +252,13 @@ def load_recognizer(name: str, *, device: str = "auto") -> Recognizer:
         return FasterWhisperRecognizer(name, device=device)
     from syllablelm.core.models import find_model, read_model_config
 
-    try:
-        family = read_model_config(find_model(name))["model_type"]
-    except FormatError as error:
-        raise FormatError(f"not a recogniser that can be opened: {error}; choose {CHOICES}") from None
-    return (WhisperRecognizer if family == "whisper" else CTCRecognizer)(name, device=device)
+    with _choices():
+        folder = find_model(name)
+        family = read_model_config(folder)["model_type"]
+    # By its folder: a hub is asked once.
+    recognizer = (WhisperRecognizer if family == "whisper" else CTCRecognizer)(str(folder), device=device)
+    recognizer.name = name
+    return recognizer
 
 
 class Transcriber:
