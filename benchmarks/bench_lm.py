@@ -23,7 +23,8 @@ from syllablelm.core.document import format_table
 from syllablelm.encoders.device import pick_device
 from syllablelm.encoders.quiet import quiet_transformers
 from syllablelm.evaluate.speed import describe_machine
-from syllablelm.lm.decode import CachedDecoder, FusedOPT, Sampler, Sampling
+from syllablelm.lm.decode import CachedDecoder, Sampler, Sampling
+from syllablelm.lm.fused import Stepper, make_stepper
 from syllablelm.train.lm_stage import LMShape
 
 Clock = Callable[[], float]
@@ -43,7 +44,7 @@ def build(size: str) -> nn.Module:
     return model
 
 
-def ours(weights: FusedOPT, prompts_BT: Tensor, new: int) -> Tensor:
+def ours(weights: Stepper, prompts_BT: Tensor, new: int) -> Tensor:
     """Return (B, new) greedy tokens by the cached decoder."""
     sampler = Sampler(Sampling(0.0), range(len(prompts_BT)))
     decoder = CachedDecoder(weights, len(prompts_BT), prompts_BT.shape[1] + new)
@@ -96,7 +97,7 @@ def main() -> None:
         model = build(size).to(device, getattr(torch, options.precision))
         size_in_bytes = sum(p.numel() * p.element_size() for p in model.parameters())
         # The weights of each decoder; ours are prepared once, as ``SpeechLM`` does.
-        runners: dict[Any, Any] = {ours: FusedOPT(model), theirs: model}
+        runners: dict[Any, Any] = {ours: make_stepper(model), theirs: model}
         for batch in options.batch:
             prompts_BT = torch.randint(0, SIZES[size][1], (batch, options.prompt))
             found = [run(own, prompts_BT, options.new) for run, own in runners.items()]

@@ -10,8 +10,12 @@ from pathlib import Path
 import pytest
 
 from helpers.random_segmentations import SOME, files_below, write_all
+from helpers.released_lms import write_twist
 from syllablelm.cli.app import main
+from syllablelm.core.errors import FormatError
+from syllablelm.core.segmentation import Segmentation
 from syllablelm.formats import FORMATS, read_segmentations
+from syllablelm.lm.speech_lm import SpeechLM
 
 
 def run(capfd: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, str, str]:
@@ -31,6 +35,28 @@ assert not loaded, loaded
     assert (done.returncode, done.stderr) == (0, "")
     assert "--gap-unit" in done.stdout
     assert all(name in "".join(done.stdout.split()) for name in FORMATS)
+
+
+def test_a_released_language_model(capfd: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    write_twist(tmp_path / "TWIST", "350M", vocab=13, offset=3)
+    out = tmp_path / "twist"
+    settings = ("--set", "num_units=10", "--set", "hop=640", "--set", "rate=19.5")
+    status, printed, _ = run(capfd, tmp_path / "TWIST", "--to", "lm", "--out", out, *settings)
+    assert status == 0
+    result = json.loads(printed)
+    assert [result[key] for key in ("from", "to", "units", "first", "bos", "unused")] == ["folder", "lm", 10, 3, -1, 3]
+    lm = SpeechLM.load(out, device="cpu")
+    seg = Segmentation.from_boundaries([0, 1, 3], unit=[4, 2], hop=640)
+    assert lm.score(seg) < 0 and lm.generate(seg, seconds=0.2).num_frames == 5
+    for arguments, message in (
+        ((tmp_path / "TWIST", "--to", "lm", "--hop", 640), "with --out and --set alone"),
+        ((tmp_path / "a.jsonl", "--to", "jsonl", "--set", "bos=1"), "--set is for language models: --to lm"),
+        ((tmp_path / "TWIST", "--to", "lm", *settings, "--set", "first=9"), "13 tokens, but units from row 9"),
+    ):
+        status, printed, err = run(capfd, *arguments, "--out", tmp_path / "x")
+        assert (status, printed, err.count("\n")) == (2, "", 1) and message in err
+    with pytest.raises(FormatError, match="'convert --to lm' wrote"):
+        SpeechLM.load(tmp_path / "TWIST")
 
 
 def test_there_and_back(capfd: pytest.CaptureFixture[str], tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from helpers.command_line import Run
+from helpers.random_models import small_corpus
 from syllablelm.data.manifest import Manifest
 
 
@@ -39,6 +40,31 @@ def test_prepare_without_a_usable_recording(run: Run, tmp_path: Path) -> None:
     ended = run("prepare", tmp_path, "--out", tmp_path / "m.jsonl")
     assert (ended.status, len(ended.lines)) == (2, 1)
     assert not (tmp_path / "m.jsonl").exists()
+
+
+def test_prepare_subset_draws_hours(run: Run, tmp_path: Path) -> None:
+    small_corpus(tmp_path / "audio", [16_000] * 40).save(tmp_path / "all.jsonl")
+    draws = []
+    for seed in ("0", "0", "1"):
+        ended = run("prepare", "subset", tmp_path / "all.jsonl", "--hours", "0.005", "--out", tmp_path / "part.jsonl",
+                    "--seed", seed)  # fmt: skip
+        assert (ended.status, ended.result["recordings"], ended.result["hours"]) == (0, 18, pytest.approx(0.005))
+        draws.append([recording.id for recording in Manifest.load(tmp_path / "part.jsonl")])
+    assert draws[0] == draws[1] != draws[2]
+    ended = run("prepare", "subset", tmp_path / "all.jsonl", "--hours", "100", "--out", tmp_path / "part.jsonl")
+    assert (ended.status, len(ended.lines)) == (2, 1)
+
+
+def test_prepare_corpus_cuts_by_voice_activity(run: Run, tmp_path: Path) -> None:
+    small_corpus(tmp_path / "audio", [16_000 * 9, 16_000])
+    ended = run("prepare", "corpus", tmp_path / "audio", "--segment", "vad", "--max-seconds", "4", "--out",
+                tmp_path / "m.jsonl")  # fmt: skip
+    assert ended.status == 0 and ended.result["cut"] == 1 and ended.result["no_speech_hours"] >= 0
+    rows = [json.loads(line) for line in (tmp_path / "m.jsonl").read_text().splitlines()]
+    assert all(row["num_samples"] <= 4 * 16_000 for row in rows) and len(rows) >= 4
+    assert {row["path"] for row in rows} == {"audio/r0.wav", "audio/r1.wav"}
+    ended = run("prepare", "corpus", tmp_path / "audio", "--max-seconds", "4", "--out", tmp_path / "m2.jsonl")
+    assert (ended.status, len(ended.lines)) == (2, 1)
 
 
 @pytest.mark.skipif(shutil.which("flite") is None, reason="flite is not installed")

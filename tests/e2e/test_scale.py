@@ -59,7 +59,8 @@ def test_collect(run: Run, tmp_path: Path) -> None:
         folder.mkdir(parents=True)
         record = {"params": 1000, "tokens": 2000, "flops": 12_000_000, "tokenizer": "t", "num_units": 5}
         (folder / "run.json").write_text(json.dumps(record | ({"valid": valid} if valid else {})), encoding="utf-8")
-        (folder / "scores.json").write_text('{"sblimp": 55.5}', encoding="utf-8")
+        if valid:
+            (folder / "scores.json").write_text('{"sblimp": 55.5}', encoding="utf-8")
     ended = run("scale", "collect", tmp_path, "--out", tmp_path / "runs.jsonl")
     assert ended.result == {"runs": 1, "left_out": 1, "out": str(tmp_path / "runs.jsonl")}
     assert "no held-out loss" in ended.err
@@ -70,6 +71,11 @@ def test_collect(run: Run, tmp_path: Path) -> None:
     }  # fmt: skip
     ended = run("scale", "collect", tmp_path / "run1", "--out", tmp_path / "none.jsonl")
     assert (ended.status, (tmp_path / "none.jsonl").exists()) == (2, False)
+    # Scores are enough.
+    (tmp_path / "run1" / "lm" / "scores.json").write_text('{"sblimp": 60}', encoding="utf-8")
+    assert run("scale", "collect", tmp_path, "--out", tmp_path / "both.jsonl").result["runs"] == 2
+    rows = [json.loads(line) for line in (tmp_path / "both.jsonl").read_text(encoding="utf-8").splitlines()]
+    assert [(row["loss"], row["scores"]["sblimp"]) for row in rows] == [(3.0, 55.5), (None, 60)]
 
 
 def test_fit_then_predict(run: Run, runs: Path, tmp_path: Path) -> None:
@@ -221,8 +227,10 @@ def test_plot(run: Run, runs: Path, tmp_path: Path, figure: str) -> None:
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        pytest.param(lambda rows: rows[:4], "4 runs cannot fix", id="too few"),
-        pytest.param(lambda rows: [{**r, "tokens": 20 * r["params"]} for r in rows], "one ray", id="one ray"),
+        pytest.param(lambda rows: [{**r, "scores": {}} for r in rows[:4]], "4 runs cannot fix", id="too few"),
+        pytest.param(
+            lambda rows: [{**r, "scores": {}, "tokens": 20 * r["params"]} for r in rows], "one ray", id="one ray"
+        ),
         pytest.param(lambda rows: [*rows[1:], {**rows[0], "loss": -1}], "jsonl:16: loss -1.0: must be", id="negative"),
         pytest.param(
             lambda rows: [*rows[1:], {**rows[0], "loss": float("nan")}], "jsonl:16.loss: must be a finite", id="NaN"

@@ -66,6 +66,25 @@ def plan(run: Run, path: Path, **settings: Any) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
+def test_a_study_of_llamas(run: Run, micro: Path, tmp_path: Path) -> None:
+    """The speech scaling study's plan and recipe, in miniature."""
+    changes = ['shapes=["1x32", "2x64"]', "ratios=[0.02, 0.04]", "batch_tokens=[512]", "lr=[1e-2]", "context=64"]
+    options = [word for change in changes for word in ("--set", change)]
+    assert run("scale", "plan", "speech", *options, "--out", tmp_path / "plan.jsonl").status == 0
+    settings = [
+        'units.tokenizer="tiny"', f'units.train=["{micro}/train.jsonl"]', f'units.valid=["{micro}/valid.jsonl"]',
+        "lm.crop_seconds=25.0", "lm.row_tokens=64", "lm.batch_tokens=256", "lm.shape.positions=64",
+    ]  # fmt: skip
+    options = [word for change in settings for word in ("--set", change)]
+    ended = run("scale", "run", tmp_path / "plan.jsonl", "scaling_llama", "--out", tmp_path / "study", *options)
+    assert ended.status == 0, ended.err
+    planned = [json.loads(line) for line in (tmp_path / "plan.jsonl").read_text(encoding="utf-8").splitlines()]
+    for row in planned:
+        record = json.loads((tmp_path / "study" / "runs" / row["name"] / "run.json").read_text(encoding="utf-8"))
+        assert (record["params"], record["layers"], record["dim"]) == (row["params"], row["layers"], row["dim"])
+        assert record["valid"]["model"]["tokens"] == 60 * 40
+
+
 @pytest.mark.slow
 def test_a_study_from_plan_to_report(run: Run, micro: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nine runs on a grid and two on repeated data; stopped after the third and taken up again."""

@@ -12,8 +12,10 @@ import pytest
 from helpers.command_line import Run
 from helpers.micro_speech_recipes import DIRECT, bundle_options
 from syllablelm.data.audio import load_audio, save_audio
+from syllablelm.formats import read_segmentations
 from syllablelm.lm.speech_lm import SpeechLM
 from syllablelm.train.batches import load_arrays
+from syllablelm.vocoder.resynthesizer import Resynthesizer
 
 pytestmark = pytest.mark.slow
 
@@ -62,6 +64,20 @@ def test_a_vocoder_of_syllables(
     assert ended.status == 0 and ended.result["seconds"] == pytest.approx(2.0, abs=0.05)
     ended = run("continue", recordings / "r0.wav", "--seconds", 1.0, "--out", tmp_path / "more.wav", *common)
     assert ended.status == 0 and ended.result["seconds"] == pytest.approx(1.0, abs=0.05)
+
+
+def test_the_papers_order_of_the_stream(run: Run, parts: Path, units: Path, tmp_path: Path) -> None:
+    out = shutil.copytree(parts / "vocoder", tmp_path / "vocoder")
+    options = ("--out", out, "--set", "interleaving=ella-v", "--device", "cpu")
+    ended = run("train", "vocoder", parts / "vocoder.toml", *options)
+    assert ended.status == 2 and f"{out / 'stream'} holds a tokens made with another recipe" in ended.lines[-1]
+    for stage in ("stream", "vocoder_lm"):
+        shutil.rmtree(out / stage)
+    assert run("train", "vocoder", parts / "vocoder.toml", *options).status == 0
+    spoken = Resynthesizer.load(out, device="cpu")
+    assert spoken.vocoder_lm is not None and spoken.vocoder_lm.lm.info.num_tokens == 12 + 8 + 3
+    for row in read_segmentations(units).values():
+        assert len(spoken.decode(row)) / spoken.sample_rate == pytest.approx(row.duration, abs=0.05)
 
 
 def test_every_stage_that_draws_has_the_recipes_seed(parts: Path) -> None:

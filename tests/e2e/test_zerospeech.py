@@ -3,39 +3,25 @@
 from __future__ import annotations
 
 import csv
+import json
 import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
 from helpers.command_line import Run
+from helpers.pair_benchmark import make_benchmark, make_lm, write_gold
 from helpers.random_models import noise
-from syllablelm.core.artifact import new_artifact, open_artifact
+from syllablelm.core.artifact import open_artifact
 from syllablelm.data.audio import load_audio, save_audio
 from syllablelm.evaluate.lm.cloze import ClozeResult, evaluate_cloze
-from syllablelm.evaluate.lm.scorer import score_stems
+from syllablelm.evaluate.lm.salmon import SalmonResult
+from syllablelm.evaluate.lm.scorer import score_stems, trim_silence
 from syllablelm.evaluate.lm.suites import LexicalResult, SyntacticResult
 from syllablelm.evaluate.lm.zerospeech import read_submission, write_submission
 from syllablelm.lm.speech_lm import SpeechLM
-from syllablelm.lm.store import TokenInfo
 from syllablelm.tokenizer.tokenizer import Tokenizer
-from syllablelm.train.lm_stage import LMShape, save_lm
-
-SHAPE = LMShape(layers=1, dim=16, heads=2, feed_forward=32, positions=24, dropout=0.0)
-
-
-def make_lm(path: Path, tokenizer: str) -> Path:
-    torch.manual_seed(0)
-    model = SHAPE.build(12)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            if parameter.ndim >= 2:
-                parameter.normal_(0.0, 0.5)
-    with new_artifact(path, "lm", config=SHAPE, seed=0, parents={}, metrics={}) as folder:
-        save_lm(SpeechLM(model, TokenInfo(12, tokenizer=tokenizer), np.full(12, 10, dtype=np.int32)), folder)
-    return path
 
 
 @pytest.fixture(scope="session")
@@ -43,40 +29,9 @@ def lm_folder(tokenizer_folder: Path, tmp_path_factory: pytest.TempPathFactory) 
     return make_lm(tmp_path_factory.mktemp("models") / "lm", open_artifact(tokenizer_folder).digest)
 
 
-def write_gold(folder: Path, rows: list[dict[str, object]]) -> None:
-    with (folder / "gold.csv").open("w", encoding="utf-8", newline="") as file:
-        writer = csv.DictWriter(file, list(rows[0]))
-        writer.writeheader()
-        writer.writerows(rows)
-
-
 @pytest.fixture(scope="session")
 def benchmark_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Six recordings of words in two voices, four of sentences in one, four of stories; each of other noise."""
-    root = tmp_path_factory.mktemp("benchmark")
-    rows: dict[str, list[dict[str, object]]] = {"lexical": [], "syntactic": []}
-    for number, (pair, voice) in enumerate([("1", "A"), ("1", "B"), ("2", "A")]):
-        for correct in (1, 0):
-            stem = f"x{number}{'ab'[correct]}"
-            rows["lexical"].append(
-                {"id": pair, "filename": stem, "voice": voice, "frequency": 7 * (pair == "2") if correct else "",
-                 "word": "w", "phones": "w", "length": 3, "correct": correct}
-            )  # fmt: skip
-    for number, kind in enumerate(("agreement", "island")):
-        for correct in (0, 1):
-            stem = f"y{number}{correct}"
-            rows["syntactic"].append(
-                {"id": 0, "filename": stem, "voice": "A", "type": kind, "subtype": f"{kind}_1",
-                 "transcription": "a, b", "correct": correct}
-            )  # fmt: skip
-    files = [root / suite / "dev" / f"{row['filename']}.wav" for suite in rows for row in rows[suite]]
-    files += [root / "tSC" / f"{name}.wav" for name in ("0_8_incorrect", "1_8_correct", "2_9_correct", "3_9_incorrect")]
-    for seed, file in enumerate(files):
-        file.parent.mkdir(parents=True, exist_ok=True)
-        save_audio(file, noise(16_000 + 1600 * (seed % 5), seed))
-    for suite, listed in rows.items():
-        write_gold(root / suite / "dev", listed)
-    return root
+    return make_benchmark(tmp_path_factory.mktemp("benchmark"))
 
 
 @pytest.fixture
@@ -200,11 +155,101 @@ def test_stories(
     (row,) = ended.result["rows"]
     assert (row["pairs"], row["accuracy"]) == (2, sum(points) / 2)
 
-    monkeypatch.setattr(SpeechLM, "score", lambda self, items: [-1.0] * len(items))
+    monkeypatch.setattr(SpeechLM, "log_probs", lambda self, items: [np.full(len(item), -1.0) for item in items])
     for ties, accuracy in (("half", 0.5), ("wrong", 0.0)):
         ended = evaluate("cloze", benchmark_folder / "tSC", tmp_path / "flat", "--ties", ties)
+        assert ended.status == 0, ended.err
         assert ended.result["rows"][0]["accuracy"] == accuracy
         assert ended.result["protocol"]["ties"] == ties
+
+
+def test_salmon(run: Run, evaluate, tokenizer_folder: Path, lm_folder: Path, tmp_path: Path) -> None:
+    """Made-up recordings in the benchmark's layout: both of a pair begin alike, and go on otherwise."""
+    folder = tmp_path / "salmon_benchmark"
+    for number, part in enumerate(("rir_consistency", "speaker_consistency")):
+        (folder / part).mkdir(parents=True)
+        for pair in range(2):
+            same = noise(16_000, 10 * number + pair)
+            for option in range(2):
+                rest = noise(16_000 + 800 * option, 100 + 10 * number + 2 * pair + option)
+                save_audio(folder / part / f"sample_{pair}_{option}.wav", np.concatenate([same, rest]))
+    ended = evaluate("salmon", folder, tmp_path / "a")
+    assert ended.status == 0, ended.err
+    assert ended.result["evaluation"] == "salmon" and ended.result["data"]["recordings"] == 8
+    assert [(row["group"], row["name"], row["pairs"]) for row in ended.result["rows"]] == [
+        ("part", "rir_consistency", 2),
+        ("part", "speaker_consistency", 2),
+    ]
+    assert SalmonResult.from_dict(ended.result).to_dict() == ended.result
+    # The submission file and its neighbour decide: the verb prints no other accuracies.
+    tokenizer, lm = Tokenizer.load(tokenizer_folder, device="cpu"), SpeechLM.load(lm_folder, device="cpu")
+    more = json.loads((tmp_path / "a" / "salmon" / "salmon_benchmark.json").read_text())["scores"]
+    for row in ended.result["rows"]:
+        stems = [(f"{row['name']}/sample_{pair}_0", f"{row['name']}/sample_{pair}_1") for pair in range(2)]
+        units = {stem: tokenizer.encode(load_audio(folder / f"{stem}.wav")) for pair in stems for stem in pair}
+        for name, reduce in (("accuracy", "mean"), ("summed", "sum")):
+            scores = {stem: lm.score(one, reduce) for stem, one in units.items()}
+            points = [(scores[r] > scores[w]) + (scores[r] == scores[w]) / 2 for r, w in stems]
+            assert row[name] == sum(points) / 2
+        assert more["summed"] == pytest.approx(more["summed"] | {s: lm.score(u, "sum") for s, u in units.items()})
+    listing = tmp_path / "units.jsonl"
+    assert run("tokenize", folder, "--model", tokenizer_folder, "--out", listing).status == 0
+    again = evaluate("salmon", folder, tmp_path / "b", "--units", listing)
+    assert again.result["rows"] == ended.result["rows"]
+    table = evaluate("salmon", folder, tmp_path / "b", "--units", listing, "--format", "text")
+    assert "normalised" in table.out.splitlines()[2] and "sum" in table.out.splitlines()[2]
+    refused = evaluate("salmon", tmp_path, tmp_path / "c")
+    assert refused.status == 2 and "no part of SALMon" in refused.err
+
+
+def test_silence_at_the_ends_is_left_out(run: Run, evaluate, tokenizer_folder: Path, tmp_path: Path) -> None:
+    loud, silent = noise(16_000, 1), np.zeros(16_000, dtype=np.float32)
+    wave = np.concatenate([silent, loud, silent])
+    whole = Tokenizer.load(tokenizer_folder, device="cpu").encode(wave)
+    kept = trim_silence(whole, wave, "energy")
+    inside = [k for k, (start, end) in enumerate(whole.seconds) if end > 0.9 and start < 2.1]
+    assert 0 < len(kept) < len(whole)
+    assert set(kept.start.tolist()) <= set(whole.start[inside].tolist())
+    heard = [k for k, (start, end) in enumerate(whole.seconds) if start >= 1 and end <= 2]
+    assert set(whole.start[heard].tolist()) <= set(kept.start.tolist())
+    assert (kept.num_frames, trim_silence(whole, wave, "none")) == (whole.num_frames, whole)
+    # Nothing is left out where nothing is heard, or all is.
+    assert trim_silence(whole, np.zeros_like(wave), "energy") == whole
+    full = Tokenizer.load(tokenizer_folder, device="cpu").encode(loud)
+    assert trim_silence(full, loud, "energy") == full
+
+    folder = make_benchmark(tmp_path / "benchmark")
+    for file in (folder / "tSC").glob("*.wav"):
+        save_audio(file, np.concatenate([silent, load_audio(file)]))
+    units = tmp_path / "units.jsonl"
+    assert run("tokenize", folder / "tSC", "--model", tokenizer_folder, "--out", units).status == 0
+    ended = evaluate("cloze", folder / "tSC", tmp_path / "a", "--trim", "energy")
+    assert ended.status == 0, ended.err
+    assert "(energy)" in ended.result["protocol"]["silence at the ends"]
+    same = evaluate("cloze", folder / "tSC", tmp_path / "b", "--trim", "energy", "--units", units)
+    trimmed = read_submission(tmp_path / "a" / "cloze" / "tSC.txt")
+    assert same.status == 0 and read_submission(tmp_path / "b" / "cloze" / "tSC.txt") == pytest.approx(trimmed)
+    plain = evaluate("cloze", folder / "tSC", tmp_path / "c")
+    assert plain.result["protocol"]["silence at the ends"] == "kept"
+    assert any(trimmed[stem] != score for stem, score in read_submission(tmp_path / "c" / "cloze" / "tSC.txt").items())
+    refused = evaluate("cloze", folder / "tSC", tmp_path / "a")
+    assert refused.status == 2 and "choose another --out" in refused.err
+
+    # Units alone have no silence to find.
+    lexical = tmp_path / "lexical.jsonl"
+    assert run("tokenize", folder / "lexical", "--model", tokenizer_folder, "--out", lexical).status == 0
+    for file in (folder / "lexical" / "dev").glob("x0*.wav"):
+        file.unlink()
+    assert evaluate("lexical", folder, tmp_path / "d", "--units", lexical).status == 0
+    refused = evaluate("lexical", folder, tmp_path / "e", "--units", lexical, "--trim", "energy")
+    assert (refused.status, refused.out) == (2, "")
+    assert "without the recording of x0a (2 of 6)" in refused.lines[-1] and "--trim none" in refused.lines[-1]
+    save_audio(folder / "lexical" / "dev" / "x0a.wav", noise(40_000))
+    save_audio(folder / "lexical" / "dev" / "x0b.wav", noise(40_000))
+    refused = evaluate("lexical", folder, tmp_path / "e", "--units", lexical, "--trim", "energy")
+    assert refused.status == 2 and "its recording 2.50 s" in refused.lines[-1]
+    refused = evaluate("lexical", folder, tmp_path / "e", "--trim", "loud")
+    assert refused.status == 2 and "unknown voice activity method" in refused.lines[-1]
 
 
 def test_a_split_without_answers_is_submitted(evaluate, benchmark_folder: Path, tmp_path: Path):

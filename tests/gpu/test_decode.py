@@ -23,10 +23,11 @@ def model():
 
 def step_all(model, rows, drop=()):
     """Logits of every step, on the CPU; rows in ``drop`` leave after the first."""
-    from syllablelm.lm.decode import CachedDecoder, FusedOPT
+    from syllablelm.lm.decode import CachedDecoder
+    from syllablelm.lm.fused import make_stepper
 
     device = next(model.parameters()).device
-    decoder = CachedDecoder(FusedOPT(model), len(rows), 64)
+    decoder = CachedDecoder(make_stepper(model), len(rows), 64)
     logits = [decoder.prefill([row[:-8] for row in rows])]
     kept = list(range(len(rows)))
     for at in range(-8, 0):
@@ -47,7 +48,8 @@ def test_logits_are_those_of_the_cpu(model):
 
 
 def test_greedy_tokens_are_those_of_transformers(model):
-    from syllablelm.lm.decode import CachedDecoder, FusedOPT
+    from syllablelm.lm.decode import CachedDecoder
+    from syllablelm.lm.fused import make_stepper
 
     model.cuda()
     prompt = torch.randint(0, 1024, (2, 16), generator=torch.Generator().manual_seed(1)).cuda()
@@ -55,7 +57,7 @@ def test_greedy_tokens_are_those_of_transformers(model):
         whole = model.generate(
             prompt, attention_mask=torch.ones_like(prompt), do_sample=False, min_new_tokens=40, max_new_tokens=40
         )
-    decoder = CachedDecoder(FusedOPT(model), 2, 56)
+    decoder = CachedDecoder(make_stepper(model), 2, 56)
     tokens = [decoder.prefill(prompt.tolist()).argmax(-1)]
     while len(tokens) < 40:
         tokens.append(decoder.step(tokens[-1]).argmax(-1))

@@ -14,15 +14,23 @@ from syllablelm.evaluate.boundaries.run import BoundaryResult
 from syllablelm.evaluate.lists import ScoredData
 from syllablelm.evaluate.lm.cloze import ClozeResult
 from syllablelm.evaluate.lm.pairs import AccuracyRow, LMSize, PairsData
+from syllablelm.evaluate.lm.salmon import SalmonResult
 from syllablelm.evaluate.lm.suites import LexicalResult, SyntacticResult
 from syllablelm.evaluate.speech.continuation import ContinuationData, ContinuationResult, OracleSummary, TemperatureRow
 from syllablelm.evaluate.speech.crossing import Crossing
-from syllablelm.evaluate.speech.error_rates import ErrorRates, TextNormalization
+from syllablelm.evaluate.speech.error_rates import NORMALIZATIONS, ErrorRates
 from syllablelm.evaluate.speech.repetition import score_repetition
-from syllablelm.evaluate.speech.resynthesis import ResynthesisData, ResynthesisResult
+from syllablelm.evaluate.speech.resynthesis import (
+    PredictedDurations,
+    RecognizerScores,
+    ResynthesisData,
+    ResynthesisResult,
+)
 from syllablelm.evaluate.speech.sweep import ScoreAtOracle, TextSummary
 from syllablelm.evaluate.speech.text_lm import TextLMInfo
 from syllablelm.evaluate.speed import MachineInfo, Speed, SpeedResult, StageTime
+from syllablelm.evaluate.system_speed import SpeedRatio, SystemSpeed, SystemSpeedResult
+from syllablelm.evaluate.units.abx import AbxResult, AbxRow
 from syllablelm.evaluate.units.bitrate import BitrateResult
 from syllablelm.evaluate.units.purity import PurityResult, PurityRow
 from syllablelm.evaluate.units.stability import StabilityResult, StabilityRow
@@ -131,9 +139,17 @@ RESULTS: dict[str, Result] = {
         ),
     ),
     "resynthesis": ResynthesisResult(
-        model="tiny", data=ResynthesisData("our/read.csv", 20, 120.0, 0, 0), recognizer="pocketsphinx",
-        normalization=TextNormalization(), min_seconds=4.0, max_seconds=10.0, units={"units": 600},
-        original=error_rates(0.2, 0.1), vocoder=error_rates(0.5, 0.3), resynthesis=error_rates(0.9, 0.6),
+        model="tiny", data=ResynthesisData("our/read.csv", 20, 120.0, 0, 0),
+        scores=RecognizerScores(
+            recognizer="pocketsphinx", original=error_rates(0.2, 0.1), vocoder=error_rates(0.5, 0.3),
+            resynthesis=error_rates(0.9, 0.6), predicted_durations=error_rates(0.95, 0.7),
+        ),
+        others=(RecognizerScores(
+            recognizer="whisper", recognizer_settings="beam 5", original=error_rates(0.1, 0.05),
+            vocoder=error_rates(0.4, 0.2), resynthesis=error_rates(0.8, 0.5),
+        ),),
+        normalization=NORMALIZATIONS["english"], min_seconds=4.0, max_seconds=10.0, units={"units": 600},
+        durations=PredictedDurations(120.0, 114.0),
     ),
     "lexical": LexicalResult(
         **pair_facts(
@@ -144,6 +160,17 @@ RESULTS: dict[str, Result] = {
     ),
     "syntactic": SyntacticResult(**pair_facts(accuracy_row("all", "pairs", 0.52), data="our/sentences")),
     "cloze": ClozeResult(**pair_facts(accuracy_row("all", "stories", 0.535), data="our/stories")),
+    "salmon": SalmonResult(
+        **pair_facts(accuracy_row("part", "speaker_consistency", 0.6), data="our/salmon")
+    ),
+    "abx": AbxResult(
+        model="tiny", data=SET, kind="triphone", tokens=3000, left_out_tokens=2,
+        protocol={"definition": "fastabx 0.9"},
+        rows=(
+            AbxRow(representation="units", speakers="across", error_rate=0.3, cells=20, triplets=90),
+            AbxRow(representation="units", speakers="within", error_rate=None, cells=0, triplets=0),
+        ),
+    ),
     "continuation": ContinuationResult(
         model="tiny", data=ContinuationData("our/dev.csv", 35, 0, 30, 90.0), prompt_seconds=3.0,
         continuation_seconds=10.0, seed=0, resamples=100, protocol={"ppx_average": "mean"},
@@ -166,6 +193,15 @@ RESULTS: dict[str, Result] = {
             ),
         ),
         agreement=None,
+    ),
+    "system-speed": SystemSpeedResult(
+        data=ScoredData(name="bundled", recordings=2, seconds=8.0), size="miniature", clip_seconds=4.0, precision="float32", repeats=2,
+        machine=MachineInfo("a CPU", 2, 2, 0.1, None, "2.13"),
+        rows=(
+            SystemSpeed("HuBERT + MinCut", "random", "encoding", 40.0, 1.5, 5.0),
+            SystemSpeed("HuBERT + MinSum", "a/folder", "encoding", 80.0, None, 5.0),
+        ),
+        ratios=(SpeedRatio("HuBERT + MinSum", "HuBERT + MinCut", "encoding", 2.0, 5.5),),
     ),
 }  # fmt: skip
 

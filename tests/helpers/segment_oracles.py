@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import functools
 import itertools
+import math
 
 import numpy as np
+
+from syllablelm.segment import losspred_matrix
 
 
 def all_cuts(num_frames, num_segments, min_length=1, max_length=None):
@@ -33,8 +36,8 @@ def cut_value(matrix, edges):
     return total
 
 
-def textbook_mincut(matrix, num_segments, max_length):
-    """The dynamic program of Eq. 2 in plain loops, every term summed anew from the matrix."""
+def textbook_mincut(matrix, num_segments, max_length, stops=()):
+    """The dynamic program of Eq. 2 in plain loops, every term summed anew; no segment crosses a stop."""
     num_frames = len(matrix)
     best = [[0.0] + [np.inf] * num_frames]
     chosen = []
@@ -42,7 +45,7 @@ def textbook_mincut(matrix, num_segments, max_length):
         row, starts = [np.inf] * (num_frames + 1), [0] * (num_frames + 1)
         for end in range(1, num_frames + 1):
             for start in range(end - 1, max(0, end - max_length) - 1, -1):
-                if best[-1][start] == np.inf:
+                if best[-1][start] == np.inf or any(start < stop < end for stop in stops):
                     continue
                 lines = matrix[start:end].sum() + matrix[:, start:end].sum()
                 within = matrix[start:end, start:end].sum()
@@ -55,6 +58,33 @@ def textbook_mincut(matrix, num_segments, max_length):
     for starts in reversed(chosen):
         edges.insert(0, starts[edges[0]])
     return edges
+
+
+def losspred_with_pauses(predictor, wave, is_speech, count, max_length, **spans):
+    """LossPred of the speech alone, frame by frame: boundaries of the recording, of which pauses have the fewest."""
+    hop, num_frames = predictor.encoder.hop, len(is_speech)
+    runs = [(value, len(list(group))) for value, group in itertools.groupby(is_speech.tolist())]
+    in_pauses = sum(math.ceil(length / max_length) for value, length in runs if not value)
+    kept = [frame for frame in range(num_frames) if is_speech[frame]]
+    # Ten a second at most, where the whole recording has no more.
+    most = round(len(kept) * max(10 * hop / 16_000, count / num_frames))
+    in_pauses = max(in_pauses, count - most)
+    samples = [wave[frame * hop : (frame + 1) * hop] for frame in kept]
+    end = (kept[-1] + 1) * hop
+    matrix = losspred_matrix(predictor, np.concatenate([*samples, wave[end : end + 80]]), **spans)
+    stops = [index for index in range(1, len(kept)) if kept[index] > kept[index - 1] + 1]
+    edges = [kept[index] for index in textbook_mincut(matrix, count - in_pauses, max_length, stops)[:-1]]
+    frame, pauses = 0, []
+    for value, length in runs:
+        if not value:
+            pauses.append((frame, length))
+        frame += length
+    pieces = {pause: math.ceil(pause[1] / max_length) for pause in pauses}
+    while sum(pieces.values()) < in_pauses:
+        pieces[max(pauses, key=lambda pause: pause[1] / pieces[pause])] += 1
+    for (start, length), number in pieces.items():
+        edges += [start + index * length // number for index in range(number)]
+    return [*sorted(edges), num_frames]
 
 
 def released_rule(features, delta, quantile=0.75, max_rate=0.2, min_length=3, max_length=35):

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import csv
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from syllablelm.cli.app import main
 from syllablelm.scaling import (
     PUBLISHED,
     PUBLISHED_REPETITION,
@@ -185,6 +187,27 @@ def test_speech_score_exponents(score: str, gamma: float, of_all: float | None) 
     assert fit_score_law(flops, scores).gamma == pytest.approx(gamma, abs=6e-5)
     if of_all is not None:
         assert fit_power_law(flops, scores).exponent == pytest.approx(of_all, abs=6e-5)
+
+
+def test_figure_2_by_the_command(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """The released end points as runs without loss: `scale fit`, and `scale predict` against text's exponents."""
+    path, study = tmp_path / "speech.jsonl", tmp_path / "speech.json"
+    names = {"sblimp_macro": "sblimp", "tstorycloze": "tstorycloze", "sstorycloze": "sstorycloze"}
+    with path.open("w", encoding="utf-8") as file:
+        for row in endpoints():
+            scores = {name: float(row[column]) for column, name in names.items()}
+            sizes = {"params": float(row["N_nonemb"]), "tokens": float(row["tokens_seen"])}
+            file.write(json.dumps({"name": row["model"], **sizes, "scores": scores}) + "\n")
+    assert main(["scale", "fit", str(path), "--bootstrap", "200", "--out", str(study)]) == 0
+    fitted = json.loads(capfd.readouterr().out)["scores"]
+    gammas = {name: fit["power"]["exponent"] for name, fit in fitted.items()}
+    assert gammas == pytest.approx({"sblimp": 0.0205, "tstorycloze": 0.0251, "sstorycloze": 0.0108}, abs=6e-5)
+    for name, printed in {"sblimp": 0.021, "tstorycloze": 0.025}.items():
+        low, high = fitted[name]["power"]["exponent_interval"]
+        assert low < printed < high
+    assert main(["scale", "predict", str(study), "--against", "text"]) == 0
+    against = json.loads(capfd.readouterr().out)["against"]
+    assert np.log10(against["sblimp"]["compute"]) == pytest.approx(0.066 / gammas["sblimp"])
 
 
 def test_story_cloze_exponent_of_the_paper_is_not_reproduced() -> None:

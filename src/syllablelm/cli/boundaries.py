@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -57,6 +57,19 @@ Encoder = Annotated[
 ]
 Layers = Annotated[
     str | None, typer.Option("--layers", metavar="L,L", help="Layers of --encoder, 1-based (default: all).")
+]
+Predictor = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--predictor",
+        metavar="NAME|PATH",
+        help="Encoder with its masked-prediction head, of losspred and combined (default: --encoder; row losspred "
+        "where --baselines names neither); repeatable.",
+    ),
+]
+VoiceActivity = Annotated[
+    Literal["energy", "silero", "none"],
+    typer.Option("--vad", help="Voice activity detection of losspred, which cuts speech only."),
 ]
 CountRule = Annotated[
     str,
@@ -116,6 +129,8 @@ def boundaries(
     baselines: Methods = None,
     encoder: Encoder = None,
     layers: Layers = None,
+    predictor: Predictor = None,
+    vad: VoiceActivity = "energy",
     count: CountRule = "reference",
     partial: Partial = False,
     reference: References = None,
@@ -134,10 +149,11 @@ def boundaries(
 
     numbers = [int(number) for number in read_numbers(layers, "--layers")] if layers else []
     systems: dict[str, Any] = {"models": model or [], "methods": split_names(baselines), "encoders": encoder or []}
+    heads: dict[str, Any] = {"predictors": predictor or [], "vad": vad}
     levels = split_names(*reference) if reference else ["syllable"]
     scoring: dict[str, Any] = {"levels": levels, "protocols": split_names(protocol), "shift": shift, "against": against}
     search: dict[str, Any] = {"tuning": tune or [], "tuning_alignments": tune_alignments, "partial": partial}
-    options = systems | scoring | search | {"resamples": resamples, "seed": seed, "device": device}
+    options = systems | heads | scoring | search | {"resamples": resamples, "seed": seed, "device": device}
     result = evaluate_boundaries(audio or [], alignments, units=units or [], layers=numbers, count=count, **options)
     if output_format == "json":
         print_json(result)

@@ -1,4 +1,4 @@
-"""``convert``: units and released tokenizers to and from the formats of other programs."""
+"""``convert``: units and released models to and from the formats of other programs."""
 
 from __future__ import annotations
 
@@ -15,19 +15,28 @@ from syllablelm.formats import FORMATS, FormatOptions
 
 # Forms of a tokenizer, besides the formats of units.
 TOKENIZERS = ("tokenizer", "released")
-ALIGNMENTS = "alignments"
+ALIGNMENTS, LM = "alignments", "lm"
 if TYPE_CHECKING:
     Format = str
 else:
-    Format = Literal[(*FORMATS, *TOKENIZERS, ALIGNMENTS)]
+    Format = Literal[(*FORMATS, *TOKENIZERS, ALIGNMENTS, LM)]
 Tier = Literal["phone", "syllable", "word", "text"]
 
 
 def convert(
     source: Annotated[
-        Path, typer.Argument(metavar="IN", help="File or folder of units, tokenizer folder, or SylBoost_*.pth.")
+        Path,
+        typer.Argument(
+            metavar="IN",
+            help="File or folder of units, tokenizer folder, SylBoost_*.pth, or language model (folder or weights).",
+        ),
     ],
-    to: Annotated[Format, typer.Option("--to", metavar="FORMAT", help=f"Output format: {', '.join(FORMATS)}.")],
+    to: Annotated[
+        Format,
+        typer.Option(
+            "--to", metavar="FORMAT", help=f"Output format: {', '.join(FORMATS)}, or tokenizer, released, lm."
+        ),
+    ],
     out: Annotated[
         Path,
         typer.Option(
@@ -70,13 +79,28 @@ def convert(
         int | None,
         typer.Option("--fit", metavar="N", min=0, help="Create --vocabulary from the N most frequent labels (0: all)."),
     ] = None,
+    layout: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Layout of a language model, such as bos=0; repeatable."),
+    ] = None,
 ) -> None:
-    """Convert units, or a tokenizer, to and from the formats of other programs.
+    """Convert units, a tokenizer or a language model to and from the formats of other programs.
 
     Nothing is lost silently: properties that a format does not hold are an error, or listed at the end. A tokenizer
-    is converted by --to tokenizer or --to released, reference annotation by --from alignments.
+    is converted by --to tokenizer or --to released, a released language model by --to lm, reference annotation by
+    --from alignments.
     """
     options = FormatOptions(hop, sample_rate, gap_unit, unit_frames)
+    if LM in (to, source_format):
+        given = (source_format, tier, vocabulary, fit, delta, hop, gap_unit, unit_frames)
+        if to != LM or deduplicate or any(value is not None for value in given):
+            raise InputError("a language model is read by --to lm with --out and --set alone")
+        from syllablelm.train.released_lm import convert_lm
+
+        _print(convert_lm(source, out, layout or ()), out)
+        return
+    if layout:
+        raise InputError("--set is for language models: --to lm")
     if ALIGNMENTS in (to, source_format):
         if deduplicate or unit_frames is not None or delta is not None:
             raise InputError("--deduplicate, --unit-frames and --delta are not for alignments")

@@ -23,6 +23,12 @@ def encode(
         Path, typer.Option("--out", metavar="FOLDER", help="Folder of the corpus; an unfinished one is resumed.")
     ],
     model: Model = DEFAULT_MODEL,
+    acoustic: Annotated[
+        str | None,
+        typer.Option(
+            "--acoustic", metavar="NAME|PATH", help="Second tokenizer, of acoustic units: written to FOLDER/acoustic."
+        ),
+    ] = None,
     rate: Rate = None,
     rule: Rule = None,
     delta: Delta = None,
@@ -54,7 +60,8 @@ def encode(
     started = time.monotonic()
     work = {"engine": engine, "shard_seconds": shard_seconds, "workers": workers, "claim_timeout": claim_timeout}
     tokenizer = {"rate": rate, "rule": rule, "delta": delta, "device": device, "precision": precision}
-    corpus = encode_corpus(manifest, out, model, **work, **tokenizer, batch_seconds=batch_seconds)  # type: ignore[arg-type]
+    work |= {"acoustic": acoustic, "batch_seconds": batch_seconds}
+    corpus = encode_corpus(manifest, out, model, **work, **tokenizer)  # type: ignore[arg-type]
     summary = corpus.summary()
     note(
         f"{plural(summary.recordings, 'recording')}, {summary.seconds / 3600:.2f} h, "

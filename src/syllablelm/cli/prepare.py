@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from typer.core import TyperGroup
@@ -12,6 +12,9 @@ from syllablelm.cli.options import Seed, print_json
 from syllablelm.core.progress import note
 from syllablelm.core.results import Record
 from syllablelm.data.manifest_formats import FOREIGN_MANIFESTS
+
+if TYPE_CHECKING:
+    from syllablelm.data.corpus import PreparedCorpus
 
 
 class _CorpusByDefault(TyperGroup):
@@ -56,6 +59,15 @@ def corpus(
     out: Annotated[Path, typer.Option("--out", metavar="FILE", help="Manifest to write (.jsonl).")],
     check: Annotated[bool, typer.Option("--check", help="Decode every file to its end, not only its header.")] = False,
     kind: Annotated[Kind, typer.Option("--kind", help="Layout of the source.")] = "auto",
+    segment: Annotated[
+        Literal["none", "vad"],
+        typer.Option("--segment", help="vad: cut recordings longer than --max-seconds by voice activity."),
+    ] = "none",
+    max_seconds: Annotated[
+        float | None, typer.Option("--max-seconds", metavar="SECONDS", help="Maximum length of a piece (default: 30).")
+    ] = None,
+    vad: Annotated[Literal["energy", "silero"], typer.Option("--vad", help="Voice activity detection.")] = "energy",
+    workers: Annotated[int, typer.Option("--workers", metavar="N", min=1, help="Number of threads of --segment.")] = 1,
 ) -> None:
     """Make a manifest of a corpus.
 
@@ -63,10 +75,28 @@ def corpus(
     """
     from syllablelm.data.corpus import prepare_corpus
 
-    result = prepare_corpus(source[0] if len(source) == 1 else source, out, kind=kind, check=check)
-    if result.skipped:
-        note(f"{result.skipped} skipped, see {result.errors}")
-    print_json(result)
+    named: Any = {"kind": kind, "check": check, "segment": segment, "max_seconds": max_seconds, "vad": vad}
+    _print_corpus(prepare_corpus(source[0] if len(source) == 1 else source, out, workers=workers, **named))
+
+
+@app.command()
+def subset(
+    source: Annotated[str, typer.Argument(metavar="SOURCE", help="Manifest, or folder of a corpus.")],
+    hours: Annotated[float, typer.Option("--hours", metavar="H", help="Maximum length in hours.")],
+    out: Annotated[Path, typer.Option("--out", metavar="FILE", help="Manifest to write (.jsonl).")],
+    by: Annotated[
+        Literal["recording", "speaker"],
+        typer.Option("--by", help="Draw single recordings, or speakers with all their recordings."),
+    ] = "recording",
+    seed: Seed = 0,
+) -> None:
+    """Make a manifest of a random part of a corpus.
+
+    The paper trains its tokenizers on a random 100 hours of LibriSpeech.
+    """
+    from syllablelm.data.corpus import prepare_subset
+
+    _print_corpus(prepare_subset(source, out, hours, by=by, seed=seed))
 
 
 @app.command()
@@ -103,11 +133,48 @@ def synthetic(
 
     Writes audio, a manifest, and the engine's own phone times as reference.
     """
-    from syllablelm.tts.synthesize import speak_texts
+    from syllablelm.tts.reading import speak_texts
 
     speech = {"engine": engine, "voices": voices, "workers": workers, "audio_format": audio_format, "seed": seed}
     ranges = {"speed_range": speed, "pitch_range": pitch}
     print_json(speak_texts(text, out, hours=hours, limit=limit, **speech, **ranges))
+
+
+@app.command()
+def stories(
+    text: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="TEXT", help="Text files or folders: stories separated by <|endoftext|>, or one on each line."
+        ),
+    ],
+    out: Annotated[
+        Path, typer.Option("--out", metavar="FOLDER", help="Folder of the corpus; an unfinished one is resumed.")
+    ],
+    engine: Engine = "flite",
+    voices: Annotated[
+        str | None,
+        typer.Option("--voices", metavar="A,B", help="Voices, comma-separated; one per story (default: a single one)."),
+    ] = None,
+    hours: Annotated[
+        float | None, typer.Option("--hours", metavar="H", help="Length of the corpus in hours (default: all stories).")
+    ] = None,
+    limit: Annotated[int | None, typer.Option("--limit", metavar="N", min=1, help="Maximum number of stories.")] = None,
+    max_words: Annotated[
+        int, typer.Option("--max-words", metavar="N", min=1, help="Maximum words per story; longer ones are left out.")
+    ] = 1000,
+    workers: Workers = 1,
+    audio_format: Annotated[Literal["flac", "wav", "opus"], typer.Option("--format", help="Audio format.")] = "flac",
+    seed: Seed = 0,
+) -> None:
+    """Speak whole stories, as TinyStories, with a text-to-speech engine.
+
+    Each story in one voice, at its own speed and pitch. Stories left out are counted.
+    """
+    from syllablelm.tts.reading import speak_stories
+
+    speech = {"engine": engine, "voices": voices, "workers": workers, "audio_format": audio_format, "seed": seed}
+    print_json(speak_stories(text, out, hours=hours, limit=limit, max_words=max_words, **speech))
 
 
 @app.command()
@@ -204,6 +271,12 @@ def topic_cloze(
     speech = {"voices": voices, "workers": workers, "audio_format": audio_format, "licence": licence, "seed": seed}
     stories = {"items": limit, "context": context, "max_words": max_words, "engine": engine}
     _print_set(out, prepare_topic_cloze(texts, out, **stories, **speech))
+
+
+def _print_corpus(result: PreparedCorpus) -> None:
+    if result.skipped:
+        note(f"{result.skipped} skipped, see {result.errors}")
+    print_json(result)
 
 
 def _print_set(out: Path, record: Record) -> None:

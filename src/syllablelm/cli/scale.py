@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
-from syllablelm.cli.options import Changes, Device, Seed, print_json
+from syllablelm.cli.options import DEFAULT_MODEL, Changes, Device, Model, Seed, print_json
+from syllablelm.cli.zerospeech import Split, Ties
 from syllablelm.core.errors import plural
 from syllablelm.core.progress import note
 from syllablelm.scaling.flops import MFU, PEAK_TFLOPS, Design, Figure, Per
@@ -23,6 +24,9 @@ Mfu = Annotated[
 PerUnit = Annotated[
     Per,
     typer.Option("--per", help="Unit of the losses: nats per token, or per second to compare tokenisations."),
+]
+Folders = Annotated[
+    list[Path], typer.Argument(metavar="FOLDERS", help="Runs of `train lm` or `scale run`, or folders above them.")
 ]
 Groups = Annotated[
     list[str], typer.Argument(metavar="[LABEL=]RUNS", help="Run records (jsonl), one group per label or file.")
@@ -95,16 +99,54 @@ def run(
 
 
 @app.command()
+def score(
+    folders: Folders,
+    lexical: Annotated[
+        list[str] | None,
+        typer.Option("--lexical", metavar="[NAME=]FOLDER", help="Suite of words and non-words; repeatable."),
+    ] = None,
+    syntactic: Annotated[
+        list[str] | None,
+        typer.Option("--syntactic", metavar="[NAME=]FOLDER", help="Suite of minimal pairs of sentences; repeatable."),
+    ] = None,
+    cloze: Annotated[
+        list[str] | None,
+        typer.Option("--cloze", metavar="[NAME=]FOLDER", help="Suite of stories with two endings; repeatable."),
+    ] = None,
+    units: Annotated[
+        list[str] | None,
+        typer.Option("--units", metavar="[NAME=]FILE", help="Units to score instead of recordings; repeatable."),
+    ] = None,
+    model: Model = DEFAULT_MODEL,
+    split: Split = "dev",
+    ties: Ties = "half",
+    device: Device = "auto",
+) -> None:
+    """Score every finished run on suites of pairs: scores.json beside each run.json.
+
+    Recordings are encoded once for all runs; a stopped run resumes. Accuracies in percent; of syntactic suites the mean
+    over phenomena.
+    """
+    from syllablelm.evaluate.lm.study_scores import read_suites, score_study
+
+    suites = read_suites(units or (), lexical=lexical or (), syntactic=syntactic or (), cloze=cloze or ())
+    print_json(score_study(folders, suites, model=model, split=split, ties=ties, device=device))
+
+
+@app.command()
 def collect(
-    folders: Annotated[
-        list[Path], typer.Argument(metavar="FOLDERS", help="Runs of `train lm` or `scale run`, or folders above them.")
-    ],
+    folders: Folders,
     out: Annotated[Path, typer.Option("--out", metavar="FILE", help="Output file (jsonl).")],
+    source: Annotated[
+        Literal["runs", "pythia"],
+        typer.Option("--from", help="Own runs, or the published evaluations of the Pythia suite (evals/pythia-v1)."),
+    ] = "runs",
 ) -> None:
     """Gather the records of finished runs into one table, with the scores.json beside each run.json."""
+    from syllablelm.scaling.pythia import collect_pythia
     from syllablelm.scaling.runs import collect_runs
 
-    collected = collect_runs(folders)
+    collected = collect_runs(folders) if source == "runs" else collect_pythia(folders)
     for reason in collected.left_out:
         note(f"left out: {reason}")
     collected.write(out)
@@ -122,7 +164,10 @@ def fit(
     seed: Seed = 0,
     out: Annotated[Path | None, typer.Option("--out", metavar="FILE", help="Output file of the study (JSON).")] = None,
 ) -> None:
-    """Fit loss = E + A / N^alpha + B / D^beta, the envelope, and laws of every score."""
+    """Fit loss = E + A / N^alpha + B / D^beta, the envelope, and laws of every score.
+
+    Runs without a loss need scores; then the laws of scores alone are fitted.
+    """
     from syllablelm.scaling.runs import read_runs
     from syllablelm.scaling.study import fit_study
 
@@ -138,7 +183,7 @@ def fit(
 @app.command()
 def predict(
     law: Annotated[
-        str, typer.Argument(metavar="STUDY|NAME", help="Study written by `scale fit --out`, or a published law.")
+        str, typer.Argument(metavar="STUDY|NAME", help="Study written by `scale fit --out`, or a published one.")
     ],
     flops: Flops = None,
     gpu_hours: Hours = None,
@@ -152,8 +197,8 @@ def predict(
         str | None, typer.Option("--score", metavar="NAME=X", help="Score to find the compute for.")
     ] = None,
     against: Annotated[
-        Path | None,
-        typer.Option("--against", metavar="STUDY", help="Study to compare the compute for the same gain with."),
+        str | None,
+        typer.Option("--against", metavar="STUDY|NAME", help="Study to compare the compute for the same gain with."),
     ] = None,
     gain: Annotated[
         float, typer.Option("--gain", metavar="X", help="Multiple of the other study's compute that makes the gain.")
@@ -209,8 +254,7 @@ def report(
 ) -> None:
     """Fit every group of runs and write report.md, report.html and their figures."""
     from syllablelm.scaling.runs import read_groups
-    from syllablelm.scaling.study_report import REPORT_MARKDOWN, REPORT_PAGE, write_report
+    from syllablelm.scaling.study_report import write_report
 
     options = {"per": per, "huber_delta": huber_delta, "saturation": saturation, "bootstrap": bootstrap, "seed": seed}
-    status = write_report(read_groups(runs), out, **options, title=title)
-    print_json({"report": str(out / REPORT_MARKDOWN), "page": str(out / REPORT_PAGE), "status": status})
+    print_json(write_report(read_groups(runs), out, **options, title=title))

@@ -1,4 +1,4 @@
-"""Verbs of ``evaluate`` that score units: purity, bit rate, phones, word identity, stability, speed."""
+"""Verbs of ``evaluate`` that score units: purity, bit rate, phones, word identity, ABX, stability, speed."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from syllablelm.cli.options import (
     split_names,
 )
 from syllablelm.core.document import format_table
-from syllablelm.core.errors import plural
+from syllablelm.core.errors import InputError, plural
 from syllablelm.core.progress import note
 
 if TYPE_CHECKING:
@@ -74,6 +74,14 @@ _STABILITY_COLUMNS = {
     "precision@50": "Pr@50",
     "recall@50": "Re@50",
 }
+_SYSTEM_COLUMNS = {
+    "system": "system",
+    "weights": "weights",
+    "task": "task",
+    "audio_per_second": "audio s/s",
+    "standard_error": "+-",
+    "units_per_second": "units a second of audio",
+}
 _SPEED_COLUMNS = {"stage": "stage", "seconds": "seconds", "share": "share", "audio_per_second": "audio s/s"}
 
 
@@ -97,12 +105,13 @@ def purity(
     rate: Rate = None,
     reference: References = None,
     matching: Annotated[
-        Literal["overlap", "full", "majority"],
+        Literal["overlap", "full", "majority", "frames"],
         typer.Option(
             "--matching",
-            metavar="overlap|full|majority",
+            metavar="overlap|full|majority|frames",
             help="Matching of segments: one to one by overlap; full: pairs without overlap too (SD-HuBERT); majority: "
-            "each segment with what it overlaps most, silence included (ZeroSyl).",
+            "each segment with what it overlaps most, silence included (ZeroSyl); frames: every 10 ms, silence "
+            "included (with --reference phone, SNMI is PNMI).",
         ),
     ] = "overlap",
     output_format: TableFormat = "json",
@@ -206,6 +215,35 @@ def identity(
     _print(result, title, [row.to_dict() for row in result.rows], None, output_format)
 
 
+def abx(
+    audio: Audio,
+    alignments: Alignments,
+    units: Units = None,
+    model: Model = DEFAULT_MODEL,
+    rate: Rate = None,
+    kind: Annotated[
+        Literal["triphone", "phoneme"],
+        typer.Option("--kind", help="Stretches compared: whole triphones, or the phones in their middle."),
+    ] = "triphone",
+    export: Annotated[
+        Path | None,
+        typer.Option("--export", metavar="DIR", help="New folder for item file, units and features of fastabx."),
+    ] = None,
+    output_format: TableFormat = "json",
+    device: Device = "auto",
+) -> None:
+    """Measure the ABX error rate of features and units, within and across speakers.
+
+    AUDIO names the speakers: a manifest, or LibriSpeech's folders. By the definition of fastabx, without subsampling.
+    """
+    from syllablelm.evaluate import evaluate_abx
+
+    choice: dict[str, Any] = {"units": units, "kind": kind, "rate": rate, "export": export}
+    result = evaluate_abx(audio, alignments, model, **choice, device=device)
+    title = f"{result.data.name}, {plural(result.recordings, 'recording')}, {plural(result.tokens, result.kind)}"
+    _print(result, title, [row.to_dict() for row in result.rows], None, output_format)
+
+
 def stability(
     audio: Audio,
     model: Models = None,
@@ -245,21 +283,48 @@ def speed(
     precision: Precision = "float32",
     batch_seconds: BatchSeconds = 120.0,
     clips: Annotated[
-        int, typer.Option("--clips", metavar="N", min=1, help="Number of clips of 25 s without AUDIO.")
-    ] = 8,
+        int | None,
+        typer.Option("--clips", metavar="N", min=1, help="Number of clips of 25 s without AUDIO (default: 8; 32)."),
+    ] = None,
     repeats: Annotated[
         int, typer.Option("--repeats", metavar="N", min=1, help="Number of timed runs, of which the fastest counts.")
     ] = 1,
+    systems: Annotated[
+        Literal["full", "miniature"] | None,
+        typer.Option(
+            "--systems",
+            help="Systems of the paper's Table 9 instead of a tokenizer, at its sizes or at sizes that take seconds; "
+            "means of --repeats runs.",
+        ),
+    ] = None,
+    checkpoint: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--checkpoint",
+            metavar="NAME=PATH",
+            help="Model of --systems: sd-hubert, hubert, data2vec2, twist or syllablelm (default: random weights); "
+            "repeatable.",
+        ),
+    ] = None,
     out: Annotated[Path | None, typer.Option("--out", metavar="FILE", help="Copy of the JSON result.")] = None,
 ) -> None:
-    """Time a tokenizer, stage by stage.
+    """Time a tokenizer, stage by stage, or the systems of the paper's Table 9.
 
-    In another precision than float32, also the agreement of its units with those of float32.
+    In another precision than float32, also the agreement of a tokenizer's units with those of float32.
     """
-    from syllablelm.evaluate import evaluate_speed
+    from syllablelm.evaluate import evaluate_speed, evaluate_system_speed
 
-    options: dict[str, Any] = {"rate": rate, "rule": rule, "delta": delta, "precision": precision, "device": device}
-    result = evaluate_speed(audio, model, **options, batch_seconds=batch_seconds, clips=clips, repeats=repeats, out=out)
+    options: dict[str, Any] = {"precision": precision, "device": device, "repeats": repeats, "out": out}
+    if systems is not None:
+        if audio:
+            raise InputError("--systems times clips of the bundled recording; leave AUDIO out")
+        table = evaluate_system_speed(size=systems, checkpoints=checkpoint or [], clips=clips, **options)
+        note(format_table([row.to_dict() for row in table.rows], _SYSTEM_COLUMNS))
+        note(format_table([ratio.to_dict() for ratio in table.ratios]))
+        print_json(table)
+        return
+    options |= {"rate": rate, "rule": rule, "delta": delta, "batch_seconds": batch_seconds, "clips": clips or 8}
+    result = evaluate_speed(audio, model, **options)
     _note_speed(result)
     print_json(result)
 

@@ -1,4 +1,4 @@
-"""Verbs of ``evaluate`` for language models on pairs of recordings: ``lexical``, ``syntactic``, ``cloze``."""
+"""Verbs of ``evaluate`` for language models on pairs: ``lexical``, ``syntactic``, ``cloze``, ``salmon``."""
 
 from __future__ import annotations
 
@@ -15,11 +15,28 @@ if TYPE_CHECKING:
     from syllablelm.evaluate.lm.pairs import PairsResult
 
 Folder = Annotated[Path, typer.Argument(metavar="FOLDER", help="Folder of the benchmark.")]
+_COLUMNS = {
+    "group": "group",
+    "name": "name",
+    "accuracy": "mean",
+    "low": "low",
+    "high": "high",
+    "summed": "sum",
+    "localised": "localised",
+    "normalised": "normalised",
+    "pairs": "pairs",
+    "comparisons": "comparisons",
+    "ties": "ties",
+}
 Out = Annotated[Path, typer.Option("--out", metavar="DIR", help="Output folder; a stopped run resumes there.")]
 LanguageModel = Annotated[
     str | None, typer.Option("--lm", metavar="NAME|PATH", help="Language model (default: that of --model).")
 ]
 Split = Annotated[str, typer.Option("--split", metavar="dev|test", help="Part of the benchmark.")]
+Trim = Annotated[
+    str,
+    typer.Option("--trim", metavar="none|energy|silero", help="Voice activity method that finds silence to leave out."),
+]
 Ties = Annotated[TieRule, typer.Option("--ties", help="Score of equal likelihoods: half a point, or none.")]
 
 
@@ -33,6 +50,7 @@ def _suite_verb(suite: Literal["lexical", "syntactic"], text: str) -> Callable[.
         lm: LanguageModel = None,
         split: Split = "dev",
         units: Units = None,
+        trim: Trim = "none",
         resamples: Resamples = 1000,
         seed: Seed = 0,
         device: Device = "auto",
@@ -41,7 +59,7 @@ def _suite_verb(suite: Literal["lexical", "syntactic"], text: str) -> Callable[.
         from syllablelm.evaluate import evaluate_lexical, evaluate_syntactic
 
         run = evaluate_lexical if suite == "lexical" else evaluate_syntactic
-        models: dict[str, Any] = {"model": model, "lm": lm, "units": units, "device": device}
+        models: dict[str, Any] = {"model": model, "lm": lm, "units": units, "trim": trim, "device": device}
         print_pairs(run(folder, out, split=split, resamples=resamples, seed=seed, **models), output_format)
 
     verb.__name__, verb.__doc__ = suite, text
@@ -71,6 +89,7 @@ def cloze(
     lm: LanguageModel = None,
     ties: Ties = "half",
     units: Units = None,
+    trim: Trim = "none",
     resamples: Resamples = 1000,
     seed: Seed = 0,
     device: Device = "auto",
@@ -82,8 +101,30 @@ def cloze(
     """
     from syllablelm.evaluate import evaluate_cloze
 
-    models: dict[str, Any] = {"model": model, "lm": lm, "units": units, "device": device}
+    models: dict[str, Any] = {"model": model, "lm": lm, "units": units, "trim": trim, "device": device}
     print_pairs(evaluate_cloze(folder, out, ties=ties, resamples=resamples, seed=seed, **models), output_format)
+
+
+def salmon(
+    folder: Folder,
+    out: Out,
+    model: Model = DEFAULT_MODEL,
+    lm: LanguageModel = None,
+    units: Units = None,
+    trim: Trim = "none",
+    resamples: Resamples = 1000,
+    seed: Seed = 0,
+    device: Device = "auto",
+    output_format: TableFormat = "json",
+) -> None:
+    """Measure how often a language model finds acoustically consistent or matching speech likelier (SALMon).
+
+    FOLDER holds PART/sample_NUMBER_0.wav (right) and PART/sample_NUMBER_1.wav, or is a part such as bg_alignment.
+    """
+    from syllablelm.evaluate import evaluate_salmon
+
+    models: dict[str, Any] = {"model": model, "lm": lm, "units": units, "trim": trim, "device": device}
+    print_pairs(evaluate_salmon(folder, out, resamples=resamples, seed=seed, **models), output_format)
 
 
 def print_pairs(result: PairsResult, output_format: str) -> None:
@@ -99,4 +140,6 @@ def print_pairs(result: PairsResult, output_format: str) -> None:
     table |= table.pop("data") | table.pop("protocol")
     table["lm_info"] = ", ".join(f"{value:,} {name}" for name, value in sizes.items())
     print("; ".join(f"{key} {value}" for key, value in table.items() if value is not None) + "\n")
-    print(format_table(rows, style=output_format), flush=True)
+    print(
+        format_table(rows, {key: _COLUMNS[key] for key in rows[0] if key in _COLUMNS}, style=output_format), flush=True
+    )

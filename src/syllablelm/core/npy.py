@@ -1,4 +1,4 @@
-"""Arrays in NumPy's files, read without unpickling, and without memory for more than the file holds."""
+"""Arrays in NumPy's files: read without unpickling or memory for more than the file holds, written piece by piece."""
 
 from __future__ import annotations
 
@@ -53,6 +53,34 @@ def read_npz(path: str | Path, names: Collection[str]) -> dict[str, npt.NDArray[
     except (OSError, zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, *_DAMAGED) as error:
         raise FormatError(f"{path}: damaged numpy file ({first_line(error)})") from None
     return arrays
+
+
+class NpyWriter:
+    """Writes a one-dimensional .npy file piece by piece; use it as a context manager."""
+
+    def __init__(self, path: Path, dtype: npt.DTypeLike) -> None:
+        self.dtype, self.count = np.dtype(dtype), 0
+        self._file = path.open("wb")
+        self._write_header()
+
+    def __enter__(self) -> NpyWriter:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        # NumPy leaves room in the header for the length of any array.
+        self._file.seek(0)
+        self._write_header()
+        self._file.close()
+
+    def append(self, values: npt.ArrayLike) -> None:
+        """Append the values, cast to the file's type."""
+        array = np.ascontiguousarray(values, self.dtype)
+        self._file.write(array.tobytes())
+        self.count += len(array)
+
+    def _write_header(self) -> None:
+        header = {"descr": self.dtype.str, "fortran_order": False, "shape": (self.count,)}
+        np.lib.format.write_array_header_1_0(self._file, header)
 
 
 def _check_header(file: IO[bytes], size: int) -> None:

@@ -9,17 +9,19 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
 
 from syllablelm.core.errors import AudioError, FormatError, InputError, SyllableLMError
 from syllablelm.core.files import refuse_inputs, text_lines, walk_files, write_json_lines
-from syllablelm.core.results import Record
-from syllablelm.data.manifest import Draft, Manifest, Recording, read_drafts
+from syllablelm.core.results import Record, json_key
+from syllablelm.data.manifest import Draft, Manifest, Part, Recording, read_drafts
 from syllablelm.data.manifest_formats import is_manifest
+from syllablelm.data.pieces import cut_recordings
 from syllablelm.data.pyav import DECODED_BY_AV
+from syllablelm.data.vad import Method
 from syllablelm.formats.transcript import is_transcript, transcript_lines
 
 _READ = ".wav .wave .bwf .rf64 .w64 .flac .ogg .oga .opus .mp3 .mp2 .aiff .aif .aifc .au .snd .caf .sph .nist .voc"
@@ -50,7 +52,14 @@ class SkippedFile(Record):
 
 @dataclass(frozen=True)
 class PreparedCorpus(Record):
-    """Result of `prepare_corpus`: the manifest's path, counts, total length, and the list of unusable files."""
+    """Result of `prepare_corpus` and `prepare_subset`.
+
+    Args:
+        manifest: its path.
+        recordings, hours, speakers: recordings in it, their total length, and their different speakers.
+        skipped, errors: number of unusable files, and the file that lists them.
+        cut, no_speech_hours: recordings that were cut into pieces, and what no piece of them holds; None if not asked.
+    """
 
     manifest: Path
     recordings: int
@@ -58,17 +67,62 @@ class PreparedCorpus(Record):
     speakers: int
     skipped: int
     errors: Path
+    cut: int | None = json_key(omit_none=True)
+    no_speech_hours: float | None = json_key(omit_none=True)
 
 
-def prepare_corpus(source: Paths, out: str | Path, *, kind: Kind = "auto", check: bool = False) -> PreparedCorpus:
+def prepare_corpus(
+    source: Paths,
+    out: str | Path,
+    *,
+    kind: Kind = "auto",
+    check: bool = False,
+    segment: Literal["none", "vad"] = "none",
+    max_seconds: float | None = None,
+    vad: Method = "energy",
+    workers: int = 1,
+) -> PreparedCorpus:
     """Write the manifest of a corpus, and beside it OUT.errors.jsonl, the list of unusable files.
 
-    Source, kind, check and errors are those of `scan`; OUT ends in .jsonl, and no usable recording is an InputError.
+    Args:
+        source, kind, check: as of `scan`.
+        out: file that ends in .jsonl.
+        segment, max_seconds, vad, workers: "vad" cuts recordings longer than `max_seconds` (default: 30) into pieces
+            (`cut_recordings`), whose rows keep path and times (`start`, `num_samples`).
+
+    Raises:
+        InputError: no usable recording, or a wrong option; otherwise as `scan`.
     """
-    out = Path(out)
-    if out.suffix != ".jsonl":
-        raise InputError(f"--out {out}: the name of a manifest ends in .jsonl")
+    out = _manifest_name(out)
+    if max_seconds is not None and segment == "none":
+        raise InputError("--max-seconds: recordings are cut by --segment vad only; add it")
     manifest, skipped = scan(source, kind=kind, check=check)
+    counts: dict[str, Any] = {}
+    if segment == "vad":
+        found = cut_recordings(manifest, 30.0 if max_seconds is None else max_seconds, vad, workers)
+        skipped += [SkippedFile.because(recording.path, error) for recording, error in found.unusable]
+        manifest, counts = found.pieces, {"cut": found.cut, "no_speech_hours": found.no_speech_seconds / 3600}
+    return _write_corpus(manifest, skipped, source, out, **counts)
+
+
+def prepare_subset(
+    source: Paths, out: str | Path, hours: float, *, by: Part = "recording", seed: int = 0
+) -> PreparedCorpus:
+    """Write the manifest of a random part of a corpus (`Manifest.sample`); otherwise as `prepare_corpus`."""
+    out = _manifest_name(out)
+    manifest, skipped = scan(source)
+    return _write_corpus(manifest.sample(hours, by=by, seed=seed), skipped, source, out)
+
+
+def _manifest_name(out: str | Path) -> Path:
+    if Path(out).suffix != ".jsonl":
+        raise InputError(f"--out {out}: the name of a manifest ends in .jsonl")
+    return Path(out)
+
+
+def _write_corpus(
+    manifest: Manifest, skipped: list[SkippedFile], source: Paths, out: Path, **counts: Any
+) -> PreparedCorpus:
     errors = errors_file(out)
     sources = [source] if isinstance(source, str | os.PathLike) else source
     refuse_inputs([out, errors], [*map(Path, sources), *(recording.path for recording in manifest)])
@@ -76,8 +130,8 @@ def prepare_corpus(source: Paths, out: str | Path, *, kind: Kind = "auto", check
     if not manifest:
         raise no_usable(skipped)
     manifest.save(out)
-    speakers = {recording.speaker for recording in manifest} - {None}
-    return PreparedCorpus(out, len(manifest), manifest.total_seconds / 3600, len(speakers), len(skipped), errors)
+    speakers, hours = {recording.speaker for recording in manifest} - {None}, manifest.total_seconds / 3600
+    return PreparedCorpus(out, len(manifest), hours, len(speakers), len(skipped), errors, **counts)
 
 
 def scan(source: Paths, *, kind: Kind = "auto", check: bool = False) -> tuple[Manifest, list[SkippedFile]]:

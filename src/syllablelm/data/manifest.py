@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, overload
+from typing import Any, Literal, NamedTuple, get_args, overload
 
 import numpy as np
 
@@ -24,6 +24,7 @@ from syllablelm.core.results import read_json
 from syllablelm.data.audio import FloatArray, audio_info, check_audio, load_audio
 from syllablelm.data.manifest_formats import read_rows
 
+Part = Literal["speaker", "recording"]
 # Seconds by which a header may disagree with a stated duration (rounded, or padded by a codec).
 _DURATION_SLACK = 0.1
 # Columns of whole numbers, and the least value of each.
@@ -139,9 +140,32 @@ class Manifest(Sequence[Recording]):
             write_text(Path(known), json.dumps(states | found) + "\n")
         return {r.id: (found[os.path.abspath(r.path)].digest, r.start, r.num_samples) for r in self}
 
-    def split(
-        self, held_out: int, *, by: Literal["speaker", "recording"] = "speaker", seed: int = 0
-    ) -> tuple[Manifest, Manifest]:
+    def sample(self, hours: float, *, by: Part = "recording", seed: int = 0) -> Manifest:
+        """Return a random part of at most `hours`, in the manifest's order.
+
+        Recordings, or speakers with all their recordings, are drawn until the next one does not fit; with the same seed
+        a smaller draw is part of a larger one.
+
+        Args:
+            by, seed: as of `split`.
+
+        Raises:
+            InputError: the manifest is shorter, the first one drawn is longer, or a recording without a speaker.
+        """
+        keys, names = self._keys(by)
+        seconds = dict.fromkeys(names, 0.0)
+        for recording, key in zip(self, keys, strict=True):
+            seconds[key] += recording.seconds
+        if not 0 < hours <= self.total_seconds / 3600:
+            raise InputError(f"cannot draw {hours:g} h from {self.total_seconds / 3600:.2f} h; take 0 to all of it")
+        order = [names[index] for index in np.random.default_rng(seed).permutation(len(names))]
+        count = int(np.searchsorted(np.cumsum([seconds[name] for name in order]), 3600 * hours + 1e-6, side="right"))
+        if count == 0:
+            raise InputError(f"{hours:g} h: less than the first {by} drawn, of {seconds[order[0]] / 3600:.2f} h")
+        chosen = set(order[:count])
+        return Manifest(recording for recording, key in zip(self, keys, strict=True) if key in chosen)
+
+    def split(self, held_out: int, *, by: Part = "speaker", seed: int = 0) -> tuple[Manifest, Manifest]:
         """Hold out a random part; return the rest and the held-out part, both in the manifest's order.
 
         Args:
@@ -152,12 +176,7 @@ class Manifest(Sequence[Recording]):
         Raises:
             InputError: fewer than `held_out`, or a recording without a speaker.
         """
-        if by not in ("speaker", "recording"):
-            raise InputError(f"by must be 'speaker' or 'recording', not '{by}'")
-        if by == "speaker" and (nameless := [recording.id for recording in self if recording.speaker is None]):
-            raise InputError(f"recording '{nameless[0]}' has no speaker; split by='recording' instead")
-        keys = [recording.speaker if by == "speaker" else recording.id for recording in self]
-        names = sorted({str(key) for key in keys})
+        keys, names = self._keys(by)
         if not 0 <= held_out <= len(names):
             raise InputError(f"cannot set aside {held_out} of {len(names)} {by}s")
         chosen = {names[index] for index in np.random.default_rng(seed).permutation(len(names))[:held_out]}
@@ -165,6 +184,15 @@ class Manifest(Sequence[Recording]):
         for recording, key in zip(self, keys, strict=True):
             sides[key in chosen].append(recording)
         return Manifest(sides[0]), Manifest(sides[1])
+
+    def _keys(self, by: Part) -> tuple[list[str], list[str]]:
+        """Return the speaker or id of each recording, and the different ones, sorted."""
+        if by not in get_args(Part):
+            raise InputError(f"by must be 'speaker' or 'recording', not '{by}'")
+        if by == "speaker" and (nameless := [recording.id for recording in self if recording.speaker is None]):
+            raise InputError(f"recording '{nameless[0]}' has no speaker; draw by 'recording' instead")
+        keys = [str(recording.speaker) if by == "speaker" else recording.id for recording in self]
+        return keys, sorted(set(keys))
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write one JSON object per line; audio paths below the file's folder are stored relative to it."""

@@ -1,13 +1,14 @@
-"""Texts as utterances: the lines of transcripts, the sentences of prose."""
+"""Texts as utterances: the lines of transcripts, the sentences of prose, whole stories."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from itertools import islice
 from os import PathLike
 from pathlib import Path
 
-from syllablelm.core.errors import InputError
+from syllablelm.core.errors import FormatError, InputError
 from syllablelm.core.files import read_each, text_lines, walk_files
 from syllablelm.data.manifest import read_drafts
 from syllablelm.data.manifest_formats import is_manifest
@@ -27,9 +28,6 @@ def read_texts(path: str | PathLike[str], *, min_words: int = 4, max_words: int 
         min_words, max_words: minimum and maximum words of a sentence of prose.
     """
     path = Path(path)
-    files = sorted(file for file in walk_files(path) if file.suffix == ".txt") if path.is_dir() else [path]
-    if not files or not files[0].is_file():
-        raise InputError(f"{path} is no text file and no folder with .txt files")
 
     def read(file: Path) -> Iterator[tuple[str, str]]:
         if is_transcript(file):
@@ -39,12 +37,67 @@ def read_texts(path: str | PathLike[str], *, min_words: int = 4, max_words: int 
         else:
             # Carriage returns alone are the line ends of old Macs.
             text = "\n".join(line for _, line in text_lines(file)).replace("\r", "\n")
-            prefix = "-".join(file.relative_to(path).with_suffix("").parts) if path.is_dir() else file.stem
-            prefix = re.sub(r"[^\w.+-]+", "_", prefix)
             for number, sentence in enumerate(split_sentences(text, min_words=min_words, max_words=max_words)):
-                yield f"{prefix}-{number:06d}", sentence
+                yield f"{_prefix(file, path)}-{number:06d}", sentence
 
-    yield from read_each(path, files, read)
+    yield from read_each(path, _text_files(path), read)
+
+
+END_OF_STORY = "<|endoftext|>"
+# Quotation marks, dashes and dots whose UTF-8 was once read as Windows-1252, as in the first TinyStories.
+_MOJIBAKE = {"â€œ": "“", "â€™": "'", "â€˜": "'", "â€“": "–", "â€”": "—", "â€¦": "…", "â€\x9d": "”", "â€": "”"}  # noqa: RUF001
+
+
+def read_stories(path: str | PathLike[str]) -> Iterator[tuple[str, str]]:
+    """Yield the stories, (id, text), of a text file, or of every `.txt` file of a folder in order of name.
+
+    Stories are separated by `<|endoftext|>` (TinyStories) or, in a file whose first 10,000 lines have none, stand one
+    a line. They are whole, on one line, empty ones too; ids are "stem-0000000" and so on.
+    """
+    path = Path(path)
+
+    def read(file: Path) -> Iterator[tuple[str, str]]:
+        if is_transcript(file) or is_manifest(file):
+            raise FormatError(f"{file}: texts with ids, not stories; `prepare synthetic` speaks them")
+        is_marked = any(END_OF_STORY in line for _, line in islice(text_lines(file), 10_000))
+
+        def pieces() -> Iterator[str]:
+            lines: list[str] = []
+            for _, line in text_lines(file):
+                *ended, rest = line.split(END_OF_STORY) if is_marked else (line, "")
+                for piece in ended:
+                    yield _joined([*lines, piece])
+                    lines = []
+                lines.append(rest)
+            # The last story needs no mark.
+            if last := _joined(lines):
+                yield last
+
+        for number, story in enumerate(pieces()):
+            yield f"{_prefix(file, path)}-{number:07d}", story
+
+    yield from read_each(path, _text_files(path), read)
+
+
+def _joined(lines: Sequence[str]) -> str:
+    text = " ".join(" ".join(lines).split())
+    if "â€" in text:
+        for wrong, right in _MOJIBAKE.items():
+            text = text.replace(wrong, right)
+    return text
+
+
+def _text_files(path: Path) -> list[Path]:
+    files = sorted(file for file in walk_files(path) if file.suffix == ".txt") if path.is_dir() else [path]
+    if not files or not files[0].is_file():
+        raise InputError(f"{path} is no text file and no folder with .txt files")
+    return files
+
+
+def _prefix(file: Path, folder: Path) -> str:
+    """Return the first part of the ids of a file."""
+    name = "-".join(file.relative_to(folder).with_suffix("").parts) if folder.is_dir() else file.stem
+    return re.sub(r"[^\w.+-]+", "_", name)
 
 
 # Project Gutenberg's marker lines, of today's files and of those of the 1990s.

@@ -1,4 +1,4 @@
-"""Voice activity detection, and recordings shortened to speech with a map back to the original times."""
+"""Voice activity detection."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import functools
 import importlib
 import math
 import warnings
-from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
@@ -18,7 +17,7 @@ from syllablelm.data.audio import SAMPLE_RATE, FloatArray, check_waveform
 IntArray = npt.NDArray[np.int64]
 Method = Literal["silero", "energy", "none"]
 METHODS: tuple[Method, ...] = ("silero", "energy", "none")
-_THRESHOLDS = {"silero": 0.5, "energy": 0.3, "none": 0.5}
+_THRESHOLDS = {"silero": 0.5, "energy": 0.1, "none": 0.5}
 
 # Energy detector: frames of 10 ms, windows of 25 ms, the band with most of the energy of voices.
 _HOP = 160
@@ -28,6 +27,10 @@ _BAND_HERTZ = (200.0, 4000.0)
 _SILENCE_DB = -70.0
 # Recordings whose loud and quiet frames differ by less than this count as speech throughout.
 _FLAT_DB = 6.0
+# The noise floor is the level that a tenth of the frames of a stretch (2 s) do not reach, smoothed over stretches.
+_STRETCH, _NOISE_SHARE, _KEPT_NOISE = 200, 0.1, 0.9
+# Energy differences are averaged over this number of frames on either side.
+_REACH = 4
 
 
 def speech_regions(
@@ -43,11 +46,11 @@ def speech_regions(
 
     Args:
         waveform: (num_samples,) mono float at 16 kHz.
-        method: "silero" is a small neural network (extra `vad`); "energy" compares the level of the speech band with
-            the quiet and the loud parts of the same recording, without a model; "none" returns everything.
-        threshold: silero: probability above which a frame is speech (0.5 if None). energy: position of the threshold
-            between the recording's quiet level (0) and its loud level (1) in decibels (0.3 if None: keeps as much
-            of read speech as silero).
+        method: "silero" is a small neural network (extra `vad`); "energy" is unsupervised: differences of the energy of
+            the speech band, weighted by the signal-to-noise ratio, as in rVAD (Tan, Sarkar and Dehak 2020), without its
+            denoising and its pitch detector; "none" returns everything.
+        threshold: silero: probability above which a frame is speech (0.5 if None). energy: the same as a share of the
+            recording's mean of these differences (0.1 if None).
         min_speech_ms: minimum length of a region; shorter ones are dropped.
         min_silence_ms: minimum length of a pause that divides regions.
         pad_ms: padding on both sides of a region.
@@ -67,70 +70,17 @@ def speech_regions(
     return find_regions(samples, threshold, min_speech_ms, min_silence_ms, pad_ms)
 
 
-@dataclass(frozen=True, eq=False)
-class SpeechMap:
-    """A map from the kept samples of a recording of `num_samples` to their original positions.
-
-    `regions`, (num_regions, 2) int64 samples of the original, are half-open, sorted, not overlapping; or InputError.
-    """
-
-    regions: IntArray
-    num_samples: int
-
-    def __post_init__(self) -> None:
-        regions = np.array(self.regions)
-        if regions.size == 0:
-            regions = np.zeros((0, 2), dtype=np.int64)
-        if regions.ndim != 2 or regions.shape[1] != 2 or not np.issubdtype(regions.dtype, np.integer):
-            raise InputError(f"regions must be whole numbers of shape (n, 2), not {regions.dtype}{regions.shape}")
-        edges = regions.reshape(-1)
-        inside = edges.size == 0 or (edges[0] >= 0 and edges[-1] <= self.num_samples)
-        if not inside or np.any(np.diff(edges) < 0) or np.any(regions[:, 0] == regions[:, 1]):
-            raise InputError(f"regions must be sorted, not empty, not overlapping, and lie in [0, {self.num_samples}]")
-        regions = regions.astype(np.int64)
-        regions.setflags(write=False)
-        object.__setattr__(self, "regions", regions)
-
-    @functools.cached_property
-    def _before(self) -> IntArray:
-        """(num_regions + 1,) samples kept before each region, and in total."""
-        return np.concatenate([[0], np.cumsum(self.regions[:, 1] - self.regions[:, 0])]).astype(np.int64)
-
-    @property
-    def num_kept(self) -> int:
-        """Samples kept."""
-        return int(self._before[-1])
-
-    def to_original(self, kept: npt.ArrayLike, *, side: Literal["start", "end"] = "start") -> IntArray:
-        """Return the original positions of positions in the shortened recording, which are in [0, num_kept].
-
-        At a join, the side "start" gives the beginning of the later region (for starts of segments), "end" the end of
-        the earlier one (for half-open ends).
-        """
-        positions = np.asarray(kept)
-        if positions.size and not np.issubdtype(positions.dtype, np.integer):
-            raise InputError(f"kept positions must be whole samples, not {positions.dtype}")
-        positions = positions.astype(np.int64)
-        if positions.size and (positions.min() < 0 or positions.max() > self.num_kept):
-            raise InputError(f"kept positions must lie in [0, {self.num_kept}]")
-        if positions.size and not len(self.regions):
-            raise InputError("nothing was kept, so no position can be mapped back")
-        found = np.searchsorted(self._before, positions, side="right" if side == "start" else "left") - 1
-        index = np.clip(found, 0, max(len(self.regions) - 1, 0))
-        return self.regions[index, 0] + positions - self._before[index]
-
-
-def keep_speech(waveform: npt.ArrayLike, regions: npt.ArrayLike) -> tuple[FloatArray, SpeechMap]:
-    """Return the given regions of a recording joined, (num_kept,) float32, and the map from it to the original.
+def speech_frames(
+    waveform: npt.ArrayLike, num_frames: int, hop: int, *, method: Method = "energy", **options: int
+) -> npt.NDArray[np.bool_]:
+    """Return (num_frames,) True where the middle of a frame of `hop` samples lies in speech.
 
     Args:
-        waveform: (num_samples,) mono float.
-        regions: (num_regions, 2) start and end samples, as `speech_regions` returns them.
+        waveform, method, options: as of `speech_regions`.
     """
-    samples = check_waveform(waveform, allow_silence=True)
-    mapping = SpeechMap(np.asarray(regions), len(samples))
-    pieces = [samples[start:end] for start, end in mapping.regions]
-    return np.concatenate([np.zeros(0, dtype=np.float32), *pieces]), mapping
+    regions = speech_regions(waveform, method=method, **options)
+    centres = (np.arange(num_frames) + 0.5) * hop
+    return np.searchsorted(regions.ravel(), centres, side="right") % 2 == 1
 
 
 # Band energy
@@ -144,14 +94,10 @@ def _energy_regions(
     if not audible.any():
         return np.zeros((0, 2), dtype=np.int64)
     quiet, loud = np.percentile(level[audible], [10, 95])
-    if loud - quiet < _FLAT_DB:
-        speech = audible
-    else:
-        # Two thresholds: a region begins above the upper one and lasts until the level falls below the lower one, so
-        # that weak consonants beside a vowel stay with it.
-        upper = quiet + threshold * (loud - quiet)
-        lower = quiet + 0.6 * threshold * (loud - quiet)
-        speech = _hysteresis(level, lower, max(upper, _SILENCE_DB))
+    speech = audible
+    if loud - quiet >= _FLAT_DB:
+        change = _weighted_differences(np.maximum(level, _SILENCE_DB))
+        speech = change > threshold * change.mean()
     regions = _runs(speech) * _HOP
     regions = _close_gaps(regions, min_silence_ms * SAMPLE_RATE // 1000)
     regions = regions[regions[:, 1] - regions[:, 0] >= min_speech_ms * SAMPLE_RATE // 1000]
@@ -178,14 +124,22 @@ def _band_level(samples: FloatArray) -> npt.NDArray[np.float64]:
     return 10 * np.log10(np.maximum(power / full_scale, 1e-20))
 
 
-def _hysteresis(level: npt.NDArray[np.float64], lower: float, upper: float) -> npt.NDArray[np.bool_]:
-    """Return the frames in runs above `lower` that reach `upper` somewhere."""
-    runs = _runs(level > lower)
-    reaches = np.concatenate([[0], np.cumsum(level > upper)])
-    speech = np.zeros(len(level), dtype=bool)
-    for start, end in runs[reaches[runs[:, 1]] > reaches[runs[:, 0]]]:
-        speech[start:end] = True
-    return speech
+def _weighted_differences(level: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """(num_frames,) energy differences weighted by the signal-to-noise ratio in dB, square root, moving average."""
+    power = 10 ** (level / 10)
+    noise = np.empty_like(power)
+    floor = None
+    for first in range(0, len(power), _STRETCH):
+        stretch = slice(first, first + _STRETCH)
+        quiet = np.quantile(power[stretch], _NOISE_SHARE)
+        floor = quiet if floor is None else _KEPT_NOISE * floor + (1 - _KEPT_NOISE) * quiet
+        noise[stretch] = floor
+    ratio = np.maximum(level - 10 * np.log10(noise), 0.0)
+    change = np.sqrt(np.abs(np.diff(power, prepend=power[:1])) * ratio)
+    sums = np.concatenate([[0.0], np.cumsum(change)])
+    frame = np.arange(len(change))
+    low, high = np.maximum(frame - _REACH, 0), np.minimum(frame + _REACH + 1, len(change))
+    return (sums[high] - sums[low]) / (high - low)
 
 
 def _runs(mask: npt.NDArray[np.bool_]) -> IntArray:

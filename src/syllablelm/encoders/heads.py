@@ -50,7 +50,10 @@ class PredictionHead(nn.Module):
         """Open what ``save`` wrote; a FormatError for no head, or a damaged one."""
         path = folder / HEAD_FILE
         if not path.exists():
-            raise FormatError(f"{folder}: no {HEAD_FILE}; LossPred needs the masked-prediction head beside the encoder")
+            raise FormatError(
+                f"{folder}: no {HEAD_FILE}; LossPred needs the masked-prediction head, which Hugging Face's HuBERT "
+                "lacks: fit one ([head], as in the recipe hubert_500), or name fairseq's hubert_base_ls960.pt"
+            )
         weights = read_tensors(path)
         try:
             with safe_open(path, framework="pt") as file:

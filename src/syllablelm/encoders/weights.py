@@ -25,6 +25,8 @@ WEIGHT_FILES = (_SAFE, _SAFE + _INDEX, _TORCH, _TORCH + _INDEX)
 # Prefixes of DistributedDataParallel, and of modules that hold the model.
 _WRAPPERS = ("module.", "model.")
 _COMPILED = "_orig_mod."
+# GPT-NeoX's files (Pythia) name the output layer otherwise than the model of transformers.
+_OUTPUT = ("embed_out.", "lm_head.")
 # Both spellings of weight norm.
 _WEIGHT_NORM = {".parametrizations.weight.original0": ".weight_g", ".parametrizations.weight.original1": ".weight_v"}
 # Ends of the names of size and direction, in both spellings.
@@ -166,7 +168,7 @@ def fit_names(weights: Mapping[str, Tensor], expected: Collection[str], base: st
         plain = name.replace(_COMPILED, "")
         new = next((plain.removesuffix(old) + new for old, new in norm.items() if plain.endswith(old)), None)
         plain = new if new is not None and name not in expected else plain
-        candidates = [plain, f"{base}.{plain}"]
+        candidates = [plain, f"{base}.{plain}", plain.replace(*_OUTPUT)]
         while wrapper := next((one for one in (*_WRAPPERS, f"{base}.") if plain.startswith(one)), None):
             plain = plain.removeprefix(wrapper)
             candidates.append(plain)

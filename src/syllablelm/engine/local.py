@@ -9,7 +9,7 @@ import hashlib
 import os
 import threading
 import time
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Generator, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -19,7 +19,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from syllablelm.core.artifact import RECORD
+from syllablelm.core.artifact import RECORD, open_artifact
 from syllablelm.core.config import to_table
 from syllablelm.core.errors import AudioError, FormatError, InputError, check_positive
 from syllablelm.core.progress import ProgressBar, note
@@ -28,9 +28,10 @@ from syllablelm.data.corpus import SkippedFile, batches_by_seconds
 from syllablelm.data.manifest import FileState, file_state
 from syllablelm.engine.claims import CLAIM_TIMEOUT, Claims
 from syllablelm.engine.ray import run_on_cluster
-from syllablelm.engine.shards import Corpus, Shard, begin_corpus, enter_shard, open_corpus
+from syllablelm.engine.shards import ACOUSTIC, SHARDS, Corpus, Shard, begin_corpus, enter_shard, open_corpus
 from syllablelm.tokenizer.recordings import encode_in_blocks
 from syllablelm.tokenizer.tokenizer import Tokenizer
+from syllablelm.vocoder.acoustic import open_acoustic
 
 SHARD_SECONDS = 3600.0
 # Decoded audio that waits for the encoder, in batches; one more may be on its way.
@@ -46,6 +47,7 @@ def encode_corpus(
     out: str | Path,
     model: str | Path | Tokenizer = "small",
     *,
+    acoustic: str | Path | Tokenizer | None = None,
     engine: Literal["local", "ray"] = "local",
     shard_seconds: float = SHARD_SECONDS,
     workers: int | None = None,
@@ -64,6 +66,9 @@ def encode_corpus(
         manifest: a .jsonl or .csv manifest.
         out: folder of the corpus; new, empty, or begun before with the same manifest, model and settings.
         model: a tokenizer, or its name as `Tokenizer.load` takes it; its `batch_seconds` bounds the memory.
+        acoustic: a second tokenizer, or its name or the folder of acoustic units that `train vocoder` wrote: its units
+            of the same recordings are written too, to shards of the same names in ``out``/acoustic; each recording is
+            decoded once (one longer than a window: twice).
         engine: "local" works in this process; "ray" in one on every GPU or node of the Ray cluster that `RAY_ADDRESS`
             names, which must see manifest, audio, model and `out` under the same names.
         shard_seconds: audio per shard in seconds; the work lost when a process is killed.
@@ -88,15 +93,21 @@ def encode_corpus(
             "precision": getattr(tokenizer.encoder, "precision", "float32"),
             "shard_seconds": float(shard_seconds),
         }
-        corpus = begin_corpus(manifest, out, config=config, parents={"model": model_digest(tokenizer)})
-        _finish(corpus, tokenizer, workers or _WORKERS, claim_timeout)
-    elif isinstance(model, Tokenizer):
+        tokenizers, parents = {SHARDS: tokenizer}, {"model": model_digest(tokenizer)}
+        if acoustic is not None:
+            tokenizers[ACOUSTIC] = second = _open_acoustic(acoustic, options)
+            parents[ACOUSTIC] = model_digest(second)
+            config[ACOUSTIC] = {"rule": to_table(second.rule), "window_seconds": second.window_seconds}
+        corpus = begin_corpus(manifest, out, config=config, parents=parents)
+        _finish(corpus, tokenizers, workers or _WORKERS, claim_timeout)
+    elif isinstance(model, Tokenizer) or isinstance(acoustic, Tokenizer):
         raise InputError("the ray engine opens the model on every node: pass its name")
     else:
         places = {"manifest": os.path.abspath(manifest), "out": os.path.abspath(out)}
-        name = os.path.abspath(model) if Path(model).exists() else model
+        names = {"model": model} if acoustic is None else {"model": model, "acoustic": acoustic}
+        named = {key: os.path.abspath(name) if Path(name).exists() else name for key, name in names.items()}
         settings = {"shard_seconds": shard_seconds, "workers": workers, "claim_timeout": claim_timeout}
-        arguments = {**places, "model": name, **settings, **options}
+        arguments = {**places, **named, **settings, **options}
         run_on_cluster(encode_corpus, arguments, use_gpus=options.get("device") != "cpu")
         corpus = open_corpus(out)
     if not corpus.summary().recordings:
@@ -105,7 +116,16 @@ def encode_corpus(
     return corpus
 
 
-def _finish(corpus: Corpus, tokenizer: Tokenizer, workers: int, claim_timeout: float) -> None:
+def _open_acoustic(name: str | Path | Tokenizer, options: Mapping[str, Any]) -> Tokenizer:
+    if isinstance(name, Tokenizer):
+        return name
+    if (Path(name) / RECORD).is_file() and open_artifact(name).kind == ACOUSTIC:
+        return open_acoustic(Path(name), device=options.get("device", "auto"))
+    shared = {key: options[key] for key in ("device", "precision", "batch_seconds") if key in options}
+    return Tokenizer.load(name, **shared)
+
+
+def _finish(corpus: Corpus, tokenizers: Mapping[str, Tokenizer], workers: int, claim_timeout: float) -> None:
     faults = corpus.faults()
     if not faults and corpus.is_finished:
         return
@@ -115,10 +135,10 @@ def _finish(corpus: Corpus, tokenizer: Tokenizer, workers: int, claim_timeout: f
             _drop(corpus, faults, claims)
             with (
                 _threads(workers, "decode") as readers,
-                _threads(_num_segmenters(tokenizer), "segment") as segmenters,
+                _threads(_num_segmenters(tokenizers[SHARDS]), "segment") as segmenters,
                 (progress := _Progress(corpus)).bar,
             ):
-                _Pipeline(tokenizer, corpus, claims, readers, segmenters, progress).run()
+                _Pipeline(tokenizers, corpus, claims, readers, segmenters, progress).run()
     corpus.finish()
 
 
@@ -129,7 +149,8 @@ def _drop(corpus: Corpus, faults: Mapping[Shard, str], claims: Claims) -> None:
             if claims.take(shard.name):
                 if fault := corpus.fault(shard):
                     note(f"{corpus.shard_file(shard)}: encoded again: {fault}")
-                    corpus.shard_file(shard).unlink(missing_ok=True)
+                    for folder in corpus.folders:
+                        corpus.shard_file(shard, folder).unlink(missing_ok=True)
                 claims.release(shard.name)
                 break
             time.sleep(_POLL_SECONDS)
@@ -180,11 +201,11 @@ def _threads(count: int, name: str) -> Generator[ThreadPoolExecutor, None, None]
 
 @dataclass
 class _OpenShard:
-    """A claimed shard that is being encoded."""
+    """A claimed shard that is being encoded: what was found, by folder and place."""
 
     shard: Shard
     batches_left: int
-    found: dict[int, Segmentation] = field(default_factory=dict)
+    found: dict[str, dict[int, Segmentation]] = field(default_factory=lambda: defaultdict(dict))
     failed: dict[int, str] = field(default_factory=dict)
     audio: dict[int, FileState] = field(default_factory=dict)
 
@@ -197,7 +218,7 @@ class _Batch:
     places: list[int]
     seconds: float
     waves: dict[int, Future[Any]] = field(default_factory=dict)
-    segmented: dict[int, Future[Segmentation]] = field(default_factory=dict)
+    segmented: dict[tuple[str, int], Future[Segmentation]] = field(default_factory=dict)
     states: dict[int, Future[FileState]] = field(default_factory=dict)
 
 
@@ -239,9 +260,12 @@ class _Progress:
 
 @dataclass
 class _Pipeline:
-    """Batches on their way from claims through decoding, encoder and segmentation to the files of shards."""
+    """Batches on their way from claims through decoding, encoders and segmentation to the files of shards.
 
-    tokenizer: Tokenizer
+    `tokenizers` are by the folder of their shards.
+    """
+
+    tokenizers: Mapping[str, Tokenizer]
     corpus: Corpus
     claims: Claims
     readers: ThreadPoolExecutor
@@ -250,6 +274,11 @@ class _Pipeline:
     ahead: deque[_Batch] = field(default_factory=deque)
     segmenting: deque[_Batch] = field(default_factory=deque)
     stopped: threading.Event = field(default_factory=threading.Event)
+
+    def __post_init__(self) -> None:
+        self._batch_seconds = min(tokenizer.batch_seconds for tokenizer in self.tokenizers.values())
+        # Longer recordings are read block by block when it is their turn.
+        self._whole_seconds = min(tokenizer.window_seconds for tokenizer in self.tokenizers.values())
 
     def run(self) -> None:
         """Work until every shard exists."""
@@ -286,7 +315,7 @@ class _Pipeline:
                     continue
                 self.progress.open(shard)
                 seconds = [recording.seconds for recording in self.corpus.recordings(shard)]
-                batches = batches_by_seconds(seconds, self.tokenizer.batch_seconds)
+                batches = batches_by_seconds(seconds, self._batch_seconds)
                 into = _OpenShard(shard, len(batches))
                 for places in batches:
                     yield _Batch(into, places, sum(seconds[place] for place in places))
@@ -294,7 +323,7 @@ class _Pipeline:
 
     def _read_ahead(self, source: Iterator[_Batch | None]) -> bool:
         """Start decoding until enough waits for the encoder; False when the source has ended."""
-        enough = _BATCHES_AHEAD * self.tokenizer.batch_seconds
+        enough = _BATCHES_AHEAD * self._batch_seconds
         while sum(batch.seconds for batch in self.ahead) < enough:
             try:
                 batch = next(source)
@@ -305,32 +334,31 @@ class _Pipeline:
             recordings = self.corpus.recordings(batch.into.shard)
             # Before the samples are read: a file that is replaced meanwhile is noticed later.
             batch.states = {place: self.readers.submit(_state, recordings[place].path) for place in batch.places}
-            # Longer recordings are read block by block when it is their turn.
             batch.waves = {
                 place: self.readers.submit(recordings[place].load)
                 for place in batch.places
-                if recordings[place].seconds <= self.tokenizer.window_seconds
+                if recordings[place].seconds <= self._whole_seconds
             }
             self.ahead.append(batch)
         return True
 
     def _encode(self, batch: _Batch) -> None:
-        tokenizer, recordings = self.tokenizer, self.corpus.recordings(batch.into.shard)
+        recordings = self.corpus.recordings(batch.into.shard)
         waves: dict[int, np.ndarray] = {}
         for place, future in batch.waves.items():
             with self._noting_failure(batch, place):
                 waves[place] = future.result()
         batch.waves = {}
-        for place, feats in zip(waves, tokenizer.features(list(waves.values())), strict=True):
-            batch.segmented[place] = self.segmenters.submit(tokenizer.segment, feats)
-        for place in batch.places:
-            if recordings[place].seconds > tokenizer.window_seconds:
-                # In a segmenter's thread, so that the cores are not shared by more threads than were chosen.
-                batch.segmented[place] = self.segmenters.submit(
-                    encode_in_blocks, tokenizer, recordings[place], self._decode_ahead
-                )
-                with self._noting_failure(batch, place):
-                    batch.segmented[place].result()
+        for folder, tokenizer in self.tokenizers.items():
+            for place, feats in zip(waves, tokenizer.features(list(waves.values())), strict=True):
+                batch.segmented[folder, place] = self.segmenters.submit(tokenizer.segment, feats)
+            for place in batch.places:
+                if recordings[place].seconds > self._whole_seconds and place not in batch.into.failed:
+                    # In a segmenter's thread, so that the cores are not shared by more threads than were chosen.
+                    coming = self.segmenters.submit(encode_in_blocks, tokenizer, recordings[place], self._decode_ahead)
+                    with self._noting_failure(batch, place):
+                        coming.result()
+                        batch.segmented[folder, place] = coming
 
     @contextmanager
     def _noting_failure(self, batch: _Batch, place: int) -> Generator[None, None, None]:
@@ -339,7 +367,8 @@ class _Pipeline:
         except AudioError as error:
             path = self.corpus.recordings(batch.into.shard)[place].path
             batch.into.failed[place] = SkippedFile.because(path, error).reason
-            batch.segmented.pop(place, None)
+            for folder in self.tokenizers:
+                batch.segmented.pop((folder, place), None)
 
     def _decode_ahead(self, blocks: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
         """Yield blocks while the next one is decoded; cut off when the run was stopped."""
@@ -352,11 +381,13 @@ class _Pipeline:
     def _settle(self, batch: _Batch) -> None:
         """Take a batch's segments; write the shard with its last batch."""
         into = batch.into
-        into.found.update((place, future.result()) for place, future in batch.segmented.items())
+        for (folder, place), future in batch.segmented.items():
+            into.found[folder][place] = future.result()
         into.audio.update((place, future.result()) for place, future in batch.states.items())
         into.batches_left -= 1
         self.claims.renew()
         self.progress.advance(len(batch.places), batch.seconds)
         if into.batches_left == 0:
-            enter_shard(self.corpus, into.shard, into.found, into.failed, into.audio)
+            acoustic = into.found[ACOUSTIC] if ACOUSTIC in self.tokenizers else None
+            enter_shard(self.corpus, into.shard, into.found[SHARDS], into.failed, into.audio, acoustic)
             self.claims.release(into.shard.name)

@@ -8,7 +8,7 @@ import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -17,7 +17,7 @@ from typing import Any
 from syllablelm.core.artifact import FORMAT_VERSION, RECORD, artifact_record, digest_bytes, digest_json, digest_path
 from syllablelm.core.errors import FormatError, InputError, check_positive
 from syllablelm.core.files import atomic_path, clear_folder, json_objects, write_text
-from syllablelm.core.results import Record, read_json
+from syllablelm.core.results import Record, json_key, read_json
 from syllablelm.core.segmentation import Segmentation
 from syllablelm.data.corpus import SkippedFile, in_utf8, no_usable, read_manifest, write_errors
 from syllablelm.data.manifest import Draft, FileState, Manifest, Recording, file_state, read_drafts
@@ -25,6 +25,8 @@ from syllablelm.formats import open_writer, read_segmentations
 
 KIND = "units"
 PLAN, SHARDS, LEDGER, CLAIMS = "plan", "shards", "ledger", "claims"
+# Of a corpus with acoustic units: the folder of their shards, and the key of their tokenizer among the parents.
+ACOUSTIC = "acoustic"
 DESCRIPTION, MANIFEST, SKIPPED = "corpus.json", "manifest.jsonl", "skipped.jsonl"
 
 
@@ -74,8 +76,9 @@ class FailedRecording(Record):
 class ShardEntry(Record):
     """The ledger of a finished shard: counts and total length of what was encoded, of `recordings` of the plan.
 
-    `digest` is that of the shard's file, `failed` are the other recordings. `audio` says of which audio the units are:
-    by id the first sample, the number of samples, and the file's size, time of modification and digest.
+    `digest` is that of the shard's file (`acoustic`: of that of its acoustic units), `failed` are the other recordings.
+    `audio` says of which audio the units are: by id the first sample, the number of samples, and the file's size, time
+    of modification and digest.
     """
 
     recordings: int
@@ -85,6 +88,11 @@ class ShardEntry(Record):
     digest: str
     failed: tuple[FailedRecording, ...]
     audio: Mapping[str, tuple[int, int, int, int, str]] = field(default_factory=dict)
+    acoustic: str | None = json_key(omit_none=True)
+
+    def files(self) -> dict[str, str]:
+        """Return the digests of the shard's files by their folder."""
+        return {SHARDS: self.digest} | ({} if self.acoustic is None else {ACOUSTIC: self.acoustic})
 
 
 @dataclass(frozen=True)
@@ -126,9 +134,14 @@ class Corpus:
         """Return the recordings of a shard."""
         return self.manifest[shard.first : shard.last]
 
-    def shard_file(self, shard: Shard) -> Path:
+    @property
+    def folders(self) -> tuple[str, ...]:
+        """Names of the folders of shards: "shards", and "acoustic" where acoustic units were asked for too."""
+        return (SHARDS, ACOUSTIC) if ACOUSTIC in self.parents else (SHARDS,)
+
+    def shard_file(self, shard: Shard, folder: str = SHARDS) -> Path:
         """Return the file of a shard's units, which appears complete or not at all."""
-        return self.path / SHARDS / f"{shard.name}.parquet"
+        return self.path / folder / f"{shard.name}.parquet"
 
     def ledger_file(self, shard: Shard) -> Path:
         """Return the file of a shard's ledger."""
@@ -136,12 +149,12 @@ class Corpus:
 
     def is_done(self, shard: Shard) -> bool:
         """Return whether the shard exists."""
-        return self.shard_file(shard).exists()
+        return all(self.shard_file(shard, folder).exists() for folder in self.folders)
 
     def missing(self) -> list[Shard]:
         """Return the shards that do not exist yet."""
-        folder = self.path / SHARDS
-        there = set(os.listdir(folder)) if folder.is_dir() else set()
+        folders = [self.path / folder for folder in self.folders]
+        there = set.intersection(*(set(os.listdir(folder)) if folder.is_dir() else set() for folder in folders))
         return [shard for shard in self.shards if f"{shard.name}.parquet" not in there]
 
     @property
@@ -176,7 +189,8 @@ class Corpus:
         """
         try:
             entry = self.entry(shard)
-            if digest_path(self.shard_file(shard)) != entry.digest:
+            made = {folder: digest_path(self.shard_file(shard, folder)) for folder in self.folders}
+            if made != entry.files():
                 return "damaged: its bytes are not those that were written"
         except FormatError as error:
             return str(error)
@@ -217,11 +231,12 @@ class Corpus:
 
     def finish(self) -> None:
         """Remove what killed processes left, and write `artifact.json`, the mark of a complete corpus."""
-        for folder in (self.path, self.path / SHARDS, self.path / LEDGER):
-            clear_folder(folder)
+        for folder in ("", *self.folders, LEDGER):
+            clear_folder(self.path / folder)
         shutil.rmtree(self.path / CLAIMS, ignore_errors=True)
         # Anew where there is one: a shard may have been removed by hand to be encoded again.
-        files = {f"{SHARDS}/{self.shard_file(shard).name}": self.entry(shard).digest for shard in self.shards}
+        digests = ((shard, self.entry(shard).files().items()) for shard in self.shards)
+        files = {f"{folder}/{shard.name}.parquet": digest for shard, made in digests for folder, digest in made}
         metrics = self.summary().to_dict()
         record = artifact_record(KIND, self.config, 0, self.parents, files, metrics) | {"config": dict(self.config)}
         write_text(self.path / RECORD, json.dumps(record, indent=2, sort_keys=True) + "\n")
@@ -348,6 +363,7 @@ def enter_shard(
     segmentations: Mapping[int, Segmentation],
     failed: Mapping[int, str],
     audio: Mapping[int, FileState] | None = None,
+    acoustic: Mapping[int, Segmentation] | None = None,
 ) -> None:
     """Write a finished shard, its ledger first; the bytes do not depend on when, where or in what order it was encoded.
 
@@ -356,22 +372,28 @@ def enter_shard(
         segmentations: units of its recordings, by their place in the shard.
         failed: the reason for every other place.
         audio: the files that were encoded, by place.
+        acoustic: acoustic units of the same recordings, of a corpus that has them.
     """
     recordings, file = corpus.recordings(shard), corpus.shard_file(shard)
     try:
-        with atomic_path(file) as part:
-            with open_writer(part, "parquet", tokenizer=corpus.parents.get("model", "")) as writer:
-                for place, segmentation in sorted(segmentations.items()):
-                    writer.write(recordings[place].id, recordings[place].path, segmentation)
-            # On some file systems a crash of the machine leaves a renamed file empty that was not flushed before.
-            with part.open("rb+") as written:
-                os.fsync(written.fileno())
+        with ExitStack() as parts:
+            digests = [
+                _write_units(
+                    parts.enter_context(atomic_path(corpus.shard_file(shard, folder))), recordings, units, model
+                )
+                for folder, units, model in (
+                    (ACOUSTIC, acoustic, corpus.parents.get(ACOUSTIC, "")),
+                    (SHARDS, segmentations, corpus.parents.get("model", "")),
+                )
+                if units is not None
+            ]
             entry = ShardEntry(
                 recordings=len(shard),
                 done=len(segmentations),
                 seconds=math.fsum(recordings[place].seconds for place in segmentations),
                 segments=sum(len(segmentation) for segmentation in segmentations.values()),
-                digest=digest_bytes(part.read_bytes()),
+                digest=digests[-1],
+                acoustic=None if acoustic is None else digests[0],
                 failed=tuple(
                     FailedRecording(recordings[place].id, recordings[place].path, reason)
                     for place, reason in sorted(failed.items())
@@ -388,6 +410,17 @@ def enter_shard(
             raise
     except OSError as error:
         raise OSError(error.errno, error.strerror or str(error), str(file)) from error
+
+
+def _write_units(part: Path, recordings: Manifest, units: Mapping[int, Segmentation], tokenizer: str) -> str:
+    """Write the units of a shard, and return the digest of the file."""
+    with open_writer(part, "parquet", tokenizer=tokenizer) as writer:
+        for place, segmentation in sorted(units.items()):
+            writer.write(recordings[place].id, recordings[place].path, segmentation)
+    # On some file systems a crash of the machine leaves a renamed file empty that was not flushed before.
+    with part.open("rb+") as written:
+        os.fsync(written.fileno())
+    return digest_bytes(part.read_bytes())
 
 
 def read_units(path: str | Path, *, unfinished: bool = False) -> Iterator[tuple[Recording, Segmentation]]:

@@ -13,7 +13,7 @@ Arguments that several evaluations share:
     rate: units per second instead of the tokenizer's own.
     partial: whether a file of units may be of other recordings than the alignments; those that they share are scored.
     limit: maximum number of recordings.
-    recognizer: name in `RECOGNIZERS`, or a Hugging Face CTC model. workers: number of its processes.
+    recognizer: name in `RECOGNIZERS`, or a model, see `load_recognizer`. workers: number of its processes.
     resamples: number of bootstrap resamples of the 95 % intervals.
     seed: random seed of the resamples, and of whatever else is drawn.
     device: "auto", "cpu" or "cuda".
@@ -34,10 +34,14 @@ if TYPE_CHECKING:
     from syllablelm.evaluate.boundaries.run import BoundaryResult, evaluate_boundaries
     from syllablelm.evaluate.boundaries.scores import BoundaryScores, score_boundaries, search_shift
     from syllablelm.evaluate.lm.cloze import evaluate_cloze
+    from syllablelm.evaluate.lm.salmon import evaluate_salmon
+    from syllablelm.evaluate.lm.study_scores import read_suites, score_study
     from syllablelm.evaluate.lm.suites import evaluate_lexical, evaluate_syntactic
     from syllablelm.evaluate.speech.continuation import evaluate_continuation
     from syllablelm.evaluate.speech.resynthesis import evaluate_resynthesis
     from syllablelm.evaluate.speed import evaluate_speed
+    from syllablelm.evaluate.system_speed import evaluate_system_speed
+    from syllablelm.evaluate.units.abx import evaluate_abx
     from syllablelm.evaluate.units.bitrate import RateCounts, evaluate_bitrate, rate_counts
     from syllablelm.evaluate.units.phone_probe import evaluate_phones
     from syllablelm.evaluate.units.purity import PurityCounts, evaluate_purity, purity_counts, score_purity
@@ -56,6 +60,7 @@ __all__ = [
     "bootstrap_difference",
     "bootstrap_interval",
     "boundary_counts",
+    "evaluate_abx",
     "evaluate_bitrate",
     "evaluate_boundaries",
     "evaluate_cloze",
@@ -65,15 +70,19 @@ __all__ = [
     "evaluate_phones",
     "evaluate_purity",
     "evaluate_resynthesis",
+    "evaluate_salmon",
     "evaluate_speed",
     "evaluate_stability",
     "evaluate_syntactic",
+    "evaluate_system_speed",
     "get_protocol",
     "match_segments",
     "purity_counts",
     "rate_counts",
+    "read_suites",
     "score_boundaries",
     "score_purity",
+    "score_study",
     "search_shift",
 ]
 
@@ -86,10 +95,14 @@ __getattr__, __dir__ = lazy_names(
         "boundaries.run": ["BoundaryResult", "evaluate_boundaries"],
         "boundaries.scores": ["BoundaryScores", "score_boundaries", "search_shift"],
         "lm.cloze": ["evaluate_cloze"],
+        "lm.salmon": ["evaluate_salmon"],
+        "lm.study_scores": ["read_suites", "score_study"],
         "lm.suites": ["evaluate_lexical", "evaluate_syntactic"],
         "speech.continuation": ["evaluate_continuation"],
         "speech.resynthesis": ["evaluate_resynthesis"],
         "speed": ["evaluate_speed"],
+        "system_speed": ["evaluate_system_speed"],
+        "units.abx": ["evaluate_abx"],
         "units.bitrate": ["RateCounts", "evaluate_bitrate", "rate_counts"],
         "units.phone_probe": ["evaluate_phones"],
         "units.purity": ["PurityCounts", "evaluate_purity", "purity_counts", "score_purity"],

@@ -9,10 +9,13 @@ from syllablelm.core.errors import FormatError
 from syllablelm.core.results import Result, read_json
 from syllablelm.evaluate.boundaries.run import BoundaryResult
 from syllablelm.evaluate.lm.cloze import ClozeResult
+from syllablelm.evaluate.lm.salmon import SalmonResult
 from syllablelm.evaluate.lm.suites import LexicalResult, SyntacticResult
 from syllablelm.evaluate.speech.continuation import ContinuationResult
 from syllablelm.evaluate.speech.resynthesis import ResynthesisResult
 from syllablelm.evaluate.speed import SpeedResult
+from syllablelm.evaluate.system_speed import SystemSpeedResult
+from syllablelm.evaluate.units.abx import AbxResult
 from syllablelm.evaluate.units.bitrate import BitrateResult
 from syllablelm.evaluate.units.phone_probe import PhoneResult
 from syllablelm.evaluate.units.purity import PurityResult
@@ -22,8 +25,17 @@ from syllablelm.evaluate.units.word_identity import IdentityResult
 RESULTS: Mapping[str, type[Result]] = {
     result.evaluation: result
     for result in (
-        *(BoundaryResult, PurityResult, BitrateResult, StabilityResult, PhoneResult, IdentityResult),
-        *(ResynthesisResult, LexicalResult, SyntacticResult, ClozeResult, ContinuationResult, SpeedResult),
+        *(BoundaryResult, PurityResult, BitrateResult, StabilityResult, PhoneResult, IdentityResult, AbxResult),
+        *(
+            ResynthesisResult,
+            LexicalResult,
+            SyntacticResult,
+            ClozeResult,
+            SalmonResult,
+            ContinuationResult,
+            SpeedResult,
+            SystemSpeedResult,
+        ),
     )
 }
 """Result classes by the name of their evaluation."""

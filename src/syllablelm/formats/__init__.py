@@ -37,6 +37,7 @@ __all__ = [
 
 _UNIT_KEYS = frozenset({"unit", "start", "end"})
 _AUDIO_NAME, _GRID, _GAPS = "id (the audio file's name)", "hop and sample rate", "gaps (need a gap unit)"
+_EQUAL_NEIGHBOURS = "boundaries between segments of one unit (deduplicate first)"
 FORMATS: dict[str, Format] = {
     format.name: format
     for format in (
@@ -79,7 +80,15 @@ FORMATS: dict[str, Format] = {
             "gslm",
             (".txt",),
             ("gslm", "read", "line_of"),
-            ("path", _GRID, _GAPS, "boundaries between segments of one unit (deduplicate first)"),
+            ("path", _GRID, _GAPS, _EQUAL_NEIGHBOURS),
+            needs_units=True,
+        ),
+        Format(
+            "discophon",
+            (".jsonl",),
+            ("discophon", "read", "record_of"),
+            ("path", _GRID, _GAPS, _EQUAL_NEIGHBOURS),
+            frozenset({"file", "units"}),
             needs_units=True,
         ),
         Format(
@@ -204,9 +213,18 @@ def read_segmentations(path: str | Path, *, hop: int = 320, sample_rate: int = 1
     Returns:
         Segmentations by id, in the order of the files; errors as `read_entries`.
     """
-    path = _units_below(Path(path))
-    entries = read_entries(path, detect_format(path, _EXACT), FormatOptions(hop, sample_rate))
-    return {entry.id: entry.segmentation for entry in entries}
+    return dict(iterate_segmentations(path, hop=hop, sample_rate=sample_rate))
+
+
+def iterate_segmentations(
+    path: str | Path, *, hop: int = 320, sample_rate: int = 16_000
+) -> Iterator[tuple[str, Segmentation]]:
+    """Yield what `read_segmentations` returns, one recording at a time; memory does not grow with an encoded corpus."""
+    below, options = _units_below(Path(path)), FormatOptions(hop, sample_rate)
+    name = detect_format(below, _EXACT)
+    # The plan of an encoded corpus has made sure that its ids are unique.
+    entries = FORMATS[name].read(below, options) if _corpus_of(Path(path)) else read_entries(below, name, options)
+    return ((entry.id, entry.segmentation) for entry in entries)
 
 
 def units_tokenizer(path: str | Path) -> str:
@@ -233,8 +251,15 @@ def units_digest(path: str | Path) -> str:
 
 def _units_below(path: Path) -> Path:
     """Return the shards of a finished corpus of `encode`; any other path as it is."""
-    if not (path / "plan" / "corpus.json").is_file():
+    folder = _corpus_of(path)
+    if folder is None:
         return path
-    if not (path / "artifact.json").is_file():
+    if not (folder / "artifact.json").is_file():
         raise FormatError(f"{path}: shards are missing; run the same encode command again to finish it")
-    return path / "shards"
+    return path / "shards" if folder == path else path
+
+
+def _corpus_of(path: Path) -> Path | None:
+    """Return the corpus of `encode` that a path, or the folder of its acoustic units, is; None for other units."""
+    folder = path.parent if path.name == "acoustic" else path
+    return folder if (folder / "plan" / "corpus.json").is_file() else None

@@ -5,27 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
-
 from syllablelm.core.errors import InputError, located
 from syllablelm.core.files import find_files, text_lines
 from syllablelm.core.segmentation import Segmentation
 from syllablelm.formats.format import Entry, FormatOptions
-from syllablelm.formats.times import from_durations, parse_ints, to_durations
+from syllablelm.formats.times import from_frames, parse_ints, to_frames
 
 
 def line_of(id: str, path: str | Path, segmentation: Segmentation, options: FormatOptions) -> str:
     """Return the line of a recording."""
     if not id or set(id) & set("|\r\n"):
         raise InputError(f"{id!r} cannot stand in a line: an id needs letters, and no '|' or line end")
-    units, durations = to_durations(id, segmentation, options.gap_unit)
-    same = np.flatnonzero(units[1:] == units[:-1])
-    if len(same):
-        raise InputError(
-            f"{id}: the boundary at frame {np.cumsum(durations)[same[0]]} is between two segments of one unit, "
-            "which gslm files cannot hold: join them by --deduplicate"
-        )
-    return f"{id}|{' '.join(map(str, np.repeat(units, durations).tolist()))}"
+    return f"{id}|{' '.join(map(str, to_frames(id, segmentation, options.gap_unit, 'gslm')))}"
 
 
 def read(path: Path, options: FormatOptions) -> Iterator[Entry]:
@@ -35,6 +26,5 @@ def read(path: Path, options: FormatOptions) -> Iterator[Entry]:
         for number, (place, line) in enumerate(text_lines(file), start=1):
             name, bar, numbers = line.rpartition("|")
             with located(place):
-                frames = parse_ints(numbers)
-                segmentation = from_durations(frames, [1] * len(frames), hop, options).deduplicate()
+                segmentation = from_frames(parse_ints(numbers), hop, options)
             yield Entry(name if bar else f"{file.stem}-{number}", "", segmentation, place)

@@ -40,6 +40,26 @@ def to_durations(id: str, segmentation: Segmentation, gap_unit: int | None) -> t
     return units.astype(np.int32), lengths.astype(np.int32)
 
 
+def to_frames(id: str, segmentation: Segmentation, gap_unit: int | None, format: str) -> list[int]:
+    """Return the unit of every frame; InputError for a boundary between equal units, and for gaps as `to_durations`.
+
+    `id` and `format` are for messages.
+    """
+    units, durations = to_durations(id, segmentation, gap_unit)
+    same = np.flatnonzero(units[1:] == units[:-1])
+    if len(same):
+        raise InputError(
+            f"{id}: the boundary at frame {np.cumsum(durations)[same[0]]} is between two segments of one unit, "
+            f"which {format} files cannot hold: join them by --deduplicate"
+        )
+    return np.repeat(units, durations).tolist()
+
+
+def from_frames(frames: Sequence[int], hop: int, options: FormatOptions) -> Segmentation:
+    """Return the segments of a unit for every frame; neighbours of one unit are one segment."""
+    return from_durations(frames, [1] * len(frames), hop, options).deduplicate()
+
+
 def from_durations(units: Sequence[int], durations: Sequence[int], hop: int, options: FormatOptions) -> Segmentation:
     """Return adjacent segments of these units and durations, from frame 0; those of the gap unit become gaps."""
     if len(units) != len(durations):

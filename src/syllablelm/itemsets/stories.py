@@ -18,13 +18,13 @@ import numpy as np
 
 from syllablelm.core.errors import FormatError, InputError
 from syllablelm.core.files import find_files, read_each, text_lines
-from syllablelm.data.texts import split_sentences, strip_gutenberg
+from syllablelm.data.texts import END_OF_STORY, split_sentences, strip_gutenberg
 from syllablelm.formats.transcript import is_transcript, transcript_lines
 from syllablelm.itemsets.speak import Clip, ItemSet, Source, SpokenSet, prepare_set
 
 NAME = "open-topic-cloze"
 _MIN_WORDS = 4
-# Two or more empty lines separate stories and chapters of plain texts.
+# Two or more empty lines separate stories and chapters of plain texts without TinyStories' mark.
 _BREAK = re.compile(r"\n[^\S\n]*\n[^\S\n]*\n\s*")
 
 
@@ -122,7 +122,8 @@ def _runs(file: Path, max_words: int) -> Iterator[tuple[str, list[str]]]:
         return
     text = strip_gutenberg("\n".join(line for _, line in text_lines(file)))
     stem = re.sub(r"[^\w+-]+", "_", file.stem)
-    for number, block in enumerate(_BREAK.split(text)):
+    blocks = text.split(END_OF_STORY) if END_OF_STORY in text else _BREAK.split(text)
+    for number, block in enumerate(blocks):
         yield f"{stem}-{number:03d}", list(split_sentences(block, min_words=_MIN_WORDS, max_words=max_words))
 
 

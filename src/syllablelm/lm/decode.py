@@ -1,6 +1,6 @@
-"""Fast decoding of OPT models: fused projections and a key-value cache of fixed size.
+"""Fast decoding: sampling, and a key-value cache of fixed size.
 
-Shape suffixes: B sequences, T new tokens, S cached positions, H heads, K head dimension, D model dimension.
+Shape suffixes: B sequences, T new tokens, S cached positions, H heads, K key-value heads, D model dimension.
 """
 
 from __future__ import annotations
@@ -8,15 +8,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from numbers import Integral
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from syllablelm.core.config import check_seed
-from syllablelm.core.errors import InputError, check_positive
+from syllablelm.core.errors import FormatError, InputError, check_positive, first_line
+from syllablelm.encoders.weights import BUILD_FAULTS
+from syllablelm.lm.fused import Stepper, make_stepper
 
 
 @dataclass(frozen=True)
@@ -27,15 +28,19 @@ class Sampling:
         temperature: sampling temperature; 0, or below a millionth, is greedy.
         top_k, top_p: top-k sampling (0 is off) and nucleus threshold (1 is off).
         seed: random seed; sequence i of a batch draws the same in any batch.
+        repetition_penalty: divisor of the positive logits, factor of the negative ones, of units that a sequence has
+            already (CTRL, Keskar et al. 2019; 1 is off).
     """
 
     temperature: float = 0.8
     top_k: int = 0
     top_p: float = 1.0
     seed: int = 0
+    repetition_penalty: float = 1.0
 
     def __post_init__(self) -> None:
         check_positive("temperature", self.temperature, zero=True)
+        check_positive("repetition_penalty", self.repetition_penalty)
         if not isinstance(self.top_k, Integral) or self.top_k < 0:
             raise InputError(f"top_k {self.top_k}: must be a whole number, 0 or above")
         if not 0 < self.top_p <= 1:
@@ -58,8 +63,18 @@ class Sampler:
             check_seed(seed)
         self._streams = [np.random.default_rng((seed, index)) for seed, index in zip(own, indices, strict=True)]
 
-    def __call__(self, logits_BV: Tensor, rows: Sequence[int] | None = None) -> Tensor:
-        """Draw one token per row of logits, (B,) int64; ``rows`` are their sequences, by default all of them."""
+    def __call__(
+        self, logits_BV: Tensor, rows: Sequence[int] | None = None, seen: Sequence[Sequence[int]] = ()
+    ) -> Tensor:
+        """Draw one token per row of logits, (B,) int64.
+
+        Args:
+            logits_BV: logits of the next tokens.
+            rows: sequences of the rows, by default all of them.
+            seen: tokens so far of each row, for the penalty on repetition; those without a logit do not count.
+        """
+        if self.sampling.repetition_penalty != 1 and seen:
+            logits_BV = _penalize(logits_BV, seen, self.sampling.repetition_penalty)
         # Logits divided by less come near the end of the floating-point numbers.
         if self.sampling.temperature < 1e-6:
             return logits_BV.argmax(-1)
@@ -90,75 +105,20 @@ class Sampler:
         return probs
 
 
-Linear = tuple[Tensor, Tensor | None]
-
-
-class _Norm(NamedTuple):
-    """Arguments of ``F.layer_norm`` after its input."""
-
-    shape: tuple[int, ...]
-    weight: Tensor | None
-    bias: Tensor | None
-    eps: float
-
-    @classmethod
-    def of(cls, norm: Any) -> _Norm:
-        return cls(norm.normalized_shape, norm.weight, norm.bias, norm.eps)
-
-
-class _Block:
-    """Weights of one layer as plain tensors, the three projections of attention in one matrix.
-
-    At one token a call, looking up modules and running their hooks would cost about as much as a small layer itself.
-    """
-
-    def __init__(self, layer: Any, scaling: float) -> None:
-        attention = layer.self_attn
-        parts = (attention.q_proj, attention.k_proj, attention.v_proj)
-        weights = [part.weight.detach() for part in parts]
-        biases = [torch.zeros_like(weights[0][:, 0]) if part.bias is None else part.bias.detach() for part in parts]
-        # The scale of the scores is folded into the queries.
-        self.qkv: Linear = (
-            torch.cat([weights[0] * scaling, *weights[1:]]),
-            torch.cat([biases[0] * scaling, *biases[1:]]),
-        )
-        self.out, self.fc1, self.fc2 = (_linear(part) for part in (attention.out_proj, layer.fc1, layer.fc2))
-        self.norm1, self.norm2 = _Norm.of(layer.self_attn_layer_norm), _Norm.of(layer.final_layer_norm)
-        self.norm_first = bool(layer.do_layer_norm_before)
-        self.activation = F.relu_ if isinstance(layer.activation_fn, nn.ReLU) else layer.activation_fn
-
-
-def _linear(module: Any) -> Linear:
-    return module.weight, module.bias
-
-
-class FusedOPT:
-    """Weights of an ``OPTForCausalLM``, fused for decoding.
-
-    They are shared except for the fused projections, which are copies: a model that is trained or moved afterwards
-    needs a new one.
-    """
-
-    def __init__(self, model: nn.Module) -> None:
-        opt: Any = model
-        decoder, config = opt.model.decoder, opt.config
-        self.context = int(config.max_position_embeddings)
-        self.heads, self.dim = int(config.num_attention_heads), int(config.hidden_size)
-        self.embedding: Tensor = decoder.embed_tokens.weight
-        # Position 0 is row 2 in OPT checkpoints.
-        self.positions: Tensor = decoder.embed_positions.weight.detach()[decoder.embed_positions.offset :]
-        self.project_in, self.project_out = decoder.project_in, decoder.project_out
-        self.final_norm = None if decoder.final_layer_norm is None else _Norm.of(decoder.final_layer_norm)
-        self.output = _linear(opt.lm_head)
-        scaling = float(decoder.layers[0].self_attn.scaling)
-        self.blocks = [_Block(layer, scaling) for layer in decoder.layers]
+def _penalize(logits_BV: Tensor, seen: Sequence[Sequence[int]], penalty: float) -> Tensor:
+    """Return logits with those of seen tokens lowered."""
+    known_BV = torch.zeros_like(logits_BV, dtype=torch.bool)
+    for row, tokens in enumerate(seen):
+        known_BV[row, [token for token in set(tokens) if token < logits_BV.shape[1]]] = True
+    lowered_BV = torch.where(logits_BV < 0, logits_BV * penalty, logits_BV / penalty)
+    return torch.where(known_BV, lowered_BV, logits_BV)
 
 
 class CachedDecoder:
-    """Runs an OPT model token by token.
+    """Runs a language model token by token.
 
     Args:
-        weights: weights of the model.
+        weights: the model, by ``make_stepper``.
         batch: number of sequences, which advance together.
         capacity: positions of the cache, at most the model's (else an InputError).
 
@@ -166,22 +126,22 @@ class CachedDecoder:
     batch.
     """
 
-    def __init__(self, weights: FusedOPT, batch: int, capacity: int) -> None:
+    def __init__(self, weights: Stepper, batch: int, capacity: int) -> None:
         if capacity > weights.context:
             raise InputError(
                 f"{capacity} tokens do not fit the model's context of {weights.context}; ask for fewer seconds"
             )
         self.weights, self.capacity = weights, capacity
-        shape = (batch, weights.heads, capacity, weights.dim // weights.heads)
-        self.keys, self.values = (self._room(shape) for _ in range(2))
+        self.keys, self.values = (self._room(batch) for _ in range(2))
         self.length = 0
         # Position of the first token of each sequence, and the mask of its tokens; None without padding.
         self._first_B: Tensor | None = None
         self._own_BS: Tensor | None = None
 
-    def _room(self, shape: tuple[int, ...]) -> list[Tensor]:
+    def _room(self, batch: int) -> list[Tensor]:
         embedding = self.weights.embedding
-        return [torch.empty(shape, dtype=embedding.dtype, device=embedding.device) for _ in self.weights.blocks]
+        shapes = [(batch, heads, self.capacity, size) for heads, size in self.weights.cache_shapes]
+        return [torch.empty(shape, dtype=embedding.dtype, device=embedding.device) for shape in shapes]
 
     @torch.inference_mode()
     def prefill(self, prompts: Sequence[Sequence[int]]) -> Tensor:
@@ -238,28 +198,16 @@ class CachedDecoder:
         return self._advance(tokens_B[:, None])
 
     def _advance(self, tokens_BT: Tensor) -> Tensor:
-        start, stop, weights = self.length, self.length + tokens_BT.shape[1], self.weights
-        hidden_BTD = F.embedding(tokens_BT, weights.embedding)
-        if weights.project_in is not None:
-            hidden_BTD = weights.project_in(hidden_BTD)
-        hidden_BTD = hidden_BTD + self._position(start, stop)
-        mask = self._mask(start, stop)
-        for block, keys, values in zip(weights.blocks, self.keys, self.values, strict=True):
-            hidden_BTD = self._layer(block, keys, values, hidden_BTD, start, mask)
-        hidden_BD = hidden_BTD[:, -1]
-        if weights.final_norm is not None:
-            hidden_BD = F.layer_norm(hidden_BD, *weights.final_norm)
-        if weights.project_out is not None:
-            hidden_BD = weights.project_out(hidden_BD)
+        start, stop = self.length, self.length + tokens_BT.shape[1]
+        mask, positions = self._mask(start, stop), self._positions(start, stop)
+        logits_BV = self.weights(tokens_BT, positions, mask, self.keys, self.values, start)
         self.length = stop
-        return F.linear(hidden_BD, *weights.output)
+        return logits_BV
 
-    def _position(self, start: int, stop: int) -> Tensor:
-        """Position embeddings from ``start`` on: (T, D), or (B, T, D) where prompts are padded."""
-        if self._first_B is None:
-            return self.weights.positions[start:stop]
-        place_T = torch.arange(start, stop, device=self._first_B.device)
-        return F.embedding((place_T - self._first_B[:, None]).clamp(min=0), self.weights.positions)
+    def _positions(self, start: int, stop: int) -> Tensor:
+        """Positions from ``start`` on: (T,), or (B, T) where prompts are padded."""
+        place_T = torch.arange(start, stop, device=self.weights.embedding.device)
+        return place_T if self._first_B is None else (place_T - self._first_B[:, None]).clamp(min=0)
 
     def _mask(self, start: int, stop: int) -> Tensor | None:
         """Attention mask of the new tokens, (B or 1, 1, T, S); None where a single token attends to all positions."""
@@ -274,21 +222,35 @@ class CachedDecoder:
         # Padding sees itself, so that no row of the softmax is empty.
         return ((seen & own_BS[:, None, :stop]) | (slot_S == place_T1))[:, None]
 
-    def _layer(
-        self, block: _Block, keys: Tensor, values: Tensor, hidden: Tensor, start: int, mask: Tensor | None
-    ) -> Tensor:
-        batch, new, dim = hidden.shape
-        stop = start + new
-        x = F.layer_norm(hidden, *block.norm1) if block.norm_first else hidden
-        qkv = F.linear(x, *block.qkv).view(batch, new, 3, self.weights.heads, dim // self.weights.heads)
-        query, key, value = qkv.permute(2, 0, 3, 1, 4).unbind()
-        keys, values = keys[:, :, :stop], values[:, :, :stop]
-        keys[:, :, start:] = key
-        values[:, :, start:] = value
-        mixed = F.scaled_dot_product_attention(query, keys, values, attn_mask=mask, scale=1.0)
-        hidden = hidden + F.linear(mixed.transpose(1, 2).reshape(batch, new, dim), *block.out)
-        if not block.norm_first:
-            hidden = F.layer_norm(hidden, *block.norm1)
-        x = F.layer_norm(hidden, *block.norm2) if block.norm_first else hidden
-        hidden = hidden + F.linear(block.activation(F.linear(x, *block.fc1)), *block.fc2)
-        return hidden if block.norm_first else F.layer_norm(hidden, *block.norm2)
+
+def check_decoder(model: nn.Module, name: str) -> None:
+    """Refuse a model whose packed or cached sequences differ from each sequence alone.
+
+    Language models are trained on packed rows and decoded from a cache, both with masks and positions of their own; a
+    recurrent family, for one, takes neither.
+
+    Raises:
+        FormatError: such a model; the message begins with ``name``.
+    """
+    lm: Any = model
+    device = lm.get_input_embeddings().weight.device
+    tokens = torch.arange(5, device=device)[None] % lm.config.vocab_size
+    crop, positions = (torch.tensor([row], device=device) for row in ([1, 1, 2, 2, 2], [0, 1, 0, 1, 2]))
+    mask = ((crop[:, :, None] == crop[:, None, :]) & torch.ones(5, 5, dtype=torch.bool, device=device).tril())[:, None]
+    reason, was_training = "", lm.training
+    try:
+        lm.eval()
+        with torch.inference_mode():
+            alone = lm(input_ids=tokens[:, 2:], use_cache=False).logits[0]
+            packed = lm(input_ids=tokens, attention_mask=mask, position_ids=positions, use_cache=False).logits[0, 2:]
+        decoder = CachedDecoder(make_stepper(model), 1, 3)
+        stepped = torch.cat([decoder.prefill([tokens[0, 2:3].tolist()]), *map(decoder.step, tokens[:, 3:].T)])
+        for what, logits in (("packed", packed), ("cached", stepped)):
+            if not torch.allclose(logits, alone, atol=1e-3, rtol=1e-3):
+                reason = f"{what} sequences differ from each alone"
+    except BUILD_FAULTS as error:
+        reason = first_line(error)
+    finally:
+        lm.train(was_training)
+    if reason:
+        raise FormatError(f"{name}: models of type {lm.config.model_type!r} cannot be used here ({reason})")

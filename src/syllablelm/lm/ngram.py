@@ -1,4 +1,4 @@
-"""Unigram and bigram models of units, the baselines of a speech language model, and n-gram smoothing."""
+"""N-gram models of units, the baselines of a speech language model, and their smoothing."""
 
 from __future__ import annotations
 
@@ -68,15 +68,14 @@ class SmoothedNgrams:
     discount: float
 
     @classmethod
-    def of(cls, keys: IntArray, counts: IntArray, base: int, discount: float | None = None) -> SmoothedNgrams:
-        """Build from ascending keys and their counts; the discount is estimated by default."""
+    def of(cls, keys: IntArray, counts: IntArray, base: int) -> SmoothedNgrams:
+        """Build from ascending keys and their counts."""
         contexts, first = np.unique(keys // base, return_index=True)
         kinds = np.diff(np.append(first, len(keys)))
         totals = np.add.reduceat(counts, first)
-        if discount is None:
-            once, twice = int((counts == 1).sum()), int((counts == 2).sum())
-            # The usual estimate (Ney, Essen & Kneser 1994); small corpora may have none of either.
-            discount = once / (once + 2 * twice) if once and twice else 0.75
+        once, twice = int((counts == 1).sum()), int((counts == 2).sum())
+        # The usual estimate (Ney, Essen & Kneser 1994); small corpora may have none of either.
+        discount = once / (once + 2 * twice) if once and twice else 0.75
         return cls(base, keys, counts.astype(float), contexts, totals.astype(float), kinds.astype(float), discount)
 
     def smooth(self, keys: IntArray, lower: FloatArray) -> FloatArray:
@@ -92,37 +91,61 @@ def _look_up(keys: IntArray, values: FloatArray, wanted: IntArray) -> FloatArray
     return np.where(keys[index] == wanted, values[index], 0.0)
 
 
+class KneserNey:
+    """Interpolated Kneser-Ney model of symbols below ``base`` (Kneser & Ney 1995), one discount per order.
+
+    The lowest order is interpolated with ``uniform``, the same probability for every symbol.
+
+    Args:
+        keys: (num_symbols,) the n-gram that ends in each symbol of a corpus, see ``ngram_keys``.
+        order, base: length of the n-grams, and number of symbols, padding among them.
+        uniform: probability of a symbol before anything is known.
+    """
+
+    def __init__(self, keys: IntArray, order: int, base: int, uniform: float) -> None:
+        self.order, self.base, self.uniform = order, base, uniform
+        keys, counts = np.unique(keys, return_counts=True)
+        levels = [SmoothedNgrams.of(keys, counts, base)]
+        for lower in range(order - 1, 0, -1):
+            # Below the highest order, what counts is how many different symbols stand before.
+            keys, counts = np.unique(levels[-1].keys % base**lower, return_counts=True)
+            levels.append(SmoothedNgrams.of(keys, counts, base))
+        self._levels = levels[::-1]
+
+    def probabilities(self, keys: IntArray) -> FloatArray:
+        """Return the probability of the last symbol of each n-gram: (num_ngrams,)."""
+        probs = np.full(len(keys), self.uniform)
+        for order, level in enumerate(self._levels, start=1):
+            probs = level.smooth(keys % self.base**order, probs)
+        return probs
+
+
+def ngram_keys(symbols: npt.NDArray[np.integer], start: int, order: int, base: int) -> IntArray:
+    """Return the n-gram that ends in each symbol of a sequence, which begins after ``start``: (num_symbols,)."""
+    row = np.concatenate([np.full(order - 1, start, dtype=np.int64), symbols.astype(np.int64)])
+    keys = np.zeros(len(symbols), dtype=np.int64)
+    for at in range(order):
+        keys = keys * base + row[at : at + len(symbols)]
+    return keys
+
+
 class NgramModel:
-    """Kneser-Ney model of units of order 1 or 2, with one fixed discount and add-one smoothing of the lower order.
+    """Kneser-Ney model of units, a baseline of speech language models.
 
     Args:
         store: units to count; each recording begins with BOS.
-        order: 1 for unigrams (add-one smoothed), 2 for bigrams.
-        discount: subtracted from the bigram counts.
+        order: length of the n-grams; 1 for unigrams.
     """
 
-    def __init__(self, store: TokenStore, order: int = 2, discount: float = 0.75) -> None:
-        vocabulary = store.info.num_tokens
-        tokens = store.tokens[:].astype(np.int64)
-        self.order = order
-        if order > 1:
-            previous = np.concatenate([[0], tokens[:-1]])
-            begins = store.offsets[:-1][np.diff(store.offsets) > 0]
-            previous[begins] = store.info.bos
-            # A sorted list of the pairs that occur: the full matrix would not fit for large vocabularies.
-            pairs, counts = np.unique(previous * vocabulary + tokens, return_counts=True)
-            self._bigrams = SmoothedNgrams.of(pairs, counts, vocabulary, discount)
-            tokens = pairs % vocabulary
-        counts = np.bincount(tokens, minlength=vocabulary)
-        self._lower: FloatArray = (counts + 1.0) / (counts.sum() + vocabulary)
+    def __init__(self, store: TokenStore, order: int = 2) -> None:
+        self.order, base = order, store.info.num_tokens
+        rows = [ngram_keys(store[index][0], store.info.bos, order, base) for index in range(len(store))]
+        keys = np.concatenate([np.zeros(0, dtype=np.int64), *rows])
+        self._model = KneserNey(keys, order, base, 1.0 / base)
 
     def log_probs(self, tokens: npt.NDArray[np.integer], bos: int) -> FloatArray:
         """Return the natural log-probability of each token of one recording: (num_tokens,)."""
-        tokens = tokens.astype(np.int64)
-        if self.order == 1 or len(tokens) == 0:
-            return np.log(self._lower[tokens])
-        pairs = np.concatenate([[bos], tokens[:-1]]) * self._bigrams.base + tokens
-        return np.log(self._bigrams.smooth(pairs, self._lower[tokens]))
+        return np.log(self._model.probabilities(ngram_keys(tokens, bos, self.order, self._model.base)))
 
     def evaluate(self, store: TokenStore) -> Likelihood:
         """Return the likelihood of another store of the same units."""

@@ -178,10 +178,19 @@ class PackPlan:
         crop_seconds: maximum length of a crop in seconds (25 s in the paper, section 5.2).
         row_tokens: tokens per row, the maximum length of a crop.
         batch_tokens: tokens per batch, padding included; less than a row is an InputError.
+        without_padding: ``batch_tokens`` counts tokens alone, on average over the first epoch: as many rows more are
+            taken as padding costs.
     """
 
     def __init__(
-        self, store: TokenStore, *, crop_seconds: float, row_tokens: int, batch_tokens: int, seed: int
+        self,
+        store: TokenStore,
+        *,
+        crop_seconds: float,
+        row_tokens: int,
+        batch_tokens: int,
+        seed: int,
+        without_padding: bool = False,
     ) -> None:
         if batch_tokens < row_tokens:
             raise InputError(f"batch_tokens {batch_tokens} must be at least one row of {row_tokens} tokens")
@@ -191,6 +200,9 @@ class PackPlan:
         self._ends: list[int] = []
         self._tokens: list[int] = []
         self._latest: tuple[int, _Epoch] | None = None
+        if without_padding:
+            first = self._epoch(0)
+            self.rows_per_batch = round(batch_tokens * len(first) / first.tokens(len(first)))
 
     @property
     def longest(self) -> int:

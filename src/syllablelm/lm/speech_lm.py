@@ -14,13 +14,15 @@ from torch import Tensor, nn
 
 from syllablelm.core.artifact import open_artifact
 from syllablelm.core.errors import FormatError, InputError, check_positive
-from syllablelm.core.models import CONFIG_FILE, find_model, read_model_config
+from syllablelm.core.models import find_model
 from syllablelm.core.npy import read_npy
 from syllablelm.core.segmentation import Segmentation
 from syllablelm.encoders.device import pick_device
-from syllablelm.encoders.pretrained import load_pretrained, make_config
-from syllablelm.lm.decode import CachedDecoder, FusedOPT, Sampler, Sampling
+from syllablelm.lm.backbone import load_decoder
+from syllablelm.lm.decode import CachedDecoder, Sampler, Sampling
+from syllablelm.lm.fused import Stepper, make_stepper, max_positions
 from syllablelm.lm.ngram import Likelihood
+from syllablelm.lm.packing import BLOCK_TOKENS
 from syllablelm.lm.store import INFO_FILE, TokenInfo, TokenStore, check_units, read_info
 
 FOLDER = "lm"
@@ -32,10 +34,11 @@ _BATCHES = 32
 
 
 class SpeechLM:
-    """An OPT-style language model of units.
+    """A language model of units: an OPT, a Llama, or another decoder of transformers.
 
     Args:
-        model, info: ``OPTForCausalLM`` over ``info.num_tokens`` units and BOS, and description of the tokens.
+        model, info: causal language model of transformers over ``info.num_tokens`` units and BOS, and description of
+            the tokens.
         durations: (num_units,) typical frames of each unit, the durations of generated units.
         batch_tokens: tokens scored or generated at once; bounds memory, never changes a result.
         digest: digest of the artifact it was loaded from; "" if unknown.
@@ -57,13 +60,14 @@ class SpeechLM:
         context: int | None = None,
     ) -> None:
         config: Any = model.config
-        if config.vocab_size != info.num_tokens + 1 or len(durations) != info.num_tokens:
+        if config.vocab_size != info.num_tokens + info.has_bos or len(durations) != info.num_tokens:
+            special = "one BOS" if info.has_bos else "no BOS"
             raise FormatError(
-                f"a language model of {config.vocab_size} tokens does not fit {info.num_tokens} units and one BOS"
+                f"a language model of {config.vocab_size} tokens does not fit {info.num_tokens} units and {special}"
             )
         self.model: Any = model.eval()
         self.info, self.durations, self.batch_tokens, self.digest = info, durations, batch_tokens, digest
-        positions = int(config.max_position_embeddings)
+        positions = max_positions(model)
         if context is None:
             context = min(max(2, info.trained_tokens or positions), positions)
         elif not 2 <= context <= positions:
@@ -105,7 +109,10 @@ class SpeechLM:
             raise FormatError(f"{folder / DURATIONS_FILE}: a number of frames of each unit is needed")
         where = pick_device(device)
         half = precision == "bfloat16" or (precision == "auto" and where.type == "cuda")
-        model = load_opt(folder).to(where, torch.bfloat16 if half else torch.float32)
+        model = load_decoder(folder).to(where)
+        # Not the buffers: angles of rotary positions need the precision.
+        for parameter in model.parameters() if half else ():
+            parameter.data = parameter.data.to(torch.bfloat16)
         try:
             return cls(model, info, durations, batch_tokens=batch_tokens, digest=artifact.digest, context=context)
         except FormatError as error:
@@ -113,15 +120,15 @@ class SpeechLM:
 
     @property
     def device(self) -> torch.device:
-        return self.model.lm_head.weight.device
+        return self.model.device
 
     @cached_property
-    def _fused(self) -> FusedOPT:
-        return FusedOPT(self.model)
+    def _stepper(self) -> Stepper:
+        return make_stepper(self.model)
 
     def decoder(self, batch: int, capacity: int) -> CachedDecoder:
         """Return a decoder that runs the model token by token."""
-        return CachedDecoder(self._fused, batch, capacity)
+        return CachedDecoder(self._stepper, batch, capacity)
 
     @overload
     def score(self, segmentations: Segmentation, reduce: Reduce = "mean") -> float: ...
@@ -131,6 +138,8 @@ class SpeechLM:
         self, segmentations: Segmentation | Sequence[Segmentation], reduce: Reduce = "mean"
     ) -> float | list[float]:
         """Return the log-probability of the units after BOS in nats; units are deduplicated, as in training.
+
+        A model without BOS scores the units after the first one.
 
         Args:
             segmentations: one or many, of any lengths; each is scored as if alone. Beyond the context length, each unit
@@ -148,10 +157,16 @@ class SpeechLM:
             if len(segmentation) == 0:
                 raise InputError(f"segmentation {index}: no unit to score; leave empty recordings out")
         rows = self.log_probs(segmentations)
+        for index, row in enumerate(rows):
+            if len(row) == 0:
+                raise InputError(f"segmentation {index}: one unit; a model without BOS scores what follows another")
         return [float(row.mean() if reduce == "mean" else row.sum()) for row in rows]
 
     def log_probs(self, segmentations: Sequence[Segmentation]) -> list[npt.NDArray[np.float64]]:
-        """Return the natural log-probability of each deduplicated unit of each segmentation: (num_units,) each."""
+        """Return the natural log-probability of each deduplicated unit of each segmentation: (num_units,) each.
+
+        A model without BOS has none of the first unit.
+        """
         return self._score_rows([self._units(segmentation, i) for i, segmentation in enumerate(segmentations)])
 
     def evaluate(self, store: TokenStore) -> Likelihood:
@@ -169,48 +184,53 @@ class SpeechLM:
         return total + Likelihood(0.0, 0, store.seconds)
 
     def _evaluate(self, rows: list[npt.NDArray[np.int32]], loss_from: int) -> Likelihood:
-        learned = [row >= loss_from for row in rows]
-        scored = zip(self._score_rows(rows), learned, strict=True)
-        return Likelihood(
-            -sum(float(row[own].sum()) for row, own in scored), sum(int(own.sum()) for own in learned), 0.0
-        )
+        total, count = 0.0, 0
+        for row, scored in zip(rows, self._score_rows(rows), strict=True):
+            learned = row[len(row) - len(scored) :] >= loss_from
+            total, count = total - float(scored[learned].sum()), count + int(learned.sum())
+        return Likelihood(total, count, 0.0)
 
     def _score_rows(self, rows: Sequence[npt.NDArray[np.integer]]) -> list[npt.NDArray[np.float64]]:
         windows = [(i, *window) for i, row in enumerate(rows) for window in score_windows(len(row), self.context)]
         scored = self._score_tokens([rows[i][first:last] for i, first, last, _ in windows])
         parts: list[list[npt.NDArray[np.float64]]] = [[] for _ in rows]
         for (i, first, _, new), found in zip(windows, scored, strict=True):
-            parts[i].append(found[new - first :])
+            # What is scored of a window ends with it.
+            parts[i].append(found[max(0, new - first - 1 + self.info.has_bos) :])
         return [np.concatenate(part) if part else np.zeros(0) for part in parts]
 
     @torch.inference_mode()
     def _score_tokens(self, rows: Sequence[npt.NDArray[np.integer]]) -> list[npt.NDArray[np.float64]]:
         result: list[npt.NDArray[np.float64]] = [np.zeros(0)] * len(rows)
         # Longest first: rows of a batch have similar lengths, and memory runs out in the first batch or never.
-        order = sorted((i for i in range(len(rows)) if len(rows[i])), key=lambda i: -len(rows[i]))
+        lead = len(self.info.start)
+        order = sorted((i for i in range(len(rows)) if len(rows[i]) + lead > 1), key=lambda i: -len(rows[i]))
         while order:
             width = len(rows[order[0]])
             count = max(1, self.batch_tokens // width)
             batch, order = order[:count], order[count:]
-            tokens_BT = torch.full((len(batch), width + 1), self.info.bos)
+            tokens_BT = torch.full((len(batch), lead + width), self.info.num_tokens - 1 + lead)
             for row, i in zip(tokens_BT, batch, strict=True):
-                row[1 : 1 + len(rows[i])] = torch.from_numpy(rows[i].astype(np.int64))
+                row[lead : lead + len(rows[i])] = torch.from_numpy(rows[i].astype(np.int64))
             tokens_BT = tokens_BT.to(self.device)
             # No mask: padding is on the right, and attention is causal.
             logits = self.model(input_ids=tokens_BT[:, :-1], use_cache=False).logits.float()
             log_probs = logits.log_softmax(-1).gather(-1, tokens_BT[:, 1:, None])[..., 0].double().cpu().numpy()
             for row, i in zip(log_probs, batch, strict=True):
-                result[i] = row[: len(rows[i])]
+                result[i] = row[: lead + len(rows[i]) - 1]
         return result
 
     @overload
-    def generate(self, prompts: Segmentation, seconds: float = 10.0, **sampling: Any) -> Segmentation: ...
+    def generate(
+        self, prompts: Segmentation, seconds: float = 10.0, *, units: int | None = None, **sampling: Any
+    ) -> Segmentation: ...
     @overload
     def generate(
         self,
         prompts: Sequence[Segmentation],
         seconds: float = 10.0,
         *,
+        units: int | None = None,
         seeds: Sequence[int] | None = None,
         **sampling: Any,
     ) -> list[Segmentation]: ...
@@ -219,6 +239,7 @@ class SpeechLM:
         prompts: Segmentation | Sequence[Segmentation],
         seconds: float = 10.0,
         *,
+        units: int | None = None,
         seeds: Sequence[int] | None = None,
         **sampling: Any,
     ) -> Segmentation | list[Segmentation]:
@@ -227,9 +248,10 @@ class SpeechLM:
         Args:
             prompts: units of the prompts; an empty segmentation for none.
             seconds: length of the continuation, the sum of the typical durations of its units.
+            units: number of units of the continuation instead.
             seeds: random seed of each prompt, which is then continued as it would be alone with that seed; by default
                 the random streams differ by index.
-            sampling: temperature (default 0.8; 0 is greedy), top_k, top_p and seed, see ``Sampling``.
+            sampling: temperature (default 0.8; 0 is greedy), top_k, top_p and others, see ``Sampling``.
 
         Returns:
             the continuations alone, from frame 0 on; units have their typical durations.
@@ -238,16 +260,20 @@ class SpeechLM:
             InputError: units outside the vocabulary, a prompt that does not fit the context, or too few or many seeds.
         """
         if isinstance(prompts, Segmentation):
-            return self.generate([prompts], seconds, seeds=seeds, **sampling)[0]
+            return self.generate([prompts], seconds, units=units, seeds=seeds, **sampling)[0]
         if seeds is not None and len(seeds) != len(prompts):
             raise InputError(f"{len(prompts)} prompts need as many seeds, not {len(seeds)}")
         check_positive("seconds", seconds)
+        check_positive("units", 1 if units is None else units)
         if not prompts:
             return []
         rows = [self._prompt(prompt, i) for i, prompt in enumerate(prompts)]
-        frames = max(1, round(seconds / self.info.frame_seconds))
+        frames = max(1, round(seconds / self.info.frame_seconds)) if units is None else None
+        # What a sequence may cost, and what each unit costs.
+        limit = int(frames or units or 1)
+        costs = np.ones_like(self.durations) if frames is None else self.durations
         options = Sampling(**sampling)
-        count = max(1, self.batch_tokens // self._most(max(len(row) for row in rows), frames))
+        count = max(1, self.batch_tokens // self._most(max(len(row) for row in rows), limit, costs))
         result = []
         for begin in range(0, len(rows), count):
             batch = rows[begin : begin + count]
@@ -256,29 +282,31 @@ class SpeechLM:
             else:
                 # Alone, a prompt is the first of its list.
                 sampler = Sampler(options, [0] * len(batch), seeds[begin : begin + len(batch)])
-            result += self._continue(batch, frames, sampler)
+            result += self._continue(batch, limit, sampler, costs)
         return [self._timed(row, frames) for row in result]
 
-    def _most(self, longest: int, frames: int) -> int:
-        """Maximum number of tokens of a prompt and ``frames`` of continuation."""
-        return min(self.context, longest + -(-frames // int(self.durations.min())))
+    def _most(self, longest: int, limit: int, costs: npt.NDArray[np.int32]) -> int:
+        """Maximum number of tokens of a prompt and of a continuation whose units cost ``limit`` together."""
+        return min(self.context, longest + -(-limit // int(costs.min())))
 
-    def _continue(self, rows: list[list[int]], frames: int, sampler: Sampler) -> list[list[int]]:
-        """Draw units until each sequence lasts ``frames``."""
-        decoder = self.decoder(len(rows), self._most(max(len(row) for row in rows), frames))
+    def _continue(
+        self, rows: list[list[int]], limit: int, sampler: Sampler, costs: npt.NDArray[np.int32]
+    ) -> list[list[int]]:
+        """Draw units until those of each sequence cost ``limit``."""
+        decoder = self.decoder(len(rows), self._most(max(len(row) for row in rows), limit, costs))
         logits = self._without_bos(decoder.prefill(rows))
         windows = [list(row) for row in rows]
         drawn: list[list[int]] = [[] for _ in rows]
-        lasted = np.zeros(len(rows), dtype=np.int64)
+        spent = np.zeros(len(rows), dtype=np.int64)
         present = list(range(len(rows)))
         while True:
-            tokens = sampler(logits, present)
+            tokens = sampler(logits, present, [windows[i] for i in present])
             for i, token in zip(present, tokens.tolist(), strict=True):
-                if lasted[i] < frames:
+                if spent[i] < limit:
                     drawn[i].append(token)
                     windows[i].append(token)
-                    lasted[i] += self.durations[token]
-            going = [place for place, i in enumerate(present) if lasted[i] < frames]
+                    spent[i] += costs[token]
+            going = [place for place, i in enumerate(present) if spent[i] < limit]
             if not going:
                 return drawn
             # A finished sequence costs time, and may take up positions that another one needs.
@@ -297,15 +325,16 @@ class SpeechLM:
 
     def forget(self, window: list[int]) -> list[int]:
         """What is kept of a sequence that has outgrown the context: its younger half, after BOS as in a crop."""
-        return [self.info.bos, *window[-(self.context // 2) :]]
+        return [*self.info.start, *window[-(self.context // 2) :]]
 
     def _without_bos(self, logits_BV: Tensor) -> Tensor:
         # BOS begins a recording and never occurs inside one.
         return logits_BV[:, : self.info.num_tokens]
 
-    def _timed(self, units: list[int], frames: int) -> Segmentation:
+    def _timed(self, units: list[int], frames: int | None) -> Segmentation:
         ends = np.cumsum(self.durations[units]).astype(np.int32)
-        ends[-1] = frames
+        if frames is not None:
+            ends[-1] = frames
         return Segmentation.from_boundaries(
             np.concatenate([[0], ends]), unit=units, hop=self.info.hop, sample_rate=self.info.sample_rate
         )
@@ -318,13 +347,15 @@ class SpeechLM:
         """BOS and the units of a prompt."""
         units = self._units(segmentation, index)
         if len(units) >= self.context:
-            positions = int(self.model.config.max_position_embeddings)
+            positions = max_positions(self.model)
             more = f", or give a context of up to {positions}" if self.context < positions else ""
             raise InputError(
                 f"segmentation {index}: {len(units)} units, but the model's context holds {self.context - 1}; "
                 f"shorten it (--prompt-seconds){more}"
             )
-        return [self.info.bos, *units.tolist()]
+        if len(units) == 0 and not self.info.has_bos:
+            raise InputError(f"segmentation {index}: no units; a model without BOS continues at least one")
+        return [*self.info.start, *units.tolist()]
 
 
 def score_windows(length: int, context: int) -> list[tuple[int, int, int]]:
@@ -344,23 +375,14 @@ def score_windows(length: int, context: int) -> list[tuple[int, int, int]]:
 
 def typical_durations(store: TokenStore) -> npt.NDArray[np.int32]:
     """Return the (num_tokens,) mean frames of each unit, rounded, at least 1; unseen units get the overall mean."""
-    tokens, frames = store.tokens[:].astype(np.int64), store.frames[:].astype(np.float64)
-    counts = np.bincount(tokens, minlength=store.info.num_tokens)
-    total = np.bincount(tokens, weights=frames, minlength=store.info.num_tokens)
-    mean = np.where(counts > 0, total / np.maximum(counts, 1), frames.mean())
+    counts, total = np.zeros(store.info.num_tokens, np.int64), np.zeros(store.info.num_tokens)
+    # In blocks: the arrays may be larger than the memory.
+    for at in range(0, len(store.tokens), BLOCK_TOKENS):
+        tokens, frames = (array[at : at + BLOCK_TOKENS].astype(np.int64) for array in (store.tokens, store.frames))
+        counts += np.bincount(tokens, minlength=len(counts))
+        total += np.bincount(tokens, weights=frames, minlength=len(counts))
+    mean = np.where(counts > 0, total / np.maximum(counts, 1), total.sum() / counts.sum())
     return np.maximum(np.rint(mean), 1).astype(np.int32)
-
-
-def load_opt(folder: Path) -> nn.Module:
-    """Open an ``OPTForCausalLM`` folder in float32, checking that every weight was there."""
-    from transformers.models.opt.configuration_opt import OPTConfig
-    from transformers.models.opt.modeling_opt import OPTForCausalLM
-
-    table = read_model_config(folder)
-    if table["model_type"] != OPTConfig.model_type:
-        raise FormatError(f"{folder / CONFIG_FILE}: a model of type {table['model_type'][:40]!r}, not an OPT")
-    config = make_config(table, OPTConfig, folder / CONFIG_FILE)
-    return load_pretrained(folder, OPTForCausalLM, config)
 
 
 def find_lm(name: str | Path, revision: str | None = None) -> Path:
@@ -369,11 +391,18 @@ def find_lm(name: str | Path, revision: str | None = None) -> Path:
     for part in (folder, folder / FOLDER):
         if (part / INFO_FILE).is_file():
             return part
-    raise FormatError(f"{name}: holds no language model; give a folder that 'train lm' or 'train bundle' wrote")
+    raise FormatError(
+        f"{name}: holds no language model; give a folder that 'train lm', 'train bundle' or 'convert --to lm' wrote"
+    )
 
 
 def count_parameters(model: nn.Module) -> tuple[int, int]:
-    """Return the number of non-embedding and of all parameters; token and position embeddings are embeddings."""
+    """Return the number of non-embedding and of all parameters.
+
+    Embeddings are those of tokens, at the input and, where it has its own, at the output, and of positions.
+    """
+    lm: Any = model
     total = sum(p.numel() for p in model.parameters())
-    embeddings = sum(m.weight.numel() for m in model.modules() if isinstance(m, nn.Embedding))
-    return total - embeddings, total
+    embeddings = {m.weight for m in model.modules() if isinstance(m, nn.Embedding)}
+    embeddings.add(lm.get_output_embeddings().weight)
+    return total - sum(weight.numel() for weight in embeddings), total

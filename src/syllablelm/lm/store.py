@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from syllablelm.core.config import build
 from syllablelm.core.errors import FormatError, InputError, check_fields
-from syllablelm.core.npy import read_npy
+from syllablelm.core.npy import NpyWriter, read_npy
 from syllablelm.core.results import read_json
 from syllablelm.core.segmentation import Segmentation
 
 IntArray = npt.NDArray[np.int32]
+Interleaving = Literal["time", "ella-v"]
 
 INFO_FILE = "tokens.json"
 TOKENS_FILE, FRAMES_FILE, OFFSETS_FILE = "tokens.npy", "frames.npy", "offsets.npy"
+_NO_UNITS = "no units at all: nothing to train on or to score"
 
 
 @dataclass(frozen=True)
@@ -34,7 +37,9 @@ class TokenInfo:
         syllable_hop, acoustic_units: in an interleaved stream, samples per frame of the syllables and digest of the
             acoustic units ("" if unknown); else 0 and "".
         keep_repeats: tokens are not deduplicated (codes of a codec, reference labels).
+        interleaving: order of the tokens of an interleaved stream (``vocoder.interleave``).
         trained_tokens: longest crop that a model was trained on; 0 if unknown.
+        has_bos: whether sequences begin with BOS; some models of others know none.
     """
 
     num_tokens: int
@@ -46,6 +51,8 @@ class TokenInfo:
     keep_repeats: bool = False
     trained_tokens: int = 0
     acoustic_units: str = ""
+    interleaving: Interleaving = "time"
+    has_bos: bool = True
 
     def __post_init__(self) -> None:
         check_fields(self, "num_tokens hop sample_rate", least=1)
@@ -59,6 +66,11 @@ class TokenInfo:
     def bos(self) -> int:
         """Beginning-of-sequence token; it follows the last unit."""
         return self.num_tokens
+
+    @property
+    def start(self) -> list[int]:
+        """Tokens before the units of a recording: BOS, where there is one."""
+        return [self.bos] if self.has_bos else []
 
     @property
     def frame_seconds(self) -> float:
@@ -88,6 +100,14 @@ def check_units(segmentation: Segmentation, info: TokenInfo, name: str) -> IntAr
             f"trained on {info.hop} at {info.sample_rate}"
         )
     return unit
+
+
+def unit_rows(items: Iterable[tuple[str, Segmentation]], info: TokenInfo) -> Iterator[tuple[IntArray, IntArray]]:
+    """Yield tokens and frames of recordings with units; errors as of ``TokenStore.from_segmentations``."""
+    for name, segmentation in items:
+        unit = check_units(segmentation, info, name)
+        if len(unit):
+            yield unit, token_frames(segmentation)
 
 
 class TokenStore:
@@ -142,29 +162,50 @@ class TokenStore:
         Raises:
             InputError: units outside the vocabulary or on another time grid, named by recording; or none at all.
         """
-        tokens, frames = [], []
-        for name, segmentation in items:
-            unit = check_units(segmentation, info, name)
-            if len(unit):
-                tokens.append(unit)
-                frames.append(token_frames(segmentation))
-        return cls.from_arrays(tokens, frames, info)
+        rows = list(unit_rows(items, info))
+        return cls.from_arrays([row[0] for row in rows], [row[1] for row in rows], info)
 
     @classmethod
     def from_arrays(cls, tokens: list[IntArray], frames: list[IntArray], info: TokenInfo) -> TokenStore:
         """Concatenate the arrays of recordings."""
         if not tokens:
-            raise InputError("no units at all: nothing to train on or to score")
+            raise InputError(_NO_UNITS)
         offsets = np.concatenate([[0], np.cumsum([len(row) for row in tokens])])
-        kind = np.uint16 if info.num_tokens <= 1 << 16 else np.int32
+        kind = _token_type(info)
         return cls(np.concatenate(tokens).astype(kind), np.concatenate(frames).astype(np.int32), offsets, info)
+
+    @classmethod
+    def write(cls, folder: Path, rows: Iterable[tuple[IntArray, IntArray]], info: TokenInfo) -> TokenStore:
+        """Write the files of ``save`` into an existing folder recording by recording, and open them.
+
+        Args:
+            rows: tokens and frames of each recording; recordings without tokens are left out.
+
+        Raises:
+            InputError: no tokens at all.
+        """
+        with (
+            NpyWriter(folder / TOKENS_FILE, _token_type(info)) as tokens,
+            NpyWriter(folder / FRAMES_FILE, np.int32) as frames,
+            NpyWriter(folder / OFFSETS_FILE, np.int64) as offsets,
+        ):
+            offsets.append([0])
+            for row, row_frames in rows:
+                if len(row):
+                    tokens.append(row)
+                    frames.append(row_frames)
+                    offsets.append([tokens.count])
+        if offsets.count == 1:
+            raise InputError(_NO_UNITS)
+        _write_info(folder, info)
+        return cls.open(folder)
 
     def save(self, folder: Path) -> None:
         """Write the arrays into an existing folder."""
         np.save(folder / TOKENS_FILE, self.tokens)
         np.save(folder / FRAMES_FILE, self.frames)
         np.save(folder / OFFSETS_FILE, self.offsets)
-        (folder / INFO_FILE).write_text(json.dumps(asdict(self.info), indent=2) + "\n", encoding="utf-8")
+        _write_info(folder, self.info)
 
     @classmethod
     def open(cls, folder: str | Path) -> TokenStore:
@@ -182,6 +223,14 @@ class TokenStore:
             return cls(tokens, frames, offsets, info)
         except InputError as error:
             raise FormatError(f"{folder}: not a token store ({error})") from None
+
+
+def _token_type(info: TokenInfo) -> type[np.integer]:
+    return np.uint16 if info.num_tokens <= 1 << 16 else np.int32
+
+
+def _write_info(folder: Path, info: TokenInfo) -> None:
+    (folder / INFO_FILE).write_text(json.dumps(asdict(info), indent=2) + "\n", encoding="utf-8")
 
 
 def read_info(path: Path) -> TokenInfo:

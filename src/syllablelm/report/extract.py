@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,10 @@ from syllablelm.evaluate.lm.cloze import ClozeResult
 from syllablelm.evaluate.lm.pairs import PairsResult
 from syllablelm.evaluate.lm.suites import LexicalResult, SyntacticResult
 from syllablelm.evaluate.speech.continuation import ContinuationResult, OracleSummary
-from syllablelm.evaluate.speech.resynthesis import ResynthesisResult
+from syllablelm.evaluate.speech.resynthesis import RecognizerScores, ResynthesisResult
 from syllablelm.evaluate.speech.sweep import TextSummary
 from syllablelm.evaluate.speed import SpeedResult
+from syllablelm.evaluate.system_speed import SystemSpeedResult
 from syllablelm.evaluate.units.bitrate import BitrateResult
 from syllablelm.evaluate.units.purity import PurityResult
 from syllablelm.evaluate.units.stability import CONDITIONS, StabilityResult
@@ -143,22 +145,26 @@ def _stability(file: ResultFile, result: StabilityResult) -> Iterator[Block]:
             yield _block(file, STABILITY, "stability", values, system=model, protocol=protocol, detail=detail)
 
 
-def _recognizer(result: ResynthesisResult | ContinuationResult) -> str:
+def _recognizer(result: RecognizerScores | ContinuationResult) -> str:
     settings = f" ({result.recognizer_settings})" if result.recognizer_settings else ""
     return f"recogniser {result.recognizer}{settings}"
 
 
 def _resynthesis(file: ResultFile, result: ResynthesisResult) -> Iterator[Block]:
-    """Table 2: resynthesis, and what bounds it."""
-    protocol = f"{_recognizer(result)}, recordings of {result.min_seconds:g} to {result.max_seconds:g} s"
-    for part, rates in (
-        ("", result.resynthesis),
-        ("vocoder only (bound)", result.vocoder),
-        ("original recordings", result.original),
-    ):
-        if rates is not None:
-            values = {"wer": percent(rates.wer), "cer": percent(rates.cer)}
-            yield _block(file, "2", "resynthesis", values, protocol=protocol, part=part)
+    """Table 2: resynthesis, and what bounds it, by each recogniser."""
+    lengths = f"recordings of {result.min_seconds:g} to {result.max_seconds:g} s"
+    about = {"system": f"units {Path(result.unit_file).name}"} if result.unit_file else {}
+    for scores in result.by_recognizer:
+        protocol = f"{_recognizer(scores)}, {lengths}, texts compared by the rule {result.normalization.name!r}"
+        for part, rates in (
+            ("", scores.resynthesis),
+            ("predicted durations", scores.predicted_durations),
+            ("vocoder only (bound)", scores.vocoder),
+            ("original recordings", scores.original),
+        ):
+            if rates is not None:
+                values = {"wer": percent(rates.wer), "cer": percent(rates.cer)}
+                yield _block(file, "2", "resynthesis", values, protocol=protocol, part=part, **about)
 
 
 def _pairs(file: ResultFile, result: PairsResult) -> Iterator[Block]:
@@ -183,6 +189,12 @@ def _pairs(file: ResultFile, result: PairsResult) -> Iterator[Block]:
         "open_set": open_set,
     }
     yield _block(file, "3", result.evaluation, scores | sizes, **about)
+    for name in ("summed", "localised", "normalised"):
+        others = {key: getattr(row, name) for row in result.rows or () if (key := (row.group, row.name)) in columns}
+        cells = {columns[key]: replace(percent(value), on=open_set) for key, value in others.items() if value}
+        if cells:
+            score = {"protocol": about["protocol"].replace(result.protocol["score"], result.protocol[name])}
+            yield _block(file, "3", result.evaluation, cells | sizes, **about | score)
     some = {key: cell for key, cell in scores.items() if key in ("swuggy_all", "sblimp")}
     if not isinstance(result, ClozeResult):
         yield _block(file, "6", result.evaluation, some | {"units": sizes["units"]}, **about)
@@ -233,6 +245,16 @@ def _speed(file: ResultFile, result: SpeedResult) -> Iterator[Block]:
         yield _block(file, "9", "speed", {"speed": plain(run.audio_per_second)}, protocol=protocol)
 
 
+def _system_speed(file: ResultFile, result: SystemSpeedResult) -> Iterator[Block]:
+    """Table 9: one row for each system and task."""
+    machine = result.machine
+    place = machine.gpu or f"{machine.processor}, {machine.threads} threads"
+    clips = f"{result.size} size, clips of {result.clip_seconds:g} s"
+    for row in result.rows:
+        protocol = f"{place}; {result.precision}, {clips}, {row.weights} weights, {row.task}"
+        yield _block(file, "9", "speed", {"speed": plain(row.audio_per_second)}, system=row.system, protocol=protocol)
+
+
 # In the order of the paper's tables and columns.
 _EXTRACTORS: dict[type, Callable[[ResultFile, Any], Iterator[Block]]] = {
     BoundaryResult: _boundaries,
@@ -245,6 +267,7 @@ _EXTRACTORS: dict[type, Callable[[ResultFile, Any], Iterator[Block]]] = {
     ClozeResult: _pairs,
     ContinuationResult: _continuation,
     SpeedResult: _speed,
+    SystemSpeedResult: _system_speed,
 }
 
 

@@ -150,8 +150,10 @@ def _error_figure(table: Table) -> Picture | None:
         published = [(_number(row, "bps"), _number(row, "wer")) for row in table.published]
         x, y = zip(*published, strict=True)
         axes.plot(x, y, "o", color=theme.quiet, markerfacecolor=theme.paper, label="published")
+        several = len({row.protocol for row in ours}) > 1
         for number, row in enumerate(ours):
-            _bars(axes, [(_number(row, "bps") or 0.0, row.values["wer"])], "s", _colour(number), row.name)
+            label = f"{row.name}, {row.protocol.partition(',')[0]}" if several else row.name
+            _bars(axes, [(_number(row, "bps") or 0.0, row.values["wer"])], "s", _colour(number), label)
         axes.set_xlabel("bits per second")
         axes.set_ylabel("word error rate (%)")
         axes.set_ylim(bottom=0)

@@ -260,6 +260,12 @@ def _our_rows(table: str, blocks: Sequence[Block]) -> list[Row]:
             place = _Draft()
             rows.append(place)
         place.blocks.append(block)
+    for rows in drafts.values():
+        # Several recognisers hear speech from the same units.
+        rate = [block for row in rows for block in row.blocks if block.family == "rate"][:1]
+        for row in rows:
+            if all(block.family == "resynthesis" for block in row.blocks):
+                row.blocks += rate
     made = [_finish(row.blocks, rates) for rows in drafts.values() for row in rows]
     # Rows that can be compared stand together.
     order = {key: place for place, key in reversed([*enumerate((row.data, row.protocol) for row in made)])}

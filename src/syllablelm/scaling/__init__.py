@@ -20,6 +20,7 @@ if TYPE_CHECKING:
         fit_score_line,
     )
     from syllablelm.scaling.prediction import Prediction, predict
+    from syllablelm.scaling.pythia import collect_pythia
     from syllablelm.scaling.repetition_law import PUBLISHED_REPETITION, RepetitionLaw, fit_repetition
     from syllablelm.scaling.runs import Run, collect_runs, read_groups, read_runs
     from syllablelm.scaling.study import Study, fit_study
@@ -27,8 +28,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "PUBLISHED", "PUBLISHED_REPETITION", "FittedLaw", "LossLaw", "Prediction", "RepetitionLaw", "Run", "Study",
-    "StudyPlan", "collect_runs", "compute_for_same_gain", "fit_envelope", "fit_isoflops", "fit_loss_law",
-    "fit_power_law", "fit_repetition", "fit_score_law", "fit_score_line", "fit_study", "plan_study",
+    "StudyPlan", "collect_pythia", "collect_runs", "compute_for_same_gain", "fit_envelope", "fit_isoflops",
+    "fit_loss_law", "fit_power_law", "fit_repetition", "fit_score_law", "fit_score_line", "fit_study", "plan_study",
     "plot_study", "predict", "read_groups", "read_runs", "read_study_plan", "write_report",
 ]  # fmt: skip
 
@@ -42,6 +43,7 @@ __getattr__, __dir__ = lazy_names(
         "plan": ["StudyPlan", "plan_study", "read_study_plan"],
         "power": ["compute_for_same_gain", "fit_envelope", "fit_power_law", "fit_score_law", "fit_score_line"],
         "prediction": ["Prediction", "predict"],
+        "pythia": ["collect_pythia"],
         "repetition_law": ["PUBLISHED_REPETITION", "RepetitionLaw", "fit_repetition"],
         "runs": ["Run", "collect_runs", "read_groups", "read_runs"],
         "study": ["Study", "fit_study"],

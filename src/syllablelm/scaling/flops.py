@@ -1,4 +1,4 @@
-"""Parameters and training FLOPs of OPT decoders, FLOPs of GPU hours, named choices. Needs no numpy."""
+"""Parameters and training FLOPs of decoders, FLOPs of GPU hours, named choices. Needs no numpy."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from syllablelm.core.errors import InputError
 Design = Literal["isoflop", "ratio", "grid"]
 Per = Literal["token", "second"]
 Figure = Literal["loss", "scores", "lines", "tokens"]
+Family = Literal["opt", "llama"]
 
 HEAD_DIM = 64
 # Assumed model-FLOPs utilisation.
@@ -26,12 +27,16 @@ PEAK_TFLOPS = {"v100": 125.0, "a5000": 111.1, "a6000": 154.8, "rtx4090": 165.2, 
 
 @dataclass(frozen=True)
 class Shape:
-    """Shape of an OPT decoder: LayerNorm, biases, learned positions, feed-forward layers of four times the width.
+    """Shape of a decoder, whose embeddings are tied.
+
+    An OPT has LayerNorm, biases, learned positions, and feed-forward layers of four times the width; a Llama RMSNorm,
+    RoPE, and SwiGLU of 8/3 times the width, rounded up to a multiple of 256.
 
     Args:
         layers, dim, heads: number of layers, model width and attention heads.
-        vocab: vocabulary size with special tokens; embeddings are tied.
+        vocab: vocabulary size with special tokens.
         context: context length in tokens.
+        family: "opt" or "llama".
     """
 
     layers: int
@@ -39,21 +44,30 @@ class Shape:
     heads: int
     vocab: int = 502
     context: int = 1024
+    family: Family = "opt"
+
+    @property
+    def feed_forward(self) -> int:
+        """Width of the feed-forward layers."""
+        return 4 * self.dim if self.family == "opt" else 256 * -(-(8 * self.dim // 3) // 256)
 
     @property
     def matrix_params(self) -> int:
         """Number of weights in the layers' matrices, each used once per token."""
-        return self.layers * 12 * self.dim**2
+        matrices = 2 if self.family == "opt" else 3
+        return self.layers * (4 * self.dim**2 + matrices * self.dim * self.feed_forward)
 
     @property
     def params(self) -> int:
         """Number of non-embedding parameters, norms and biases included."""
-        return self.matrix_params + self.layers * 13 * self.dim + 2 * self.dim
+        by_layer, last = (13, 2) if self.family == "opt" else (2, 1)
+        return self.matrix_params + (self.layers * by_layer + last) * self.dim
 
     @property
     def params_total(self) -> int:
-        """Number of parameters with token embeddings and learned positions (two of which are never used)."""
-        return self.params + (self.vocab + self.context + 2) * self.dim
+        """Number of parameters with token embeddings and an OPT's learned positions (two of which are never used)."""
+        positions = self.context + 2 if self.family == "opt" else 0
+        return self.params + (self.vocab + positions) * self.dim
 
     def train_flops(self, tokens: float) -> float:
         """Return the exact FLOPs of training on a number of tokens: weights, attention over the context, and logits.
@@ -64,13 +78,13 @@ class Shape:
         return float(FLOPS_PER_PARAM_TOKEN * (self.matrix_params + attention + self.vocab * self.dim) * tokens)
 
 
-def opt_shape(params: float, *, vocab: int = 502, context: int = 1024) -> Shape:
+def nearest_shape(params: float, *, vocab: int = 502, context: int = 1024, family: Family = "opt") -> Shape:
     """Return the decoder with heads of 64 closest to a number of non-embedding parameters, neither thin nor flat."""
     best, least = None, math.inf
     for heads in range(1, 129):
         dim = HEAD_DIM * heads
-        layers = max(1, round(params / (12 * dim**2)))
-        shape = Shape(layers, dim, heads, vocab, context)
+        layers = max(1, round(params / Shape(1, dim, heads, family=family).matrix_params))
+        shape = Shape(layers, dim, heads, vocab, context, family)
         # The size matters most; then that there are about 64 dimensions to a layer, as in the published shapes.
         cost = 5 * abs(math.log(shape.params / params)) + 0.25 * abs(math.log(dim / layers / 64))
         if cost < least:
@@ -80,11 +94,11 @@ def opt_shape(params: float, *, vocab: int = 502, context: int = 1024) -> Shape:
     return best
 
 
-def opt_layers(layers: int, dim: int, *, vocab: int = 502, context: int = 1024) -> Shape:
+def shape_of(layers: int, dim: int, *, vocab: int = 502, context: int = 1024, family: Family = "opt") -> Shape:
     """Return the decoder of a number of layers and a width, with heads of 64 or one smaller head."""
     if layers < 1 or dim < 1 or (dim > HEAD_DIM and dim % HEAD_DIM):
         raise InputError(f"{layers}x{dim}: needs layers >= 1, and a dim of at most 64 or a multiple of 64")
-    return Shape(layers, dim, max(1, dim // HEAD_DIM), vocab, context)
+    return Shape(layers, dim, max(1, dim // HEAD_DIM), vocab, context, family)
 
 
 def short_number(value: float, digits: int = 3, *, smallest: float = 1.0) -> str:

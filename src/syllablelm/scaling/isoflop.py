@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import numpy as np
 import numpy.typing as npt
 
 from syllablelm.core.errors import InputError
-from syllablelm.core.results import Record
+from syllablelm.core.results import Record, json_key
 from syllablelm.scaling.flops import FLOPS_PER_PARAM_TOKEN
+from syllablelm.scaling.laws import LossLaw
 from syllablelm.scaling.power import PowerLaw, fit_power_law
 from syllablelm.scaling.resample import USABLE, FloatArray, interval, student_level
 from syllablelm.scaling.runs import check_columns
@@ -31,6 +33,7 @@ class IsoFlop(Record):
         params, tokens, loss: values at the minimum.
         curvature: curvature of the parabola.
         status: "ok", or "degenerate: " and why there is no minimum within the runs.
+        law_params, law_tokens: optimum of the loss law that was fitted to the same runs; None without one.
     """
 
     flops: float
@@ -40,6 +43,8 @@ class IsoFlop(Record):
     loss: float
     curvature: float
     status: str
+    law_params: float | None = json_key(omit_none=True)
+    law_tokens: float | None = json_key(omit_none=True)
 
 
 @dataclass(frozen=True)
@@ -52,7 +57,10 @@ class IsoFlopFit(Record):
         resamples: number of resamples.
         usable: number of resamples in which at least three budgets have a minimum.
         status: "ok", or "degenerate: " and why the intervals are missing or too narrow.
+        law_a: exponent of N_opt of the loss law that was fitted to the same runs; None without one.
     """
+
+    derived: ClassVar[tuple[str, ...]] = ("warning",)
 
     curves: tuple[IsoFlop, ...]
     params: PowerLaw
@@ -60,6 +68,23 @@ class IsoFlopFit(Record):
     resamples: int = 0
     usable: int = 0
     status: str = "ok"
+    law_a: float | None = json_key(omit_none=True)
+
+    @property
+    def warning(self) -> str:
+        """Why the minima are to be read beside the optimum of the loss law."""
+        law = "" if self.law_a is None else f", {self.law_a:.3g} by the loss law of the same runs"
+        return (
+            "minima of IsoFLOP parabolas are biased, the more the wider or the less centred the sizes are (arXiv "
+            f"2603.22339): exponent of N {self.params.exponent:.3g} by the parabolas{law}"
+        )
+
+    def beside(self, law: LossLaw) -> IsoFlopFit:
+        """Return the same parabolas with the optimum of a loss law beside each."""
+        best = [law.optimal(curve.flops) for curve in self.curves]
+        pairs = zip(self.curves, best, strict=True)
+        curves = tuple(replace(curve, law_params=float(n), law_tokens=float(d)) for curve, (n, d) in pairs)
+        return replace(self, curves=curves, law_a=law.a)
 
 
 def fit_isoflops(

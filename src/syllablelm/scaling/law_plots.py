@@ -95,6 +95,10 @@ def plot_study(
     if figure in ("scores", "lines") and not names:
         raise InputError('the runs have no scores to draw; give them a column such as "scores": {"sblimp": 55.1}')
     unit: Per = "second" if figure == "tokens" else per
+    if figure != "scores":
+        groups = {label: known for label, runs in groups.items() if (known := [run for run in runs if run.has_loss])}
+        if not groups:
+            raise InputError("the runs have no loss to draw; --figure scores needs none")
     for runs in groups.values() if figure != "scores" else ():
         with named_files(runs):
             losses(runs, unit)

@@ -12,26 +12,29 @@ from typing import Any, ClassVar
 import numpy as np
 
 from syllablelm.core.config import apply_overrides, build, read_toml
-from syllablelm.core.errors import InputError, check_positive
+from syllablelm.core.errors import InputError, check_fields
 from syllablelm.core.files import write_json_lines
+from syllablelm.core.recipes import FOLDER
 from syllablelm.core.results import Record, json_key
 from syllablelm.scaling.flops import (
     FLOPS_PER_PARAM_TOKEN,
     MFU,
     Design,
+    Family,
     Shape,
     compute_budget,
-    opt_layers,
-    opt_shape,
+    nearest_shape,
+    shape_of,
     short_number,
 )
-from syllablelm.scaling.laws import LossLaw
-from syllablelm.scaling.study import Study, load_law
+from syllablelm.scaling.study import load_study
 
 # Tokens per parameter of the speech scaling study's runs.
 SPEECH_RATIOS = (2.0, 4.0, 8.0, 10.0, 20.0, 32.0, 64.0, 100.0)
 # Largest number of budgets, sizes and ratios.
 _MOST = 1000
+# Plans that come with the package, by name.
+PLANS = FOLDER / "plans"
 # Significant digits of the numbers in a run's name: few where that tells the runs apart, else up to all.
 _DIGITS, _MOST_DIGITS = 3, 15
 
@@ -42,7 +45,7 @@ class StudyPlan:
 
     Args:
         design: "isoflop", sizes around the optimum of several budgets; "ratio", sizes times tokens per parameter (the
-            speech scaling study's design); or "grid", sizes times tokens times passes.
+            speech scaling study's design), for a budget or as listed; or "grid", sizes times tokens times passes.
         flops: total budget in FLOP (isoflop, ratio).
         gpu_hours: total budget in hours of a device instead.
         gpu, tflops: name of the GPU (`PEAK_TFLOPS`), or peak TFLOP/s of another device.
@@ -53,14 +56,15 @@ class StudyPlan:
         step: ratio of neighbouring budgets or sizes.
         span: the sizes of a budget range from the optimum / span to the optimum * span (isoflop).
         ratios: tokens per parameter (ratio).
-        params: numbers of parameters, for which the nearest shapes are taken (grid).
-        shapes: layers x width of each model instead, such as "4x128" (grid).
+        params: numbers of parameters, for which the nearest shapes are taken (grid; ratio without a budget).
+        shapes: layers x width of each model instead, such as "4x128" (grid; ratio without a budget).
         tokens: numbers of training tokens, repetitions included (grid).
         passes: passes over the data; 4 trains on a quarter of the tokens, four times (grid).
         lr, batch_tokens: peak learning rate and tokens per update: none, one, or one per size in ascending order; none
             leaves the recipe's.
         vocab, context: vocabulary size with special tokens, and context length in tokens.
         unique_tokens: number of tokens of the corpus, to tell epochs (isoflop, ratio).
+        family: "opt" or "llama", the decoders of the speech scaling study.
     """
 
     design: Design = "isoflop"
@@ -84,6 +88,7 @@ class StudyPlan:
     vocab: int = 502
     context: int = 1024
     unique_tokens: float | None = None
+    family: Family = "opt"
 
 
 @dataclass(frozen=True)
@@ -95,11 +100,12 @@ class PlannedRun(Record):
         params, params_total: parameters without and with embeddings.
         tokens: training tokens, repetitions included.
         flops, flops_exact: training FLOPs as 6 N D, and with attention and logits.
-        layers, dim, heads, feed_forward: shape of the OPT decoder.
+        layers, dim, heads, feed_forward: shape of the decoder.
         epochs: passes over the unique tokens; None if their number is not known.
         unique_tokens: maximum number of distinct training tokens; None for no limit.
         lr, batch_tokens: peak learning rate and tokens per update; None for the recipe's.
         gpu_hours: expected hours of the plan's device; None without one.
+        family: family of the decoder; None for an OPT.
     """
 
     derived: ClassVar[tuple[str, ...]] = ("tokens_per_param",)
@@ -119,6 +125,7 @@ class PlannedRun(Record):
     lr: float | None = json_key(omit_none=True)
     batch_tokens: int | None = json_key(omit_none=True)
     gpu_hours: float | None = json_key(omit_none=True)
+    family: Family | None = json_key(omit_none=True)
 
     @property
     def tokens_per_param(self) -> float:
@@ -155,9 +162,13 @@ class PlannedStudy(Record):
 def read_study_plan(path: str | Path | None = None, changes: Sequence[str] = (), **options: Any) -> StudyPlan:
     """Read a plan (TOML; None: the defaults) with changes such as ``sizes=4``; options that are not None replace both.
 
+    The name "speech" stands for the speech scaling study's own plan.
+
     Raises:
         FormatError: no such file, not TOML, an unknown key or a value of the wrong type.
     """
+    if path is not None and (shipped := PLANS / f"{path}.toml").is_file() and not Path(path).exists():
+        path = shipped
     table = apply_overrides({} if path is None else read_toml(path), changes)
     table |= {name: value for name, value in options.items() if value is not None}
     return build(StudyPlan, table, str(path or "plan"))
@@ -177,18 +188,16 @@ def plan_study(plan: StudyPlan, where: str = "plan") -> PlannedStudy:
 
 
 def _plan(plan: StudyPlan) -> PlannedStudy:
-    for name, values in (("vocab", (plan.vocab,)), ("context", (plan.context,)), ("params", plan.params)):
-        for value in values:
-            check_positive(name, value)
+    check_fields(plan, "vocab context params", above=0, most=math.inf)
     budget = compute_budget(plan.flops, plan.gpu_hours, gpu=plan.gpu, tflops=plan.tflops, mfu=plan.mfu)
     if plan.design == "grid":
         if budget is not None or plan.unique_tokens is not None:
             raise InputError("a grid is as large as its lists, and its data as its passes say; leave budgets out")
         runs = _grid(plan)
-    elif budget is None:
+    elif budget is None and not (plan.design == "ratio" and (plan.params or plan.shapes)):
         raise InputError("a plan needs a budget: flops, or gpu_hours with gpu or tflops")
     else:
-        runs = _isoflops(plan, budget) if plan.design == "isoflop" else _ratios(plan, budget)
+        runs = _ratios(plan, budget) if budget is None or plan.design == "ratio" else _isoflops(plan, budget)
     # Two sizes may come to the same decoder when models are tiny.
     runs = list({replace(run, epochs=None): run for run in runs}.values())
     sizes = sorted({run.params for run in runs})
@@ -211,56 +220,68 @@ def _isoflops(plan: StudyPlan, flops: float) -> list[PlannedRun]:
     _check(plan, budgets=(plan.budgets, 1), sizes=(plan.sizes, 3))
     if not plan.span > 1:
         raise InputError("span must be above 1")
-    source = load_law(plan.law)
-    law: LossLaw = source.law if isinstance(source, Study) else source
-    if not law.has_optimum:
+    law = load_study(plan.law).law
+    if law is None or not law.has_optimum:
         raise InputError(f"{plan.law}: its law has no optimum; name another law")
     highest = flops / (plan.sizes * sum(plan.step**-k for k in range(plan.budgets)))
     runs = []
     for level in reversed(range(plan.budgets)):
         budget = highest * plan.step**-level
         for factor in np.geomspace(1 / plan.span, plan.span, plan.sizes):
-            shape = opt_shape(law.optimal(budget).params * factor, vocab=plan.vocab, context=plan.context)
+            shape = nearest_shape(law.optimal(budget).params * factor, **_options(plan))
             runs.append(_budgeted(plan, shape, budget / FLOPS_PER_PARAM_TOKEN / shape.params))
     return runs
 
 
-def _ratios(plan: StudyPlan, flops: float) -> list[PlannedRun]:
-    """Return several models, each trained at every ratio of tokens to parameters."""
+def _ratios(plan: StudyPlan, flops: float | None) -> list[PlannedRun]:
+    """Return several models, those listed or those of a budget, each trained at every ratio of tokens to parameters."""
     _check(plan, ratios=(len(plan.ratios), 1), sizes=(plan.sizes, 1))
     if not min(plan.ratios) > 0:
         raise InputError("every ratio must be above 0")
+    if flops is None:
+        return [_budgeted(plan, shape, shape.params * ratio) for shape in _listed(plan) for ratio in plan.ratios]
+    if plan.params or plan.shapes:
+        raise InputError("a plan of ratios has either a budget, or sizes as params or shapes")
     # The cost of a model is 6 N^2 times the sum of the ratios.
     squares = sum(plan.step ** (-2 * k) for k in range(plan.sizes))
     largest = math.sqrt(flops / (FLOPS_PER_PARAM_TOKEN * sum(plan.ratios) * squares))
     runs = []
     for level in reversed(range(plan.sizes)):
-        shape = opt_shape(largest * plan.step**-level, vocab=plan.vocab, context=plan.context)
+        shape = nearest_shape(largest * plan.step**-level, **_options(plan))
         runs += [_budgeted(plan, shape, shape.params * ratio) for ratio in plan.ratios]
     return runs
 
 
 def _grid(plan: StudyPlan) -> list[PlannedRun]:
     """Return every shape on every number of tokens, each seen once or in several passes over fewer."""
-    if bool(plan.params) == bool(plan.shapes):
-        raise InputError('a grid needs params, such as [1e5, 1e6], or shapes, such as ["2x64", "4x128"]')
+    shapes = _listed(plan)
     if not (plan.tokens and plan.passes):
         raise InputError("a grid needs tokens, such as [1e6, 4e6], and passes")
     if not (min(plan.tokens) >= 1 and min(plan.passes) >= 1 and np.isfinite([*plan.tokens, *plan.passes]).all()):
         raise InputError("tokens and passes of a grid must be 1 or more")
-    options = {"vocab": plan.vocab, "context": plan.context}
-    shapes = [opt_shape(size, **options) for size in plan.params]
-    for text in plan.shapes:
-        layers, _, dim = text.partition("x")
-        if not (layers.strip().isdecimal() and dim.strip().isdecimal()):
-            raise InputError(f"shape {text!r}: write layers x width, such as 2x64")
-        shapes.append(opt_layers(int(layers), int(dim), **options))
     return [
         _run(shape, round(tokens), passes, None if passes == 1 else max(1, round(tokens / passes)))
         for shape in shapes
         for tokens in plan.tokens
         for passes in plan.passes
     ]
+
+
+def _listed(plan: StudyPlan) -> list[Shape]:
+    """Return the decoders that a plan names by size or shape."""
+    if bool(plan.params) == bool(plan.shapes):
+        raise InputError(f'a {plan.design} needs params, such as [1e5, 1e6], or shapes, such as ["2x64", "4x128"]')
+    shapes = [nearest_shape(size, **_options(plan)) for size in plan.params]
+    for text in plan.shapes:
+        layers, _, dim = text.partition("x")
+        if not (layers.strip().isdecimal() and dim.strip().isdecimal()):
+            raise InputError(f"shape {text!r}: write layers x width, such as 2x64")
+        shapes.append(shape_of(int(layers), int(dim), **_options(plan)))
+    return shapes
+
+
+def _options(plan: StudyPlan) -> dict[str, Any]:
+    return {"vocab": plan.vocab, "context": plan.context, "family": plan.family}
 
 
 def _budgeted(plan: StudyPlan, shape: Shape, tokens: float) -> PlannedRun:
@@ -270,8 +291,9 @@ def _budgeted(plan: StudyPlan, shape: Shape, tokens: float) -> PlannedRun:
 def _run(shape: Shape, tokens: int, epochs: float | None, unique: int | None = None) -> PlannedRun:
     """Return a run that still lacks a name."""
     flops, exact = FLOPS_PER_PARAM_TOKEN * shape.params * tokens, shape.train_flops(tokens)
-    sizes = shape.layers, shape.dim, shape.heads, 4 * shape.dim
-    return PlannedRun("", shape.params, shape.params_total, tokens, flops, exact, *sizes, epochs, unique)
+    sizes = shape.layers, shape.dim, shape.heads, shape.feed_forward
+    family = None if shape.family == "opt" else shape.family
+    return PlannedRun("", shape.params, shape.params_total, tokens, flops, exact, *sizes, epochs, unique, family=family)
 
 
 def _check(plan: StudyPlan, **counts: tuple[int, int]) -> None:

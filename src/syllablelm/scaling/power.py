@@ -266,6 +266,8 @@ def fit_score_law(
     flops, score = np.asarray(flops, dtype=np.float64), np.asarray(score, dtype=np.float64)
     below = np.ones(len(score), dtype=bool) if saturation is None else score < saturation
     reached = 0 if below.all() else int((~below[frontier(flops, score, "most")]).sum())
+    if len(score) < 3:
+        raise InputError(f"{len(score)} runs have the score; its law needs at least 3")
     if below.sum() < 3:
         raise InputError(
             f"{below.sum()} of {len(score)} runs score below the saturation {saturation}; give a higher one"

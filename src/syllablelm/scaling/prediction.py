@@ -17,7 +17,7 @@ from syllablelm.scaling.laws import LossLaw
 from syllablelm.scaling.power import ScoreLaw, ScoreLine, compute_for_same_gain
 from syllablelm.scaling.repetition_law import PUBLISHED_REPETITION, FittedRepetition, RepetitionLaw
 from syllablelm.scaling.resample import USABLE, FloatArray, Interval, interval, open_interval
-from syllablelm.scaling.study import Study, load_law
+from syllablelm.scaling.study import Study, load_study
 
 # No percentage is above this.
 CEILING = 100.0
@@ -171,11 +171,11 @@ def predict(
     """Predict the best model for a budget with its loss and scores, or the compute for a loss, a score or a gain.
 
     Args:
-        law: study, path of a study file, or name of a published law (`PUBLISHED`).
+        law: study, path of a study file, or name of published laws (`PUBLISHED`, `PUBLISHED_GAMMAS`).
         flops, gpu_hours, gpu, tflops, mfu: budget in FLOP, or in hours of a device (`compute_budget`).
         loss: loss whose compute is wanted.
         score: name and value of the score whose compute is wanted.
-        against: other study; how much more compute the law's models need for the same gain.
+        against: other study, likewise; how much more compute the law's models need for the same gain.
         gain: multiple of the other study's compute that makes the gain.
         unique_tokens: number of tokens of the corpus; beyond them data repeat.
         ceiling: maximum of the scores; predictions above it say so.
@@ -192,36 +192,37 @@ def predict(
             raise InputError(f"{name} {value:g}: must be above 0 and finite")
     if unique_tokens is not None and budget is None:
         raise InputError("unique tokens go with a budget; give flops or GPU hours too")
-    source = law if isinstance(law, Study) else load_law(law)
-    study = source if isinstance(source, Study) else None
-    base = source.law if isinstance(source, Study) else source
-    for_score, gains, repeated = None, None, None
-    if study is None and (score is not None or against is not None):
-        raise InputError(f"{law} is a published law of loss; a score and another study need a study of your own")
-    if study is not None and score is not None:
-        for_score = flops_for_score(study, *score, ceiling=ceiling)
-    if study is not None and against is not None:
-        gains = compare_gains(study, against if isinstance(against, Study) else Study.load(against), gain)
+    study = law if isinstance(law, Study) else load_study(law)
+    name = "the study" if isinstance(law, Study) else str(law)
+    if loss is not None and study.law is None:
+        raise InputError(f"{name} has no law of loss; ask for a budget or a score")
+    repeated = None
     if unique_tokens is not None and budget is not None:
-        repetition = PUBLISHED_REPETITION.get(str(law)) if study is None else study.repetition
-        if repetition is None:
+        if study.repetition is None or study.law is None:
             names = ", ".join(PUBLISHED_REPETITION)
-            raise InputError(f"unique tokens: {law} has no law of repeated data; those of {names} do")
-        repeated = predict_repetition(repetition, budget, unique_tokens, base)
+            raise InputError(f"unique tokens: {name} has no law of repeated data; those of {names} do")
+        repeated = predict_repetition(study.repetition, budget, unique_tokens, study.law)
+    other = against if against is None or isinstance(against, Study) else load_study(against)
     return Prediction(
-        law="" if isinstance(law, Study) else str(law),
-        per="token" if study is None else study.per,
-        best=None if budget is None else predict_budget(source, budget, ceiling=ceiling),
-        for_loss=None if loss is None else flops_for_loss(base, loss),
-        for_score=for_score,
-        against=gains,
+        law="" if isinstance(law, Study) else name,
+        per=study.per,
+        best=None if budget is None else predict_budget(study, budget, ceiling=ceiling),
+        for_loss=None if loss is None or study.law is None else flops_for_loss(study.law, loss),
+        for_score=None if score is None else flops_for_score(study, *score, ceiling=ceiling),
+        against=None if other is None else compare_gains(study, other, gain),
         with_repetition=repeated,
     )
 
 
-def predict_budget(law: Study | LossLaw, flops: float, *, ceiling: float = CEILING) -> BestModel:
-    """Predict the best model for a budget, its loss and, for a study, its scores up to ``ceiling``."""
-    base = law.law if isinstance(law, Study) else law
+def predict_budget(study: Study, flops: float, *, ceiling: float = CEILING) -> BestModel:
+    """Predict the best model for a budget, its loss and its scores up to ``ceiling``."""
+    # Of a published score only the exponent is known.
+    laws = {name: score for name, score in study.scores.items() if math.isfinite(score.power.scale)}
+    scores = {name: predict_score(score, flops, ceiling) for name, score in laws.items()}
+    base = study.law
+    if base is None:
+        nothing = math.nan, math.nan, math.nan
+        return BestModel(flops, *nothing, None, status="the study has no law of loss", scores=scores)
     best = base.optimal(flops)
     far = _outside(base.ranges, flops=flops, **best._asdict())
     found = BestModel(flops, *best, base.loss(*best), far, status=_status(base))
@@ -231,12 +232,9 @@ def predict_budget(law: Study | LossLaw, flops: float, *, ceiling: float = CEILI
         names = ("params", "tokens", "loss")
         intervals = {name: interval(column, base.level, USABLE) for name, column in zip(names, columns, strict=True)}
         found = replace(found, intervals=intervals, resamples=base.resamples, usable=base.usable)
-    if not isinstance(law, Study):
-        return found
-    scores = {name: predict_score(score, flops, ceiling) for name, score in law.scores.items()}
-    for name, line in law.lines.items():
+    for name, line in study.lines.items():
         scores[name] = _add_line(scores.get(name, ScorePrediction()), line, found.loss, columns[2], ceiling)
-    return replace(found, scores=scores)
+    return replace(found, scores=scores if isinstance(base, FittedLaw) else None)
 
 
 def predict_score(score: ScoreLaw, flops: float, ceiling: float = CEILING) -> ScorePrediction:
@@ -283,6 +281,8 @@ def flops_for_score(study: Study, name: str, target: float, *, ceiling: float = 
     if name not in study.scores:
         raise InputError(f"score {name!r}: must be one of {', '.join(study.scores) or '(no scores)'}")
     score, power = study.scores[name], study.scores[name].power
+    if math.isnan(power.scale):
+        raise InputError(f"score {name!r}: only its exponent is published; fit a study of your own")
     flops, status = power.solve(target), _score_status(score, target, ceiling)
     return ScoreCompute(target, flops, power.solve_interval(target), power.extrapolates(flops), status)
 

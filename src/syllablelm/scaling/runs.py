@@ -12,7 +12,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from syllablelm.core.errors import FormatError, InputError, check_positive, located
+from syllablelm.core.errors import FormatError, InputError, check_fields, check_positive, located
 from syllablelm.core.files import json_objects, refuse_inputs, write_json_lines
 from syllablelm.core.results import Record, json_key, read_json
 from syllablelm.scaling.flops import FLOPS_PER_PARAM_TOKEN, Per
@@ -31,7 +31,7 @@ class Run(Record):
     Args:
         params: non-embedding parameters.
         tokens: tokens seen in training.
-        loss: held-out loss in nats per token.
+        loss: held-out loss in nats per token; None for runs of which only scores are known.
         flops: training FLOPs, 6 N D unless measured.
         nats_per_second: held-out loss in nats per second of audio, comparable across tokenisations.
         tokenizer: identity of the tokens; None if unknown.
@@ -44,7 +44,7 @@ class Run(Record):
 
     params: float
     tokens: float
-    loss: float
+    loss: float | None
     flops: float
     nats_per_second: float | None = json_key(omit_none=True)
     tokenizer: str | None = json_key(omit_none=True)
@@ -55,10 +55,9 @@ class Run(Record):
     place: str = field(default="", compare=False, repr=False)
 
     def __post_init__(self) -> None:
-        for name in ("params", "tokens", "loss", "flops", "nats_per_second"):
-            value = getattr(self, name)
-            if value is not None:
-                check_positive(name, value)
+        check_fields(self, "params tokens loss flops nats_per_second", above=0, most=math.inf)
+        if not self.has_loss and not self.scores:
+            raise InputError("neither a loss nor scores")
         if self.unique_tokens is not None and not 0 < self.unique_tokens < math.inf:
             raise InputError(
                 f"unique_tokens {self.unique_tokens:g} must be above 0; leave it out where all tokens differ"
@@ -68,6 +67,11 @@ class Run(Record):
         for name, value in self.scores.items():
             if not math.isfinite(value):
                 raise InputError(f"score {name} {value}: must be finite")
+
+    @property
+    def has_loss(self) -> bool:
+        """Whether its held-out loss is known, in whatever unit."""
+        return self.loss is not None or self.nats_per_second is not None
 
     @property
     def once_tokens(self) -> float:
@@ -87,14 +91,14 @@ class Run(Record):
     def from_dict(cls, table: Mapping[str, Any], where: str = "run") -> Run:
         """Build a run from a row; columns that are no field are ignored, missing FLOPs are 6 N D."""
         known = {item.name for item in fields(cls)} - {"place"}
-        row = {key: value for key, value in table.items() if key in known and value is not None}
+        row = {"loss": None} | {key: value for key, value in table.items() if key in known and value is not None}
         run = super().from_dict({"flops": 1.0, **row, "place": where}, where)
         with located(where):
             return run if "flops" in row else replace(run, flops=FLOPS_PER_PARAM_TOKEN * run.params * run.tokens)
 
 
 def read_runs(*paths: str | Path) -> list[Run]:
-    """Read jsonl files of rows with at least params, tokens and loss.
+    """Read jsonl files of rows with at least params, tokens, and a loss or scores.
 
     Raises:
         FormatError: no such file, no rows, or a row that is no run; the message gives the line.
@@ -122,13 +126,15 @@ def collect_run(folder: str | Path) -> Run:
     """Read the record of a model of ``train lm``: run.json, and, if it exists, scores.json with numbers by name.
 
     Raises:
-        FormatError: no run.json, a damaged one, or one without a held-out loss.
+        FormatError: no run.json, a damaged one, or one with neither a held-out loss nor scores.
     """
     folder = Path(folder)
     record = read_json(folder / RUN_FILE)
     held_out = record.get("valid", {}).get("model") if isinstance(record.get("valid"), dict) else None
     if not isinstance(held_out, dict):
-        raise FormatError(f"{folder / RUN_FILE}: no held-out loss; train with a `valid` set in the recipe")
+        if not (folder / SCORES_FILE).exists():
+            raise FormatError(f"{folder / RUN_FILE}: no held-out loss; train with a `valid` set in the recipe")
+        held_out = {}
     row = {**record, "loss": held_out.get("nats_per_token"), "nats_per_second": held_out.get("nats_per_second")}
     if (folder / SCORES_FILE).exists():
         row["scores"] = {**(row.get("scores") or {}), **read_json(folder / SCORES_FILE)}
@@ -190,10 +196,11 @@ def collect_runs(folders: Iterable[str | Path]) -> CollectedRuns:
 
 def losses(runs: Sequence[Run], per: Per = "token") -> FloatArray:
     """Return the losses of runs, (runs,), if they can be compared: per token only those of one tokenisation."""
+    name = "loss" if per == "token" else "nats_per_second"
+    missing = [describe(run, number) for number, run in enumerate(runs) if getattr(run, name) is None]
+    if missing:
+        raise InputError(f"{len(missing)} of {len(runs)} runs have no {name} (first: {missing[0]})")
     if per == "second":
-        missing = [describe(run, number) for number, run in enumerate(runs) if run.nats_per_second is None]
-        if missing:
-            raise InputError(f"{len(missing)} of {len(runs)} runs have no nats_per_second (first: {missing[0]})")
         return np.array([run.nats_per_second for run in runs], dtype=np.float64)
     kinds = sorted({str(run.tokenizer) for run in runs})
     if len(kinds) > 1:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,8 +17,16 @@ from syllablelm.scaling.flops import Per
 from syllablelm.scaling.isoflop import IsoFlopFit, fit_isoflops, has_budgets
 from syllablelm.scaling.laws import PUBLISHED, LossLaw
 from syllablelm.scaling.power import PowerLaw, ScoreLaw, ScoreLine, fit_envelope, fit_score_law, fit_score_line
-from syllablelm.scaling.repetition_law import FittedRepetition, fit_repetition
+from syllablelm.scaling.repetition_law import PUBLISHED_REPETITION, FittedRepetition, RepetitionLaw, fit_repetition
+from syllablelm.scaling.resample import UNKNOWN
 from syllablelm.scaling.runs import Run, column, curve_points, losses, named_files, score_names
+
+# Exponents of compute as printed by Cuervo & Marxer (2024, Table 4); their scales are not. For text BLiMP and the cloze
+# sets as text, under the names of the spoken sets that they are compared with.
+PUBLISHED_GAMMAS: dict[str, dict[str, float]] = {
+    "text": {"sblimp": 0.066, "tstorycloze": 0.039, "sstorycloze": 0.046},
+    "speech": {"sblimp": 0.021, "tstorycloze": 0.025, "sstorycloze": 0.017},
+}
 
 
 @dataclass(frozen=True)
@@ -26,7 +35,8 @@ class Study(Result):
 
     Args:
         per: unit of the losses.
-        law: loss law of parameters and tokens, from the runs that saw no token twice.
+        law: loss law of parameters and tokens, from the runs that saw no token twice; a published one has no runs, and
+            None stands for runs of which only scores are known or can be fitted.
         repetition: law of repeated data; None if no run repeats its data, or too few.
         envelope: power law of the least loss in FLOPs, as far as no token was seen twice; None with too few points.
         isoflops: parabolas of each budget; None unless the runs form budgets of several sizes.
@@ -38,8 +48,8 @@ class Study(Result):
     evaluation: ClassVar[str] = "scaling_study"
 
     per: Per
-    law: FittedLaw
-    repetition: FittedRepetition | None = None
+    law: FittedLaw | LossLaw | None
+    repetition: FittedRepetition | RepetitionLaw | None = None
     envelope: PowerLaw | None = None
     isoflops: IsoFlopFit | None = None
     scores: Mapping[str, ScoreLaw] = field(default_factory=dict)
@@ -59,8 +69,9 @@ class Study(Result):
     @property
     def notes(self) -> list[str]:
         """Warnings about the fits."""
-        status = [] if self.law.status == "ok" else [self.law.status]
-        return status + [f"not fitted: {what}: {reason}" for what, reason in self.skipped.items()]
+        status = [self.law.status] if isinstance(self.law, FittedLaw) and self.law.status != "ok" else []
+        bias = [] if self.isoflops is None else [self.isoflops.warning]
+        return status + bias + [f"not fitted: {what}: {reason}" for what, reason in self.skipped.items()]
 
 
 def fit_study(
@@ -75,23 +86,22 @@ def fit_study(
     """Fit the loss law, and whatever else the runs allow.
 
     Args:
-        runs: training runs (`read_runs`).
+        runs: training runs (`read_runs`); those without a loss add to the laws of scores only.
         per: unit of the losses: nats per token of one tokenisation, or per second of audio.
         saturation: score from which runs are left out of the laws of scores.
         huber_delta, bootstrap, seed: see `fit_loss_law`.
 
     Raises:
-        InputError: the loss law cannot be fitted, or the losses cannot be compared.
+        InputError: the losses cannot be compared, or neither the loss law nor anything of a score can be fitted.
     """
+    known = [run for run in runs if run.has_loss]
     with named_files(runs):
-        loss = losses(runs, per)
-    params, tokens, flops = (column(runs, name) for name in ("params", "tokens", "flops"))
-    unique = np.array([run.tokens if run.unique_tokens is None else run.unique_tokens for run in runs])
-    once = np.array([not run.repeats for run in runs])
+        loss = losses(known, per)
+    params, tokens, flops = (column(known, name) for name in ("params", "tokens", "flops"))
+    unique = np.array([run.tokens if run.unique_tokens is None else run.unique_tokens for run in known])
+    once = np.array([not run.repeats for run in known], dtype=bool)
     options: dict[str, Any] = {"bootstrap": bootstrap, "seed": seed}
-    with named_files(runs):
-        law = fit_loss_law(params[once], tokens[once], loss[once], huber_delta=huber_delta, **options)
-    skipped: dict[str, str] = {}
+    skipped: dict[str, str] = {} if known else {"loss law": "the runs have no loss"}
 
     def attempt(what: str, fit: Callable[..., Any], *columns: Any, **more: Any) -> Any:
         try:
@@ -100,27 +110,43 @@ def fit_study(
             skipped[what] = str(error)
             return None
 
-    envelope = attempt("envelope", fit_envelope, *curve_points(runs, per))
-    isoflops, repetition = None, None
+    law, envelope, isoflops, repetition = None, None, None, None
+    if known:
+        law = attempt("loss law", fit_loss_law, params[once], tokens[once], loss[once], huber_delta=huber_delta)
+        if law is None and not score_names(runs):
+            with named_files(runs):
+                raise InputError(skipped["loss law"])
+        envelope = attempt("envelope", fit_envelope, *curve_points(known, per))
     if has_budgets(params, flops):
         isoflops = attempt("isoflops", fit_isoflops, params, loss, flops, tokens=tokens)
-    if not once.all():
+        if isoflops is not None and law is not None:
+            isoflops = isoflops.beside(law)
+    if law is not None and not once.all():
         columns = params, tokens, unique, loss
         repetition = attempt("repetition", fit_repetition, law, *columns, huber_delta=huber_delta)
     scores, lines = {}, {}
     for name in score_names(runs):
-        rows = [k for k, run in enumerate(runs) if name in run.scores]
-        values = np.array([runs[k].scores[name] for k in rows])
-        scores[name] = attempt(f"score {name}", fit_score_law, flops[rows], values, saturation=saturation)
-        lines[name] = attempt(f"line {name}", fit_score_line, loss[rows], values)
+        scored = [run for run in runs if name in run.scores]
+        values = np.array([run.scores[name] for run in scored])
+        scores[name] = attempt(f"score {name}", fit_score_law, column(scored, "flops"), values, saturation=saturation)
+        if known:
+            both = [run for run in scored if run.has_loss]
+            lines[name] = attempt(f"line {name}", fit_score_line, losses(both, per), [run.scores[name] for run in both])
     scores, lines = ({name: fit for name, fit in fits.items() if fit is not None} for fits in (scores, lines))
+    if law is None and not scores and not lines:
+        with named_files(runs):
+            raise InputError("; ".join(skipped.values()))
     return Study(per, law, repetition, envelope, isoflops, scores, lines, skipped)
 
 
-def load_law(name: str | Path) -> Study | LossLaw:
-    """Read a study file, or return a published law by its name."""
+def load_study(name: str | Path) -> Study:
+    """Read a study file, or return the published laws of a name: of loss, of repeated data and of scores."""
     if Path(name).exists():
         return Study.load(name)
-    if str(name) not in PUBLISHED:
+    law = PUBLISHED.get(str(name))
+    if law is None:
         raise InputError(f"{name}: no such study, nor one of the published laws {', '.join(PUBLISHED)}")
-    return PUBLISHED[str(name)]
+    gammas = PUBLISHED_GAMMAS.get(str(name), {})
+    powers = {score: PowerLaw(math.nan, gamma, 0, math.nan, UNKNOWN) for score, gamma in gammas.items()}
+    scores = {score: ScoreLaw(power, None, 0, *UNKNOWN) for score, power in powers.items()}
+    return Study("token", law, PUBLISHED_REPETITION.get(str(name)), scores=scores)

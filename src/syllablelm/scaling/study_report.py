@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +14,14 @@ import numpy as np
 from syllablelm.core.document import Block, Bullets, Heading, Paragraph, Picture, Table, to_html, to_markdown
 from syllablelm.core.errors import InputError
 from syllablelm.core.files import atomic_path
-from syllablelm.scaling.fit import NAMES
+from syllablelm.core.results import Record
+from syllablelm.scaling.fit import NAMES, FittedLaw
 from syllablelm.scaling.flops import Figure as Kind
 from syllablelm.scaling.flops import Per, short_number
+from syllablelm.scaling.isoflop import IsoFlopFit
 from syllablelm.scaling.law_plots import plot_study
 from syllablelm.scaling.prediction import compare_gains, predict_budget
-from syllablelm.scaling.repetition_law import MOST
+from syllablelm.scaling.repetition_law import MOST, FittedRepetition
 from syllablelm.scaling.resample import Interval
 from syllablelm.scaling.runs import Run, by_tokenizer, column, score_names
 from syllablelm.scaling.study import Study, fit_study
@@ -37,6 +40,20 @@ _AHEAD = 3
 _TREND, _DECADES = 0.4, 2.0
 
 
+@dataclass(frozen=True)
+class StudyReport(Record):
+    """A written report.
+
+    Args:
+        report, page: files of the report, as Markdown and as one page for a browser.
+        status: status of each group's loss law; where none could be fitted, the reason.
+    """
+
+    report: str
+    page: str
+    status: Mapping[str, str]
+
+
 def write_report(
     groups: Mapping[str, Sequence[Run]],
     out: Path,
@@ -47,16 +64,13 @@ def write_report(
     bootstrap: int = 200,
     seed: int = 0,
     title: str = "Scaling study",
-) -> dict[str, str]:
+) -> StudyReport:
     """Fit every group of runs and write report.md, report.html and the figures into a folder.
 
     Args:
         groups: runs by the name that the report gives them: speech and text, or two tokenisations.
         out: output directory.
         per, huber_delta, saturation, bootstrap, seed: options of the fits (`fit_study`).
-
-    Returns:
-        The status of each group's loss law; where none could be fitted, the reason.
 
     Raises:
         InputError: no group can be fitted, or losses that cannot be compared.
@@ -87,10 +101,12 @@ def write_report(
         return [Bullets(summarize(groups[label], studies.get(label), reasons.get(label, "")))]
 
     blocks: list[Block] = [Heading("Summary"), *by_group(groups, summary)]
-    blocks += [Heading("Loss and compute"), figure("loss")]
+    with_loss = any(run.has_loss for runs in groups.values() for run in runs)
+    blocks += [Heading("Loss and compute"), figure("loss")] if with_loss else []
     blocks += by_group(studies, lambda label: _law_blocks(studies[label]))
     if score_names([run for runs in groups.values() for run in runs]):
-        blocks += [Heading("Scores"), figure("scores"), *_score_table(studies), figure("lines")]
+        blocks += [Heading("Scores"), figure("scores"), *_score_table(studies)]
+        blocks += [figure("lines")] if with_loss else []
     kinds = _tokenisations(groups)
     if len(kinds) > 1 and all(run.nats_per_second is not None for runs in kinds.values() for run in runs):
         blocks += [Heading("Tokenisations"), figure("tokens", kinds)]
@@ -101,7 +117,12 @@ def write_report(
     for name, text in ((REPORT_MARKDOWN, to_markdown(title, blocks)), (REPORT_PAGE, to_html(title, blocks))):
         with atomic_path(out / name) as part:
             part.write_text(text, encoding="utf-8")
-    return {**{label: study.law.status for label, study in studies.items()}, **reasons}
+    status = {label: _law_status(study) for label, study in studies.items()}
+    return StudyReport(str(out / REPORT_MARKDOWN), str(out / REPORT_PAGE), {**status, **reasons})
+
+
+def _law_status(study: Study) -> str:
+    return study.law.status if isinstance(study.law, FittedLaw) else study.skipped["loss law"]
 
 
 def summarize(runs: Sequence[Run], study: Study | None, reason: str = "") -> tuple[str, ...]:
@@ -118,6 +139,8 @@ def summarize(runs: Sequence[Run], study: Study | None, reason: str = "") -> tup
     if study is None:
         return (*lines, f"No loss law fitted: {reason}.")
     law = study.law
+    if not isinstance(law, FittedLaw):
+        return (*lines, *_not_fitted(study))
     if law.status != "ok":
         lines.append(f"Constants of the loss law are not identified one by one ({law.status}).")
     trends = {"ln N": law.diagnostics.trend_params, "ln D": law.diagnostics.trend_tokens}
@@ -134,11 +157,19 @@ def summarize(runs: Sequence[Run], study: Study | None, reason: str = "") -> tup
     if study.isoflops is not None:
         sound = [curve.status == "ok" for curve in study.isoflops.curves]
         lines.append(f"IsoFLOP curves with their minimum among the runs: {sum(sound)} of {len(sound)}.")
-    return (*lines, *(f"Not fitted: {what}: {why}." for what, why in study.skipped.items()))
+        lines.append(f"{study.isoflops.warning.capitalize()}.")
+    return (*lines, *_not_fitted(study))
+
+
+def _not_fitted(study: Study) -> list[str]:
+    return [f"Not fitted: {what}: {why}." for what, why in study.skipped.items()]
 
 
 def _law_blocks(study: Study) -> list[Block]:
-    law, left = study.law, study.law.diagnostics
+    law = study.law
+    if not isinstance(law, FittedLaw):
+        return []
+    left = law.diagnostics
     checks = {
         "root mean square": f"{100 * left.rms:.3g} %",
         "largest": f"{100 * left.largest:.3g} %",
@@ -156,7 +187,7 @@ def _law_blocks(study: Study) -> list[Block]:
         for name, one in (("N", flat.params), ("D", flat.tokens)):
             row = _row(f"IsoFLOP, exponent of {name}", one.exponent, one.exponent_interval, one.points, flat.status)
             fits.append(row)
-    if (again := study.repetition) is not None:
+    if isinstance(again := study.repetition, FittedRepetition):
         for name, key in (("R_D*", "repeat_tokens"), ("R_N*", "repeat_params")):
             fits.append(_row(name, getattr(again, key), again.intervals.get(key), again.runs, again.status))
     constants = [_row(name, getattr(law, name), law.intervals.get(name)) for name in (*NAMES, "a", "b")]
@@ -168,14 +199,27 @@ def _law_blocks(study: Study) -> list[Block]:
         Table(("constant", "value", "95 % interval"), tuple(constants)),
         Table(("residuals", ""), tuple(checks.items())),
         *([Table(("other fits", "value", "95 % interval", "points", "status"), tuple(fits))] if fits else []),
+        *_isoflop_table(study.isoflops),
         Heading("Best models for a budget", 3),
-        _optimum_table(study),
+        _optimum_table(study, law),
     ]
 
 
-def _optimum_table(study: Study) -> Table:
+def _isoflop_table(fit: IsoFlopFit | None) -> list[Block]:
+    """Return the minima of the parabolas beside the optima of the loss law."""
+    if fit is None:
+        return []
+    rows = []
+    for curve in fit.curves:
+        sizes = (curve.params, curve.law_params, curve.tokens, curve.law_tokens)
+        rows.append((_number(curve.flops), *(short_number(x) if x and math.isfinite(x) else "" for x in sizes)))
+    head = ("IsoFLOP budget", "N of the parabola", "N of the law", "D of the parabola", "D of the law")
+    return [Table(head, tuple(rows))]
+
+
+def _optimum_table(study: Study, law: FittedLaw) -> Table:
     # The runs' own range in three steps, and decades above it.
-    low, high = study.law.ranges["flops"]
+    low, high = law.ranges["flops"]
     rows = []
     for flops in (*np.geomspace(low, high, 3).tolist(), *(high * 10.0**k for k in range(1, _AHEAD + 1))):
         best = predict_budget(study, flops)
@@ -229,19 +273,21 @@ def _runs_table(runs: Sequence[Run], study: Study | None, per: Per) -> Table:
     rows = []
     for run in sorted(runs, key=lambda run: run.flops):
         loss = run.loss if per == "token" else run.nats_per_second
-        left = "" if study is None or loss is None else f"{100 * (_predicted(study, run) / loss - 1):+.2f} %"
+        predicted = None if study is None else _predicted(study, run)
+        left = "" if predicted is None or loss is None else f"{100 * (predicted / loss - 1):+.2f} %"
         passes = "" if run.unique_tokens is None else f"{max(1.0, run.tokens / run.unique_tokens):.3g}"
         by_second = "" if run.nats_per_second is None else f"{run.nats_per_second:.4g}"
         numbers = (short_number(run.params), short_number(run.tokens), _number(run.tokens / run.params), passes)
         scores = (_number(run.scores.get(name, math.nan), 4) for name in names)
-        rows.append((run.name, *numbers, _number(run.flops), f"{run.loss:.4f}", by_second, left, *scores))
+        by_token = "" if run.loss is None else f"{run.loss:.4f}"
+        rows.append((run.name, *numbers, _number(run.flops), by_token, by_second, left, *scores))
     return Table(head, tuple(rows))
 
 
-def _predicted(study: Study, run: Run) -> float:
+def _predicted(study: Study, run: Run) -> float | None:
     if study.repetition is not None and run.unique_tokens is not None:
         return study.repetition.loss(run.params, run.tokens, run.unique_tokens)
-    return study.law.loss(run.params, run.tokens)
+    return None if study.law is None else study.law.loss(run.params, run.tokens)
 
 
 def _tokenisations(groups: Mapping[str, Sequence[Run]]) -> Mapping[str, Sequence[Run]]:

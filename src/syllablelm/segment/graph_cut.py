@@ -20,7 +20,14 @@ from syllablelm.segment.arrays import (
 )
 
 
-def mincut(similarity: Any, num_segments: int, *, min_length: int = 1, max_length: int | None = None) -> IntArray:
+def mincut(
+    similarity: Any,
+    num_segments: int,
+    *,
+    min_length: int = 1,
+    max_length: int | None = None,
+    edges: npt.ArrayLike = (),
+) -> IntArray:
     """Cut a self-similarity matrix into exactly `num_segments` blocks (exact optimum of Eq. 2).
 
     The term of a segment is cross / (within / 2 + cross), where `within` sums the similarities inside the segment and
@@ -30,12 +37,14 @@ def mincut(similarity: Any, num_segments: int, *, min_length: int = 1, max_lengt
     Args:
         similarity: (T, T) non-negative array or tensor, asymmetric allowed.
         num_segments, min_length, max_length: see `minsum`; no limit by default.
+        edges: boundaries that the cut must have, increasing, in (0, T).
 
     Returns:
         int32 boundaries [0, ..., T], num_segments + 1 of them. Ties go to the shortest last segment.
 
     Raises:
-        InputError: not square, negative or not finite, or a number of segments that cannot cover the recording.
+        InputError: not square, negative or not finite, or a number of segments that cannot cover the recording, or the
+            stretches between its edges.
     """
     matrix = to_float64(similarity, "similarity", 2)
     num_frames = len(matrix)
@@ -46,11 +55,21 @@ def mincut(similarity: Any, num_segments: int, *, min_length: int = 1, max_lengt
         raise InputError("similarities must not be negative; subtract the minimum, as similarity_matrix does")
     longest = max(num_frames, min_length) if max_length is None else max_length
     check_count(num_segments, num_frames, min_length, longest)
+    inner = np.asarray(edges, dtype=np.int64)
+    stretches = np.diff(inner, prepend=0, append=num_frames)
+    fewest, most = -(-stretches // longest), stretches // min_length
+    if len(inner) and not (
+        stretches.min() > 0 and np.all(fewest <= most) and fewest.sum() <= num_segments <= most.sum()
+    ):
+        raise InputError(f"{num_segments} segments do not fit {len(stretches)} stretches of {num_frames} frames in all")
     if num_frames == 0:
         return np.zeros(1, dtype=np.int32)
     from syllablelm.segment.kernels import best_lengths, normalized_cut_costs, trace_back
 
     costs = normalized_cut_costs(matrix, min(longest, num_frames))
+    for edge in inner:
+        for end in range(edge + 1, min(edge + len(costs), num_frames + 1)):
+            costs[end - edge + 1 :, end] = np.inf
     return trace_back(best_lengths(costs, num_segments, min(min_length, num_frames), False), num_segments)
 
 

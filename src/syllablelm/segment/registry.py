@@ -25,7 +25,8 @@ class Method:
     Args:
         name, summary: name in options, recipes and artifacts, and noun phrase for help texts.
         needs: what it reads: the waveform, features of an encoder, or an encoder with its masked-prediction head.
-        parameters: settings that it takes: "delta", "quantile", "min_length", "max_length", "span", "gap".
+        parameters: settings that it takes: "delta", "quantile", "min_length", "max_length", "span", "gap",
+            "vad".
         counted: whether it takes the number of segments; otherwise it chooses its own.
         gaps: whether it may leave frames out (silence) between segments.
         published: whether it is another system's, with that system's settings.
@@ -69,7 +70,10 @@ METHODS: dict[str, Method] = {
         Method("peaks", "peaks of feature change", ("features",)),
         Method("refined", "peaks of feature change plus acoustic boundary score", ("features", "waveform")),
         Method(
-            "losspred", "MinCut on the loss-prediction matrix", ("predictor", "waveform"), ("span", "gap", "max_length")
+            "losspred",
+            "MinCut on the loss-prediction matrix of the speech",
+            ("predictor", "waveform"),
+            ("span", "gap", "max_length", "vad"),
         ),
         Method("combined", "LossPred plus acoustic boundary score", ("predictor", "waveform"), ("span", "gap")),
         _rival("similarity-merge", "Peng et al."),

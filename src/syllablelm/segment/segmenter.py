@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -13,13 +13,15 @@ import numpy.typing as npt
 from syllablelm.core.errors import InputError
 from syllablelm.core.segmentation import Segmentation
 from syllablelm.data.audio import SAMPLE_RATE
-from syllablelm.data.vad import keep_speech, speech_regions
+from syllablelm.data.vad import Method as VadMethod
+from syllablelm.data.vad import speech_frames
 from syllablelm.segment.baselines import boundary_strength, envelope, envelope_valleys, even_boundaries
 from syllablelm.segment.combined import combined_boundaries, feature_step, novelty, peak_boundaries
 from syllablelm.segment.graph_cut import mincut, similarity_matrix
 from syllablelm.segment.least_squares import feasible_count, minsum, minsum_dynamic
 from syllablelm.segment.losspred import losspred_matrix
 from syllablelm.segment.mel import frame_count, log_mel
+from syllablelm.segment.pauses import plan_pauses
 from syllablelm.segment.registry import METHODS, get_method
 from syllablelm.segment.rivals import (
     SDHUBERT_THRESHOLD,
@@ -126,12 +128,25 @@ def _released(
     return minsum_dynamic(clip.features, delta, quantile=quantile, max_rate=max_rate, **lengths)
 
 
-def _losspred(clip: Clip, **spans: int) -> npt.NDArray[np.float32]:
-    return losspred_matrix(clip.predictor, clip.waveform, **spans)
+def _similarity(clip: Clip, count: int, *, max_length: int = 50) -> Boundaries:
+    return mincut(similarity_matrix(clip.features), clip.clip_count(count, max_length), max_length=max_length)
 
 
-def _mincut(similarity: npt.NDArray[np.floating[Any]], clip: Clip, count: int, max_length: int) -> Boundaries:
-    return mincut(similarity, clip.clip_count(count, max_length), max_length=max_length)
+def _losspred(clip: Clip, count: int, *, max_length: int = 50, vad: VadMethod = "energy", **spans: int) -> Boundaries:
+    """Cut the speech alone, joined, as in the paper; every pause is a segment, or several of at most `max_length`."""
+    if clip.num_frames == 0:
+        return np.zeros(1, dtype=np.int32)
+    count, hop, encoder = clip.clip_count(count, max_length), clip.hop, clip.predictor.encoder
+    is_speech = speech_frames(clip.waveform, clip.num_frames, hop, method=vad)
+    plan = plan_pauses(is_speech, count, max_length=max_length, most_speech=RELEASED_MAX_RATE / clip.frame_rate)
+    joined = clip.waveform
+    if len(plan.starts):
+        # The last frame reaches beyond its hop.
+        stretches = plan.speech * hop
+        stretches[-1, 1] += encoder.receptive_field - hop
+        joined = np.concatenate([clip.waveform[start:end] for start, end in stretches])
+    matrix = losspred_matrix(clip.predictor, joined, **spans)
+    return plan.place(mincut(matrix, plan.count, max_length=max_length, edges=plan.joins))
 
 
 def _combine(change: npt.NDArray[np.floating[Any]], clip: Clip, count: int) -> Boundaries:
@@ -163,13 +178,15 @@ FUNCTIONS: dict[str, Callable[..., Boundaries]] = {
     "envelope": lambda clip, count: envelope_valleys(envelope(clip.waveform), clip.clip_count(count)),
     "strength": lambda clip, count: envelope_valleys(-boundary_strength(clip.waveform), clip.clip_count(count)),
     "mel": lambda clip, count, **limits: _minsum(replace(clip, features=log_mel(clip.waveform)), count, **limits),
-    "similarity": lambda clip, count, max_length=50: _mincut(similarity_matrix(clip.features), clip, count, max_length),
+    "similarity": _similarity,
     "minsum": _minsum,
     "released": _released,
     "peaks": lambda clip, count: peak_boundaries(clip.features, clip.clip_count(count)),
     "refined": lambda clip, count: _combine(feature_step(clip.features), clip, count),
-    "losspred": lambda clip, count, max_length=50, **spans: _mincut(_losspred(clip, **spans), clip, count, max_length),
-    "combined": lambda clip, count, **spans: _combine(novelty(_losspred(clip, **spans)), clip, count),
+    "losspred": _losspred,
+    "combined": lambda clip, count, **spans: _combine(
+        novelty(losspred_matrix(clip.predictor, clip.waveform, **spans)), clip, count
+    ),
     "similarity-merge": lambda clip, _: similarity_merge(clip.features, frames_per_segment=_frames_per_segment(clip)),
     "sdhubert": _sdhubert,
     "sdhubert-relative": partial(_sdhubert, relative=True),
@@ -179,7 +196,7 @@ FUNCTIONS: dict[str, Callable[..., Boundaries]] = {
 }
 
 
-def segment_clip(name: str, clip: Clip, count: int = 0, **parameters: float) -> Boundaries:
+def segment_clip(name: str, clip: Clip, count: int = 0, **parameters: float | str) -> Boundaries:
     """Segment one clip by a method of the registry.
 
     Args:
@@ -230,7 +247,7 @@ def make_segmenter(
     encoder: FrameEncoder | None = None,
     predictor: MaskedPredictor | None = None,
     feature_layer: int | None = None,
-    **parameters: float,
+    **parameters: float | str,
 ) -> Segmenter:
     """Build a segmenter of waveforms, on the frames of the model, or on HuBERT's without one.
 
@@ -277,36 +294,5 @@ def make_segmenter(
         num_frames = grid.num_frames(len(waveform)) if features is None else len(features)
         clip = Clip(num_frames, grid.frame_rate, features, norm_features, waveform, grid.hop, predictor)
         return segment_clip(method.name, clip, count, **parameters)
-
-    return Segmenter(grid, cut)
-
-
-def speech_only(segmenter: Segmenter, method: Literal["none", "energy", "silero"]) -> Segmenter:
-    """Restrict a segmenter of boundaries to the speech of a recording, as in the paper; pauses become segments.
-
-    Args:
-        method: voice activity detection (``vad.speech_regions``); "none" returns the segmenter as it is.
-
-    Returns:
-        segmenter whose boundaries lie in the whole recording; the speech gets its share, by length, of the requested
-        segments, and every edge of a pause is a boundary too.
-    """
-    if method == "none":
-        return segmenter
-    grid = segmenter.grid
-
-    def cut(waveform: Waveform, count: int) -> Boundaries:
-        regions = speech_regions(waveform, method=method)
-        speech, places = keep_speech(waveform, regions)
-        num_frames, kept_frames = grid.num_frames(len(waveform)), grid.num_frames(len(speech))
-        if kept_frames == 0 or len(speech) == len(waveform):
-            return segmenter.cut(waveform, count)
-        share = feasible_count(kept_frames, max(1, round(count * kept_frames / num_frames)))
-        inner = np.unique(segmenter.cut(speech, share))
-        inner = inner[(inner > 0) & (inner < kept_frames)] * grid.hop
-        edges = np.concatenate([places.to_original(inner), regions.ravel()])
-        frames = np.rint(edges / grid.hop).astype(np.int32)
-        inside = frames[(frames > 0) & (frames < num_frames)]
-        return np.unique(np.concatenate([[0], inside, [num_frames]])).astype(np.int32)
 
     return Segmenter(grid, cut)

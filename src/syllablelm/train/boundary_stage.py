@@ -17,7 +17,7 @@ from syllablelm.encoders.load import load_encoder
 from syllablelm.encoders.masked_prediction import MaskedPredictor
 from syllablelm.segment.losspred import check_spans
 from syllablelm.segment.registry import HIGHEST_RATE, METHODS, get_method
-from syllablelm.segment.segmenter import make_segmenter, speech_only
+from syllablelm.segment.segmenter import make_segmenter
 from syllablelm.train.batches import check_max_frames, load_arrays, save_arrays
 from syllablelm.train.stage import StageContext, StageRun
 
@@ -41,7 +41,8 @@ class BoundariesConfig:
         layer: layer of the encoder, for methods on features.
         span, gap: of LossPred, in frames.
         max_length: longest segment in frames, of MinSum and MinCut.
-        vad: voice activity detection before segmentation; only speech is segmented, and pauses become segments.
+        vad: voice activity detection of "losspred": "energy" (unsupervised, as the paper's), "silero" or "none". Only
+            speech is segmented, and pauses become segments.
         encoder: hub id, folder or checkpoint file of the model that the boundaries are read from, instead of the
             teacher or the last student. The paper's Data2Vec2 learns from boundaries of HuBERT.
         artifact: folder of boundaries that another run made, taken as they are; the other keys are then ignored.
@@ -53,7 +54,7 @@ class BoundariesConfig:
     span: int = 50
     gap: int = 150
     max_length: int = 50
-    vad: Literal["none", "energy", "silero"] = "none"
+    vad: Literal["energy", "silero", "none"] = "energy"
     encoder: str = ""
     artifact: str = ""
 
@@ -76,14 +77,14 @@ def find_boundaries(
         raise InputError(f"boundaries with source={config.source!r} need an encoder")
 
     def work(run: StageRun) -> None:
-        options: dict[str, Any] = {"span": config.span, "gap": config.gap, "max_length": config.max_length}
+        options: dict[str, Any] = {key: getattr(config, key) for key in ("span", "gap", "max_length", "vad")}
         if encoder is not None and config.source in WITH_HEAD:
             options["predictor"] = predictor = MaskedPredictor.load(encoder.path, device=context.device)
             check_max_frames(predictor.encoder, context.manifest)
         elif encoder is not None and config.source not in WITHOUT_ENCODER:
             options["encoder"] = features = load_encoder(encoder.path, config.layer, device=context.device)
             check_max_frames(features, context.manifest)
-        segmenter = speech_only(make_segmenter(config.source, **options), config.vad)
+        segmenter = make_segmenter(config.source, **options)
         boundaries: dict[str, Boundaries] = {}
         with ProgressBar(f"boundaries ({config.source})", len(context.store)) as bar:
             for index, recording in enumerate(context.manifest):

@@ -1,4 +1,4 @@
-"""Speech language models: an OPT-style decoder on packed units (sections 4.1 and 5.2, Table 8)."""
+"""Training of speech language models on packed units (sections 4.1 and 5.2, Table 8)."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from torch.nn import functional as F
 
 from syllablelm.core.artifact import RUN, Artifact, current_digest
 from syllablelm.core.config import check_seed
-from syllablelm.core.errors import LARGEST_SIZE, InputError, check_fields
+from syllablelm.core.errors import InputError, check_fields
 from syllablelm.core.files import atomic_path
-from syllablelm.core.models import find_model
 from syllablelm.encoders.quiet import quiet_transformers
+from syllablelm.lm.backbone import LMShape, start_from_text
 from syllablelm.lm.ngram import NgramModel
 from syllablelm.lm.packing import IGNORED, PackPlan
-from syllablelm.lm.speech_lm import DURATIONS_FILE, SpeechLM, count_parameters, load_opt, typical_durations
+from syllablelm.lm.speech_lm import DURATIONS_FILE, SpeechLM, count_parameters, typical_durations
 from syllablelm.lm.store import INFO_FILE, TokenStore
 from syllablelm.train.loop import Batch, LoopConfig, check_compiler, is_half
 from syllablelm.train.peak_flops import find_peak_flops
@@ -32,61 +32,10 @@ from syllablelm.train.token_stage import UnitsConfig, make_tokens, tokenizer_inf
 
 RUN_FILE = RUN
 CURVE_FILE = "curve.json"
-MOST_POSITIONS = 2**24
 # Maximum number of points, and the smallest share of the steps at which one is measured.
 _POINTS, _EARLIEST = 6, 1 / 8
 # Maximum cost of all points as a share of training, whose tokens cost three times as much as held-out ones.
 _COST, _TRAINING = 0.05, 3
-
-
-@dataclass(frozen=True)
-class LMShape:
-    """An OPT decoder; the defaults are the paper's base model (Table 8).
-
-    Args:
-        layers, dim, heads, feed_forward: size of the decoder (large: 24, 1024, 16, 4096).
-        positions: number of learned positions: the context length in tokens, BOS included.
-        dropout: dropout rate; attention weights have none.
-    """
-
-    layers: int = 12
-    dim: int = 768
-    heads: int = 12
-    feed_forward: int = 3072
-    positions: int = 1024
-    dropout: float = 0.1
-
-    def __post_init__(self) -> None:
-        check_fields(self, "layers dim heads feed_forward", least=1, most=LARGEST_SIZE)
-        check_fields(self, "positions", least=1, most=MOST_POSITIONS)
-        check_fields(self, "dropout", least=0, below=1)
-        if self.dim % self.heads:
-            raise InputError(f"dim {self.dim}: must be a multiple of heads {self.heads}")
-
-    def build(self, num_tokens: int, *, norm_first: bool = True) -> nn.Module:
-        """Return a random ``OPTForCausalLM`` over ``num_tokens`` units and BOS (seed torch first).
-
-        ``norm_first`` is pre-norm layers, with a norm after the last; only opt-350m has post-norm layers.
-        """
-        from transformers.models.opt.configuration_opt import OPTConfig
-        from transformers.models.opt.modeling_opt import OPTForCausalLM
-
-        settings: dict[str, Any] = {
-            "vocab_size": num_tokens + 1,
-            "hidden_size": self.dim,
-            "word_embed_proj_dim": self.dim,
-            "num_hidden_layers": self.layers,
-            "num_attention_heads": self.heads,
-            "ffn_dim": self.feed_forward,
-            "max_position_embeddings": self.positions,
-            "dropout": self.dropout,
-            "attention_dropout": 0.0,
-            "layerdrop": 0.0,
-            "bos_token_id": num_tokens,
-            "eos_token_id": None,
-            "pad_token_id": None,
-        }
-        return OPTForCausalLM(OPTConfig(**settings, do_layer_norm_before=norm_first))
 
 
 @dataclass(frozen=True)
@@ -99,9 +48,10 @@ class LMConfig:
         crop_seconds: maximum length of a crop of a recording (25 s in the paper).
         row_tokens: length in tokens of the rows into which crops are packed.
         batch_tokens: tokens per micro-batch, padding included (80,000 per update in the paper).
+        without_padding: count ``batch_tokens`` without padding.
         unique_tokens: number of tokens, of recordings drawn at random, that training repeats; 0: all.
-        text_model: folder or hub id of a text OPT whose decoder layers and positions are the initial ones (TWIST); "":
-            random initial weights.
+        text_model: folder or hub id of a text model, an OPT, Llama, Qwen or the like, whose layers are the initial ones
+            (TWIST); "": random initial weights.
         compile: compile the decoder with torch, which takes a minute or two at the start; dropout then draws other
             numbers.
         peak_tflops: peak TFLOP/s of one device, the reference of utilisation; 0: a known GPU's data sheet, measured for
@@ -113,6 +63,7 @@ class LMConfig:
     crop_seconds: float = 25.0
     row_tokens: int = 1024
     batch_tokens: int = 80_000
+    without_padding: bool = False
     unique_tokens: int = 0
     text_model: str = ""
     compile: bool = False
@@ -125,10 +76,6 @@ class LMConfig:
         check_fields(self, "unique_tokens", least=0, most=2**63)
         if self.row_tokens > self.batch_tokens:
             raise InputError(f"batch_tokens {self.batch_tokens}: less than one row (row_tokens {self.row_tokens})")
-
-    def rows(self, processes: int) -> int:
-        """Return the number of rows of the whole training, all processes together."""
-        return self.loop.steps * self.loop.accumulate * (self.batch_tokens // self.row_tokens) * processes
 
 
 class _PackedLoss(nn.Module):
@@ -192,8 +139,8 @@ class LanguageModelTask:
     ) -> None:
         seconds = 6 * count_parameters(model)[0] / peak_flops
         self.module = _PackedLoss(model, compiled=config.compile, token_seconds=seconds)
-        lengths = {key: getattr(config, key) for key in ("crop_seconds", "row_tokens", "batch_tokens")}
-        self.plan = PackPlan(store, **lengths, seed=seed)
+        keys = ("crop_seconds", "row_tokens", "batch_tokens", "without_padding")
+        self.plan = PackPlan(store, **{key: getattr(config, key) for key in keys}, seed=seed)
         self.frame_seconds = store.info.frame_seconds
 
     def batch(self, number: int) -> Batch:
@@ -217,7 +164,7 @@ def train_lm(
 
     Args:
         config: model and training.
-        train, valid: "tokens" artifacts; the model, unigrams and bigrams are scored on ``valid``, the model also at
+        train, valid: "tokens" artifacts; the model and n-grams are scored on ``valid``, the model also at
             some steps of the training.
     """
     parents = {"train": current_digest(train)} | ({"valid": current_digest(valid)} if valid is not None else {})
@@ -241,6 +188,8 @@ def train_lm(
         peak *= processes
         task = LanguageModelTask(model, store, config, seed, peak_flops=peak)
         longest = task.plan.longest
+        # Of the whole training, all processes together.
+        rows = config.loop.steps * config.loop.accumulate * task.plan.rows_per_batch * processes
         if longest > config.shape.positions:
             raise InputError(
                 f"lm.shape.positions {config.shape.positions}: crops of {config.crop_seconds:g} s have up to {longest} "
@@ -253,13 +202,13 @@ def train_lm(
         held_out = None if valid is None else TokenStore.open(valid.path)
         curve = None
         if held_out is not None:
-            steps = curve_steps(config.loop, config.rows(processes) * config.row_tokens, len(held_out.tokens))
+            steps = curve_steps(config.loop, rows * config.row_tokens, len(held_out.tokens))
             curve = HeldOutCurve(speech_lm, held_out, steps, run.scratch)
         last = run.train(task, config.loop, "lm", prefix="train_", after_step=curve)
         save_lm(speech_lm, run.folder)
         # A source that is named twice is read twice.
         unique = min(len(store.tokens), train.metrics.get("unique_tokens", len(store.tokens)))
-        (parameters, everything), tokens = count_parameters(model), task.plan.tokens(config.rows(processes))
+        (parameters, everything), tokens = count_parameters(model), task.plan.tokens(rows)
         # Sizes, tokens of all processes and FLOPs (6 N D), for scaling studies.
         record: dict[str, Any] = {
             "params": parameters,
@@ -278,7 +227,8 @@ def train_lm(
         }
         record |= {name: last[name] for name in ("seconds_per_second", "tokens_per_second", "mfu")}
         if held_out is not None and curve is not None:
-            models = {"model": speech_lm, "unigram": NgramModel(store, 1), "bigram": NgramModel(store, 2)}
+            ngrams = {name: NgramModel(store, order) for order, name in enumerate(("unigram", "bigram", "trigram"), 1)}
+            models = {"model": speech_lm, **ngrams}
             scored = {name: each.evaluate(held_out).as_dict() for name, each in models.items()}
             run.metrics["valid"] = record["valid"] = scored
             # Tokens until the step, and the loss per token and per second there.
@@ -339,41 +289,6 @@ def save_lm(model: SpeechLM, folder: Path) -> None:
         model.model.save_pretrained(folder)
     (folder / INFO_FILE).write_text(json.dumps(asdict(model.info), indent=2) + "\n", encoding="utf-8")
     np.save(folder / DURATIONS_FILE, model.durations)
-
-
-def start_from_text(shape: LMShape, num_tokens: int, source: str) -> nn.Module:
-    """Return a model of units with the layers and positions of a text OPT and random token embeddings (TWIST).
-
-    Projections between embeddings and layers (opt-350m) belong to the text's vocabulary and are not copied.
-    """
-    text: Any = load_opt(find_model(source))
-    found = text.config
-    shapes = {
-        "layers": (shape.layers, found.num_hidden_layers),
-        "dim": (shape.dim, found.hidden_size),
-        "heads": (shape.heads, found.num_attention_heads),
-        "feed_forward": (shape.feed_forward, found.ffn_dim),
-    }
-    wrong = [f"{name} = {theirs}" for name, (ours, theirs) in shapes.items() if ours != theirs]
-    if wrong:
-        raise InputError(f"lm.text_model {source}: a decoder of another shape; in lm.shape set {', '.join(wrong)}")
-    if shape.positions > found.max_position_embeddings:
-        raise InputError(
-            f"lm.text_model {source}: knows {found.max_position_embeddings} positions; lower lm.shape.positions "
-            f"({shape.positions}) to that or less"
-        )
-    model: Any = shape.build(num_tokens, norm_first=found.do_layer_norm_before)
-    if found.activation_function != model.config.activation_function:
-        raise InputError(f"lm.text_model {source}: layers with {found.activation_function}, not an OPT of Meta's kind")
-    own, other = model.state_dict(), text.state_dict()
-    for name, tensor in own.items():
-        if name.endswith(("embed_tokens.weight", "lm_head.weight")):
-            continue
-        if name not in other:
-            raise InputError(f"lm.text_model {source}: {name} is missing; not an OPT of Meta's kind")
-        # Positions are counted from row 2 in both, and the text model may know more of them.
-        tensor.copy_(other[name][: len(tensor)])
-    return model
 
 
 @dataclass(frozen=True)

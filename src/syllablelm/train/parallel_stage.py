@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -15,7 +16,7 @@ import numpy.typing as npt
 from syllablelm.core.artifact import Artifact
 from syllablelm.core.errors import InputError, check_fields, plural
 from syllablelm.core.progress import ProgressBar
-from syllablelm.data.vad import speech_regions
+from syllablelm.data.vad import speech_frames
 from syllablelm.formats import open_writer
 from syllablelm.segment.kernels import compiled
 from syllablelm.tokenizer.tokenizer import Tokenizer
@@ -26,6 +27,8 @@ from syllablelm.train.tokenizer_recipe import DataConfig
 FloatArray = npt.NDArray[np.floating]
 WARP_FILE, SYLLABLES_FILE = "warp.safetensors", "syllables.jsonl"
 SILENT = -1
+# Short pauses count as pauses too.
+PAUSES: dict[str, Any] = {"min_speech_ms": 50, "min_silence_ms": 60, "pad_ms": 0}
 # Most frames of the voice that one frame of the recording may pass, and the cost of staying and of each frame passed.
 MOST_PASSED, STAY_COST, PASS_COST = 3, 0.05, 0.05
 # Beyond these ratios of lengths, speech is not of the same text.
@@ -85,7 +88,7 @@ def warp_pairs(real: WaveformStore, spoken: WaveformStore, tokenizer: Tokenizer,
                 wave, sound = recording.load(), voice.load()
                 units, ours = tokenizer.encode_with_features(wave)
                 theirs = tokenizer.features(sound)
-                masks = _speech_frames(wave, len(ours), hop), _speech_frames(sound, len(theirs), hop)
+                masks = speech_frames(wave, len(ours), hop, **PAUSES), speech_frames(sound, len(theirs), hop, **PAUSES)
                 warp, cost = warp_frames(ours, theirs, *masks)
                 if warp is not None:
                     writer.write(recording.id, recording.id, units)
@@ -98,13 +101,6 @@ def warp_pairs(real: WaveformStore, spoken: WaveformStore, tokenizer: Tokenizer,
         run.metrics.update(pairs=len(warps), left_out=len(pairs) - len(warps), cost=float(np.mean(costs)))
 
     return run_stage("warp", out, config={}, seed=0, parents=parents, work=work, alone=True)
-
-
-def _speech_frames(wave: npt.NDArray[np.float32], num_frames: int, hop: int) -> npt.NDArray[np.bool_]:
-    """Return (num_frames,) True where the middle of a frame lies in speech; short pauses count as pauses."""
-    centres = (np.arange(num_frames) + 0.5) * hop
-    regions = speech_regions(wave, method="energy", min_speech_ms=50, min_silence_ms=60, pad_ms=0)
-    return np.searchsorted(regions.ravel(), centres, side="right") % 2 == 1
 
 
 def warp_frames(

@@ -14,6 +14,7 @@ from syllablelm.core.files import atomic_path, json_objects
 from syllablelm.core.progress import note
 from syllablelm.core.recipes import build_recipe
 from syllablelm.core.results import Record
+from syllablelm.scaling.flops import Family
 from syllablelm.train.lm_stage import LMConfig, LMRecipe, LMShape, make_token_stores, train_lm
 from syllablelm.train.processes import is_main, join, on_main, total
 
@@ -32,6 +33,7 @@ class StudyRun:
         unique_tokens: number of different tokens.
         lr: peak learning rate.
         batch_tokens: tokens per update, all processes together.
+        family: family of the decoder, which must be the recipe's; None for an OPT.
     """
 
     name: str
@@ -43,6 +45,7 @@ class StudyRun:
     unique_tokens: int | None = None
     lr: float | None = None
     batch_tokens: int | None = None
+    family: Family | None = None
 
     def __post_init__(self) -> None:
         if not self.name or Path(self.name).name != self.name or self.name.startswith("."):
@@ -81,6 +84,9 @@ def run_config(recipe: LMConfig, run: StudyRun, processes: int = 1) -> LMConfig:
     divided among the processes. Its micro-batches are equal and as large as possible, but not larger than the recipe's.
     The number of steps is tokens over tokens per update; warm-up and decay follow from it.
     """
+    planned, own = run.family or "opt", recipe.shape.family or "opt"
+    if planned != own:
+        raise InputError(f"run {run.name}: planned for {planned}, but the recipe's lm.shape.family is {own}")
     update = run.batch_tokens or recipe.batch_tokens * recipe.loop.accumulate
     rows = update // (recipe.row_tokens * processes)
     if rows < 1:

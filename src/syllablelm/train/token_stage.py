@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from itertools import chain, zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +13,15 @@ from syllablelm.core.errors import FormatError, InputError
 from syllablelm.core.progress import note
 from syllablelm.core.results import Record
 from syllablelm.core.segmentation import Segmentation
-from syllablelm.formats import read_segmentations, units_digest, units_tokenizer
-from syllablelm.lm.store import TokenInfo, TokenStore
+from syllablelm.formats import iterate_segmentations, read_segmentations, units_digest, units_tokenizer
+from syllablelm.lm.store import TokenInfo, TokenStore, unit_rows
 from syllablelm.quantize.codec import KIND as CODEC_KIND
 from syllablelm.quantize.codec import Codec, Kind, fit_codec
 from syllablelm.tokenizer.reference_units import KIND as VOCABULARY_KIND
 from syllablelm.tokenizer.reference_units import Vocabulary
 from syllablelm.tokenizer.tokenizer import CODEC_FOLDER, RECODED_KIND, TOKENIZER_NAME, Tokenizer
 from syllablelm.train.stage import StageRun, run_stage
+from syllablelm.vocoder.interleave import StreamInfo, interleaved_rows
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,20 @@ class UnitsConfig:
     tokenizer: str
     train: tuple[str, ...]
     valid: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class EncodedConfig:
+    """Units of the recordings that a vocoder LM learns from, made beforehand; matched by id.
+
+    Args:
+        syllables, acoustic: files or folders of units, relative to the current folder, such as OUT and OUT/acoustic of
+            ``encode --acoustic``. In the same order they take no memory; of another order what waits for its match is
+            held.
+    """
+
+    syllables: tuple[str, ...]
+    acoustic: tuple[str, ...]
 
 
 def tokenizer_info(name: str) -> TokenInfo:
@@ -75,13 +91,12 @@ def make_tokens(sources: Sequence[str], info: TokenInfo, out: Path, *, without: 
     grid: Any = {"hop": info.hop, "sample_rate": info.sample_rate}
 
     def items() -> Iterator[tuple[str, Segmentation]]:
-        held_out = {name for source in without for name in read_segmentations(source, **grid)}
+        held_out = {name for source in without for name, _ in iterate_segmentations(source, **grid)}
         kept = 0
         for place, source in enumerate(sources):
             # A source that is named twice is read twice; its tokens differ once.
             is_first = digests[place] not in digests[:place]
-            rows = read_segmentations(source, **grid)
-            for name, segmentation in rows.items():
+            for name, segmentation in iterate_segmentations(source, **grid):
                 if name in held_out:
                     left_out.append(name)
                     continue
@@ -98,17 +113,10 @@ def make_tokens(sources: Sequence[str], info: TokenInfo, out: Path, *, without: 
     if without:
         parents["without"] = digest_json([units_digest(path) for path in without])
 
-    for source in (*sources, *without):
-        made_by = units_tokenizer(source)
-        if made_by and info.tokenizer and made_by != info.tokenizer:
-            raise FormatError(
-                f"{source}: units of tokenizer {made_by}, but units.tokenizer is {info.tokenizer}; name the one that "
-                "made them"
-            )
+    check_maker((*sources, *without), info.tokenizer, "units.tokenizer")
 
     def work(run: StageRun) -> None:
-        store = TokenStore.from_segmentations(items(), info)
-        store.save(run.folder)
+        store = TokenStore.write(run.folder, unit_rows(items(), info), info)
         run.metrics.update(recordings=len(store), tokens=len(store.tokens), hours=store.seconds / 3600)
         run.metrics["unique_tokens"] = unique[0]
         rate = len(store.tokens) / store.seconds
@@ -116,6 +124,66 @@ def make_tokens(sources: Sequence[str], info: TokenInfo, out: Path, *, without: 
         note(f"tokens: {len(store.tokens)} of {store.seconds / 3600:.2f} h, {rate:.2f} a second{omitted}")
 
     return run_stage("tokens", out, config={}, seed=0, parents=parents, work=work, alone=True)
+
+
+def check_maker(sources: Sequence[str | Path], tokenizer: str, key: str) -> None:
+    """Refuse units of another tokenizer, by its digest, with a FormatError that names the recipe's key."""
+    for source in sources:
+        made_by = units_tokenizer(source)
+        if made_by and tokenizer and made_by != tokenizer:
+            raise FormatError(
+                f"{source}: units of tokenizer {made_by}, but {key} is {tokenizer}; name the one that made them"
+            )
+
+
+def make_stream(
+    units: EncodedConfig, info: StreamInfo, out: Path, parents: Mapping[str, str], **limits: Any
+) -> Artifact:
+    """Interleave the syllables and the acoustic units of recordings into packed tokens.
+
+    Recordings without one of them, or without syllables, are left out and counted.
+
+    Args:
+        parents: digests of the units.
+        limits: those of ``interleave_pieces``.
+    """
+
+    def work(run: StageRun) -> None:
+        syllables = chain.from_iterable(map(iterate_segmentations, units.syllables))
+        acoustic = chain.from_iterable(map(iterate_segmentations, units.acoustic))
+        unmatched: list[str] = []
+        rows = (row for row in match_units(syllables, acoustic, unmatched) if len(row[1]))
+        store = TokenStore.write(run.folder, interleaved_rows(rows, info, **limits), info.tokens)
+        run.metrics.update(recordings=len(store), tokens=len(store.tokens), hours=store.seconds / 3600)
+        if unmatched:
+            run.metrics["unmatched"] = len(unmatched)
+            note(f"stream: {len(unmatched)} recordings with only one kind of units left out, such as {unmatched[0]!r}")
+
+    return run_stage("tokens", out, config=asdict(info) | limits, seed=0, parents=parents, work=work, alone=True)
+
+
+Rows = Iterable[tuple[str, Segmentation]]
+
+
+def match_units(first: Rows, second: Rows, unmatched: list[str]) -> Iterator[tuple[str, Segmentation, Segmentation]]:
+    """Yield id and both segmentations of the ids of both; the others' are appended to ``unmatched`` at the end.
+
+    Both are read at the same pace, and what waits for its match is held: next to nothing where their orders agree.
+    """
+    waiting: tuple[dict[str, Segmentation], ...] = ({}, {})
+    for pair in zip_longest(first, second):
+        for side, item in enumerate(pair):
+            if item is None:
+                continue
+            name, row = item
+            if name in waiting[side]:
+                raise FormatError(f"two recordings have the id {name!r}; ids must be unique in all units of one kind")
+            other = waiting[1 - side].pop(name, None)
+            if other is None:
+                waiting[side][name] = row
+            else:
+                yield (name, other, row) if side else (name, row, other)
+    unmatched += [*waiting[0], *waiting[1]]
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from syllablelm.core.artifact import Artifact, open_artifact
-from syllablelm.core.config import check_seed
+from syllablelm.core.artifact import RECORD, Artifact, open_artifact
+from syllablelm.core.config import check_seed, read_toml
 from syllablelm.core.errors import InputError, check_fields
 from syllablelm.data.corpus import Manifest, scan
 from syllablelm.encoders.load import load_encoder, weights_digest
@@ -22,6 +22,7 @@ from syllablelm.train.stage import StageContext, external_encoder
 from syllablelm.train.sylboost import SylBoostConfig, train_sylboost
 
 Until = Literal["encoder", "losspred", "sylboost", "codebook"]
+TOKENIZER = "tokenizer"
 
 
 @dataclass(frozen=True)
@@ -80,7 +81,7 @@ class TokenizerRecipe:
             checkpoint file. If empty, the last iteration's encoder is the teacher; with both, only LossPred uses the
             last iteration's.
         teacher_sha256: ``weights_digest`` that the teacher must have; empty accepts any.
-        head: prediction head that is fitted to a teacher without one, for LossPred.
+        head: prediction head that is fitted to a teacher without one, where a round's LossPred reads the teacher.
         round: SylBoost rounds; may be empty.
         seed: random seed of every stage.
     """
@@ -110,7 +111,7 @@ class TokenizerRecipe:
 
 
 def read_corpus(config: DataConfig) -> Manifest:
-    """Collect the recordings of all sources; unusable ones are reported on standard error."""
+    """Collect the recordings of all sources; what is left out is reported on standard error."""
     recordings, unusable = [], []
     for source in config.sources:
         manifest, skipped = scan(source)
@@ -123,6 +124,16 @@ def read_corpus(config: DataConfig) -> Manifest:
     if is_main():
         for bad in unusable:
             print(f"skipped {bad.path}: {bad.reason}", file=sys.stderr)
+        for why, left_out in (
+            (f"shorter than {config.min_seconds:g} s", [r for r in recordings if r.seconds < config.min_seconds]),
+            (f"longer than {config.max_seconds:g} s", [r for r in recordings if r.seconds > config.max_seconds]),
+        ):
+            if left_out:
+                hours = sum(recording.seconds for recording in left_out) / 3600
+                cut = "; cut them: prepare corpus --segment vad" if why[0] == "l" else ""
+                print(
+                    f"left out: {len(left_out)} {why} ({hours:.2f} h), such as {left_out[0].id!r}{cut}", file=sys.stderr
+                )
         print(f"corpus: {len(corpus)} recordings, {corpus.total_seconds / 3600:.2f} h", file=sys.stderr)
     return corpus
 
@@ -146,7 +157,9 @@ def train_tokenizer_recipe(
     if until == "encoder":
         return encoder
     teacher, predictor, student = teacher or encoder, encoder, None
-    if recipe.head is not None:
+    # Boundaries of another encoder, or of another run, need no head of this teacher.
+    heads = [b for b in (step.boundaries for step in recipe.round) if b.source in WITH_HEAD]
+    if recipe.head is not None and not all(b.encoder or b.artifact for b in heads):
         folder = out / "head"
         labels = make_labels(recipe.head.labels, context, folder / "labels", encoder=teacher)
         predictor = fit_head(recipe.head.fit, context, teacher, labels, folder / "predictor")
@@ -162,7 +175,16 @@ def train_tokenizer_recipe(
         student = train_sylboost(step.sylboost, context, teacher, boundaries, folder / "encoder", previous=student)
     if until == "sylboost" and student is not None:
         return student
-    return train_codebook(recipe.codebook, context, student or teacher, out / "tokenizer")
+    return train_codebook(recipe.codebook, context, student or teacher, codebook_folder(out, recipe.codebook.units))
+
+
+def codebook_folder(out: Path, units: int) -> Path:
+    """Return ``out``/tokenizer, or where that holds a codebook of another size, ``out``/tokenizer_UNITS."""
+    folder = out / TOKENIZER
+    if not (folder / RECORD).is_file():
+        return folder
+    made = read_toml(open_artifact(folder, "tokenizer").file("config.toml")).get("units")
+    return folder if made == units else out / f"{TOKENIZER}_{units}"
 
 
 def _open_teacher(recipe: TokenizerRecipe) -> Artifact:

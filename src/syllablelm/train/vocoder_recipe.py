@@ -4,22 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import save_file
 
-from syllablelm.core.artifact import Artifact, current_digest, digest_path
+from syllablelm.core.artifact import Artifact, current_digest, digest_json, digest_path
 from syllablelm.core.config import check_seed
 from syllablelm.core.errors import LARGEST_SIZE, InputError, check_fields
 from syllablelm.core.models import find_model
 from syllablelm.core.progress import ProgressBar
 from syllablelm.encoders.base import FrameEncoder
 from syllablelm.encoders.load import load_encoder
-from syllablelm.formats import open_writer, read_segmentations
+from syllablelm.formats import open_writer, read_segmentations, units_digest
+from syllablelm.lm.store import Interleaving, TokenInfo
 from syllablelm.quantize import fit_kmeans
 from syllablelm.quantize.codebook import read_codebook
 from syllablelm.quantize.kmeans import Method
@@ -32,10 +33,11 @@ from syllablelm.train.parallel_stage import SYLLABLES_FILE, WARP_FILE, ParallelC
 from syllablelm.train.processes import join
 from syllablelm.train.source_filter_stage import SourceFilterConfig, WarpedVoice, fit_source_filter
 from syllablelm.train.stage import StageContext, StageRun, external_encoder, run_stage
+from syllablelm.train.token_stage import EncodedConfig, check_maker, make_stream, tokenizer_info
 from syllablelm.train.tokenizer_recipe import DataConfig, read_corpus
 from syllablelm.vocoder.acoustic import ACOUSTIC_FILE, Source, acoustic_encoder, frame_units, open_acoustic
 from syllablelm.vocoder.hifigan import HiFiGanVocoder
-from syllablelm.vocoder.interleave import StreamInfo, interleaved_store
+from syllablelm.vocoder.interleave import StreamInfo
 
 # Number of recordings encoded together: enough for batches of similar lengths.
 GROUP = 64
@@ -47,6 +49,7 @@ class AcousticConfig:
     """Acoustic units: clusters of frames.
 
     Args:
+        tokenizer: folder of a tokenizer of frames, whose units these are; the other keys are then left out.
         source: "encoder" for a layer of an encoder, "mfcc" for cepstra standardised over the clip.
         encoder: encoder for ``load_encoder`` (default: that of the syllable tokenizer).
         layer: layer of the encoder, from 1.
@@ -57,6 +60,7 @@ class AcousticConfig:
         kmeans: k-means algorithm.
     """
 
+    tokenizer: str = ""
     source: Source = "encoder"
     encoder: str | None = None
     layer: int = 1
@@ -72,6 +76,8 @@ class AcousticConfig:
         check_fields(self, "units", least=1, most=MOST_UNITS)
         check_fields(self, "frames", least=1)
         check_fields(self, "pad", least=0)
+        if self.tokenizer and any(getattr(self, key.name) != key.default for key in fields(self)[1:]):
+            raise InputError("acoustic.tokenizer: the units are those of the tokenizer; leave the other keys out")
         if self.source == "mfcc" and self.encoder is not None:
             raise InputError('acoustic.encoder: cepstra need none; leave it out, or set source = "encoder"')
         if self.encoder is None and (self.normalize is not None or self.pad is not None):
@@ -97,8 +103,10 @@ class VocoderRecipe:
         name: name of the output folder below runs/.
         tokenizer: name or folder of the syllable tokenizer.
         data: training recordings of the vocoder LM; the voice need not be among them.
+        encoded: instead of that, their units.
         acoustic: acoustic units.
         vocoder_lm: interleaved language model; without it, data and acoustic, the vocoder speaks the syllables.
+        interleaving: order of its tokens: "time", or "ella-v" as in the paper (``vocoder.interleave``).
         parallel: real recordings that the voice speaks too, for a source-filter vocoder of syllables.
         voice: recordings of the vocoder's voice; none for a published vocoder.
         vocoder, hifigan, published: source-filter vocoder, unit HiFi-GAN, or a published vocoder; one of them.
@@ -108,8 +116,10 @@ class VocoderRecipe:
     name: str
     tokenizer: str
     data: DataConfig | None = None
+    encoded: EncodedConfig | None = None
     acoustic: AcousticConfig | None = None
     vocoder_lm: LMConfig | None = None
+    interleaving: Interleaving = "time"
     parallel: ParallelConfig | None = None
     voice: DataConfig | None = None
     vocoder: SourceFilterConfig | None = None
@@ -122,8 +132,13 @@ class VocoderRecipe:
             raise InputError("a vocoder's recipe has one of the tables [vocoder], [hifigan] and [published]")
         if (self.voice is None) != (self.published is not None):
             raise InputError("a vocoder's recipe has a table [voice] where it trains a vocoder, and only there")
-        if len({self.data is None, self.acoustic is None, self.vocoder_lm is None}) > 1:
+        source = self.data or self.encoded
+        if len({source is None, self.acoustic is None, self.vocoder_lm is None}) > 1:
             raise InputError("a vocoder's recipe has all of the tables [data], [acoustic] and [vocoder_lm], or none")
+        if self.encoded is not None and self.data is not None:
+            raise InputError("a vocoder's recipe has a table [data] or a table [encoded], not both")
+        if self.encoded is not None and self.acoustic is not None and not self.acoustic.tokenizer:
+            raise InputError("[encoded] needs acoustic.tokenizer, the tokenizer that made the acoustic units")
         if self.vocoder_lm is None and self.vocoder is None:
             raise InputError(
                 "only a source-filter vocoder, [vocoder], speaks syllables; add [acoustic] and [vocoder_lm]"
@@ -140,6 +155,8 @@ def train_vocoder_recipe(recipe: VocoderRecipe, out: Path, *, device: str = "aut
         the artifact of the last stage: the vocoder LM, or the vocoder of syllables.
     """
     join(device)
+    if recipe.encoded is not None and recipe.acoustic is not None:
+        return _train_on_encoded(recipe, recipe.encoded, recipe.acoustic, out, device)
     syllables = Tokenizer.load(recipe.tokenizer, device=device)
     if recipe.data is None or recipe.acoustic is None or recipe.vocoder_lm is None:
         return _train_on_syllables(recipe, syllables, out, device)
@@ -149,22 +166,78 @@ def train_vocoder_recipe(recipe: VocoderRecipe, out: Path, *, device: str = "aut
     acoustic = acoustic_tokenizer(recipe.acoustic, centres, recipe.tokenizer, device=device)
     both = {SYLLABLES_FILE: syllables, UNITS_FILE: acoustic}
     digests = {"syllables": syllables.digest, "acoustic": current_digest(centres)}
+    _make_vocoder(recipe, acoustic, both, digests, out, device)
+    units = make_units(context.store, both, digests, out / "units")
+    grid = syllables.encoder.hop, syllables.encoder.sample_rate
+    info = TokenInfo(syllables.num_units or 0, 0, *grid, syllables.digest)
+    files = EncodedConfig((str(units.file(SYLLABLES_FILE)),), (str(units.file(UNITS_FILE)),))
+    return _train_stream(recipe, files, info, acoustic, {"units": current_digest(units)}, out, device)
+
+
+def _train_on_encoded(
+    recipe: VocoderRecipe, encoded: EncodedConfig, config: AcousticConfig, out: Path, device: str
+) -> Artifact:
+    """Train on units that were made beforehand."""
+    for source in (*encoded.syllables, *encoded.acoustic):
+        if not Path(source).exists():
+            raise InputError(
+                f"{source}: no such units; make them: syllablelm encode MANIFEST --model {recipe.tokenizer} "
+                f"--acoustic {config.tokenizer} --out FOLDER"
+            )
+    info = tokenizer_info(recipe.tokenizer)
+    made = import_acoustic(config, out / "acoustic", device=device)
+    acoustic = open_acoustic(made.path, device=device)
+    check_maker(encoded.syllables, info.tokenizer, "tokenizer")
+    check_maker(encoded.acoustic, made.record["parents"]["acoustic"], "acoustic.tokenizer")
+    _make_vocoder(recipe, acoustic, {UNITS_FILE: acoustic}, {"acoustic": current_digest(made)}, out, device)
+    sides = {"syllables": encoded.syllables, "acoustic": encoded.acoustic}
+    parents = {side: digest_json([units_digest(path) for path in paths]) for side, paths in sides.items()}
+    return _train_stream(recipe, encoded, info, acoustic, parents, out, device)
+
+
+def _train_stream(
+    recipe: VocoderRecipe,
+    units: EncodedConfig,
+    info: TokenInfo,
+    acoustic: Tokenizer,
+    parents: Mapping[str, str],
+    out: Path,
+    device: str,
+) -> Artifact:
+    """Interleave units, and train the vocoder LM."""
+    if recipe.vocoder_lm is None:
+        raise InputError("a vocoder's recipe without [vocoder_lm] interleaves nothing")
+    grid = acoustic.encoder.hop, acoustic.encoder.sample_rate, info.hop
+    sizes = info.num_tokens, acoustic.num_units or 0
+    stream = StreamInfo(*sizes, *grid, info.tokenizer, acoustic.digest, recipe.interleaving)
+    # An order that cannot be cropped in training is cut before it is interleaved.
+    keys = ("crop_seconds", "row_tokens") if stream.has_ends else ()
+    tokens = make_stream(
+        units, stream, out / "stream", parents, **{key: getattr(recipe.vocoder_lm, key) for key in keys}
+    )
+    return train_lm(recipe.vocoder_lm, tokens, out / "vocoder_lm", seed=recipe.seed, device=device)
+
+
+def _make_vocoder(
+    recipe: VocoderRecipe,
+    acoustic: Tokenizer,
+    tokenizers: Mapping[str, Tokenizer],
+    digests: Mapping[str, str],
+    out: Path,
+    device: str,
+) -> None:
+    """Convert the published unit vocoder, or train one on the voice, whose units ``tokenizers`` make."""
     if recipe.published is not None:
         import_vocoder(recipe.published, acoustic, out / "vocoder")
     if recipe.voice is not None:
         store = WaveformStore(read_corpus(recipe.voice), known=out / KNOWN_FILE)
-        units = make_units(store, both, digests, out / "voice_units")
-        rows, table = read_segmentations(units.file(UNITS_FILE)), load_file(centres.file(ACOUSTIC_FILE))["centres"]
-        voice = VoiceData(store, rows, recipe.acoustic.units, current_digest(units), acoustic.digest, table)
+        units = make_units(store, tokenizers, digests, out / "voice_units")
+        rows = read_segmentations(units.file(UNITS_FILE))
+        table = None if acoustic.codebook is None else acoustic.codebook.unit_centres()
+        voice = VoiceData(store, rows, acoustic.num_units or 0, current_digest(units), acoustic.digest, table)
         config = recipe.vocoder or recipe.hifigan
         if config is not None:
             train_vocoder(config, voice, out / "vocoder", seed=recipe.seed, device=device)
-    units = make_units(context.store, both, digests, out / "units")
-    grid = acoustic.encoder.hop, acoustic.encoder.sample_rate, syllables.encoder.hop
-    sizes = syllables.num_units or 0, recipe.acoustic.units
-    stream = StreamInfo(*sizes, *grid, syllables.digest, acoustic.digest)
-    tokens = make_stream(units, stream, out / "stream")
-    return train_lm(recipe.vocoder_lm, tokens, out / "vocoder_lm", seed=recipe.seed, device=device)
 
 
 def _train_on_syllables(recipe: VocoderRecipe, syllables: Tokenizer, out: Path, device: str) -> Artifact:
@@ -196,6 +269,8 @@ def fit_acoustic(config: AcousticConfig, context: StageContext, tokenizer: Token
     Args:
         tokenizer, name: syllable tokenizer and its name; its encoder is used unless ``config`` names one.
     """
+    if config.tokenizer:
+        return import_acoustic(config, out, device=context.device)
     parents = {"tokenizer": tokenizer.digest}
     if config.centres is None:
         parents["corpus"] = context.store.digest
@@ -223,6 +298,21 @@ def fit_acoustic(config: AcousticConfig, context: StageContext, tokenizer: Token
 
     options: dict[str, Any] = {"seed": context.seed, "device": context.device, "alone": True}
     return run_stage("acoustic", out, config=config, parents=parents, work=work, **options)
+
+
+def import_acoustic(config: AcousticConfig, out: Path, *, device: str = "auto") -> Artifact:
+    """Copy a tokenizer of frames as the acoustic units, with its digest as the parent "acoustic"."""
+    tokenizer = Tokenizer.load(config.tokenizer, device="cpu")
+    if tokenizer.rule.method != "frames" or tokenizer.codebook is None or tokenizer.codec is not None:
+        raise InputError(
+            f"{config.tokenizer}: its segments are not single frames; acoustic units are clusters of frames"
+        )
+
+    def work(run: StageRun) -> None:
+        tokenizer.write_payload(run.folder)
+
+    parents = {"acoustic": tokenizer.digest}
+    return run_stage("acoustic", out, config={}, seed=0, parents=parents, work=work, device=device, alone=True)
 
 
 def acoustic_tokenizer(config: AcousticConfig, artifact: Artifact, name: str, *, device: str = "auto") -> Tokenizer:
@@ -303,17 +393,3 @@ def make_units(
                 bar.advance(len(group))
 
     return run_stage("units", out, config={}, seed=0, parents=parents, work=work, alone=True)
-
-
-def make_stream(units: Artifact, info: StreamInfo, out: Path) -> Artifact:
-    """Interleave the two unit streams of encoded recordings into packed tokens."""
-
-    def work(run: StageRun) -> None:
-        syllables = read_segmentations(units.file(SYLLABLES_FILE))
-        acoustic = read_segmentations(units.file(UNITS_FILE))
-        store = interleaved_store(((name, row, acoustic[name]) for name, row in syllables.items() if len(row)), info)
-        store.save(run.folder)
-        run.metrics.update(recordings=len(store), tokens=len(store.tokens), hours=store.seconds / 3600)
-
-    parents = {"units": current_digest(units)}
-    return run_stage("tokens", out, config=info, seed=0, parents=parents, work=work, alone=True)

@@ -48,6 +48,8 @@ class Engine(Protocol):
     @property
     def voices(self) -> tuple[str, ...]: ...  # the default ones
     @property
+    def reader(self) -> tuple[str, ...]: ...  # the default one of stories, which one voice reads
+    @property
     def licence(self) -> str: ...  # of the speech, in one line
 
     def check(self, voices: Sequence[str]) -> None:
@@ -129,6 +131,7 @@ class Flite:
 
     name = "flite"
     voices = ("awb", "kal16", "rms", "slt")
+    reader = ("slt",)
     licence = "flite and its CMU voices: CMU licence (BSD-like, free for any use with attribution)"
     fixed_pitch = frozenset({"rms"})
 
@@ -276,6 +279,7 @@ class Espeak:
 
     name = "espeak-ng"
     voices = ("en-us", "en-us+f3", "en-us+m3", "en-gb", "en-gb+f2", "en-gb-scotland", "en-gb-x-rp+f4")
+    reader = ("en-us",)
     licence = "spoken by eSpeak NG (program GPL-3.0; its output is unrestricted)"
 
     def check(self, voices: Sequence[str]) -> None:
@@ -298,7 +302,7 @@ class Piper:
     """Piper (`piper` on PATH): neural voices of fixed pitch, each an .onnx file with its .onnx.json; no phone times."""
 
     name = "piper"
-    voices = ()
+    voices = reader = ()
     licence = "spoken by Piper; the licence is that of the voice, see its model card"
 
     def check(self, voices: Sequence[str]) -> None:
@@ -320,18 +324,22 @@ class Piper:
 ENGINES: dict[str, Callable[[], Engine]] = {"flite": Flite, "espeak-ng": Espeak, "piper": Piper}
 
 
-def open_engine(engine: str | Engine, voices: str | Sequence[str] | None = None) -> tuple[Engine, tuple[str, ...]]:
+def open_engine(
+    engine: str | Engine, voices: str | Sequence[str] | None = None, *, single: bool = False
+) -> tuple[Engine, tuple[str, ...]]:
     """Return an engine and the voices to use, both checked.
 
     Args:
         engine: a name of the registry, or an engine.
         voices: names of voices, or one string with commas between them; None for the engine's default ones.
+        single: one voice by default.
     """
     if isinstance(engine, str):
         if engine not in ENGINES:
             raise InputError(f"unknown speech engine {engine!r}; choose {', '.join(ENGINES)}")
         engine = ENGINES[engine]()
-    names = engine.voices if voices is None else voices.split(",") if isinstance(voices, str) else voices
+    default = engine.reader if single else engine.voices
+    names = default if voices is None else voices.split(",") if isinstance(voices, str) else voices
     chosen = tuple(dict.fromkeys(name.strip() for name in names))
     engine.check(chosen)
     return engine, chosen

@@ -1,6 +1,6 @@
 """Speech corpora from text, with the phone times of the text-to-speech engine as reference.
 
-`speak_texts` and `synthesize` write a corpus:
+`synthesize` writes a corpus:
 
     out/audio/00000/*.flac   audio in shards; a shard appears whole or not at all
     out/manifest.jsonl       one line per utterance: id, path, num_samples, sample_rate, speaker, text, ...
@@ -21,7 +21,7 @@ import os
 import re
 import shutil
 import threading
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
@@ -35,17 +35,16 @@ import numpy as np
 import soundfile
 import soxr
 
-from syllablelm.core.errors import AudioError, FormatError, InputError, check_positive
+from syllablelm.core.errors import AudioError, FormatError, InputError
 from syllablelm.core.files import atomic_path, write_json_lines, write_text
-from syllablelm.core.progress import ProgressBar
 from syllablelm.core.results import Record, read_json
 from syllablelm.data.alignment import Alignment, alignment_row
-from syllablelm.data.texts import read_texts
 from syllablelm.tts.engines import Engine, open_engine
 
 AUDIO_FORMATS = {"flac": ("FLAC", "PCM_16"), "wav": ("WAV", "PCM_16"), "opus": ("OGG", "OPUS")}
 AUDIO, SHARD = "audio", "shard.json"
-_SAFE_ID = re.compile(r"[\w][\w.+-]*")
+# Characters of an id that a file name takes only in quotation ("%27").
+_UNSAFE = re.compile(r"^[.+-]|[^\w.+-]")
 
 
 @dataclass(frozen=True)
@@ -89,28 +88,6 @@ class _Settings:
             raise InputError(f"unknown audio format {self.audio_format!r}; choose {', '.join(AUDIO_FORMATS)}")
 
 
-def speak_texts(
-    path: str | PathLike[str],
-    out: str | PathLike[str],
-    *,
-    hours: float | None = None,
-    limit: int | None = None,
-    **options: Any,
-) -> SynthesisResult:
-    """Speak a text file, a transcript, or a folder of them (see `read_texts`) into a corpus folder, or resume one.
-
-    `hours` and `limit` bound its length and its utterances; `options` are arguments of `synthesize`.
-    """
-    if hours is not None:
-        check_positive("--hours", hours)
-    texts = list(islice(read_texts(path), limit))
-    if not texts:
-        raise InputError(f"{path}: holds no sentence long enough to speak")
-    with ProgressBar("synthesize", len(texts), closing_line=False) as bar:
-        seconds = None if hours is None else hours * 3600
-        return synthesize(texts, out, limit_seconds=seconds, progress=bar.advance, **options)
-
-
 def synthesize(
     texts: Iterable[tuple[str, str]],
     out: str | PathLike[str],
@@ -130,7 +107,8 @@ def synthesize(
     """Speak texts into a corpus folder (see the module's docstring), or resume one.
 
     Args:
-        texts: pairs (id, text); ids are file names, so letters, digits and "_.+-" only.
+        texts: pairs (id, text); the file of an utterance is named by its id, other characters than letters, digits and
+            "_.+-" in quotation ("adam%27s").
         out: folder of the corpus.
         engine, voices: as in `open_engine`; the voices are drawn uniformly.
         seed: random seed of voice, speed and pitch.
@@ -144,7 +122,7 @@ def synthesize(
         progress: called with the number of utterances of each finished shard.
 
     Raises:
-        InputError: an unusable option or id, or a folder that holds a corpus of other settings or texts.
+        InputError: an unusable option, an empty or repeated id, or a folder with other settings or texts.
         AudioError: a file cannot be written.
     """
     engine, chosen = open_engine(engine, voices)
@@ -156,31 +134,33 @@ def synthesize(
     _claim(out, settings)
     limit = float("inf") if limit_seconds is None else limit_seconds
     shards = enumerate(_shards(texts, shard_size))
-    records: list[dict[str, Any]] = []
+    # Folder, digest of its texts and number of utterances in the lists, by shard.
+    done: list[tuple[Path, str, int]] = []
     seconds, finished = 0.0, False
     stop = threading.Event()
     # Threads suffice: the work is done by the processes they wait for.
     with _present(out / AUDIO), ThreadPoolExecutor(workers) as pool:
-        pending: deque[Future[list[dict[str, Any]]]] = deque()
+        pending: deque[Future[tuple[Path, str, list[dict[str, Any]]]]] = deque()
         try:
             while not finished:
                 for number, shard in islice(shards, max(0, 2 * workers - len(pending))):
                     pending.append(pool.submit(_make_shard, engine, settings, out, number, shard, stop))
                 if not pending:
                     break
-                shard_records = pending.popleft().result()
-                for record in shard_records:
-                    if seconds < limit:
-                        records.append(record)
-                        seconds += record.get("alignment", {}).get("duration", 0.0)
+                folder, digest, records = pending.popleft().result()
+                count = 0
+                while count < len(records) and seconds < limit:
+                    seconds += records[count].get("alignment", {}).get("duration", 0.0)
+                    count += 1
+                done.append((folder, digest, count))
                 finished = seconds >= limit
                 if progress is not None:
-                    progress(len(shard_records))
+                    progress(len(records))
         finally:
             stop.set()
             for future in pending:
                 future.cancel()
-    return _write_lists(out, records)
+    return _write_lists(out, done)
 
 
 def _claim(out: Path, settings: _Settings) -> None:
@@ -228,8 +208,8 @@ def _shards(texts: Iterable[tuple[str, str]], size: int) -> Iterator[list[tuple[
     rest = iter(texts)
     while shard := list(islice(rest, size)):
         for name, _ in shard:
-            if not _SAFE_ID.fullmatch(name):
-                raise InputError(f"id {name!r} cannot be a file name; use letters, digits and _.+-")
+            if not name:
+                raise InputError("an empty id among the texts; name every utterance")
             if name in seen:
                 raise InputError(f"id {name!r} appears twice among the texts")
             seen.add(name)
@@ -238,12 +218,12 @@ def _shards(texts: Iterable[tuple[str, str]], size: int) -> Iterator[list[tuple[
 
 def _make_shard(
     engine: Engine, settings: _Settings, out: Path, number: int, texts: Sequence[tuple[str, str]], stop: threading.Event
-) -> list[dict[str, Any]]:
-    """Speak one shard; a finished one is only read, a stopped one dropped."""
+) -> tuple[Path, str, list[dict[str, Any]]]:
+    """Speak one shard; a finished one is only read, a stopped one dropped. Return its folder, digest and records."""
     final = out / AUDIO / f"{number:05d}"
     digest = hashlib.sha256(json.dumps(texts).encode()).hexdigest()
     if final.exists():
-        return _read_shard(final, digest)
+        return final, digest, _read_shard(final, digest)
     try:
         with atomic_path(final) as part:
             part.mkdir()
@@ -257,8 +237,8 @@ def _make_shard(
         # Another process that works in this folder was faster: its shard is the same.
         if not final.exists():
             raise
-        return _read_shard(final, digest)
-    return utterances
+        return final, digest, _read_shard(final, digest)
+    return final, digest, utterances
 
 
 def _read_shard(folder: Path, digest: str) -> list[dict[str, Any]]:
@@ -295,7 +275,8 @@ def _make_utterance(
     if spoken.sample_rate != settings.sample_rate:
         samples = soxr.resample(samples, spoken.sample_rate, settings.sample_rate)
     container, subtype = AUDIO_FORMATS[settings.audio_format]
-    file = f"{name}.{settings.audio_format}"
+    quoted = _UNSAFE.sub(lambda found: "".join(f"%{byte:02X}" for byte in found[0].encode()), name)
+    file = f"{quoted}.{settings.audio_format}"
     try:
         soundfile.write(folder / file, np.clip(samples, -1, 1), settings.sample_rate, format=container, subtype=subtype)
     except soundfile.LibsndfileError as error:
@@ -318,15 +299,26 @@ def _make_utterance(
     return {"manifest": manifest, "alignment": alignment_row(alignment)}
 
 
-def _write_lists(out: Path, records: Sequence[dict[str, Any]]) -> SynthesisResult:
+def _write_lists(out: Path, shards: Sequence[tuple[Path, str, int]]) -> SynthesisResult:
+    """Write the lists of the first utterances of each shard, read again: not all of them may fit in memory."""
     manifest, alignments, errors = (out / f"{name}.jsonl" for name in ("manifest", "alignments", "errors"))
-    # A recording without known words is no reference: all of it would count as silence.
-    timed = [r for r in records if any(word["word"] for word in r.get("alignment", {}).get("words", []))]
-    alignments.unlink(missing_ok=True)
-    lists = [(manifest, "manifest", records), (errors, "error", records)]
-    for path, key, rows in [*lists, (alignments, "alignment", timed)] if timed else lists:
-        write_json_lines(path, (record[key] for record in rows if key in record))
-    done = [record["manifest"] for record in records if "manifest" in record]
-    seconds = sum(row["num_samples"] / row["sample_rate"] for row in done)
-    failed = len(records) - len(done)
-    return SynthesisResult(manifest, alignments if timed else None, len(done), seconds / 3600, failed, errors)
+    counts: Counter[str] = Counter()
+    seconds = 0.0
+
+    def rows(key: str) -> Iterator[dict[str, Any]]:
+        nonlocal seconds
+        for folder, digest, count in shards:
+            for record in _read_shard(folder, digest)[:count]:
+                # A recording without known words is no reference: all of it would count as silence.
+                if key in record and (key != "alignment" or any(word["word"] for word in record[key]["words"])):
+                    counts[key] += 1
+                    if key == "manifest":
+                        seconds += record[key]["num_samples"] / record[key]["sample_rate"]
+                    yield record[key]
+
+    for path, key in ((manifest, "manifest"), (errors, "error"), (alignments, "alignment")):
+        write_json_lines(path, rows(key))
+    if not counts["alignment"]:
+        alignments.unlink()
+    timed = alignments if counts["alignment"] else None
+    return SynthesisResult(manifest, timed, counts["manifest"], seconds / 3600, counts["error"], errors)

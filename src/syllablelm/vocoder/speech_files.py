@@ -18,6 +18,7 @@ from syllablelm.core.results import Record
 from syllablelm.core.segmentation import Segmentation
 from syllablelm.data.audio import SAMPLE_RATE, check_waveform, save_audio
 from syllablelm.data.corpus import SkippedFile, no_usable, read_recordings
+from syllablelm.data.level import Level
 from syllablelm.data.manifest import Manifest, Recording
 from syllablelm.lm.decode import Sampling
 from syllablelm.tokenizer.recordings import group_recordings
@@ -32,12 +33,19 @@ BATCH_RECORDINGS = 16
 
 @dataclass(frozen=True, kw_only=True)
 class SpokenFile(Record):
-    """A wave file that was written; ``took_seconds`` is shared equally among the recordings of a batch."""
+    """A wave file that was written.
+
+    Args:
+        seconds, took_seconds: its length; time that it took, shared equally among the recordings of a batch.
+        dbfs, clipped_share: level and share of clipped samples, see ``Level``.
+    """
 
     id: str
     path: str
     seconds: float
     took_seconds: float
+    dbfs: float | None
+    clipped_share: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,9 +57,10 @@ class ResynthesizedFile(SpokenFile):
 
 @dataclass(frozen=True, kw_only=True)
 class ContinuedFile(SpokenFile):
-    """A continuation of a recording: the number of units of the prompt, and the units of the continuation."""
+    """A continuation of a recording: number of units and level of the prompt, and the units of the continuation."""
 
     prompt_units: int
+    prompt_dbfs: float | None
     unit: tuple[int, ...]
 
 
@@ -130,8 +139,8 @@ def continue_files(
         found = speech.speak_continuations(waves, prompts, drawn, seed=seed, temperature=vocoder_temperature)
         units = [() if one.units.unit is None else tuple(one.units.unit.tolist()) for one in found]
         return [
-            (one.waveform, {"prompt_units": len(one.prompt), "unit": unit})
-            for one, unit in zip(found, units, strict=True)
+            (one.waveform, {"prompt_units": len(one.prompt), "prompt_dbfs": Level.of(wave).dbfs, "unit": unit})
+            for wave, one, unit in zip(waves, found, units, strict=True)
         ]
 
     for facts in _speak_files(audio, out, overwrite, model, device, speak, skipped, prompt_seconds, context):
@@ -173,8 +182,9 @@ def _speak_files(
                 save_audio(targets[id], wave, rate)
                 written.add(file_key(targets[id]))
                 done += 1
-                times = {"seconds": len(wave) / rate, "took_seconds": took}
-                yield {"id": id, "path": str(targets[id]), **times, **facts}
+                times, level = {"seconds": len(wave) / rate, "took_seconds": took}, Level.of(wave)
+                sound = {"dbfs": level.dbfs, "clipped_share": level.clipped_share}
+                yield {"id": id, "path": str(targets[id]), **times, **sound, **facts}
     if not done:
         failures = skipped[before:]
         more = f" (and {len(failures) - 1} other recordings failed too)" if len(failures) > 1 else ""

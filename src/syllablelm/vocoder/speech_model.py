@@ -16,6 +16,7 @@ from syllablelm.core.models import find_model
 from syllablelm.core.segmentation import Segmentation
 from syllablelm.data.audio import SAMPLE_RATE, check_waveform
 from syllablelm.lm.speech_lm import SpeechLM
+from syllablelm.lm.store import check_units
 from syllablelm.tokenizer.tokenizer import Tokenizer
 from syllablelm.vocoder.resynthesizer import Resynthesizer
 
@@ -103,6 +104,7 @@ class SpeechModel:
         *,
         seed: int = 0,
         temperature: float = 0.8,
+        with_prompt: bool = False,
     ) -> list[Continuation]:
         """Synthesize continuations, whose acoustic units continue those of the prompts.
 
@@ -110,15 +112,29 @@ class SpeechModel:
             waveforms, prompts: the prompts, (num_samples,) mono at 16 kHz each, and their units.
             drawn: units of the continuations, from frame 0 on.
             seed, temperature: random seed of each continuation; sampling temperature of the vocoder LM.
+            with_prompt: whether the waveforms begin with the prompts, synthesised too.
         """
         acoustic, rate = self.resynthesizer.acoustic, self.resynthesizer.sample_rate
         encoded = None if acoustic is None else acoustic.encode(list(waveforms))
         whole = [join_units(*both) for both in zip(prompts, drawn, strict=True)]
         spoken = self.resynthesizer.decode_many(whole, encoded, seeds=[seed] * len(whole), temperature=temperature)
         return [
-            Continuation(wave[round(prompt.duration * rate) :], rate, prompt, units)
+            Continuation(wave[0 if with_prompt else round(prompt.duration * rate) :], rate, prompt, units)
             for wave, prompt, units in zip(spoken, prompts, drawn, strict=True)
         ]
+
+
+def predict_durations(units: Segmentation, lm: SpeechLM) -> Segmentation:
+    """Return units, deduplicated, with the lengths that continuations have: the typical one of each, without pauses.
+
+    Raises:
+        InputError: no units, or another vocabulary or frame grid than the language model's.
+    """
+    modelled = check_units(lm.info.as_modelled(units), lm.info, "units")
+    ends = np.cumsum(lm.durations[modelled])
+    return Segmentation.from_boundaries(
+        np.concatenate([[0], ends]).astype(np.int32), unit=modelled, hop=units.hop, sample_rate=units.sample_rate
+    )
 
 
 def join_units(first: Segmentation, second: Segmentation) -> Segmentation:

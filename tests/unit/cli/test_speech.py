@@ -184,6 +184,8 @@ def test_records(model: Model, audio: Path, tmp_path: Path) -> None:
     assert [record.id for record in records] == ["a/b", "a_b", "c"]
     assert [ResynthesizedFile.from_dict(record.to_dict()) for record in records] == records
     assert [item.path.name for item in skipped] == ["short"]
-    continued = ContinuedFile(id="a", path="a.wav", seconds=1.0, took_seconds=0.5, prompt_units=2, unit=(3, 4))
-    assert list(continued.to_dict()) == ["id", "path", "seconds", "took_seconds", "prompt_units", "unit"]
+    spoken: dict[str, Any] = {"id": "a", "path": "a.wav", "seconds": 1.0, "took_seconds": 0.5, "dbfs": -20.0}
+    spoken |= {"clipped_share": 0.0, "prompt_units": 2, "prompt_dbfs": None, "unit": [3, 4]}
+    continued = ContinuedFile(**spoken | {"unit": (3, 4)})
+    assert continued.to_dict() == spoken and list(continued.to_dict()) == list(spoken)
     assert ContinuedFile.from_dict(continued.to_dict()) == continued

@@ -251,3 +251,44 @@ def test_known_contents_are_read_again_only_where_a_file_changed(tmp_path: Path,
     files[0].unlink()
     with pytest.raises(FormatError, match=r"a\.wav: cannot be read"):
         manifest.contents(known)
+
+
+class TestSample:
+    @staticmethod
+    def corpus() -> Manifest:
+        rng = np.random.default_rng(0)
+        return Manifest(
+            Recording(
+                f"s{n % 7}-{n}", Path(f"{n}.wav"), int(rng.integers(16_000, 320_000)), 16_000, speaker=f"s{n % 7}"
+            )
+            for n in range(300)
+        )
+
+    def test_hours_at_random(self) -> None:
+        corpus = self.corpus()
+        drawn = corpus.sample(0.3)
+        assert 0.3 * 3600 - 20 < drawn.total_seconds <= 0.3 * 3600
+        assert [r.id for r in corpus if r in set(drawn)] == [r.id for r in drawn]
+        assert corpus.sample(0.3) == drawn != corpus.sample(0.3, seed=1)
+        # Whatever the order of the rows; and a smaller draw is part of a larger one.
+        assert set(Manifest(reversed(list(corpus))).sample(0.3)) == set(drawn) >= set(corpus.sample(0.1))
+        assert corpus.sample(corpus.total_seconds / 3600) == corpus
+        shares = [sum(r.id == "s3-3" for r in [*corpus.sample(0.3, seed=seed)]) for seed in range(200)]
+        assert 0.2 < np.mean(shares) < 0.6
+
+    def test_speakers_are_whole(self) -> None:
+        corpus = self.corpus()
+        drawn = corpus.sample(0.4, by="speaker", seed=3)
+        chosen = {r.speaker for r in drawn}
+        assert 1 <= len(chosen) < 7 and drawn == corpus.filter(lambda r: r.speaker in chosen)
+        assert drawn.total_seconds <= 0.4 * 3600
+
+    def test_refusals(self) -> None:
+        corpus = self.corpus()
+        for hours in (0.0, -1.0, 1000.0, float("nan")):
+            with pytest.raises(InputError, match="cannot draw"):
+                corpus.sample(hours)
+        with pytest.raises(InputError, match="less than the first speaker drawn"):
+            corpus.sample(0.01, by="speaker")
+        with pytest.raises(InputError, match="has no speaker"):
+            Manifest([Recording("a", Path("a.wav"), 16_000, 16_000)]).sample(0.0001, by="speaker")

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from syllablelm.core.errors import FormatError, InputError
-from syllablelm.data.texts import read_texts, split_sentences
+from syllablelm.data.texts import read_stories, read_texts, split_sentences
 
 
 def test_transcripts(tmp_path: Path) -> None:
@@ -76,3 +76,35 @@ def test_long_sentences_are_cut_at_commas() -> None:
     pieces = list(split_sentences(" ".join(words)))
     assert [len(piece.split()) for piece in pieces] == [25, 25, 10]
     assert " ".join(pieces).split() == words
+
+
+def test_stories_between_marks(tmp_path: Path) -> None:
+    path = tmp_path / "tiny stories.txt"
+    path.write_text("\nOnce upon\na time.\n\nThe end.\n<|endoftext|>\n\n<|endoftext|>Two.<|endoftext|>Three", "utf-8")
+    assert list(read_stories(path)) == [
+        ("tiny_stories-0000000", "Once upon a time. The end."),
+        ("tiny_stories-0000001", ""),
+        ("tiny_stories-0000002", "Two."),
+        ("tiny_stories-0000003", "Three"),
+    ]
+    path.write_text("One.\n<|endoftext|>\n\n", "utf-8")
+    assert list(read_stories(path)) == [("tiny_stories-0000000", "One.")]
+
+
+def test_stories_one_a_line(tmp_path: Path) -> None:
+    (tmp_path / "b").mkdir()
+    (tmp_path / "a.txt").write_text("Once upon  a time. Yes!\r\n\r\nA â€œdogâ€\x9d donâ€™t\r\n", "utf-8", newline="")
+    (tmp_path / "b" / "c.txt").write_text("Two", "utf-8")
+    assert list(read_stories(tmp_path)) == [
+        ("a-0000000", "Once upon a time. Yes!"),
+        ("a-0000001", ""),
+        ("a-0000002", "A “dog” don't"),
+        ("b-c-0000000", "Two"),
+    ]
+
+
+@pytest.mark.parametrize("name", ["1-1.trans.txt", "m.csv"])
+def test_texts_with_ids_are_no_stories(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_text("id,path,text\n1-1-0000 A WORD\n", "utf-8")
+    with pytest.raises(FormatError, match=rf"{name}: texts with ids, not stories"):
+        list(read_stories(tmp_path / name))

@@ -1,4 +1,4 @@
-"""Voice activity on synthetic speech, and the map back to original times against slow oracles."""
+"""Voice activity on synthetic speech, and its parts against slow oracles."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from scipy.signal import lfilter
 
 from syllablelm.core.errors import AudioError, InputError, MissingDependencyError
 from syllablelm.data import vad
-from syllablelm.data.vad import SpeechMap, keep_speech, speech_regions
+from syllablelm.data.vad import speech_frames, speech_regions
 
 FORMANTS = (
     ((700, 80), (1200, 90), (2500, 120)),
@@ -74,6 +74,14 @@ def test_noise_floor_alone_or_silence_is_not_speech(method) -> None:
 def test_energy_adapts_to_the_level(spoken, gain: float) -> None:
     wave, truth = spoken
     assert np.abs(speech_regions(gain * wave, method="energy") - truth).max() < 0.1 * 16_000
+
+
+@pytest.mark.parametrize("decibels", [30, 20, 10])
+def test_energy_hears_speech_in_noise(spoken, decibels: int) -> None:
+    wave, truth = spoken
+    level = np.sqrt(np.mean(wave**2) / 10 ** (decibels / 10))
+    noisy = wave + level * np.random.default_rng(0).normal(size=len(wave)).astype(np.float32)
+    assert np.abs(speech_regions(noisy, method="energy") - truth).max() < 0.1 * 16_000
 
 
 def test_energy_keeps_a_recording_without_pauses(spoken) -> None:
@@ -165,17 +173,19 @@ def test_runs(mask: list[bool]) -> None:
     assert np.all(regions[1:, 0] > regions[:-1, 1])
 
 
-@given(levels=st.lists(st.sampled_from([0.0, 1.0, 2.0]), min_size=1, max_size=40))
-def test_hysteresis(levels: list[float]) -> None:
-    expected = [
-        level > 0.5
-        and any(
-            levels[other] > 1.5 and min(levels[min(other, index) : max(other, index) + 1]) > 0.5
-            for other in range(len(levels))
-        )
-        for index, level in enumerate(levels)
-    ]
-    assert vad._hysteresis(np.array(levels), 0.5, 1.5).tolist() == expected
+@given(levels=st.lists(st.integers(-70, 0), min_size=1, max_size=500))
+def test_weighted_differences(levels: list[int]) -> None:
+    power = [10 ** (level / 10) for level in levels]
+    floor, changes = 0.0, []
+    for index, (level, now) in enumerate(zip(levels, power, strict=True)):
+        if index % 200 == 0:
+            quiet = np.quantile(power[index : index + 200], 0.1)
+            floor = 0.9 * floor + 0.1 * quiet if index else quiet
+        ratio = max(0.0, level - 10 * np.log10(floor))
+        changes.append(np.sqrt(abs(now - power[max(index - 1, 0)]) * ratio))
+    expected = [np.mean(changes[max(0, index - 4) : index + 5]) for index in range(len(changes))]
+    found = vad._weighted_differences(np.array(levels, dtype=float))
+    np.testing.assert_allclose(found, expected, rtol=1e-6, atol=1e-9)
 
 
 @given(mask=MASKS, shortest=st.integers(0, 6))
@@ -190,51 +200,13 @@ def test_close_gaps(mask: list[bool], shortest: int) -> None:
     assert vad._close_gaps(regions, shortest).tolist() == expected
 
 
-@st.composite
-def cuts(draw: st.DrawFn) -> tuple[int, np.ndarray]:
-    num_samples = draw(st.integers(1, 60))
-    edges = np.cumsum(draw(st.lists(st.tuples(st.integers(0, 5), st.integers(1, 5)), max_size=8)))
-    regions = edges.reshape(-1, 2).astype(np.int64)
-    return num_samples, regions[regions[:, 1] <= num_samples]
-
-
-@given(cut=cuts())
-def test_kept_samples_map_back_to_where_they_were(cut: tuple[int, np.ndarray]) -> None:
-    num_samples, regions = cut
-    wave = np.arange(1, num_samples + 1, dtype=np.float32)
-    kept, mapping = keep_speech(wave, regions)
-    expected = [wave[index] for start, end in regions for index in range(start, end)]
-    assert kept.tolist() == expected and mapping.num_kept == len(kept) and kept.dtype == np.float32
-    positions = np.arange(len(kept))
-    np.testing.assert_array_equal(wave[mapping.to_original(positions)], kept)
-    ends = positions + 1
-    np.testing.assert_array_equal(mapping.to_original(ends, side="end"), mapping.to_original(positions) + 1)
-
-
-def test_keep_everything_or_nothing() -> None:
-    wave = np.array([0.1, 0.2, 0.3])
-    kept, mapping = keep_speech(wave, [[0, 3]])
-    np.testing.assert_array_equal(kept, wave.astype(np.float32))
-    assert mapping.to_original([0, 3]).tolist() == [0, 3]
-    kept, mapping = keep_speech(wave, [])
-    assert len(kept) == 0 and mapping.to_original([]).tolist() == []
-    with pytest.raises(InputError, match="nothing was kept"):
-        mapping.to_original(0)
-
-
-@pytest.mark.parametrize("regions", [[[0, 5]], [[-1, 2]], [[2, 2]], [[2, 1]], [[0, 2], [1, 3]], [[2, 3], [0, 1]]])
-def test_impossible_regions(regions) -> None:
-    with pytest.raises(InputError, match="regions must be sorted"):
-        keep_speech(np.ones(4), regions)
-
-
-def test_wrong_kinds_of_regions_and_positions() -> None:
-    for regions in ([0, 1], [[0.0, 1.0]], [[0, 1, 2]]):
-        with pytest.raises(InputError, match="whole numbers"):
-            keep_speech(np.ones(4), regions)
-    mapping = SpeechMap(np.array([[1, 3]]), 4)
-    for position in (-1, 3):
-        with pytest.raises(InputError, match="must lie in"):
-            mapping.to_original(position)
-    with pytest.raises(InputError, match="whole samples"):
-        mapping.to_original(0.5)
+def test_frames_are_speech_where_their_middle_is(spoken) -> None:
+    wave, _ = spoken
+    for hop in (320, 640):
+        num_frames = len(wave) // hop
+        regions = speech_regions(wave, method="energy", pad_ms=0)
+        expected = [any(a <= hop * (frame + 0.5) < b for a, b in regions.tolist()) for frame in range(num_frames)]
+        found = speech_frames(wave, num_frames, hop, pad_ms=0)
+        assert found.tolist() == expected and 0 < sum(expected) < num_frames
+    assert speech_frames(np.zeros(3200), 10, 320).tolist() == [False] * 10
+    assert speech_frames(np.zeros(3200), 10, 320, method="none").all()

@@ -12,7 +12,7 @@ import pytest
 
 import syllablelm.data.manifest as data_manifest
 import syllablelm.engine.local as local
-from helpers.random_models import noise, small_corpus
+from helpers.random_models import SLOW_SHAPE, noise, small_corpus, small_predictor
 from syllablelm.core.errors import FormatError, InputError
 from syllablelm.data.audio import load_audio, save_audio
 from syllablelm.data.manifest import Manifest, Recording
@@ -109,6 +109,61 @@ class TestResult:
         found = {recording.id: segmentation for recording, segmentation in read_units(corpus.path)}
         assert found == {r.id: tokenizer.encode(r.load()) for r in recordings[:3]}
         assert "truncated" in corpus.entry(corpus.shards[0]).failed[0].reason
+
+
+class TestAcoustic:
+    """Units of a second tokenizer in the same pass."""
+
+    @pytest.fixture
+    def second(self) -> Tokenizer:
+        centres = np.random.default_rng(1).standard_normal((7, 32)).astype(np.float32)
+        encoder = small_predictor(seed=5, shape=SLOW_SHAPE).encoder
+        made = Tokenizer.from_parts(encoder, Codebook(centres, np.arange(7, dtype=np.int32), standardize=False))
+        made.digest = "b" * 16
+        return made
+
+    def test_each_as_alone(self, tokenizer, second, manifest, tmp_path):
+        both = encode_corpus(manifest, tmp_path / "both", tokenizer, acoustic=second, **SHARD)
+        alone = encode_corpus(manifest, tmp_path / "alone", tokenizer, **SHARD)
+        other = encode_corpus(manifest, tmp_path / "other", second, **SHARD)
+        assert shard_bytes(both.path) == shard_bytes(alone.path)
+        acoustic = both.path / "acoustic"
+        assert {file.name: file.read_bytes() for file in acoustic.iterdir()} == shard_bytes(other.path)
+        assert units_tokenizer(acoustic) == second.digest and units_tokenizer(both.path) == tokenizer.digest
+        assert next(iter(read_segmentations(acoustic).values())).hop == 640
+        assert both.summary() == alone.summary()
+
+    def test_long_recordings_and_failures(self, tokenizer_folder, second, tmp_path):
+        small_corpus(tmp_path / "audio", [16_000, 80_000, 48_000, 80_000, 16_000]).save(tmp_path / "m.jsonl")
+        tokenizer = Tokenizer.load(tokenizer_folder, device="cpu", batch_seconds=1.5)
+        short = Tokenizer(second.encoder, second.codebook, second.rule, window_seconds=2.0, digest=second.digest)
+        whole = (tmp_path / "audio/r3.wav").read_bytes()
+        recordings = list(Manifest.load(tmp_path / "m.jsonl"))
+        (tmp_path / "audio/r3.wav").write_bytes(whole[: len(whole) // 2])
+        (tmp_path / "audio/r4.wav").write_bytes(b"")
+        corpus = encode_corpus(tmp_path / "m.jsonl", tmp_path / "out", tokenizer, acoustic=short)
+        for folder, each in (("", tokenizer), ("acoustic", short)):
+            found = read_segmentations(corpus.path / folder)
+            assert found == {r.id: each.encode(r.load()) for r in recordings[:3]}, folder
+        assert [one.id for one in corpus.entry(corpus.shards[0]).failed] == ["r3", "r4"]
+
+    def test_what_is_missing_or_damaged_is_made_again(self, tokenizer, second, manifest, tmp_path):
+        corpus = encode_corpus(manifest, tmp_path / "out", tokenizer, acoustic=second, **SHARD)
+        files = {file: file.read_bytes() for file in corpus.path.rglob("*.parquet")}
+        damaged, removed = corpus.path / "acoustic/000001.parquet", corpus.path / "acoustic/000002.parquet"
+        damaged.write_bytes(b"PAR1")
+        removed.unlink()
+        assert [shard.index for shard in corpus.missing()] == [2] and not corpus.is_finished
+        encode_corpus(manifest, tmp_path / "out", tokenizer, acoustic=second, **SHARD)
+        assert {file: file.read_bytes() for file in corpus.path.rglob("*.parquet")} == files and corpus.is_finished
+        (corpus.path / "artifact.json").unlink()
+        with pytest.raises(FormatError, match="run the same encode command again"):
+            read_segmentations(corpus.path / "acoustic")
+
+    def test_other_settings_are_refused(self, tokenizer, second, manifest, tmp_path):
+        encode_corpus(manifest, tmp_path / "out", tokenizer, **SHARD)
+        with pytest.raises(InputError, match="acoustic"):
+            encode_corpus(manifest, tmp_path / "out", tokenizer, acoustic=second, **SHARD)
 
 
 class TestStop:

@@ -32,6 +32,7 @@ OUT = {
     "textless": "records.jsonl",
     "textless-lines": "lines.units",
     "gslm": "units.txt",
+    "discophon": "units.jsonl",
     "sdhubert": "segments",
 }
 ALL = pytest.mark.parametrize("format", FORMATS)

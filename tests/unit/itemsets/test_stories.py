@@ -50,6 +50,14 @@ def test_passages_of_prose_do_not_cross_stories(tmp_path: Path) -> None:
     assert [p.context[0] for p in found] == ["This is sentence number 0 of it."] * 2
 
 
+def test_marks_separate_stories(tmp_path: Path) -> None:
+    path = tmp_path / "tiny.txt"
+    tale = "\n\n\n".join(f"This is sentence number {i} of it." for i in range(3))
+    path.write_text(f"{tale}<|endoftext|>{tale}\n<|endoftext|>", encoding="utf-8")
+    found = list(read_passages(path, context=2, max_words=25))
+    assert [(p.story, len(p.context)) for p in found] == [("tiny-000", 2), ("tiny-001", 2)]
+
+
 @given(st.lists(st.tuples(st.sampled_from("abc"), st.text("xyz ", max_size=8)), max_size=30))
 def test_swaps_join_two_stories(items: list[tuple[str, str]]) -> None:
     passages = [Passage(str(i), story, (), ending) for i, (story, ending) in enumerate(items)]

@@ -9,7 +9,8 @@ from transformers.models.opt.configuration_opt import OPTConfig
 from transformers.models.opt.modeling_opt import OPTForCausalLM
 
 from syllablelm.core.errors import InputError
-from syllablelm.lm.decode import CachedDecoder, FusedOPT, Sampler, Sampling
+from syllablelm.lm.decode import CachedDecoder, Sampler, Sampling
+from syllablelm.lm.fused import make_stepper
 
 V = 17
 
@@ -40,14 +41,14 @@ def test_logits_are_those_of_the_whole_sequence(norm_first, embed):
     tokens = torch.randint(0, V, (1, 20), generator=torch.Generator().manual_seed(0))
     with torch.inference_mode():
         whole = model(tokens).logits[0]
-    decoder = CachedDecoder(FusedOPT(model), 1, 20)
+    decoder = CachedDecoder(make_stepper(model), 1, 20)
     logits = [decoder.prefill([tokens[0, :6].tolist()])[0]]
     logits += [decoder.step(tokens[:, at])[0] for at in range(6, 20)]
     torch.testing.assert_close(torch.stack(logits), whole[5:], atol=1e-4, rtol=1e-4)
 
 
 def test_prompts_of_other_lengths_change_nothing():
-    weights = FusedOPT(build(True, 16))
+    weights = make_stepper(build(True, 16))
     rng = np.random.default_rng(0)
     prompts = [rng.integers(0, V, n).tolist() for n in (1, 9, 4)]
     steps = torch.from_numpy(rng.integers(0, V, (5, 3)))
@@ -60,7 +61,7 @@ def test_prompts_of_other_lengths_change_nothing():
 
 
 def test_rows_that_are_kept_go_on_as_before_and_need_no_places_for_the_others():
-    weights = FusedOPT(build(True, 16))
+    weights = make_stepper(build(True, 16))
     rng = np.random.default_rng(1)
     prompts = [rng.integers(0, V, n).tolist() for n in (2, 9, 5, 4)]
     steps = torch.from_numpy(rng.integers(0, V, (11, 4)))
@@ -93,7 +94,7 @@ def test_streams_belong_to_rows():
 
 def test_capacity_beyond_the_context_is_refused():
     with pytest.raises(InputError, match="context of 40"):
-        CachedDecoder(FusedOPT(build(True, 16)), 1, 41)
+        CachedDecoder(make_stepper(build(True, 16)), 1, 41)
 
 
 def test_greedy_takes_the_likeliest():
@@ -140,7 +141,7 @@ def test_next_to_no_temperature_is_none(temperature):
 
 @pytest.mark.parametrize("capacity", [16, 40])
 def test_rows_that_begin_anew_go_on_as_alone_and_the_others_as_before(capacity):
-    weights = FusedOPT(build(True, 16))
+    weights = make_stepper(build(True, 16))
     rng = np.random.default_rng(2)
     prompts = [rng.integers(0, V, n).tolist() for n in (3, 9, 14, 6)]
     fresh = {3: rng.integers(0, V, 5).tolist(), 2: rng.integers(0, V, 2).tolist()}
@@ -180,3 +181,23 @@ def test_impossible_options(options, message):
 def test_seeds_of_their_own_are_checked_too():
     with pytest.raises(InputError, match="seed -3"):
         Sampler(Sampling(), [0, 0], seeds=[1, -3])
+
+
+def test_the_penalty_on_repetition_is_that_of_transformers():
+    from transformers.generation.logits_process import RepetitionPenaltyLogitsProcessor
+
+    logits = torch.randn(2, V, generator=torch.Generator().manual_seed(0))
+    seen = torch.tensor([[1, 1, 5, 7], [0, 3, 3, 16]])
+    expected = RepetitionPenaltyLogitsProcessor(1.3)(seen, logits.clone())
+    greedy = Sampler(Sampling(0.0, repetition_penalty=1.3), [0, 1])
+    # A token without a logit, such as BOS, does not count.
+    rows = [[V, *row] for row in seen.tolist()]
+    for scores in (logits, -logits):
+        expected = RepetitionPenaltyLogitsProcessor(1.3)(seen, scores.clone())
+        assert greedy(scores, None, rows).tolist() == expected.argmax(-1).tolist()
+    peak = torch.full((1, V), 1.0)
+    peak[0, 4] = 1.2
+    assert Sampler(Sampling(0.0), [0])(peak, None, [[4]]).item() == 4
+    assert Sampler(Sampling(0.0, repetition_penalty=1.3), [0])(peak, None, [[4]]).item() == 0
+    with pytest.raises(InputError, match="repetition_penalty 0: must be above 0"):
+        Sampling(repetition_penalty=0)

@@ -11,7 +11,7 @@ from syllablelm.lm.ngram import Likelihood, NgramModel
 from syllablelm.lm.store import TokenInfo, TokenStore
 
 
-@pytest.mark.parametrize("order", [1, 2])
+@pytest.mark.parametrize("order", [1, 2, 3])
 def test_probabilities_of_all_successors_add_up(store, order):
     model = NgramModel(store, order)
     bos, vocabulary = store.info.bos, store.info.num_tokens
@@ -26,12 +26,15 @@ def test_bigram_by_hand():
     info = TokenInfo(3)
     ones = [np.ones(4, dtype=np.int32), np.ones(2, dtype=np.int32)]
     store = TokenStore.from_arrays([np.array([0, 1, 0, 2]), np.array([1, 0])], ones, info)
-    model = NgramModel(store, 2, discount=0.75)
-    lower = (np.array([2, 2, 1]) + 1) / 8
-    expected = (1 - 0.75) / 2 + 0.75 * 2 / 2 * lower[1]
+    model = NgramModel(store, 2)
+    # Four pairs occur once and one twice; one unit has a single continuation and two have two.
+    high, low = 4 / (4 + 2 * 1), 1 / (1 + 2 * 2)
+    lower = (2 - low) / 5 + low * 3 / 5 / info.num_tokens
+    expected = (1 - high) / 2 + high * 2 / 2 * lower
     assert model.log_probs(np.array([0, 1]), info.bos)[1] == pytest.approx(math.log(expected))
     # After 2, which no token ever followed, the lower order decides alone.
-    assert model.log_probs(np.array([2, 1]), info.bos)[1] == pytest.approx(math.log(lower[1]))
+    assert model.log_probs(np.array([2, 1]), info.bos)[1] == pytest.approx(math.log(lower))
+    assert len(model.log_probs(np.zeros(0, dtype=np.int64), info.bos)) == 0
 
 
 def test_bigrams_beat_unigrams_on_a_markov_chain(recordings, store):

@@ -8,9 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from syllablelm.core.errors import InputError
+from syllablelm.core.recipes import build_recipe
 from syllablelm.lm import packing
 from syllablelm.lm.packing import IGNORED, PackPlan, draw_crops, fill_rows, longest_crop, pack_rows
 from syllablelm.lm.store import TokenInfo, TokenStore
+from syllablelm.train.lm_stage import LMRecipe
 
 
 @given(st.lists(st.integers(1, 40), min_size=1, max_size=400))
@@ -172,3 +174,18 @@ def test_tokens_of_the_first_rows_are_those_of_their_batches(store):
 def test_batch_smaller_than_a_row_is_refused(store):
     with pytest.raises(InputError, match="at least one row"):
         PackPlan(store, crop_seconds=5.0, row_tokens=64, batch_tokens=63, seed=0)
+
+
+@pytest.mark.parametrize("rate", [3.0, 5.0, 12.5, 19.5])
+def test_an_update_of_a_compared_recipe_holds_80_000_tokens(rate):
+    rng = np.random.default_rng(0)
+    rows = [rng.geometric(rate / 50, size=int(rate * seconds)) for seconds in rng.uniform(5, 60, 3000)]
+    store = TokenStore.from_arrays([np.zeros(len(row), np.int32) for row in rows], rows, TokenInfo(500))
+    lm = build_recipe(LMRecipe, "compare_mhubert").lm
+    sizes = {"crop_seconds": lm.crop_seconds, "row_tokens": lm.row_tokens, "batch_tokens": lm.batch_tokens}
+    plan = PackPlan(store, **sizes, seed=0, without_padding=lm.without_padding)
+    held = plan.tokens(20 * plan.rows_per_batch) / 20
+    assert lm.loop.accumulate == 1 and held == pytest.approx(80_000, rel=0.01)
+    # With padding counted, rows of two 25-second crops of TWIST's units hold less.
+    padded = PackPlan(store, **sizes, seed=0)
+    assert padded.tokens(20 * padded.rows_per_batch) / 20 < held

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from syllablelm.core.artifact import new_artifact
 from syllablelm.core.errors import FormatError, InputError
 from syllablelm.core.segmentation import Segmentation
-from syllablelm.lm.decode import FusedOPT, Sampler, Sampling
+from syllablelm.lm.decode import Sampler, Sampling
+from syllablelm.lm.fused import make_stepper
 from syllablelm.lm.speech_lm import SpeechLM, score_windows, typical_durations
 from syllablelm.lm.store import TokenInfo, TokenStore
 from syllablelm.train.lm_stage import save_lm
@@ -148,7 +149,7 @@ class TestGenerate:
         together = speech_lm.generate(prompts, 4.0, seed=9)
         for i, prompt in enumerate(prompts):
             row = [speech_lm.info.bos, *units(prompt).tolist()]
-            alone = speech_lm._continue([row], 200, Sampler(Sampling(seed=9), [i]))[0]
+            alone = speech_lm._continue([row], 200, Sampler(Sampling(seed=9), [i]), speech_lm.durations)[0]
             assert units(together[i]).tolist() == alone
 
     def test_with_seeds_of_their_own_prompts_do_not_depend_on_their_places(self, speech_lm, recordings):
@@ -172,12 +173,29 @@ class TestGenerate:
         own = SpeechLM(speech_lm.model, speech_lm.info, durations)
         long, short = ([own.info.bos, *[3] * count] for count in (120, 2))
 
-        def scripted(logits, rows):
-            assert len(logits) == len(rows)
+        def scripted(logits, rows, seen):
+            assert len(logits) == len(rows) == len(seen)
             return torch.tensor([0 if row == 0 else 1 for row in rows])
 
-        drawn = own._continue([long, short], 40, scripted)  # type: ignore[arg-type]
+        drawn = own._continue([long, short], 40, scripted, own.durations)  # type: ignore[arg-type]
         assert drawn == [[0], [1] * 40]
+
+    def test_a_number_of_units(self, speech_lm, recordings):
+        prompts = [cut(seg, n) for (_, seg), n in zip(recordings, (5, 1, 3), strict=False)]
+        options = {"units": 25, "top_k": 5, "repetition_penalty": 1.5}
+        together = speech_lm.generate(prompts, seeds=[9, 9, 4], **options)
+        for drawn in together:
+            assert len(drawn) == 25
+            np.testing.assert_array_equal(drawn.end - drawn.start, speech_lm.durations[drawn.unit])
+        alone = [speech_lm.generate(p, seed=s, **options) for p, s in zip(prompts, (9, 9, 4), strict=True)]
+        assert alone == together
+        # The same random numbers, fewer of the units that were there.
+        free = speech_lm.generate(prompts, seeds=[9, 9, 4], units=25, top_k=5)
+        assert sum(len(set(units(one).tolist())) for one in together) > sum(
+            len(set(units(one).tolist())) for one in free
+        )
+        with pytest.raises(InputError, match="units 0: must be above 0"):
+            speech_lm.generate(prompts, units=0)
 
     def test_an_empty_prompt_starts_from_nothing(self, speech_lm):
         empty = Segmentation.from_boundaries([], unit=[])
@@ -301,7 +319,9 @@ class TestPrecision:
 
 def test_the_fused_weights_are_made_once(speech_lm, recordings, monkeypatch):
     made = []
-    monkeypatch.setattr("syllablelm.lm.speech_lm.FusedOPT", lambda model: (made.append(model), FusedOPT(model))[1])
+    monkeypatch.setattr(
+        "syllablelm.lm.speech_lm.make_stepper", lambda model: (made.append(model), make_stepper(model))[1]
+    )
     own = SpeechLM(speech_lm.model, speech_lm.info, speech_lm.durations)
     own.score(recordings[0][1])
     assert made == []

@@ -95,3 +95,19 @@ def test_part_of_a_store(store):
     assert store.limited(len(store.tokens), seed=0) is store
     with pytest.raises(InputError, match="less than one recording"):
         store.limited(1, seed=0)
+
+
+def test_written_row_by_row_as_at_once(tmp_path):
+    rng = np.random.default_rng(0)
+    rows = [rng.integers(0, 30, size) for size in (5, 0, 1, 400, 0)]
+    frames = [rng.integers(1, 90, len(row)).astype(np.int32) for row in rows]
+    for info in (TokenInfo(30), TokenInfo(1 << 17)):
+        (a := tmp_path / f"{info.num_tokens}a").mkdir()
+        (b := tmp_path / f"{info.num_tokens}b").mkdir()
+        kept = [index for index, row in enumerate(rows) if len(row)]
+        TokenStore.from_arrays([rows[index] for index in kept], [frames[index] for index in kept], info).save(a)
+        found = TokenStore.write(b, zip(rows, frames, strict=True), info)
+        assert {file.name: file.read_bytes() for file in a.iterdir()} == {f.name: f.read_bytes() for f in b.iterdir()}
+        assert len(found) == 3 and found.tokens.dtype == (np.uint16 if info.num_tokens == 30 else np.int32)
+    with pytest.raises(InputError, match="no units at all"):
+        TokenStore.write(tmp_path, iter([]), TokenInfo(30))

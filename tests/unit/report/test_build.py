@@ -14,6 +14,7 @@ import pytest
 from helpers.evaluation_results import RESULTS, SET, boundary_result, boundary_row, write, write_all
 from syllablelm.core.document import Picture
 from syllablelm.core.errors import InputError
+from syllablelm.core.results import Estimate
 from syllablelm.core.segmentation import Segmentation
 from syllablelm.evaluate.boundaries.run import BoundaryResult
 from syllablelm.evaluate.lists import ScoredData
@@ -107,13 +108,18 @@ def test_every_result_finds_its_cells(tmp_path: Path) -> None:
     assert (tiny.values["f1_50"].low, tiny.values["f1_50"].high) == pytest.approx((66.41, 69.91))
     assert tiny.data == "our/dev.csv (35 recordings, 7.0 min)"
     second = list(rows_of(report, "2").values())
-    assert [row.name for row in second] == ["tiny", "tiny, vocoder only (bound)", "tiny, original recordings"]
+    parts = ["tiny", "tiny, predicted durations", "tiny, vocoder only (bound)", "tiny, original recordings"]
+    assert [row.name for row in second] == [*parts, "tiny", *parts[2:]]
+    assert "recogniser pocketsphinx, " in second[0].protocol and "by the rule 'english'" in second[0].protocol
+    assert "recogniser whisper (beam 5), " in second[4].protocol
     assert cells(second[0]) == pytest.approx(
         {"hz": 4.9, "units": 1024, "bps": 49, "length_bps": 17.3, "wer": 90, "cer": 60}
     )
     assert {row.data for row in second} == {"our/read.csv (20 recordings, 2.0 min)"}
     assert second[0].detail == "rate on our/dev.csv (35 recordings, 7.0 min)"
-    assert cells(second[1]) == pytest.approx({"wer": 50, "cer": 30})
+    assert cells(second[1]) == pytest.approx({"wer": 95, "cer": 70})
+    assert cells(second[2]) == pytest.approx({"wer": 50, "cer": 30})
+    assert cells(second[4]) == pytest.approx(cells(second[0]) | {"wer": 80, "cer": 50})
     (third,) = rows_of(report, "3").values()
     assert third.name == "runs/x/lm on tiny"
     assert cells(third) == pytest.approx(
@@ -133,8 +139,9 @@ def test_every_result_finds_its_cells(tmp_path: Path) -> None:
     assert (seventh.values["ppx"].low, seventh.values["ppx"].high) == pytest.approx((772.3, 852.3))
     assert seventh.detail == "no VERT: oracle below the reachable range"
     assert "text model a.txt (3-gram)" in seventh.protocol and "recogniser pocketsphinx" in seventh.protocol
-    (ninth,) = rows_of(report, "9").values()
-    assert cells(ninth) == {"speed": 127.3}
+    ninth, mincut, minsum = rows_of(report, "9").values()
+    assert [cells(row) for row in (ninth, mincut, minsum)] == [{"speed": 127.3}, {"speed": 40.0}, {"speed": 80.0}]
+    assert minsum.protocol == "a CPU, 2 threads; float32, miniature size, clips of 4 s, a/folder weights, encoding"
     assert ninth.protocol.startswith("a CPU, 2 threads; float32")
 
 
@@ -295,6 +302,17 @@ def test_what_evaluations_keep_beside_their_results_is_passed_over(tmp_path: Pat
     report = make_report([tmp_path])
     assert report.num_results == 1
     assert any("1 file that no evaluation printed" in note and str(kept) in note for note in report.notes)
+
+
+def test_other_likelihoods_are_rows_of_their_own() -> None:
+    rows = tuple(replace(row, summed=Estimate(0.6, 0.5, 0.7)) for row in RESULTS["lexical"].rows)
+    protocol = {"score": "mean", "summed": "summed log-probability", "ties": "half"}
+    report = make_report([replace(RESULTS["lexical"], rows=rows, protocol=protocol)])
+    found = {row.protocol: row.values["swuggy_all"].number for row in rows_of(report, "3").values()}
+    assert found == {
+        "mean, ties count half": pytest.approx(55),
+        "summed log-probability, ties count half": pytest.approx(60),
+    }
 
 
 def test_scores_on_other_sets_have_rows_of_their_own() -> None:

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from syllablelm.core.errors import InputError
-from syllablelm.scaling.flops import Shape, compute_budget, opt_layers, opt_shape, short_number
+from syllablelm.scaling.flops import Shape, compute_budget, nearest_shape, shape_of, short_number
 
 
 def test_params_against_a_count_of_tensors() -> None:
@@ -30,6 +30,24 @@ def test_opt_params_are_those_of_the_trained_model() -> None:
     assert (shape.params, shape.params_total) == count_parameters(model)
 
 
+# The speech scaling study's models: layers, width, feed-forward width, parameters without embeddings.
+LLAMAS = [
+    (6, 512, 1536, 20_453_888),
+    (12, 768, 2048, 84_953_856),
+    (12, 1024, 2816, 154_166_272),
+    (24, 1024, 2816, 308_331_520),
+    (16, 2048, 5632, 822_151_168),
+]
+
+
+@pytest.mark.parametrize(("layers", "dim", "feed_forward", "params"), LLAMAS)
+def test_llamas_of_the_speech_scaling_study(layers: int, dim: int, feed_forward: int, params: int) -> None:
+    shape = shape_of(layers, dim, vocab=501, context=2050, family="llama")
+    assert (shape.heads, shape.feed_forward, shape.params) == (dim // 64, feed_forward, params)
+    assert shape.params_total == params + 501 * dim
+    assert abs(math.log(nearest_shape(params, family="llama").params / params)) < 0.25
+
+
 def test_exact_flops() -> None:
     shape = Shape(2, 128, 2, vocab=31, context=64)
     weights = 2 * (4 * 128**2 + 2 * 128 * 512) + 31 * 128
@@ -40,7 +58,7 @@ def test_exact_flops() -> None:
 
 @given(st.floats(5, 10).map(lambda power: 10**power))
 def test_shapes_for_a_size(params: float) -> None:
-    shape = opt_shape(params)
+    shape = nearest_shape(params)
     assert 0.6 < shape.params / params < 1.6
     assert shape.dim == 64 * shape.heads
 
@@ -56,11 +74,11 @@ def test_hours_of_a_gpu() -> None:
 
 def test_shapes_that_do_not_exist() -> None:
     with pytest.raises(InputError, match="no decoder has about 1e\\+03 parameters"):
-        opt_shape(1e3)
-    assert [opt_layers(3, dim).heads for dim in (32, 64, 768)] == [1, 1, 12]
+        nearest_shape(1e3)
+    assert [shape_of(3, dim).heads for dim in (32, 64, 768)] == [1, 1, 12]
     for layers, dim in ((0, 64), (2, 100), (2, 0)):
         with pytest.raises(InputError, match=f"{layers}x{dim}"):
-            opt_layers(layers, dim)
+            shape_of(layers, dim)
 
 
 @pytest.mark.parametrize(

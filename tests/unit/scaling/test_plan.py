@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from syllablelm.core.errors import FormatError, InputError
 from syllablelm.scaling import PUBLISHED, StudyPlan, plan_study, read_study_plan
-from syllablelm.scaling.flops import opt_layers
+from syllablelm.scaling.flops import shape_of
 from syllablelm.scaling.plan import PlannedRun, PlannedStudy
 
 SHAPES = ("1x64", "1x128", "3x128", "4x192")
@@ -107,6 +107,28 @@ def test_ratio_plan() -> None:
         plan_runs("ratio", 1e9)
 
 
+def test_the_plan_of_the_speech_scaling_study() -> None:
+    planned = plan_study(read_study_plan("speech"))
+    runs = planned.runs
+    sizes = {run.params: (run.layers, run.dim, run.heads, run.feed_forward) for run in runs}
+    assert sizes == {
+        20_453_888: (6, 512, 8, 1536),
+        84_953_856: (12, 768, 12, 2048),
+        154_166_272: (12, 1024, 16, 2816),
+        308_331_520: (24, 1024, 16, 2816),
+        822_151_168: (16, 2048, 32, 5632),
+    }
+    assert len(runs) == 40 and {run.family for run in runs} == {"llama"} and {run.lr for run in runs} == {5e-4}
+    assert sorted({round(run.tokens_per_param) for run in runs}) == [2, 4, 8, 10, 20, 32, 64, 100]
+    assert [{run.batch_tokens for run in runs if run.params == size} for size in sorted(sizes)] == [
+        {2050 * sequences} for sequences in (64, 128, 256, 256, 512)
+    ]
+    # The largest on 82 billion tokens pass over the data 7.6 times.
+    assert max(run.epochs or 0 for run in runs) == pytest.approx(7.55, abs=0.01)
+    smaller = plan_study(read_study_plan("speech", ['shapes=["1x64"]', "ratios=[2]", "batch_tokens=[2050]"])).runs
+    assert [(run.dim, run.feed_forward, run.family) for run in smaller] == [(64, 256, "llama")]
+
+
 def test_grid_plan() -> None:
     runs = plan_grid(["1x32", "2x128"], [1e6, 4e6], [1, 4])
     assert len(runs) == len({run.name for run in runs}) == 8
@@ -124,7 +146,7 @@ def test_grid_plan() -> None:
             plan_grid(*bad)
     for layers, dim in ((0, 64), (1, 0), (1, 100)):
         with pytest.raises(InputError, match="multiple of 64"):
-            opt_layers(layers, dim)
+            shape_of(layers, dim)
 
 
 def test_a_plan_of_a_file_with_changes(tmp_path: Path) -> None:
@@ -151,6 +173,8 @@ def test_a_plan_of_a_file_with_changes(tmp_path: Path) -> None:
         ({"flops": 1e18, "unique_tokens": 0.0}, "unique_tokens 0"),
         ({"design": "grid", "flops": 1e18}, "leave budgets out"),
         ({"design": "grid", "tokens": (1e6,)}, "needs params"),
+        ({"design": "ratio", "flops": 1e18, "shapes": ("2x64",)}, "either a budget, or sizes"),
+        ({"design": "ratio", "params": (1e6,), "shapes": ("2x64",)}, "a ratio needs params"),
         ({"design": "grid", "shapes": ("2x64",), "params": (1e6,), "tokens": (1e6,)}, "needs params"),
         ({"design": "grid", "shapes": ("2-64",), "tokens": (1e6,)}, "layers x width"),
     ],

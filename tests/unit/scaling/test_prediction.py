@@ -145,11 +145,36 @@ def test_questions_that_cannot_be_answered(study: Study) -> None:
         (study, {"flops": 1e17, "gpu_hours": 1.0}, "either in FLOP or in GPU hours"),
         (study, {"against": study, "gain": 1.0}, "gain 1: must be above 1"),
         (study, {"flops": 1e17, "unique_tokens": 1e6}, "no law of repeated data"),
-        ("speech", {"score": ("sblimp", 50.0)}, "need a study of your own"),
+        ("speech", {"score": ("sblimp", 50.0)}, "only its exponent is published"),
+        ("speech", {"score": ("swuggy", 50.0)}, "must be one of sblimp, tstorycloze, sstorycloze"),
+        ("besiroglu", {"against": "text"}, "share neither an envelope of losses nor a score"),
+        (replace(study, law=None), {"loss": 2.0}, "the study has no law of loss"),
+        (replace(study, law=None), {"flops": 1e17, "unique_tokens": 1e6}, "no law of repeated data"),
         ("hofman", {"flops": 1e17}, "nor one of the published laws"),
     ):
         with pytest.raises(InputError, match=reason):
             predict(law, **options)
+
+
+def test_speech_against_text_by_the_published_exponents() -> None:
+    """Cuervo & Marxer (2024): what text gains from ten times the compute costs speech 10^3.14 for syntax."""
+    answer = predict("speech", 1e20, against="text")
+    assert answer.against is not None and answer.best is not None and not answer.best.scores
+    decades = {name: math.log10(gain.compute) for name, gain in answer.against.items()}
+    assert decades == pytest.approx(
+        {"sblimp": 0.066 / 0.021, "tstorycloze": 0.039 / 0.025, "sstorycloze": 0.046 / 0.017}
+    )
+    assert np.isnan([gain.interval for gain in answer.against.values()]).all()
+    assert Prediction.from_dict(answer.to_dict()).against is not None
+
+
+def test_a_study_of_scores_alone(study: Study) -> None:
+    answer = predict(
+        replace(study, law=None, repetition=None, lines={}), 1e17, score=("sblimp", 40.0), against="speech"
+    )
+    assert answer.best is not None and math.isnan(answer.best.loss) and "no law of loss" in answer.best.status
+    assert answer.best.scores == predict_budget(replace(study, lines={}), 1e17).scores
+    assert answer.for_score is not None and answer.against is not None and set(answer.against) == {"sblimp"}
 
 
 def test_outside() -> None:

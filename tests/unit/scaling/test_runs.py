@@ -119,7 +119,7 @@ def test_groups_of_files(tmp_path: Path) -> None:
         ({"loss": -2.0}, ": loss -2.0: must be above 0"),
         ({"tokens": 10**400}, ".tokens: must be a finite number"),
         ({"flops": 0}, ": flops 0.0: must be above 0"),
-        ({"params": 1e200, "tokens": 1e200}, ": flops inf: must be above 0"),
+        ({"params": 1e200, "tokens": 1e200}, ": flops inf: must be a finite number"),
         ({"nats_per_second": math.inf}, ".nats_per_second: must be a finite number"),
         ({"scores": {"a": math.inf}}, r".scores.a: must be a finite number"),
         ({"scores": {"a": None}}, ": score a nan: must be finite"),
@@ -132,6 +132,7 @@ def test_groups_of_files(tmp_path: Path) -> None:
         ({"loss": True}, ".loss: expected float, got True"),
         ({"scores": 3}, ".scores: expected an object"),
         ({"tokens": None}, ": lacks 'tokens'"),
+        ({"loss": None, "nats_per_second": None, "scores": {}}, ": neither a loss nor scores"),
     ],
 )
 def test_rows_that_are_refused(change: dict[str, Any], reason: str) -> None:

@@ -12,7 +12,7 @@ import pytest
 from syllablelm.core.errors import InputError
 from syllablelm.scaling import LossLaw, RepetitionLaw, Run, fit_study
 from syllablelm.scaling.power import fit_score_law
-from syllablelm.scaling.study_report import summarize, write_report
+from syllablelm.scaling.study_report import StudyReport, summarize, write_report
 
 TRUTH = LossLaw(1.73, 13.9, 39.8, 0.25, 0.24)
 
@@ -90,8 +90,9 @@ def test_repetition_stands_among_the_fits(tmp_path: Path) -> None:
 
 def test_report_of_two_groups(tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
-    groups = {"speech": make_runs(), "text": make_runs(gamma=0.06, tokenizer="b"), "few": make_runs()[:4]}
-    status = write_report(groups, tmp_path / "out", huber_delta=0.03, bootstrap=10, title="A & B")
+    few = [replace(run, scores={}) for run in make_runs()[:4]]
+    groups = {"speech": make_runs(), "text": make_runs(gamma=0.06, tokenizer="b"), "few": few}
+    status = write_report(groups, tmp_path / "out", huber_delta=0.03, bootstrap=10, title="A & B").status
     assert (status["speech"], status["text"]) == ("ok", "ok")
     assert "4 runs cannot fix" in status["few"]
     markdown = (tmp_path / "out" / "report.md").read_text(encoding="utf-8")
@@ -108,6 +109,17 @@ def test_report_of_two_groups(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="few: 4 runs"):
         write_report({"few": groups["few"]}, tmp_path / "none")
     assert not (tmp_path / "none").exists()
+
+
+def test_report_of_scores_alone(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    runs = [replace(run, loss=None, nats_per_second=None, curve=()) for run in make_runs()]
+    report = write_report({"text": runs}, tmp_path / "out", bootstrap=5)
+    assert report.status == {"text": "the runs have no loss"}
+    assert StudyReport.from_dict(report.to_dict()) == report
+    markdown = Path(report.report).read_text(encoding="utf-8")
+    assert "Not fitted: loss law: the runs have no loss." in markdown and "scores.svg" in markdown
+    assert not (tmp_path / "out" / "loss.svg").exists() and not (tmp_path / "out" / "lines.svg").exists()
 
 
 def test_figure_and_table_leave_the_same_runs_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -139,7 +151,7 @@ def test_runs_that_parameters_say_nothing_of(tmp_path: Path) -> None:
         for params in (5e4, 2e5, 6e5, 1.8e6)
         for tokens in (4.5e4, 9e4, 1.8e5, 3.4e5)
     ]
-    status = write_report({"units": runs}, tmp_path / "report", bootstrap=60)["units"]
+    status = write_report({"units": runs}, tmp_path / "report", bootstrap=60).status["units"]
     assert status.startswith("degenerate")
     text = (tmp_path / "report" / "report.md").read_text(encoding="utf-8")
     assert "not identified one by one" in text
@@ -161,6 +173,6 @@ def test_a_law_without_an_optimum_is_reported(tmp_path: Path) -> None:
     found = " ".join(summarize(runs, study))
     assert "No optimum: only 0 of 20 resamples have an optimum." in found
     assert "The best N grows" not in found
-    status = write_report({"units": runs}, tmp_path / "report", bootstrap=20)["units"]
+    status = write_report({"units": runs}, tmp_path / "report", bootstrap=20).status["units"]
     assert status == study.law.status
     assert "nan" not in (tmp_path / "report" / "report.md").read_text(encoding="utf-8")

@@ -44,16 +44,19 @@ class TestMincut:
         count=st.integers(1, 9),
         min_length=st.integers(1, 2),
         max_length=st.sampled_from([None, 3, 5]),
+        edges=st.sets(st.integers(1, 8), max_size=3),
     )
-    @settings(max_examples=120, deadline=None)
-    def test_exact_optimum(self, seed, num_frames, count, min_length, max_length):
+    @settings(max_examples=200, deadline=None)
+    def test_exact_optimum(self, seed, num_frames, count, min_length, max_length, edges):
         matrix = random_matrix(seed, num_frames)
-        cuts = list(all_cuts(num_frames, count, min(min_length, num_frames), max_length))
+        edges = {edge for edge in edges if edge < num_frames}
+        options = {"min_length": min_length, "max_length": max_length, "edges": sorted(edges)}
+        cuts = [cut for cut in all_cuts(num_frames, count, min(min_length, num_frames), max_length) if edges <= {*cut}]
         if not cuts:
             with pytest.raises(InputError):
-                mincut(matrix, count, min_length=min_length, max_length=max_length)
+                mincut(matrix, count, **options)
             return
-        found = mincut(matrix, count, min_length=min_length, max_length=max_length).tolist()
+        found = mincut(matrix, count, **options).tolist()
         assert found in cuts
         assert cut_value(matrix, found) == pytest.approx(min(cut_value(matrix, c) for c in cuts), abs=1e-9)
 
@@ -118,6 +121,11 @@ class TestMincut:
         assert mincut(np.zeros((0, 0)), 0).tolist() == [0]
         assert mincut(np.ones((1, 1)), 1).tolist() == [0, 1]
         assert mincut(np.ones((2, 2)), 2).tolist() == [0, 1, 2]
+
+    @pytest.mark.parametrize("edges", [[0], [5], [3, 2], [2, 2], [-1], [1, 2, 3]])
+    def test_impossible_edges(self, edges):
+        with pytest.raises(InputError, match=r"3 segments do not fit . stretches of 5 frames"):
+            mincut(np.ones((5, 5)), 3, edges=edges)
 
     def test_bad_inputs(self):
         with pytest.raises(InputError, match="square"):

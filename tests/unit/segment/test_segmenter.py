@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from helpers.random_models import SLOW_SHAPE, noise, small_predictor
-from syllablelm.core.errors import InputError
+from helpers.segment_oracles import losspred_with_pauses
+from syllablelm.data.vad import speech_frames
 from syllablelm.segment import (
     boundary_strength,
     envelope,
@@ -26,16 +27,11 @@ from syllablelm.segment import (
 from syllablelm.segment.combined import combined_boundaries, feature_step, novelty, peak_boundaries
 from syllablelm.segment.registry import METHODS
 from syllablelm.segment.segmenter import (
-    FUNCTIONS,
     HUBERT_GRID,
-    Clip,
     FrameGrid,
     Segmenter,
     count_segments,
     make_segmenter,
-    segment_clip,
-    speech_only,
-    to_spans,
 )
 
 PREDICTOR = small_predictor()
@@ -217,16 +213,6 @@ class TestAnotherFrameRate:
         expected = norm_threshold_mincut(feats, threshold=level, frames_per_segment=5.0)
         np.testing.assert_array_equal(pairs, expected)
 
-    def test_pauses_lie_where_they_are(self, slow_predictor):
-        wave = np.concatenate([np.zeros(16_000), WAVE, np.zeros(24_000), WAVE, np.zeros(8_000)]).astype(np.float32)
-        found = speech_only(make_segmenter("minsum", encoder=slow_predictor.encoder), "energy")(wave, 30)
-        frames = slow_predictor.encoder.num_frames(len(wave))
-        assert found.hop == 640 and found.boundaries[-1] == found.num_frames == frames
-        for edge in (1.0, 2.5, 4.0, 5.5):
-            assert np.abs(found.boundaries * 0.04 - edge).min() <= 0.121
-        for begin, end in ((0.1, 0.9), (2.65, 3.85), (5.65, 5.9)):
-            assert not ((found.boundaries * 0.04 > begin) & (found.boundaries * 0.04 < end)).any()
-
 
 class TestCounts:
     @given(st.integers(0, 100_000))
@@ -245,116 +231,48 @@ class TestCounts:
         assert count_segments(1, 6.25, frame_rate=50.0) == 1
 
 
-class TestSpeechOnly:
-    WAVE = np.concatenate([np.zeros(16_000), WAVE, np.zeros(24_000), WAVE, np.zeros(8_000)]).astype(np.float32)
+class TestPauses:
+    """LossPred of recordings with pauses, which noise and digital silence make certain."""
 
-    def test_pauses_become_segments(self):
-        asked = []
+    @staticmethod
+    def recording(*seconds: float) -> np.ndarray:
+        """Silence and noise in turns."""
+        pieces = [noise(round(16_000 * length), 5) * (index % 2) for index, length in enumerate(seconds)]
+        return np.concatenate(pieces).astype(np.float32)
 
-        def even(wave, count):
-            asked.append((len(wave), count))
-            return make_segmenter("even").cut(wave, count)
+    @pytest.mark.parametrize("vad", ["energy", "none"])
+    @pytest.mark.parametrize("shape", [None, SLOW_SHAPE])
+    @pytest.mark.parametrize(
+        ("seconds", "rate"),
+        [
+            ((0.6, 1.5, 2.3, 1.0, 0.5), 6.25),
+            ((1.4, 0.5, 0.2), 6.25),
+            ((0.0, 1.5, 0.4, 0.9), 4.3),
+            ((0.5, 0.6, 4.0), 9.0),
+        ],
+    )
+    def test_rate_and_longest_segment_are_kept(self, seconds, rate, shape, vad):
+        predictor = small_predictor() if shape is None else small_predictor(shape=shape)
+        wave = self.recording(*seconds)
+        method = make_segmenter("losspred", predictor=predictor, span=6, gap=10, max_length=20, vad=vad)
+        count = method.count_segments(wave, rate, 20)
+        found = method(wave, count).boundaries
+        hop, longest = predictor.encoder.hop, np.diff(found).max()
+        assert len(found) == count + 1 and found[0] == 0 and found[-1] == predictor.encoder.num_frames(len(wave))
+        assert longest <= 20
+        is_speech = speech_frames(wave, found[-1], hop, method=vad)
+        assert found.tolist() == losspred_with_pauses(predictor, wave, is_speech, count, 20, span=6, gap=10)
 
-        found = speech_only(Segmenter(HUBERT_GRID, even), "energy").cut(self.WAVE, 30)
-        frames = count_frames(len(self.WAVE))
-        assert found.dtype == np.int32 and found[0] == 0 and found[-1] == frames and (np.diff(found) > 0).all()
-        # Half of it is speech, padded a little at its edges, and gets its share of the segments.
-        [(length, count)] = asked
-        assert 48_000 <= length < 56_000 and count == round(30 * count_frames(length) / frames)
-        for edge in (16_000, 40_000, 64_000, 88_000):
-            assert np.abs(found * 320 - edge).min() <= 1600
-        for pause in (range(5, 45), range(130, 195), range(280, frames - 5)):
-            assert not set(found.tolist()) & set(pause)
+    def test_pauses_are_segments(self, slow_predictor):
+        wave = self.recording(1.0, 1.5, 1.5, 1.5, 0.5)
+        found = make_segmenter("losspred", predictor=slow_predictor, span=6, gap=10)(wave, 30)
+        assert len(found) == 30 and found.hop == 640
+        for edge in (1.0, 2.5, 4.0, 5.5):
+            assert np.abs(found.boundaries * 0.04 - edge).min() <= 0.121
+        for begin, end in ((0.1, 0.9), (2.65, 3.85), (5.65, 5.9)):
+            assert not ((found.boundaries * 0.04 > begin) & (found.boundaries * 0.04 < end)).any()
 
-    def test_without_detection_nothing_changes(self):
-        even = make_segmenter("even")
-        assert speech_only(even, "none") is even
-
-    @pytest.mark.parametrize("wave", [np.zeros(16_000, dtype=np.float32), WAVE[:300]])
-    def test_nothing_to_hear(self, wave):
-        even = make_segmenter("even")
-        np.testing.assert_array_equal(speech_only(even, "energy").cut(wave, 4), even.cut(wave, 4))
-
-    def test_gaps_become_segments(self):
-        def gaps(wave, count):
-            return np.array([[2, 5], [9, 12]], dtype=np.int32)
-
-        whole = speech_only(Segmenter(HUBERT_GRID, even_of(4)), "energy").cut(self.WAVE, 4)
-        found = speech_only(Segmenter(HUBERT_GRID, gaps), "energy").cut(self.WAVE, 4)
-        assert found[0] == 0 and found[-1] == whole[-1] and (np.diff(found) > 0).all()
-        # Four edges of two segments, two of the recording, and those of the pauses.
-        assert len(found) == 4 + len(whole) - 3
-
-
-def even_of(count):
-    return lambda wave, asked: make_segmenter("even").cut(wave, count)
-
-
-class TestSegmentClip:
-    FEATS = PREDICTOR.encoder.encode([WAVE])[0]
-
-    def test_settings_of_other_methods_are_ignored(self):
-        clip = Clip(len(self.FEATS), 50.0, self.FEATS)
-        found = segment_clip("minsum", clip, 9, max_length=20, delta=1.0, span=3)
-        np.testing.assert_array_equal(found, minsum(self.FEATS, 9, max_length=20))
-
-    def test_a_short_clip_need_not_hold_its_segments_at_the_shortest_length(self):
-        clip = Clip(5, 50.0, self.FEATS[:5])
-        assert len(segment_clip("minsum", clip, 2, min_length=4)) - 1 == 2
-
-    def test_spans(self):
-        assert to_spans(np.array([0, 3, 7])).tolist() == [[0, 3], [3, 7]]
-        assert to_spans(np.array([[1, 3], [5, 7]])).tolist() == [[1, 3], [5, 7]]
-        assert to_spans(np.array([0])).shape == (0, 2)
-
-
-class TestErrors:
-    def test_unknown_names(self):
-        with pytest.raises(InputError, match="unknown segmentation method 'wavelets': choose one of even, frames"):
-            make_segmenter("wavelets")
-        with pytest.raises(InputError, match="no segmentation method takes 'hop'"):
-            make_segmenter("even", hop=3)
-
-    @pytest.mark.parametrize("name", ["similarity", "sylber"])
-    def test_needs_an_encoder(self, name):
-        with pytest.raises(InputError, match=f"{name!r} needs an encoder"):
-            make_segmenter(name, predictor=PREDICTOR)
-
-    @pytest.mark.parametrize("name", ["losspred", "combined"])
-    def test_needs_a_predictor(self, name):
-        with pytest.raises(InputError, match=f"{name!r} needs an encoder with its masked-prediction head"):
-            make_segmenter(name, encoder=PREDICTOR.encoder)
-
-
-class TestRegistry:
-    def test_every_method_has_its_function(self):
-        assert list(FUNCTIONS) == list(METHODS)
-
-    @pytest.mark.parametrize("name", METHODS)
-    def test_parameters_are_those_of_the_function(self, name):
-        feats = PREDICTOR.encoder.encode([WAVE])[0]
-        clip = Clip(len(feats), 50.0, feats, waveform=WAVE, predictor=PREDICTOR)
-        needed = {"delta": 0.01} if name == "released" else {}
-        values = {
-            "delta": 0.01,
-            "quantile": 0.5,
-            "max_rate": 0.3,
-            "min_length": 2,
-            "max_length": 20,
-            "span": 6,
-            "gap": 9,
-        }
-        assert set(values) >= {key for method in METHODS.values() for key in method.parameters}
-        taken = set()
-        for key, value in (values | {"nonsense": 1}).items():
-            try:
-                FUNCTIONS[name](clip, 9, **{**needed, key: value})
-            except TypeError:
-                continue
-            taken.add(key)
-        # What is cut like "minsum" has a shortest length that "mel" does not offer.
-        assert taken - ({"min_length"} if name == "mel" else set()) == set(METHODS[name].parameters)
-
-    def test_gaps_and_counts_are_as_declared(self):
-        assert tuple(name for name, method in METHODS.items() if method.gaps) == WITH_GAPS
-        assert tuple(name for name, method in METHODS.items() if not method.counted and not method.gaps) == OWN_COUNT
+    def test_silence_and_recordings_without_frames(self):
+        for num_samples, frames in ((0, 0), (300, 0), (400, 1), (16_000, 49)):
+            found = segmenter("losspred")(np.zeros(num_samples, dtype=np.float32), 4)
+            assert len(found) == min(frames, 4) and found.num_frames == frames

@@ -16,8 +16,10 @@ from helpers.two_processes import run_two
 from syllablelm.core.artifact import Artifact, digest_path, new_artifact, open_artifact
 from syllablelm.core.config import read_toml
 from syllablelm.core.errors import FormatError, InputError
-from syllablelm.lm.decode import CachedDecoder, FusedOPT
-from syllablelm.lm.speech_lm import SpeechLM, count_parameters, load_opt, typical_durations
+from syllablelm.lm.backbone import load_decoder
+from syllablelm.lm.decode import CachedDecoder
+from syllablelm.lm.fused import make_stepper
+from syllablelm.lm.speech_lm import SpeechLM, count_parameters, typical_durations
 from syllablelm.lm.store import TokenInfo, TokenStore
 from syllablelm.train.lm_stage import RUN_FILE, LanguageModelTask, LMConfig, LMShape, save_lm, start_from_text, train_lm
 from syllablelm.train.loop import LoopConfig
@@ -159,7 +161,7 @@ def test_compiled_training_has_the_same_losses(tmp_path, monkeypatch):
     losses = [[line["loss"] for line in read_log(tmp_path / name)] for name in ("eager", "compiled")]
     assert losses[1] == pytest.approx(losses[0], abs=1e-4) and losses[0][-1] < losses[0][0] - 0.05
     # The weights have their usual names.
-    load_opt(made.path)
+    load_decoder(made.path)
 
 
 def test_no_compiler_is_said_in_one_line(tmp_path, monkeypatch):
@@ -201,7 +203,7 @@ def test_a_stopped_run_ends_as_one_that_was_not(tmp_path, monkeypatch):
     losses = [[(line["step"], line["loss"]) for line in read_log(made.path)] for made in (whole, resumed)]
     assert losses[0] == losses[1] and len(losses[0]) == 3
     assert resumed.digest == whole.digest
-    for one, other in zip(*(load_opt(made.path).parameters() for made in (whole, resumed)), strict=True):
+    for one, other in zip(*(load_decoder(made.path).parameters() for made in (whole, resumed)), strict=True):
         assert torch.equal(one, other)
 
 
@@ -313,7 +315,7 @@ def check_start(model: Any, weights: dict[str, torch.Tensor], settings: dict[str
     with torch.inference_mode():
         expected = text(inputs_embeds=embedded).last_hidden_state @ own["lm_head.weight"].T
         found = model.eval()(tokens).logits
-        decoder = CachedDecoder(FusedOPT(model), 1, 6)
+        decoder = CachedDecoder(make_stepper(model), 1, 6)
         stepped = [decoder.prefill([tokens[0, :2].tolist()]), *(decoder.step(tokens[:, at]) for at in range(2, 6))]
     torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-4)
     torch.testing.assert_close(torch.cat(stepped), found[0, 1:], atol=1e-4, rtol=1e-4)
@@ -363,6 +365,97 @@ def test_text_models_that_do_not_fit(tmp_path):
     torch.save(weights, tmp_path / "text" / "pytorch_model.bin")
     with pytest.raises(FormatError, match=r"missing .*layers\.1\.fc1\.bias"):
         start_from_text(shape_of(SMALL_TEXT), UNITS, source)
+
+
+TEXT = {"vocab_size": 90, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 64,
+        "max_position_embeddings": 128, "pad_token_id": 2, "bos_token_id": 1, "eos_token_id": 89}  # fmt: skip
+# Kinds of SmolLM2, of Qwen2.5 and Qwen3, and one that transformers itself runs; untied embeddings in one.
+BODIES = {
+    "llama": {**TEXT, "num_key_value_heads": 2, "tie_word_embeddings": True},
+    "qwen2": {**TEXT, "num_key_value_heads": 2, "tie_word_embeddings": False},
+    "qwen3": {**TEXT, "num_key_value_heads": 2, "head_dim": 16},
+    "gpt_neox": TEXT,
+}
+
+
+def text_body(folder: Path, family: str) -> Any:
+    from transformers.models.auto.configuration_auto import CONFIG_MAPPING
+    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
+
+    config = CONFIG_MAPPING[family](**BODIES[family])
+    torch.manual_seed(4)
+    model = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)](config).eval()
+    model.save_pretrained(folder)
+    return model
+
+
+@pytest.mark.parametrize("family", BODIES)
+def test_a_text_model_of_any_family_is_trained_on_units(family, tmp_path):
+    text = text_body(tmp_path / "text", family)
+    shape = replace(SHAPE, heads=4)
+    model: Any = start_from_text(shape, UNITS, str(tmp_path / "text"))
+    vocabulary = {id(text.get_input_embeddings().weight), id(text.get_output_embeddings().weight)}
+    body = {name for name, weight in text.named_parameters() if id(weight) not in vocabulary}
+    own = dict(model.named_parameters())
+    assert all(torch.equal(own[name], weight) for name, weight in text.named_parameters() if name in body)
+    sizes = {tuple(weight.shape) for name, weight in own.items() if name not in body}
+    assert sizes == {(UNITS + 1, 32)} and len(own) - len(body) == (1 if model.config.tie_word_embeddings else 2)
+    assert model.get_input_embeddings().padding_idx is None
+
+    loop = LoopConfig(steps=25, lr=1e-2, log_every=5, warmup=0.1)
+    config = replace(CONFIG, loop=loop, shape=shape, text_model=str(tmp_path / "text"))
+    train, valid = saved(markov(60, 0), tmp_path / "train"), saved(markov(10, 1), tmp_path / "valid")
+    made = train_lm(config, train, tmp_path / "lm", valid=valid, device="cpu")
+    scores = made.metrics["valid"]
+    assert scores["model"]["nats_per_token"] < scores["unigram"]["nats_per_token"]
+    lm = SpeechLM.load(made.path, device="cpu")
+    assert lm.model.config.model_type == family
+    # Every unit learned, that of the text's padding too.
+    assert not torch.equal(lm.model.get_input_embeddings().weight[2], model.get_input_embeddings().weight[2])
+    from transformers.models.auto.modeling_auto import AutoModelForCausalLM
+
+    opened = AutoModelForCausalLM.from_pretrained(made.path)
+    tokens = torch.tensor([[UNITS, 3, 1, 4]])
+    torch.testing.assert_close(opened(tokens).logits, lm.model(tokens).logits)
+
+
+def test_bodies_that_do_not_fit(tmp_path):
+    text_body(tmp_path / "text", "qwen2")
+    source = str(tmp_path / "text")
+    for change, message in (
+        ({"dim": 64, "dropout": 0.1}, "set dim = 32, dropout = 0.0$"),
+        ({"feed_forward": 32}, "set feed_forward = 64$"),
+        ({"positions": 256}, "knows 128 positions"),
+        ({"family": "llama"}, "a decoder of type 'qwen2'; leave lm.shape.family out"),
+    ):
+        with pytest.raises(InputError, match=message):
+            start_from_text(replace(SHAPE, **change), UNITS, source)
+
+
+LLAMA = LMShape(2, 32, 4, 64, 64, 0.0, family="llama")
+
+
+def test_a_llama_is_trained_and_packed_as_alone(tmp_path):
+    store = markov(30, 0)
+    torch.manual_seed(0)
+    model = LLAMA.build(UNITS)
+    task = LanguageModelTask(model, store, replace(CONFIG, shape=LLAMA), seed=0)
+    batch = task.batch(2)
+    with torch.inference_mode():
+        packed = task.module(batch)
+    crops = [
+        batch["targets"][r][batch["crop"][r] == c].numpy()
+        for r in range(len(batch["crop"]))
+        for c in range(1, int(batch["crop"][r].max()) + 1)
+    ]
+    alone = SpeechLM(model, store.info, typical_durations(store))._score_tokens(crops)
+    assert float(packed["nats"]) == pytest.approx(-sum(row.sum() for row in alone), rel=1e-4)
+    config = replace(CONFIG, loop=LoopConfig(steps=30, lr=1e-2, log_every=10), shape=LLAMA)
+    train, valid = saved(markov(120, 0), tmp_path / "train"), saved(markov(30, 1), tmp_path / "valid")
+    scores = train_lm(config, train, tmp_path / "lm", valid=valid, device="cpu").metrics["valid"]
+    assert scores["model"]["nats_per_token"] < scores["unigram"]["nats_per_token"] - 0.3
+    record = json.loads((tmp_path / "lm" / RUN_FILE).read_text())
+    assert record["params"] == 2 * (4 * 32**2 + 3 * 32 * 64 + 2 * 32) + 32 == count_parameters(model)[0]
 
 
 def test_the_text_model_is_a_parent(tmp_path):

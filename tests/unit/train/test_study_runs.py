@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 
 from syllablelm.core.errors import FormatError, InputError
-from syllablelm.train.lm_stage import LMConfig
+from syllablelm.core.recipes import build_recipe
+from syllablelm.scaling import plan_study, read_study_plan
+from syllablelm.train.lm_stage import LMConfig, LMRecipe
 from syllablelm.train.loop import LoopConfig
 from syllablelm.train.study_runs import StudyResult, StudyRun, read_plan, run_config, slow_update
 
@@ -47,6 +49,27 @@ def test_what_the_plan_leaves_open_is_the_recipes() -> None:
     assert (config.loop.lr, config.unique_tokens, config.loop.steps) == (0.5, 7, 1)
     with pytest.raises(InputError, match="less than a row of 64 for each of 32 processes"):
         run_config(RECIPE, RUN, 32)
+
+
+def test_the_plan_of_the_speech_scaling_study_fits_its_recipe() -> None:
+    recipe = build_recipe(LMRecipe, "scaling_llama").lm
+    assert recipe.row_tokens == recipe.shape.positions == 2050
+    loop = recipe.loop
+    assert (loop.beta1, loop.beta2, loop.weight_decay, loop.clip, loop.final_lr) == (0.9, 0.95, 0.1, 1.0, 0.1)
+    for planned in plan_study(read_study_plan("speech")).runs:
+        row = {key: value for key, value in planned.to_dict().items() if key in StudyRun.__dataclass_fields__}
+        config = run_config(recipe, StudyRun(**row), processes=4)
+        update = 4 * config.batch_tokens * config.loop.accumulate
+        assert update == planned.batch_tokens
+        assert config.loop.steps * update == pytest.approx(planned.tokens, rel=0.01)
+        assert (config.shape.family, config.shape.feed_forward) == ("llama", planned.feed_forward)
+
+
+def test_a_plan_of_another_family_is_refused() -> None:
+    with pytest.raises(InputError, match=r"run a: planned for opt, but the recipe's lm\.shape\.family is llama"):
+        run_config(build_recipe(LMRecipe, "scaling_llama").lm, RUN)
+    with pytest.raises(InputError, match="planned for llama, but"):
+        run_config(RECIPE, StudyRun("a", 2, 32, 1, 128, 9, family="llama"))
 
 
 def test_plans_are_read_as_people_write_them(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from syllablelm.core.errors import FormatError, InputError
 from syllablelm.core.segmentation import Segmentation
 from syllablelm.formats import open_writer
 from syllablelm.lm.store import TokenInfo, TokenStore
-from syllablelm.train.token_stage import make_tokens
+from syllablelm.train.token_stage import make_tokens, match_units
 
 INFO = TokenInfo(10)
 UNITS = {"a": [1, 2, 2, 3], "b": [4, 4], "c": [5, 6, 7]}
@@ -107,3 +107,35 @@ def test_units_of_another_tokenizer(tmp_path: Path) -> None:
                 place["sources"], TokenInfo(10, tokenizer="4567"), tmp_path / "no", without=place.get("without", [])
             )
     assert not (tmp_path / "no").exists()
+
+
+@given(st.permutations(range(12)), st.permutations(range(12)), st.integers(0, 12), st.integers(0, 12))
+def test_units_of_both_kinds_are_matched_by_id(first, second, many, others):
+    grid = [Segmentation.from_boundaries([0, n + 1], unit=[n]) for n in range(12)]
+    left, right = ([(f"r{n}", grid[n]) for n in order] for order in (first[:many], second[:others]))
+    unmatched: list[str] = []
+    found = list(match_units(iter(left), iter(right), unmatched))
+    both = {name for name, _ in left} & {name for name, _ in right}
+    assert sorted(name for name, *_ in found) == sorted(both)
+    assert all(one == other == dict(left)[name] for name, one, other in found)
+    assert sorted(unmatched) == sorted({name for name, _ in left + right} - both)
+    if first == second and many == others:
+        assert [name for name, *_ in found] == [name for name, _ in left]
+
+
+def test_matching_in_one_order_holds_one_recording():
+    held, most = 0, 0
+
+    def rows(side):
+        nonlocal held, most
+        for n in range(200):
+            held += side
+            most = max(most, held)
+            yield f"r{n}", Segmentation.from_boundaries([0, 1], unit=[0])
+
+    for _ in match_units(rows(1), rows(0), []):
+        held -= 1
+    assert most == 1
+    with pytest.raises(FormatError, match="two recordings have the id 'a'"):
+        row = Segmentation.from_boundaries([0, 1], unit=[0])
+        list(match_units(iter([("a", row), ("a", row)]), iter([("b", row)]), []))

@@ -18,6 +18,7 @@ import soundfile
 
 from syllablelm.core.errors import AudioError, FormatError, InputError
 from syllablelm.data.alignment import Word, read_alignments
+from syllablelm.data.manifest import Manifest
 from syllablelm.data.syllables import Interval
 from syllablelm.tts.engines import Spoken
 from syllablelm.tts.synthesize import SynthesisResult, synthesize
@@ -300,7 +301,21 @@ def test_unusable_options(tmp_path: Path, options: dict[str, Any], message: str)
     assert not (tmp_path / "c").exists()
 
 
-@pytest.mark.parametrize("ids", [["a", "a"], ["../a"], [""], [".a"], ["a b"]])
+def test_ids_that_are_no_file_names(tmp_path: Path) -> None:
+    names = ["word0-adam's", "../a", ".a", "a b", "a%27b", "a'b", "-a", "é+1.2_x"]
+    result, _ = make(tmp_path / "c", [(name, "text") for name in names])
+    manifest = Manifest.load(result.manifest)
+    assert [recording.id for recording in manifest] == names
+    files = [Path(row["path"]).name for row in rows(result.manifest)]
+    assert files == [
+        *("word0-adam%27s.flac", "%2E.%2Fa.flac", "%2Ea.flac", "a%20b.flac", "a%2527b.flac", "a%27b.flac"),
+        *("%2Da.flac", "é+1.2_x.flac"),
+    ]
+    assert all(Path(recording.path).is_file() for recording in manifest)
+    assert list(read_alignments(result.alignments)) == names
+
+
+@pytest.mark.parametrize("ids", [["a", "a"], [""]])
 def test_unusable_ids(tmp_path: Path, ids: list[str]) -> None:
     with pytest.raises(InputError, match="id"):
         make(tmp_path / "c", [(name, "text") for name in ids])

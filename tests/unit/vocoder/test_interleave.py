@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -9,7 +12,8 @@ from hypothesis import strategies as st
 
 from syllablelm.core.errors import InputError
 from syllablelm.core.segmentation import Segmentation
-from syllablelm.vocoder.interleave import StreamInfo, interleave, interleaved_store
+from syllablelm.lm.store import TokenStore
+from syllablelm.vocoder.interleave import StreamInfo, interleave, interleave_pieces, interleaved_rows
 
 INFO = StreamInfo(syllables=10, acoustic=5)
 
@@ -44,10 +48,66 @@ def test_equals_sorting_tuples(syllables, acoustic):
     assert np.all(frames[tokens < 10] == 0)
 
 
+ENDED = StreamInfo(syllables=10, acoustic=5, interleaving="ella-v")
+# Tokens of ENDED: P after the prefix, acoustic units from A on, E after a syllable, Z at the end.
+P, A, E, Z = 10, 11, 16, 17
+
+
+def test_ella_v_by_hand():
+    syllables = Segmentation.from_boundaries([0, 10, 20, 30], unit=[7, 3, 9])
+    acoustic = Segmentation.from_boundaries([0, 3, 6, 16, 18, 30], unit=[0, 1, 2, 2, 4])
+    tokens, frames = interleave(syllables, acoustic, ENDED)
+    assert tokens.tolist() == [7, 3, 9, P, 7, A, A + 1, E, 3, A + 2, E, 9, A + 4, E, Z]
+    assert frames[frames > 0].tolist() == [3, 3, 12, 12]
+    assert np.all((frames > 0) == (tokens >= A) & (tokens < E))
+    assert (ENDED.tokens.num_tokens, ENDED.tokens.loss_from, StreamInfo.of_tokens(ENDED.tokens)) == (18, A, ENDED)
+    # A late first syllable owns what precedes it; one without acoustic units of its own has an end all the same.
+    late = Segmentation([12, 20, 22], [20, 22, 30], [7, 3, 9], 30)
+    tokens, _ = interleave(late, Segmentation.from_boundaries([0, 3, 30], unit=[0, 1]), ENDED)
+    assert tokens.tolist() == [7, 3, 9, P, 7, A, A + 1, E, 3, E, 9, E, Z]
+    nothing = Segmentation([], [], [], 30)
+    assert [len(row) for row in interleave(nothing, acoustic, ENDED)] == [0, 0]
+
+
+@given(
+    segmentations(10, 320),
+    segmentations(5, 640),
+    st.integers(1, 60),
+    st.floats(0.1, 3),
+)
+@settings(max_examples=100, deadline=None)
+def test_pieces_are_the_stream_by_time(syllables, acoustic, row_tokens, seconds):
+    timed = StreamInfo(10, 5, hop=640, syllable_hop=320)
+    info = replace(timed, interleaving="ella-v")
+    limits = {"crop_seconds": seconds, "row_tokens": row_tokens}
+    pieces = list(interleave_pieces(syllables, acoustic, info, **limits))
+    body: list[int] = []
+    for tokens, frames in pieces:
+        row, ends = tokens.tolist(), int((tokens == E).sum())
+        # Each piece: its syllables, P, then each of them with its acoustic units and E; Z.
+        assert row[ends] == P and row[-1] == Z and row[-2] == E
+        assert row[:ends] == [token for token in row[ends + 1 :] if token < 10]
+        assert [row[at - 1] for at in range(ends + 2, len(row)) if row[at] < 10] == [E] * (ends - 1)
+        fits = len(row) <= row_tokens and frames.sum() * 0.04 <= seconds + 1e-9
+        assert fits or ends == 1
+        body += [token - (token > 10) for token in row[ends + 1 :] if token < E]
+    by_time, frames = interleave(syllables, acoustic, timed)
+    first = by_time.tolist().index(int(syllables.unit[0]))
+    assert body == [by_time[first], *by_time[:first], *by_time[first + 1 :]]
+    assert sum(int(row.sum()) for _, row in pieces) == frames.sum()
+    # Greedy: no piece could have taken the next syllable too.
+    for (one, lasts), (other, others) in pairwise(pieces):
+        begin = int((other == E).sum()) + 1
+        more = other[begin : begin + int(np.argmax(other[begin:] == E)) + 1]
+        frames = lasts.sum() + others[begin : begin + len(more)].sum()
+        assert len(one) + len(more) + 1 > row_tokens or frames * 0.04 > seconds - 1e-9
+
+
 def test_store_learns_acoustic_tokens_only():
     syllables = Segmentation.from_boundaries([0, 10], unit=[7])
     acoustic = Segmentation.from_boundaries([0, 4, 10], unit=[0, 1])
-    store = interleaved_store([("a", syllables, acoustic)], INFO)
+    tokens, frames = zip(*interleaved_rows([("a", syllables, acoustic)], INFO), strict=True)
+    store = TokenStore.from_arrays([*tokens], [*frames], INFO.tokens)
     assert store.info.loss_from == 10
     assert store.seconds == pytest.approx(0.2)
 
@@ -68,4 +128,4 @@ def test_store_learns_acoustic_tokens_only():
 def test_foreign_units_are_refused(syllables, acoustic, message):
     acoustic = acoustic or Segmentation.from_boundaries([0, 4], unit=[0])
     with pytest.raises(InputError, match=message):
-        interleaved_store([("talk", syllables, acoustic)], INFO)
+        list(interleaved_rows([("talk", syllables, acoustic)], INFO))

@@ -21,15 +21,21 @@ STREAM = StreamInfo(syllables=8, acoustic=6)
 SYLLABLES = Segmentation.from_boundaries([0, 12, 30, 41, 60], unit=[3, 1, 1, 7])
 
 
-def make(positions: int = 128) -> VocoderLM:
+ENDED = StreamInfo(syllables=8, acoustic=6, interleaving="ella-v")
+# Tokens of ENDED: P after the prefix, acoustic units from A on, E after a syllable, then the end and BOS.
+P, A, E, BOS = 8, 9, 15, 17
+
+
+def make(positions: int = 128, stream: StreamInfo = STREAM) -> VocoderLM:
     torch.manual_seed(0)
-    model = LMShape(2, 32, 4, 64, positions, 0.0).build(14)
+    model = LMShape(2, 32, 4, 64, positions, 0.0).build(stream.tokens.num_tokens)
     with torch.no_grad():
         for parameter in model.parameters():
             if parameter.ndim >= 2:
                 parameter.normal_(0.0, 0.3)
-    durations = np.array([1] * 8 + [2, 3, 4, 1, 2, 5], dtype=np.int32)
-    return VocoderLM(SpeechLM(model, STREAM.tokens, durations))
+    durations = np.ones(stream.tokens.num_tokens, dtype=np.int32)
+    durations[stream.first_acoustic : stream.first_acoustic + 6] = [2, 3, 4, 1, 2, 5]
+    return VocoderLM(SpeechLM(model, stream.tokens, durations))
 
 
 def reread(vocoder: VocoderLM, acoustic: Segmentation) -> list[int]:
@@ -86,10 +92,11 @@ def random_batch(seed: int) -> tuple[list[Segmentation], list[Segmentation | Non
     return segs, prompts
 
 
+@pytest.mark.parametrize("stream", [STREAM, ENDED])
 @pytest.mark.parametrize("temperature", [0.0, 0.9])
 @pytest.mark.parametrize(("positions", "batch_tokens"), [(256, 8192), (256, 300), (16, 8192)])
-def test_many_at_once_are_each_alone(temperature, positions, batch_tokens):
-    vocoder = make(positions)
+def test_many_at_once_are_each_alone(stream, temperature, positions, batch_tokens):
+    vocoder = make(positions, stream)
     vocoder.lm.batch_tokens = batch_tokens
     segs, prompts = random_batch(3)
     sampling, seeds = Sampling(temperature, top_k=4), [5, 1, 5, 7, 2, 0]
@@ -122,6 +129,109 @@ def test_every_row_greedily_equals_reading_everything_anew():
             at += int(vocoder.lm.durations[8 + unit])
         heard = 0 if prompt is None else len(prompt.deduplicate())
         assert acoustic.unit[heard:].tolist() == drawn
+
+
+def edges_of(seg: Segmentation) -> list[int]:
+    """First frame of each syllable in the order "ella-v", and the end."""
+    return [0, *(max(-(-(int(b) * 320 - 1280) // 320), 0) for b in seg.start[1:]), seg.num_frames]
+
+
+def draw_anew(vocoder: VocoderLM, seg: Segmentation, prompt: Segmentation | None) -> list[list[int]]:
+    """Greedy acoustic units of each syllable, the whole stream read anew at each step."""
+    merged, edges = seg.deduplicate(), edges_of(seg.deduplicate())
+    known = [] if prompt is None else list(zip(prompt.deduplicate().start, prompt.deduplicate().unit, strict=True))
+    heard = 0 if prompt is None else prompt.num_frames
+    stream, groups = [BOS, *merged.unit.tolist(), P], []
+    for syllable, begin, end in zip(merged.unit.tolist(), edges[:-1], edges[1:], strict=True):
+        group = [int(unit) for start, unit in known if begin <= start < end]
+        stream += [syllable, *(A + unit for unit in group)]
+        for _ in range(max(0, end - max(begin, heard))):
+            with torch.inference_mode():
+                likely = vocoder.lm.model(torch.tensor([stream])).logits[0, -1, A : E + 1]
+            choice = int(likely[: 7 if any(groups) or group else 6].argmax())
+            if choice == 6:
+                break
+            group.append(choice)
+            stream.append(A + choice)
+        groups.append(group)
+        stream.append(E)
+    return groups
+
+
+def test_ends_are_drawn_and_units_fill_the_syllables():
+    vocoder = make(512, ENDED)
+    # Ends are likelier than chance, so that syllables end by them and by their time.
+    with torch.no_grad():
+        vocoder.lm.model.lm_head.weight[E] *= 2
+    segs, prompts = random_batch(4)
+    full = ended = 0
+    for acoustic, seg, prompt in zip(
+        vocoder.decode_many(segs, prompts, sampling=Sampling(0.0)), segs, prompts, strict=True
+    ):
+        groups, edges = draw_anew(vocoder, seg, prompt), edges_of(seg.deduplicate())
+        assert acoustic.unit.tolist() == [unit for group in groups for unit in group]
+        assert (acoustic.start[0], acoustic.num_frames) == (0, seg.num_frames)
+        owners = np.repeat(np.arange(len(groups)), [len(group) for group in groups])
+        assert np.all(acoustic.start >= np.array(edges)[owners]) and np.all(
+            acoustic.start < np.array(edges)[owners + 1]
+        )
+        lasts = [edges[i + 1] - edges[i] for i in range(len(groups))]
+        full += sum(len(group) == last for group, last in zip(groups, lasts, strict=True))
+        ended += sum(len(group) < last for group, last in zip(groups, lasts, strict=True))
+    assert full > 5 and ended > 5
+
+
+def test_units_are_stretched_by_their_typical_durations():
+    vocoder = make(stream=ENDED)
+    row = vocoder._row(Segmentation.from_boundaries([0, 24, 30], unit=[3, 1]), None, "input")
+    for choice in (0, 1, 5, 6, 2, 6):  # of 2, 3 and 5 frames in the 20 of the first syllable, one in the other 10
+        while row.take_due() is not None:
+            pass
+        row.take_drawn(choice)
+    # One frame each, and of the other 17 those of 2, 3 and 5 tenths.
+    assert row.acoustic_units().start.tolist() == [0, 1 + 3, 2 + 8, 20]
+
+
+@pytest.mark.parametrize("positions", [8, 16, 40])
+def test_sequences_longer_than_the_context_are_drawn_in_parts(positions, monkeypatch):
+    vocoder, windows = make(positions, ENDED), []
+    prefill = CachedDecoder.prefill
+
+    def noted(self, prompts):
+        windows.extend(list(prompt) for prompt in prompts)
+        return prefill(self, prompts)
+
+    monkeypatch.setattr(CachedDecoder, "prefill", noted)
+    rng = np.random.default_rng(0)
+    long = Segmentation.from_boundaries(np.arange(0, 1010, 10), unit=np.arange(100) % 8)
+    prompt = Segmentation.from_boundaries(np.arange(0, 122, 2), unit=rng.permutation(61)[:60] % 6)
+    acoustic = vocoder.decode(long, prompt=prompt, sampling=Sampling(seed=0))
+    assert acoustic.num_frames == 1000
+    heard = prompt.deduplicate()
+    assert acoustic.unit[: len(heard)].tolist() == heard.unit.tolist()
+    assert acoustic.start[: len(heard)].tolist() == heard.start.tolist()
+    assert len(windows) > 5
+    for window in windows:
+        end = window.index(P)
+        read = [token for token in window[end:] if token < P]
+        # The prefix begins with the syllables that are read again, and goes on with new ones.
+        assert window[0] == BOS and len(window) <= positions and window[1 : 1 + len(read)] == read
+        assert 0 < end <= positions // 2
+    # Parts follow each other: each ends with later syllables than the one before.
+    assert windows[-1][windows[-1].index(P) - 1] == 99 % 8
+
+
+def test_a_context_without_room_is_refused():
+    lm = make(16, ENDED).lm
+    lm.context = 7
+    with pytest.raises(FormatError, match="context of 7 tokens is too short"):
+        VocoderLM(lm)
+
+
+@pytest.mark.parametrize("stream", [STREAM, ENDED])
+def test_a_prompt_of_the_whole_time_is_returned(stream):
+    prompt = Segmentation.from_boundaries([0, 5, 60], unit=[2, 0])
+    assert make(stream=stream).decode(SYLLABLES, prompt=prompt) == prompt
 
 
 def test_a_prompt_is_kept_and_continued():

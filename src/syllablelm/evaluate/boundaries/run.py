@@ -11,6 +11,7 @@ from syllablelm.core.errors import InputError
 from syllablelm.core.results import Result, json_key
 from syllablelm.data.alignment import Alignment
 from syllablelm.data.manifest import Manifest
+from syllablelm.data.vad import Method as VadMethod
 from syllablelm.evaluate import lists
 from syllablelm.evaluate.boundaries.comparison import BoundaryRow, Tuning, compare_segmentations, segment_corpus
 from syllablelm.evaluate.boundaries.protocols import ProtocolSummary, choose_protocols
@@ -54,6 +55,8 @@ def evaluate_boundaries(
     methods: Sequence[str] = (),
     encoders: Sequence[str] = (),
     layers: Sequence[int] = (),
+    predictors: Sequence[str] = (),
+    vad: VadMethod = "energy",
     count: str | float = "reference",
     levels: Sequence[str] = ("syllable",),
     protocols: Sequence[str] = ("paper",),
@@ -72,7 +75,7 @@ def evaluate_boundaries(
         recordings, alignments, partial, resamples, seed, device: see `syllablelm.evaluate`.
         units: more files of units; each is a system of its own, named after the file.
         models: tokenizers; "small" where no other system is named.
-        methods, encoders, layers: segmentation methods and what they read, see `make_systems`.
+        methods, encoders, layers, predictors, vad: segmentation methods and what they read, see `make_systems`.
         count: number of segments of a recording: "reference" (as many boundaries as its reference has, pauses
             included), "own" (that of the first tokenizer) or a rate per second.
         levels: kinds of reference intervals: "syllable", "phone", "word".
@@ -88,13 +91,23 @@ def evaluate_boundaries(
     """
     chosen, wanted = choose_protocols(protocols, shift, tuned=bool(tuning)), lists.check_levels(levels)
     scored = read_scored_list(recordings, units, alignments, wanted, partial=partial)
-    if not (models or methods or encoders or scored.units):
+    if not (models or methods or encoders or predictors or scored.units):
         models = ("small",)
     development = _read_tuning_list(tuning, tuning_alignments, scored, wanted) if tuning else None
     systems = Systems({}, lambda name, waveform, segmenter: 0)
     if scored.manifest is not None:
         known = {**(development.references if development else {}), **scored.references}
-        systems = make_systems(models, methods, encoders, layers, count=count, references=known, device=device)
+        systems = make_systems(
+            models,
+            methods,
+            encoders,
+            layers,
+            count=count,
+            references=known,
+            predictors=predictors,
+            vad=vad,
+            device=device,
+        )
     predictions = _segment(scored, systems)
     tuned = development and Tuning(_segment(development, systems), development.references)
     rows: dict[str, list[BoundaryRow]] = {name: [] for name in predictions}

@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from syllablelm.core.errors import InputError
 from syllablelm.core.segmentation import Segmentation
+from syllablelm.data.vad import Method as VadMethod
 from syllablelm.encoders import MaskedPredictor, load_encoder
 from syllablelm.encoders.base import FrameEncoder
 from syllablelm.evaluate.boundaries.comparison import Count, rate_count, reference_count
@@ -95,6 +96,8 @@ def make_systems(
     *,
     count: str | float,
     references: Mapping[str, AlignmentLike],
+    predictors: Sequence[str] = (),
+    vad: VadMethod = "energy",
     device: str = "auto",
 ) -> Systems:
     """Build the systems of a comparison.
@@ -103,21 +106,31 @@ def make_systems(
         models: tokenizers. Unless the count is "own", one whose method chooses its own number of segments is compared
             by MinSum on its features.
         methods: segmentation methods; those on features give a system for each encoder and layer ("minsum@9"), those
-            on a masked-prediction head one for each encoder.
+            on a masked-prediction head one for each predictor.
         encoders: encoders of the methods; without a method that reads one, `ENCODER_METHODS`.
         layers: layers of the encoders, 1-based; all where empty, and those that an encoder has.
         count: "reference", "own" (the first tokenizer's own number, for every system) or a rate per second.
         references: alignments by recording id, for "reference".
+        predictors: encoders with their masked-prediction heads, by default the encoders; without a method that reads
+            them, "losspred".
+        vad: voice activity detection of "losspred", see `speech_regions`.
         device: "auto", "cpu" or "cuda".
 
     Raises:
         InputError: an unknown count, method or layer, "own" without a tokenizer, or a method without its encoder.
     """
     wanted = [get_method(name) for name in dict.fromkeys(methods)]
+    if predictors and not any("predictor" in method.needs for method in wanted):
+        wanted.append(get_method("losspred"))
     on_encoder = [method for method in wanted if {"features", "predictor"} & set(method.needs)]
-    if on_encoder and not encoders:
-        needed = "an encoder with its masked-prediction head" if "predictor" in on_encoder[0].needs else "an encoder"
-        raise InputError(f"segmentation method {on_encoder[0].name!r} needs {needed}; give --encoder NAME|PATH too")
+    for method in on_encoder:
+        if "predictor" in method.needs and not (predictors or encoders):
+            needed = "an encoder with its masked-prediction head; give --predictor NAME|PATH"
+        elif "features" in method.needs and not encoders:
+            needed = "an encoder; give --encoder NAME|PATH"
+        else:
+            continue
+        raise InputError(f"segmentation method {method.name!r} needs {needed} too")
     if count == "own" and not models:
         raise InputError("--count own is the count of a tokenizer; give --model NAME too")
     requested = reference_count(references) if count in ("reference", "own") else rate_count(_parse_rate(count))
@@ -137,14 +150,18 @@ def make_systems(
     for method in wanted:
         if method not in on_encoder:
             systems[method.name] = System(make_segmenter(method.name), _source(method.name, source), method.name)
-    names = [method.name for method in on_encoder] or ENCODER_METHODS
+    on_head = [method.name for method in on_encoder if "predictor" in method.needs]
+    on_features = [method.name for method in on_encoder if "features" in method.needs]
+    heads = (predictors or encoders) if on_head else ()
+    for path in heads:
+        label = f"{encoder_label(path)} " if len(heads) > 1 else ""
+        predictor = MaskedPredictor.load(path, device=device)
+        for name in on_head:
+            systems[f"{label}{name}"] = System(make_segmenter(name, predictor=predictor, vad=vad), source, name, path)
+    if not on_features and not (on_head and not predictors):
+        on_features = [*ENCODER_METHODS]
     for encoder in encoders:
         label = f"{encoder_label(encoder)} " if len(encoders) > 1 else ""
-        for name in names:
-            if "predictor" in get_method(name).needs:
-                segmenter = make_segmenter(name, predictor=MaskedPredictor.load(encoder, device=device))
-                systems[f"{label}{name}"] = System(segmenter, source, name, encoder)
-        on_features = [name for name in names if "features" in get_method(name).needs]
         for (name, layer), segmenter in _layer_segmenters(encoder, layers, on_features, device).items():
             systems[f"{label}{name}@{layer}"] = System(segmenter, _source(name, source), name, encoder, layer)
     return Systems(systems, requested)

@@ -21,7 +21,7 @@ from syllablelm.evaluate.lm.pairs import (
     list_pair_stems,
     make_pairs,
     refuse,
-    score_pairs,
+    rows_by_score,
 )
 from syllablelm.evaluate.lm.scorer import describe_protocol, score_recordings
 from syllablelm.evaluate.lm.zerospeech import list_stems
@@ -52,12 +52,17 @@ def evaluate_cloze(
     folder = Path(folder)
     pairs = read_cloze(folder)
     path = Path(out) / "cloze" / f"{folder.resolve().name}.txt"
-    scores, facts = score_recordings("cloze", folder, path, list_pair_stems(pairs), **models)
-    counts = score_pairs(pairs, scores, ties=TIES[ties])
+    scores, facts = score_recordings("cloze", folder, path, list_pair_stems(pairs), pairs, **models)
+    trim, pairing = models.get("trim", "none"), "by story in the file names"
     return ClozeResult(
         **facts,
-        protocol=describe_protocol(ties=ties, pairing="by story in the file names", average="stories"),
-        rows=(accuracy_row("all", "stories", counts, resamples=resamples, seed=seed),),
+        protocol=describe_protocol(trim, ties=ties, pairing=pairing, average="stories"),
+        rows=rows_by_score(
+            pairs,
+            scores,
+            lambda _, counts: [accuracy_row("all", "stories", counts, resamples=resamples, seed=seed)],
+            ties=TIES[ties],
+        ),
     )
 
 

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 from syllablelm.core.errors import FormatError, InputError
-from syllablelm.core.results import Record, Result, json_key
+from syllablelm.core.results import Estimate, Record, Result, json_key
 from syllablelm.evaluate.bootstrap import bootstrap_interval
 from syllablelm.evaluate.counts import Counts
 
@@ -73,6 +73,8 @@ class AccuracyRow(Record):
         group, name: selection: "all", "macro" or a kind of label, and the label.
         accuracy, low, high: share of comparisons won, and the ends of its interval.
         points, pairs, comparisons, ties: as in `PairCounts`; a mean of ratios has no points.
+        summed, localised, normalised: accuracies of the same pairs by the other scores of a language model, see
+            ``evaluate/lm/likelihoods.py``.
     """
 
     group: str
@@ -84,6 +86,9 @@ class AccuracyRow(Record):
     pairs: int
     comparisons: int
     ties: int
+    summed: Estimate | None = json_key(omit_none=True)
+    localised: Estimate | None = json_key(omit_none=True)
+    normalised: Estimate | None = json_key(omit_none=True)
 
 
 @dataclass(frozen=True)
@@ -114,6 +119,8 @@ class PairsResult(Result):
         lm, lm_info: language model and its size.
         split, submission: part of a ZeroSpeech benchmark, and the submission file.
         protocol: how pairs were scored, in words.
+        shared_first_units: number of comparisons whose recordings begin with the same unit; the normalised score of
+            others is a tie.
         rows: accuracies; None where the right answers are unknown.
     """
 
@@ -125,6 +132,7 @@ class PairsResult(Result):
     split: str | None = json_key(omit_none=True)
     submission: str | None = json_key(omit_none=True)
     protocol: Mapping[str, str]
+    shared_first_units: int | None = json_key(omit_none=True)
     rows: tuple[AccuracyRow, ...] | None
 
 
@@ -228,3 +236,25 @@ def label_rows(
     """Return a row for each label of a kind that some pair has, in the order of ``names``."""
     groups = group_by_label(kind, pairs, counts)
     return [accuracy_row(kind, name, groups[name], **options) for name in names if name in groups]
+
+
+def rows_by_score(
+    pairs: Sequence[Pair],
+    scores: Mapping[str, Mapping[str, float]],
+    make_rows: Callable[[Sequence[Pair], Sequence[PairCounts]], list[AccuracyRow]],
+    *,
+    ties: float = 0.5,
+) -> tuple[AccuracyRow, ...]:
+    """Return the accuracies of pairs by the score "mean", and in the same rows those by the other scores.
+
+    Args:
+        pairs, ties: as for `score_pairs`.
+        scores: scores of every recording, by the score's name and stem.
+        make_rows: rows of pairs and their counts.
+    """
+    rows = {name: make_rows(pairs, score_pairs(pairs, values, ties=ties)) for name, values in scores.items()}
+    mean = rows.pop("mean")
+    return tuple(
+        replace(row, **{name: Estimate(each[k].accuracy, each[k].low, each[k].high) for name, each in rows.items()})
+        for k, row in enumerate(mean)
+    )

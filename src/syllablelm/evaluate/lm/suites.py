@@ -25,7 +25,7 @@ from syllablelm.evaluate.lm.pairs import (
     list_pair_stems,
     make_pairs,
     refuse,
-    score_pairs,
+    rows_by_score,
 )
 from syllablelm.evaluate.lm.scorer import describe_protocol, score_recordings
 from syllablelm.evaluate.lm.zerospeech import GOLD_FILE, check_stems, find_split, is_correct, list_stems, read_gold
@@ -63,7 +63,7 @@ def evaluate_lexical(
         out: folder of the submission file ``lexical/SPLIT.txt``, where a stopped run resumes.
         split: "dev", or "test", whose right answers are not published.
         resamples, seed: see `syllablelm.evaluate`.
-        models: model, lm, units and device, see `score_recordings`, whose errors are raised too.
+        models: model, lm, units, trim and device, see `score_recordings`, whose errors are raised too.
 
     Raises:
         FormatError: a folder of another layout.
@@ -103,15 +103,17 @@ def _evaluate_suite(
     if pairs:
         check_stems(list_pair_stems(pairs), stems, directory)
     path = Path(out) / suite / f"{split}.txt"
-    scores, facts = score_recordings(suite, directory, path, stems, **models)
+    scores, facts = score_recordings(suite, directory, path, stems, pairs or (), **models)
     if pairs is None:
         note(f"{directory}: no {GOLD_FILE}; the submission file is written, its accuracy is not known here")
     return result(
         **facts,
         split=split,
         submission=str(path),
-        protocol=describe_protocol(ties="half", voices="averaged within a pair", average="pairs"),
-        rows=None if pairs is None else tuple(make_rows(pairs, score_pairs(pairs, scores))),
+        protocol=describe_protocol(
+            models.get("trim", "none"), ties="half", voices="averaged within a pair", average="pairs"
+        ),
+        rows=None if pairs is None else rows_by_score(pairs, scores, make_rows),
     )
 
 

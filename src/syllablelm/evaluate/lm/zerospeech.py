@@ -57,7 +57,7 @@ def open_set_name(folder: Path) -> str | None:
     return None
 
 
-def list_stems(folder: Path) -> dict[str, Path]:
+def list_stems(folder: Path, *, allow_none: bool = False) -> dict[str, Path]:
     """Return the recordings directly in a folder, by name without suffix, in order; FormatError for none or doubles."""
     if not folder.is_dir():
         raise FormatError(f"{folder}: no such folder")
@@ -68,7 +68,7 @@ def list_stems(folder: Path) -> dict[str, Path]:
         if file.suffix.lower() in AUDIO_SUFFIXES and not file.name.startswith(".") and file.is_file()
     )
     stems = {file.stem: file for file in files}
-    if not files:
+    if not files and not allow_none:
         raise FormatError(f"{folder}: no {' or '.join(AUDIO_SUFFIXES)} recordings right in this folder")
     if len(stems) < len(files):
         first = next(file for file in files if stems[file.stem] != file)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from syllablelm.core.errors import InputError
@@ -12,14 +12,28 @@ from syllablelm.core.results import Estimate, Record
 from syllablelm.evaluate.bootstrap import bootstrap_estimate
 from syllablelm.evaluate.counts import Counts
 from syllablelm.evaluate.edit_distance import edit_distance
+from syllablelm.evaluate.speech import Normalization
+
+NormalizeText = Callable[[str], str]
 
 
 @dataclass(frozen=True)
 class TextNormalization(Record):
     """How texts are made comparable; the papers do not say how they do it, so a result does."""
 
-    name: str = "plain"
+    name: Normalization = "plain"
     rule: str = "NFKC, lower case; letters, digits and apostrophes inside words; single spaces"
+
+
+NORMALIZATIONS = {
+    "plain": TextNormalization(),
+    "english": TextNormalization(
+        "english",
+        "Whisper's English rule: numbers as digits, contractions and titles in full, no fillers (uh), nothing in "
+        "brackets; spelling as it is",
+    ),
+}
+"""Rules by name."""
 
 
 @dataclass(frozen=True)
@@ -73,9 +87,25 @@ def normalize_text(text: str) -> str:
     return " ".join(word.strip("'") for word in words if word.strip("'"))
 
 
+def text_normalizer(name: Normalization) -> NormalizeText:
+    """Return the function of a rule in ``NORMALIZATIONS``; an InputError for another name.
+
+    "english" is ``EnglishTextNormalizer`` of transformers, Whisper's own (Radford et al. 2022, appendix C), without its
+    table of British spellings, which no package brings along.
+    """
+    if name == "plain":
+        return normalize_text
+    if name not in NORMALIZATIONS:
+        raise InputError(f"normalization {name!r}: choose {' or '.join(NORMALIZATIONS)}")
+    from transformers.models.whisper.english_normalizer import EnglishTextNormalizer
+
+    english = EnglishTextNormalizer({})
+    # It knows the straight apostrophe alone.
+    return lambda text: english(text.replace("\u2019", "'")).strip()
+
+
 def error_counts(reference: str, transcript: str) -> ErrorCounts:
-    """Compare two texts after ``normalize_text``; InputError for a reference without a word."""
-    reference, transcript = normalize_text(reference), normalize_text(transcript)
+    """Compare two normalised texts; InputError for a reference without a word."""
     if not reference:
         raise InputError("a reference text without a single word cannot be scored")
     words = reference.split()

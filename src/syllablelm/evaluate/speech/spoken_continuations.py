@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict
+from itertools import tee
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +17,10 @@ from syllablelm.core.models import find_model
 from syllablelm.core.progress import ProgressBar
 from syllablelm.core.segmentation import Segmentation
 from syllablelm.data.audio import SAMPLE_RATE, resample
+from syllablelm.data.level import Level
 from syllablelm.data.manifest import Manifest
 from syllablelm.evaluate.block_store import BlockStore, Row
-from syllablelm.evaluate.speech.error_rates import normalize_text
+from syllablelm.evaluate.speech.error_rates import NormalizeText, normalize_text
 from syllablelm.evaluate.speech.recognizers import Transcriber
 from syllablelm.lm.speech_lm import SpeechLM
 from syllablelm.tokenizer.tokenizer import Tokenizer
@@ -63,7 +65,9 @@ class Continuations:
     Args:
         tokenizer, lm: the models.
         recordings: recordings whose first ``prompt_seconds`` are the prompts.
-        seconds, seed: length of the continuations, and random seed.
+        seconds, units: length of the continuations: seconds, or number of units where it is given.
+        seed: random seed.
+        sampling: top_k and others of ``SpeechLM.generate``, the temperature excepted.
         folder: folder in which they are kept, by everything that they depend on.
 
     Raises:
@@ -81,10 +85,13 @@ class Continuations:
         seconds: float,
         seed: int,
         folder: Path,
+        units: int | None = None,
+        sampling: Mapping[str, Any] | None = None,
     ) -> None:
         check_tokenizer("language model", lm.info.tokenizer, tokenizer.digest)
         self.tokenizer, self.lm, self.recordings = tokenizer, lm, recordings
-        self.seconds, self.seed, self.folder = seconds, seed, folder
+        self.seconds, self.units, self.seed, self.folder = seconds, units, seed, folder
+        self.sampling = dict(sampling or {})
         self.ids = [recording.id for recording in recordings]
         self.waves = list(_beginnings(recordings, prompt_seconds))
         self.prompts = tokenizer.encode(self.waves)
@@ -100,6 +107,10 @@ class Continuations:
             "seconds": seconds,
             "seed": seed,
         }
+        if units is not None:
+            self.facts |= {"seconds": None, "units": units}
+        if self.sampling:
+            self.facts["sampling"] = self.sampling
 
     def at(self, temperature: float) -> list[Segmentation]:
         """Return the continuation of each prompt at a temperature."""
@@ -108,7 +119,8 @@ class Continuations:
             # Each block draws from random streams of its own.
             seed = int(np.random.SeedSequence([self.seed, first // GENERATE_BLOCK]).generate_state(1)[0])
             prompts = self.prompts[first:last]
-            generated = self.lm.generate(prompts, self.seconds, temperature=temperature, seed=seed)
+            options = self.sampling | {"temperature": temperature, "seed": seed}
+            generated = self.lm.generate(prompts, self.seconds, units=self.units, **options)
             for id, part in zip(self.ids[first:last], generated, strict=True):
                 yield {"id": id, "unit": _units(part), "boundaries": part.boundaries.tolist()}
 
@@ -133,19 +145,33 @@ class TranscribedContinuations:
         continuations: the continuations as units.
         model: bundled name or folder of the model that vocodes them; its contents are part of what is kept.
         transcriber: the recogniser.
+        normalize: normalisation of the texts.
+        with_prompt: whether the prompt is vocoded and transcribed too.
+
+    Attributes:
+        levels: level of the speech by temperature, of those in ``texts_at``.
 
     Raises:
         FormatError: no such model, or one that cannot vocode these units.
     """
 
     def __init__(
-        self, continuations: Continuations, model: str | Path, transcriber: Transcriber, *, device: str = "auto"
+        self,
+        continuations: Continuations,
+        model: str | Path,
+        transcriber: Transcriber,
+        *,
+        normalize: NormalizeText = normalize_text,
+        with_prompt: bool = False,
+        device: str = "auto",
     ) -> None:
         voice = Resynthesizer.load(model, device=device)
         self._speech = SpeechModel(continuations.tokenizer, continuations.lm, voice)
         self._source, self._transcriber = continuations, transcriber
         self._recognizer = digest_path(transcriber.name) if Path(transcriber.name).is_dir() else transcriber.name
-        self._facts = {**continuations.facts, "model": digest_path(find_model(model))}
+        self._facts = {**continuations.facts, "model": digest_path(find_model(model)), "with_prompt": with_prompt}
+        self._normalize, self._with_prompt = normalize, with_prompt
+        self.levels: dict[float, Level] = {}
 
     def texts_at(self, temperature: float) -> list[str]:
         """Return the normalised transcripts of the continuations at a temperature."""
@@ -153,16 +179,17 @@ class TranscribedContinuations:
 
         def waves(first: int, last: int) -> Iterable[Waveform]:
             block = (source.waves[first:last], source.prompts[first:last], units[first:last])
-            for spoken in self._speech.speak_continuations(*block, seed=source.seed):
+            for spoken in self._speech.speak_continuations(*block, seed=source.seed, with_prompt=self._with_prompt):
                 yield resample(spoken.waveform, spoken.sample_rate, SAMPLE_RATE)
 
         facts = {**self._facts, "temperature": temperature}
-        return self._transcribe(f"temperature {temperature:g}", "transcripts", facts, waves)
+        texts, self.levels[temperature] = self._transcribe(f"temperature {temperature:g}", "transcripts", facts, waves)
+        return texts
 
     def real_texts(self) -> tuple[list[str], str]:
         """Return the normalised texts of the whole recordings, and their source: never some of each."""
         recordings = self._source.recordings
-        texts = [normalize_text(recording.text or "") for recording in recordings]
+        texts = [self._normalize(recording.text or "") for recording in recordings]
         if all(texts):
             return texts, "text of the recordings"
 
@@ -170,20 +197,25 @@ class TranscribedContinuations:
             return (recording.load() for recording in recordings[first:last])
 
         facts = {"recordings": recordings.contents()}
-        return self._transcribe("real speech", "real", facts, waves), "recognised from the recordings"
+        return self._transcribe("real speech", "real", facts, waves)[0], "recognised from the recordings"
 
     def _transcribe(
         self, label: str, kind: str, facts: dict[str, Any], waves: Callable[[int, int], Iterable[Waveform]]
-    ) -> list[str]:
+    ) -> tuple[list[str], Level]:
+        """Return the normalised transcripts, and the level of what was heard; kept as the recogniser wrote them."""
         ids = self._source.ids
 
         def make(first: int, last: int) -> Iterator[Row]:
-            transcripts = self._transcriber.transcribe_all(waves(first, last))
-            for id, text in zip(ids[first:last], transcripts, strict=True):
-                yield {"id": id, "text": normalize_text(text)}
+            heard, measured = tee(waves(first, last))
+            transcripts = self._transcriber.transcribe_all(heard)
+            for id, text, wave in zip(ids[first:last], transcripts, measured, strict=True):
+                yield {"id": id, "text": text.strip(), "level": asdict(Level.of(wave))}
 
-        store = BlockStore(self._source.folder, kind, {**facts, "recognizer": self._recognizer}, TRANSCRIBE_BLOCK)
-        return [row["text"] for row in _counted(label, store.rows(ids, make), len(ids))]
+        facts = {**facts, "recognizer": self._recognizer, "settings": self._transcriber.settings}
+        store = BlockStore(self._source.folder, kind, facts, TRANSCRIBE_BLOCK)
+        rows = list(_counted(label, store.rows(ids, make), len(ids)))
+        level = sum((Level(**row["level"]) for row in rows), Level())
+        return [self._normalize(row["text"]) for row in rows], level
 
 
 def _units(part: Segmentation) -> list[int]:

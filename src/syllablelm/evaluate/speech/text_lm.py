@@ -11,7 +11,7 @@ from typing import Any
 from syllablelm.core.errors import FormatError, InputError
 from syllablelm.core.files import text_lines
 from syllablelm.core.results import Record, json_key
-from syllablelm.evaluate.speech.error_rates import normalize_text
+from syllablelm.evaluate.speech.error_rates import NormalizeText, normalize_text
 from syllablelm.evaluate.speech.word_ngram import WordNgram
 from syllablelm.formats.transcript import is_transcript, read_transcript
 
@@ -73,12 +73,13 @@ class CausalTextLM:
     Args:
         source: hub id or folder, such as "openai-community/gpt2".
         batch_tokens: positions scored at once; bounds memory, never changes a result.
+        own_start: begin a text as the tokenizer does by itself; where it adds no BOS, the first token is not scored.
 
     Raises:
         FormatError: not such a model, or one without a token that begins a text.
     """
 
-    def __init__(self, source: str, *, device: str = "auto", batch_tokens: int = 4096) -> None:
+    def __init__(self, source: str, *, device: str = "auto", batch_tokens: int = 4096, own_start: bool = False) -> None:
         from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
         from transformers.models.auto.tokenization_auto import AutoTokenizer
 
@@ -96,35 +97,41 @@ class CausalTextLM:
         begins = self._tokenizer.bos_token_id
         # Models without a BOS (GPT-2's kin) begin a text after the end of the one before.
         self._bos = begins if begins is not None else self._tokenizer.eos_token_id
-        if self._bos is None:
+        self._own_start = own_start
+        if self._bos is None and not own_start:
             raise FormatError(f"{source}: its tokenizer has neither a BOS nor an EOS token to begin a text with")
 
     def score(self, texts: Sequence[str]) -> list[TextScore]:
         """Return the likelihood of each text, in batches of similar length; InputError for one beyond the context."""
         import torch
 
-        rows = [self._tokenizer(text, add_special_tokens=False)["input_ids"] if text else [] for text in texts]
+        start = [] if self._own_start else [self._bos]
+        rows = [
+            [*start, *self._tokenizer(text, add_special_tokens=self._own_start)["input_ids"]] if text else []
+            for text in texts
+        ]
         context = getattr(self._model.config, "max_position_embeddings", None)
-        longest = max((len(row) for row in rows), default=0) + 1
+        longest = max(map(len, rows), default=0)
         if context is not None and longest > context:
             raise InputError(f"{self.info.name}: a text of {longest} tokens does not fit its context of {context}")
         scores = [TextScore(0.0, 0)] * len(rows)
-        order = sorted((i for i in range(len(rows)) if rows[i]), key=lambda i: -len(rows[i]))
+        # The first token is given.
+        order = sorted((i for i in range(len(rows)) if len(rows[i]) > 1), key=lambda i: -len(rows[i]))
         while order:
-            count = max(1, self._batch_tokens // (len(rows[order[0]]) + 1))
+            count = max(1, self._batch_tokens // len(rows[order[0]]))
             batch, order = order[:count], order[count:]
-            tokens_BT = torch.full((len(batch), len(rows[batch[0]]) + 1), self._bos)
+            tokens_BT = torch.zeros(len(batch), len(rows[batch[0]]), dtype=torch.int64)
             mask_BT = torch.zeros_like(tokens_BT)
             for row, i in enumerate(batch):
-                tokens_BT[row, 1 : 1 + len(rows[i])] = torch.tensor(rows[i])
-                mask_BT[row, : 1 + len(rows[i])] = 1
+                tokens_BT[row, : len(rows[i])] = torch.tensor(rows[i])
+                mask_BT[row, : len(rows[i])] = 1
             tokens_BT, mask_BT = tokens_BT.to(self._device), mask_BT.to(self._device)
             with torch.inference_mode():
                 logits = self._model(input_ids=tokens_BT[:, :-1], attention_mask=mask_BT[:, :-1]).logits.float()
             nats_BT = -logits.log_softmax(-1).gather(-1, tokens_BT[:, 1:, None])[..., 0].double()
             sums = (nats_BT * mask_BT[:, 1:]).sum(1).tolist()
             for i, nats in zip(batch, sums, strict=True):
-                scores[i] = TextScore(nats, len(rows[i]))
+                scores[i] = TextScore(nats, len(rows[i]) - 1)
         return scores
 
 
@@ -132,21 +139,27 @@ TextLM = NgramTextLM | CausalTextLM
 
 
 def train_ngram(
-    files: Sequence[Path], *, order: int = 3, skip_ids: Collection[str] = (), skip_texts: Collection[str] = ()
+    files: Sequence[Path],
+    *,
+    order: int = 3,
+    skip_ids: Collection[str] = (),
+    skip_texts: Collection[str] = (),
+    normalize: NormalizeText = normalize_text,
 ) -> NgramTextLM:
     """Learn an n-gram model of words from text files.
 
     Args:
         files: plain text, a sentence per line; in ``*.trans.txt``, as LibriSpeech has them, an id stands before each.
         order: length of the n-grams.
-        skip_ids, skip_texts: ids, and texts after ``normalize_text``, that are left out because they will be scored.
+        skip_ids, skip_texts: ids, and normalised texts, that are left out because they will be scored.
+        normalize: normalisation of the sentences.
 
     Raises:
         InputError: no word in them. FormatError: no such file, or not UTF-8.
     """
     sentences: list[list[str]] = []
     left_out = 0
-    for id, text in (pair for file in files for pair in read_sentences(file)):
+    for id, text in (pair for file in files for pair in read_sentences(file, normalize)):
         if id in skip_ids or text in skip_texts:
             left_out += 1
         else:
@@ -158,11 +171,11 @@ def train_ngram(
         raise InputError(f"{name}: {error}") from None
 
 
-def read_sentences(file: Path) -> Iterator[tuple[str | None, str]]:
+def read_sentences(file: Path, normalize: NormalizeText = normalize_text) -> Iterator[tuple[str | None, str]]:
     """Return the normalised sentences of a text file, with their ids where the file is ``*.trans.txt``."""
     if not file.is_file():
         raise FormatError(f"{file}: no such text file")
     lines = read_transcript(file) if is_transcript(file) else ((None, line) for _, line in text_lines(file))
     for id, line in lines:
-        if text := normalize_text(line):
+        if text := normalize(line):
             yield id, text

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from syllablelm.core.errors import InputError
-from syllablelm.lm.ngram import FloatArray, IntArray, SmoothedNgrams
+from syllablelm.lm.ngram import FloatArray, IntArray, KneserNey, ngram_keys
 
 UNKNOWN, START = 0, 1
 # A character that no training word has is one of all that Unicode can number.
@@ -51,13 +51,9 @@ class WordNgram:
         if order < 1 or order * math.log2(self._base) >= 63:
             raise InputError(f"order {order}: must be 1 or above, and {len(self.words)} words allow no such n-grams")
         self._spelling = _Spelling([word for word in frequency if word not in self._index])
-        keys, counts = np.unique(np.concatenate([self._keys(text) for text in sentences]), return_counts=True)
-        levels = [SmoothedNgrams.of(keys, counts, self._base)]
-        for lower in range(order - 1, 0, -1):
-            # Below the highest order, what counts is how many different words stand before.
-            keys, counts = np.unique(levels[-1].keys % self._base**lower, return_counts=True)
-            levels.append(SmoothedNgrams.of(keys, counts, self._base))
-        self._levels = levels[::-1]
+        keys = np.concatenate([self._keys(text) for text in sentences])
+        # START begins a sentence and is never predicted.
+        self._model = KneserNey(keys, order, self._base, 1.0 / (self._base - 1))
 
     def log_probs(self, text: Sequence[str]) -> FloatArray:
         """Return the natural log-probability of each word after those before it, spelling included: (num_words,)."""
@@ -71,11 +67,7 @@ class WordNgram:
 
     def probabilities(self, keys: IntArray) -> FloatArray:
         """Return the probability of the last word of each n-gram of word numbers, unknown words as one."""
-        # START begins a sentence and is never predicted.
-        probs = np.full(len(keys), 1.0 / (self._base - 1))
-        for order, level in enumerate(self._levels, start=1):
-            probs = level.smooth(keys % self._base**order, probs)
-        return probs
+        return self._model.probabilities(keys)
 
     def is_unknown(self, word: str) -> bool:
         """Return whether a word is outside the vocabulary."""
@@ -83,12 +75,8 @@ class WordNgram:
 
     def _keys(self, text: Sequence[str]) -> IntArray:
         """Return the n-gram that ends in each word: (num_words,)."""
-        numbers = [START] * (self.order - 1) + [self._index.get(word, UNKNOWN) for word in text]
-        row = np.array(numbers, dtype=np.int64)
-        keys = np.zeros(len(text), dtype=np.int64)
-        for at in range(self.order):
-            keys = keys * self._base + row[at : at + len(text)]
-        return keys
+        numbers = np.array([self._index.get(word, UNKNOWN) for word in text], dtype=np.int64)
+        return ngram_keys(numbers, START, self.order, self._base)
 
 
 class _Spelling:

@@ -1,7 +1,8 @@
 """Purity: how consistently units stand for syllables (or phones, or words), after segments are matched.
 
-Matching comes in three ways (`Matching`): one syllable for one segment by overlap, the released SD-HuBERT code's, which
-pairs as many as it can, and ZeroSyl's, which labels every segment with what it overlaps most.
+Matching comes in four ways (`Matching`): one syllable for one segment by overlap, the released SD-HuBERT code's, which
+pairs as many as it can, ZeroSyl's, which labels every segment with what it overlaps most, and HuBERT's, which takes
+every 10 ms for itself: with phones, `syllable_normalized_mutual_information` is then the PNMI of HuBERT and DiscoPhon.
 
 Two readings of the names are in use. The code that made the published numbers (SD-HuBERT's, which the paper follows)
 calls the best unit of each syllable "cluster purity" and the best syllable of each unit "syllable purity". The paper's
@@ -20,13 +21,14 @@ from operator import attrgetter
 from typing import Any, ClassVar
 
 import numpy as np
+import numpy.typing as npt
 
 from syllablelm.core.errors import InputError
 from syllablelm.core.results import Estimate, Record
 from syllablelm.core.segmentation import Segmentation
 from syllablelm.data.alignment import Interval
 from syllablelm.evaluate.bootstrap import bootstrap_estimate
-from syllablelm.evaluate.boundaries.matching import TokenCounts
+from syllablelm.evaluate.boundaries.matching import TokenCounts, to_intervals
 from syllablelm.evaluate.boundaries.scores import score_tokens
 from syllablelm.evaluate.boundaries.selection import AlignmentLike, shared_ids
 from syllablelm.evaluate.counts import Counts
@@ -45,9 +47,11 @@ from syllablelm.evaluate.lists import (
     read_unit_list,
 )
 from syllablelm.evaluate.units.bitrate import entropy_bits
-from syllablelm.evaluate.units.segment_matching import majority_labels, match_segments
+from syllablelm.evaluate.units.segment_matching import SILENCE, majority_labels, match_segments
 
-Matching = typing.Literal["overlap", "full", "majority"]
+Matching = typing.Literal["overlap", "full", "majority", "frames"]
+# Microseconds from one label of matching "frames" to the next, as in DiscoPhon's alignments.
+_STEP = 10_000
 
 _NORMALIZATION = {
     "normalized_mutual_information": "mean of the entropies of reference and units",
@@ -131,7 +135,8 @@ class PurityCounts(Counts):
         """Mutual information / entropy of the syllables: the share of it that units tell; 0.0 where it is zero.
 
         SNMI of ZeroSyl where the matching is "majority". Its code adds 1e-10 to every cell of the dense table, which
-        can move the third decimal of a large one; here the table is taken as it is.
+        can move the third decimal of a large one; here the table is taken as it is. PNMI (phone-normalised mutual
+        information; Hsu et al. 2021, arXiv 2106.07447, section IV-C) of phones where it is "frames".
         """
         syllable, _, _ = self._entropies()
         return self.mutual_information / syllable if syllable else 0.0
@@ -150,8 +155,9 @@ def purity_counts(
     Args:
         segmentation: segments with units.
         syllables: reference intervals in seconds, sorted, not overlapping; stress digits are stripped from labels.
-        matching: "overlap" or "full" as for `match_segments`, or "majority" as `majority_labels`: every segment
-            counts, and silence is a label.
+        matching: "overlap" or "full" as for `match_segments`; "majority" as `majority_labels`: every segment
+            counts, and silence is a label; "frames": every 10 ms of the segmentation's frames counts, silence is a
+            label, and what lies outside of segments is unit -1.
 
     Raises:
         InputError: the segmentation has no units, the syllables overlap, or an unknown matching.
@@ -163,10 +169,31 @@ def purity_counts(
         names = [strip_stress(syllable.label) for syllable in syllables]
         pairs = zip(majority_labels(times, names, segmentation.seconds), segmentation.unit.tolist(), strict=True)
         return PurityCounts(dict(Counter(pairs)), len(syllables), len(segmentation))
+    if matching == "frames":
+        table = _frame_table(segmentation, times, [strip_stress(syllable.label) for syllable in syllables])
+        return PurityCounts(table, len(syllables), len(segmentation))
     rows, columns = match_segments(times, segmentation.seconds, matching)
     labels = [strip_stress(syllables[row].label) for row in rows.tolist()]
     table = Counter(zip(labels, segmentation.unit[columns].tolist(), strict=True))
     return PurityCounts(dict(table), len(syllables), len(segmentation))
+
+
+def _frame_table(
+    segmentation: Segmentation, times: npt.NDArray[np.float64], labels: Sequence[str]
+) -> dict[tuple[str, int], int]:
+    """Count (label, unit) in the middle of every step of a segmentation."""
+    middles = np.arange(round(1e6 * segmentation.duration) // _STEP) * _STEP + _STEP // 2
+    rows = _interval_at(to_intervals(times, "reference segments"), middles)
+    columns = _interval_at(to_intervals(segmentation.seconds, "predicted segments"), middles)
+    units = np.append(np.asarray(segmentation.unit), -1)[columns].tolist()
+    names = [*labels, SILENCE]
+    return dict(Counter(zip((names[row] for row in rows.tolist()), units, strict=True)))
+
+
+def _interval_at(intervals: npt.NDArray[np.int64], times: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """Return the index of the interval that holds each time, or their number where none does; both in microseconds."""
+    index = np.searchsorted(intervals[:, 0], times, side="right") - 1
+    return np.where(times < np.append(intervals[:, 1], -1)[index], index, len(intervals))
 
 
 def score_purity(

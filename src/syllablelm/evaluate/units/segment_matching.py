@@ -42,7 +42,7 @@ def match_segments(
         return _match_full(theirs, ours)
     if matching == "overlap":
         return _match_overlap(theirs, ours)
-    raise InputError(f"matching must be 'overlap', 'full' or 'majority', not {matching!r}")
+    raise InputError(f"matching must be 'overlap', 'full', 'majority' or 'frames', not {matching!r}")
 
 
 def _match_full(theirs: IndexArray, ours: IndexArray) -> tuple[IndexArray, IndexArray]:

@@ -6,7 +6,7 @@ import pytest
 from helpers.random_models import noise, small_predictor
 from syllablelm.core.errors import InputError
 from syllablelm.evaluate.boundaries.systems import make_systems
-from syllablelm.segment import norm_peaks
+from syllablelm.segment import make_segmenter, norm_peaks
 
 PREDICTOR = small_predictor()
 ENCODER = PREDICTOR.encoder
@@ -30,8 +30,8 @@ def calls(monkeypatch):
     return asked
 
 
-def systems(methods=(), encoders=(), layers=(), count="5", models=()):
-    return make_systems(models, methods, encoders, layers, count=count, references={}, device="cpu").systems
+def systems(methods=(), encoders=(), layers=(), count="5", models=(), **more):
+    return make_systems(models, methods, encoders, layers, count=count, references={}, device="cpu", **more).systems
 
 
 def test_methods_on_features_give_a_system_for_every_layer(calls):
@@ -74,10 +74,32 @@ def test_methods_on_a_prediction_head(tmp_path):
     assert made["losspred"].count == "5" and len(made["losspred"].segmenter(WAVE[:8000], 3)) == 3
 
 
+def test_predictors_of_their_own(tmp_path, calls):
+    for name in ("a", "b"):
+        PREDICTOR.save(tmp_path / name)
+    one, both = [str(tmp_path / "a")], [str(tmp_path / "a"), str(tmp_path / "b")]
+    assert list(systems((), predictors=one)) == ["losspred"]
+    assert list(systems(("combined", "even"), predictors=both)) == ["even", "a combined", "b combined"]
+    # Encoders have their usual methods beside it.
+    made = systems(("losspred",), ("model",), (2,), predictors=one)
+    assert list(made) == ["losspred", "similarity@2", "minsum@2", "peaks@2"] and made["losspred"].model == one[0]
+
+
+@pytest.mark.parametrize("vad", ["energy", "none"])
+def test_voice_activity_detection(tmp_path, vad):
+    PREDICTOR.save(tmp_path / "head")
+    wave = np.concatenate([np.zeros(16_000, dtype=np.float32), WAVE[:8000]])
+    found = systems((), predictors=[str(tmp_path / "head")], vad=vad)["losspred"].segmenter(wave, 5)
+    expected = make_segmenter("losspred", predictor=PREDICTOR, vad=vad)(wave, 5)
+    assert found == expected and len(found) == 5
+    # The pause is one segment.
+    assert (found.end[0] > 45) == (vad == "energy")
+
+
 def test_what_is_missing_is_named():
     for methods, words in (
         (("even", "sylber"), "'sylber' needs an encoder; give --encoder"),
-        (("losspred",), "'losspred' needs an encoder with its masked-prediction head; give --encoder"),
+        (("losspred",), "'losspred' needs an encoder with its masked-prediction head; give --predictor"),
         (("wavelets",), "unknown segmentation method 'wavelets'"),
     ):
         with pytest.raises(InputError, match=words):

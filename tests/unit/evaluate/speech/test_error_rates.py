@@ -6,7 +6,15 @@ import numpy as np
 import pytest
 
 from syllablelm.core.errors import InputError
-from syllablelm.evaluate.speech.error_rates import ErrorCounts, ErrorRates, error_counts, normalize_text
+from syllablelm.evaluate.speech.error_rates import (
+    NORMALIZATIONS,
+    ErrorCounts,
+    ErrorRates,
+    TextNormalization,
+    error_counts,
+    normalize_text,
+    text_normalizer,
+)
 
 
 def slow_distance(a: list, b: list) -> int:
@@ -31,7 +39,7 @@ def slow_distance(a: list, b: list) -> int:
     ],
 )
 def test_counts_are_edit_distances(reference, heard):
-    counts = error_counts(reference, heard)
+    counts = error_counts(normalize_text(reference), normalize_text(heard))
     plain, other = normalize_text(reference), normalize_text(heard)
     assert (counts.word_edits, counts.words) == (slow_distance(plain.split(), other.split()), len(plain.split()))
     assert (counts.char_edits, counts.chars) == (slow_distance(list(plain), list(other)), len(plain))
@@ -54,9 +62,64 @@ def test_normalisation():
     assert normalize_text("It\u2019s  MR. O'Brien's\u2014'quoted' word_s") == "it's mr o'brien's quoted word s"
 
 
+SMALL, TENS = (
+    words.split()
+    for words in (
+        "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen "
+        "seventeen eighteen nineteen",
+        "twenty thirty forty fifty sixty seventy eighty ninety",
+    )
+)
+
+
+def spell(number: int) -> str:
+    """Write a number below 10,000 in words."""
+    if number < 20:
+        return SMALL[number]
+    if number < 100:
+        return TENS[number // 10 - 2] + (f" {SMALL[number % 10]}" if number % 10 else "")
+    size, name = (100, "hundred") if number < 1000 else (1000, "thousand")
+    rest = f" {spell(number % size)}" if number % size else ""
+    return f"{spell(number // size)} {name}{rest}"
+
+
+@pytest.mark.parametrize("number", [2, 10, 11, 19, 20, 21, 99, 100, 101, 215, 999, 1000, 1001, 2019, 9999])
+def test_the_english_rule_takes_words_and_digits_for_the_same_number(number):
+    english = text_normalizer("english")
+    spelled, digits = f"There were {spell(number)} of them.", f"there were {number} of them"
+    assert english(spelled) == english(digits) == digits
+    assert error_counts(english(spelled), english(digits)).wer == 0
+    plain = text_normalizer("plain")
+    assert error_counts(plain(spelled), plain(digits)).word_edits >= 1
+
+
+@pytest.mark.parametrize(
+    ("text", "same"),
+    [
+        ("IN NINETEEN NINETY", "in 1990"),
+        ("It\u2019s MR. Brown\u2019s, isn't it?", "it is mister brown is, is not it"),
+        ("uh he, hmm, won't (laughs) go [noise]", "he will not go"),
+        ("TWENTY FIRST OF MAY", "21st of may"),
+        ("caf\u00e9", "cafe"),
+    ],
+)
+def test_the_english_rule(text, same):
+    english = text_normalizer("english")
+    assert english(text) == english(same) == english(english(text))
+
+
+def test_rules_have_names():
+    assert text_normalizer("plain") is normalize_text
+    assert [TextNormalization.from_dict(rule.to_dict()) for rule in NORMALIZATIONS.values()] == [
+        *NORMALIZATIONS.values()
+    ]
+    with pytest.raises(InputError, match="choose plain or english"):
+        text_normalizer("german")
+
+
 def test_a_reference_without_words_is_refused():
     with pytest.raises(InputError, match="without a single word"):
-        error_counts("--", "hello")
+        error_counts(normalize_text("--"), "hello")
 
 
 def test_counts_agree_with_jiwer():

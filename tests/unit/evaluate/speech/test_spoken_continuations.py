@@ -41,7 +41,7 @@ def test_real_units_are_those_that_begin_in_time(tokenizer_folder, recordings):
 class Loudest:
     """Transcribes a recording to the place where it is loudest."""
 
-    name = "loudest"
+    name, settings = "loudest", "none"
     count = 0
 
     def transcribe_all(self, waves):

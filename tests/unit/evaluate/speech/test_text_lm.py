@@ -12,6 +12,7 @@ import torch
 
 from helpers.planted_code import plant_code
 from syllablelm.core.errors import FormatError, InputError
+from syllablelm.evaluate.speech.error_rates import text_normalizer
 from syllablelm.evaluate.speech.text_lm import CausalTextLM, TextScore, read_sentences, train_ngram
 
 LINES = "1-1-0 THE CAT SAT\n1-1-1 THE DOG SAT\n1-1-2 THE CAT, RAN\n"
@@ -75,6 +76,42 @@ def test_causal_scores_are_its_probabilities_alone_and_in_a_batch(causal):
     expected = -logits[0, :3].log_softmax(-1)[range(3), [2, 3, 4]].sum()
     assert together[0].nats == pytest.approx(float(expected), abs=1e-5)
     assert np.allclose([lm.score([text])[0].nats for text in texts], [score.nats for score in together], atol=1e-5)
+
+
+def test_a_text_may_begin_as_its_tokenizer_begins_it(causal, tmp_path):
+    """GPT-2's kin add nothing: the first token is given, as in slamkit's score (mean of -log p of those after it)."""
+    from tokenizers.processors import TemplateProcessing
+    from transformers import GPT2LMHeadModel, PreTrainedTokenizerFast
+
+    model = GPT2LMHeadModel.from_pretrained(causal).eval()
+
+    def slow(ids: list[int]) -> float:
+        with torch.inference_mode():
+            logits = model(input_ids=torch.tensor([ids])).logits[0, :-1]
+        return float(torch.nn.functional.cross_entropy(logits, torch.tensor(ids[1:]))) if len(ids) > 1 else math.nan
+
+    texts = ["the cat sat", "", "cat", "cat sat"]
+    found = CausalTextLM(str(causal), own_start=True, device="cpu").score(texts)
+    assert [score.tokens for score in found] == [2, 0, 0, 1]
+    assert [found[0].nats / 2, found[3].nats] == pytest.approx([slow([2, 3, 4]), slow([3, 4])], abs=1e-5)
+    folder = shutil.copytree(causal, tmp_path / "bos")
+    tokenizer = PreTrainedTokenizerFast.from_pretrained(causal)
+    tokenizer.backend_tokenizer.post_processor = TemplateProcessing("<end> $A", special_tokens=[("<end>", 0)])
+    tokenizer.save_pretrained(folder)
+    begun = CausalTextLM(str(folder), own_start=True, device="cpu").score(texts)
+    usual = CausalTextLM(str(causal), device="cpu").score(texts)
+    assert [score.tokens for score in begun] == [score.tokens for score in usual] == [3, 0, 1, 2]
+    assert [score.nats for score in begun] == pytest.approx([score.nats for score in usual], abs=1e-5)
+
+
+def test_an_ngram_of_english_texts(tmp_path):
+    file = tmp_path / "a.txt"
+    file.write_text("I'm ninety nine\nI'm ninety nine\n")
+    english = text_normalizer("english")
+    lm = train_ngram([file], normalize=english)
+    assert lm.score([english("I am 99.")])[0].unknown == 0
+    assert lm.score(["i'm ninety nine"])[0].unknown == 3
+    assert [text for _, text in read_sentences(file, english)] == ["i am 99"] * 2
 
 
 def test_causal_refuses(causal, tmp_path):

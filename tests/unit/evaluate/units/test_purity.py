@@ -124,6 +124,43 @@ def test_nothing_matched():
     assert purity_counts(one, [Interval("L AO1", 0.1, 0.4)]).table == {("L AO", 9): 1}
 
 
+def test_every_10_ms_by_a_slow_loop():
+    one = segmentation([0, 10, 16], [8, 16, 24], [7, 8, 7], 25)
+    phones = [Interval("AH0", 0.06, 0.2), Interval("B", 0.2, 0.31), Interval("AH1", 0.33, 0.5)]
+    expected: dict[tuple[str, int], int] = {}
+    for step in range(50):
+        middle = 0.01 * step + 0.005
+        labels = [phone.label.rstrip("01") for phone in phones if phone.start <= middle < phone.end]
+        units = [u for (a, b), u in zip(one.seconds.tolist(), (7, 8, 7), strict=True) if a <= middle < b]
+        key = (labels[0] if labels else "", units[0] if units else -1)
+        expected[key] = expected.get(key, 0) + 1
+    counts = purity_counts(one, phones, matching="frames")
+    assert counts == PurityCounts(expected, 3, 3) and counts.matched == 50
+    assert expected.keys() == {("", 7), ("AH", 7), ("AH", -1), ("B", 8), ("", 8)}
+    assert purity_counts(segmentation([], [], [], 2), [], matching="frames").table == {("", -1): 4}
+
+
+def test_pnmi_is_discophons():
+    """Random units against phones: PNMI as `pnmi(cooccurrence_matrix(...))` of discophon 0.2.0 gave it for these."""
+    rng = np.random.default_rng(7)
+    items = []
+    for _ in range(4):
+        num_frames = 60
+        cuts = np.unique(np.concatenate([[0], rng.integers(1, num_frames, 20), [num_frames]]))
+        units = rng.integers(0, 6, len(cuts) - 1)
+        edges = np.unique(np.concatenate([[0], rng.integers(1, 120, 14), [120]])) / 100
+        names = rng.choice(["AA", "B", "S", ""], len(edges) - 1)
+        phones = [
+            Interval(str(name), float(start), float(end))
+            for name, start, end in zip(names, edges[:-1], edges[1:], strict=True)
+            if name
+        ]
+        items.append(purity_counts(segmentation(cuts[:-1], cuts[1:], units, num_frames), phones, matching="frames"))
+    assert PurityCounts.merge(items).syllable_normalized_mutual_information == pytest.approx(
+        0.08853795299405741, abs=1e-12
+    )
+
+
 def test_stress_is_stripped():
     assert strip_stress("AH0 B AW1 T AH2") == "AH B AW T AH"
 

@@ -1,0 +1,305 @@
+"""One step of a decoder from its cached keys and values: fused weights of OPT and Llama shapes, or the model itself.
+
+Shape suffixes as in ``lm.decode``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from syllablelm.core.errors import FormatError
+
+Linear = tuple[Tensor, Tensor | None]
+Apply = Callable[[Tensor], Tensor]
+# Families of transformers whose layers are a Llama's, but for biases, shared keys and norms of queries and keys.
+LLAMA_LIKE = ("llama", "mistral", "qwen2", "qwen3")
+# Kinds of rotary embeddings whose angles do not depend on the length of the sequence.
+_FIXED_ROTARY = ("default", "linear", "llama3", "yarn")
+
+
+class Stepper(Protocol):
+    """A decoder that reads new tokens after those whose keys and values are cached.
+
+    Attributes:
+        context: maximum number of positions.
+        embedding: a weight of the model, for its device and precision.
+        cache_shapes: key-value heads and head dimension of each layer.
+    """
+
+    context: int
+    embedding: Tensor
+    cache_shapes: list[tuple[int, int]]
+
+    def __call__(
+        self,
+        tokens_BT: Tensor,
+        positions: Tensor,
+        mask: Tensor | None,
+        keys: Sequence[Tensor],
+        values: Sequence[Tensor],
+        start: int,
+    ) -> Tensor:
+        """Return the logits of the next token, (B, V); keys and values from slot ``start`` on are written.
+
+        Args:
+            tokens_BT: new tokens.
+            positions: their positions, (T,) or (B, T).
+            mask: (B or 1, 1, T, S) bool; None where a single token attends to every slot.
+            keys, values: (B, K, capacity, head dimension) of each layer.
+        """
+        ...
+
+
+def make_stepper(model: nn.Module) -> Stepper:
+    """Return fused weights of an OPT or a Llama-like model; other families are run by transformers.
+
+    Fused projections are copies, other weights are shared: a model that is trained or moved afterwards needs a new one.
+    """
+    config: Any = model.config
+    rotary = getattr(getattr(model, "model", None), "rotary_emb", None)
+    if config.model_type == "opt" or (
+        config.model_type in LLAMA_LIKE and getattr(rotary, "rope_type", "") in _FIXED_ROTARY
+    ):
+        return FusedDecoder(model)
+    return TransformersDecoder(model)
+
+
+def max_positions(model: nn.Module) -> int:
+    """Return the context length that a model supports; attention beyond a sliding window would need another mask."""
+    config: Any = model.config
+    sizes = [getattr(config, name, None) for name in ("max_position_embeddings", "sliding_window")]
+    if getattr(config, "use_sliding_window", True) is False:
+        sizes.pop()
+    known = [size for size in sizes if size is not None]
+    if not known:
+        raise FormatError(f"a model of type {config.model_type!r} has no max_position_embeddings in its config.json")
+    return int(min(known))
+
+
+@dataclass(frozen=True)
+class _Block:
+    """Weights of one layer as plain tensors, the three projections of attention in one matrix.
+
+    At one token a call, looking up modules and running their hooks would cost about as much as a small layer itself.
+    """
+
+    qkv: Linear
+    out: Linear
+    norms: tuple[Apply, Apply]
+    norm_first: bool
+    scale: float
+    head_norms: tuple[Apply, Apply] | None
+    feed: Apply
+
+
+class FusedDecoder:
+    """Weights of an OPT or a Llama-like model, fused for decoding; see ``Stepper`` and ``make_stepper``."""
+
+    def __init__(self, model: nn.Module) -> None:
+        lm: Any = model
+        config = lm.config
+        self.context = max_positions(model)
+        self.embedding: Tensor = lm.get_input_embeddings().weight
+        self.output = _linear(lm.lm_head)
+        self.positions = self.rotary = self.project_in = self.project_out = None
+        self.heads = int(config.num_attention_heads)
+        if config.model_type == "opt":
+            decoder = lm.model.decoder
+            # Position 0 is row 2 in OPT checkpoints.
+            self.positions = decoder.embed_positions.weight.detach()[decoder.embed_positions.offset :]
+            self.project_in, self.project_out = decoder.project_in, decoder.project_out
+            final, self.kv_heads = decoder.final_layer_norm, self.heads
+            self.blocks = [_opt_block(layer) for layer in decoder.layers]
+        else:
+            final, self.kv_heads, self.rotary = lm.model.norm, int(config.num_key_value_heads), lm.model.rotary_emb
+            self.blocks = [_llama_block(layer) for layer in lm.model.layers]
+        self.final_norm = None if final is None else _norm(final)
+        self.head_dim = len(self.blocks[0].qkv[0]) // (self.heads + 2 * self.kv_heads)
+        self.cache_shapes = [(self.kv_heads, self.head_dim)] * len(self.blocks)
+
+    def __call__(
+        self,
+        tokens_BT: Tensor,
+        positions: Tensor,
+        mask: Tensor | None,
+        keys: Sequence[Tensor],
+        values: Sequence[Tensor],
+        start: int,
+    ) -> Tensor:
+        hidden_BTD = F.embedding(tokens_BT, self.embedding)
+        if self.project_in is not None:
+            hidden_BTD = self.project_in(hidden_BTD)
+        turn = None
+        if self.positions is not None:
+            hidden_BTD = hidden_BTD + F.embedding(positions, self.positions)
+        elif self.rotary is not None:
+            cos, sin = self.rotary(hidden_BTD, positions if positions.ndim == 2 else positions[None])
+            turn = cos[:, None], sin[:, None]
+        for block, key_cache, value_cache in zip(self.blocks, keys, values, strict=True):
+            hidden_BTD = self._layer(block, key_cache, value_cache, hidden_BTD, start, mask, turn)
+        hidden_BD = hidden_BTD[:, -1]
+        if self.final_norm is not None:
+            hidden_BD = self.final_norm(hidden_BD)
+        if self.project_out is not None:
+            hidden_BD = self.project_out(hidden_BD)
+        return F.linear(hidden_BD, *self.output)
+
+    def _layer(
+        self,
+        block: _Block,
+        keys: Tensor,
+        values: Tensor,
+        hidden: Tensor,
+        start: int,
+        mask: Tensor | None,
+        turn: tuple[Tensor, Tensor] | None,
+    ) -> Tensor:
+        batch, new, _ = hidden.shape
+        stop = start + new
+        norm1, norm2 = block.norms
+        x = norm1(hidden) if block.norm_first else hidden
+        counts = (self.heads, self.kv_heads, self.kv_heads)
+        heads = F.linear(x, *block.qkv).view(batch, new, sum(counts), self.head_dim).transpose(1, 2)
+        query, key, value = heads.split(counts, dim=1)
+        if block.head_norms is not None:
+            query, key = block.head_norms[0](query), block.head_norms[1](key)
+        if turn is not None:
+            query, key = _rotate(query, *turn), _rotate(key, *turn)
+        keys, values = keys[:, :, :stop], values[:, :, :stop]
+        keys[:, :, start:] = key
+        values[:, :, start:] = value
+        shared = self.kv_heads < self.heads
+        mixed = F.scaled_dot_product_attention(query, keys, values, mask, scale=block.scale, enable_gqa=shared)
+        hidden = hidden + F.linear(mixed.transpose(1, 2).flatten(2), *block.out)
+        if not block.norm_first:
+            hidden = norm1(hidden)
+        hidden = hidden + block.feed(norm2(hidden) if block.norm_first else hidden)
+        return hidden if block.norm_first else norm2(hidden)
+
+
+def _linear(module: Any) -> Linear:
+    return module.weight, module.bias
+
+
+def _joined(modules: Sequence[Any], scales: Sequence[float]) -> Linear:
+    """Projections of one input as one matrix, each times its scale."""
+    weights = [module.weight.detach() * scale for module, scale in zip(modules, scales, strict=True)]
+    if all(module.bias is None for module in modules):
+        return torch.cat(weights), None
+    biases = [
+        torch.zeros_like(weight[:, 0]) if module.bias is None else module.bias.detach() * scale
+        for module, weight, scale in zip(modules, weights, scales, strict=True)
+    ]
+    return torch.cat(weights), torch.cat(biases)
+
+
+def _norm(module: Any) -> Apply:
+    if isinstance(module, nn.LayerNorm):
+        shape, own = list(module.normalized_shape), {"weight": module.weight, "bias": module.bias, "eps": module.eps}
+        return partial(F.layer_norm, normalized_shape=shape, **own)
+    weight = module.weight
+    return partial(F.rms_norm, normalized_shape=list(weight.shape), weight=weight, eps=module.variance_epsilon)
+
+
+def _opt_block(layer: Any) -> _Block:
+    attention, first, second = layer.self_attn, _linear(layer.fc1), _linear(layer.fc2)
+    activation = F.relu_ if isinstance(layer.activation_fn, nn.ReLU) else layer.activation_fn
+    return _Block(
+        # The scale of the scores is folded into the queries.
+        qkv=_joined([attention.q_proj, attention.k_proj, attention.v_proj], [float(attention.scaling), 1.0, 1.0]),
+        out=_linear(attention.out_proj),
+        norms=(_norm(layer.self_attn_layer_norm), _norm(layer.final_layer_norm)),
+        norm_first=bool(layer.do_layer_norm_before),
+        scale=1.0,
+        head_norms=None,
+        feed=lambda x: F.linear(activation(F.linear(x, *first)), *second),
+    )
+
+
+def _llama_block(layer: Any) -> _Block:
+    attention, down, activation = layer.self_attn, _linear(layer.mlp.down_proj), layer.mlp.act_fn
+    wide = _joined([layer.mlp.gate_proj, layer.mlp.up_proj], [1.0, 1.0])
+
+    def feed(x: Tensor) -> Tensor:
+        gate, up = F.linear(x, *wide).chunk(2, -1)
+        return F.linear(activation(gate) * up, *down)
+
+    own_norms = hasattr(attention, "q_norm")
+    return _Block(
+        qkv=_joined([attention.q_proj, attention.k_proj, attention.v_proj], [1.0, 1.0, 1.0]),
+        out=_linear(attention.o_proj),
+        norms=(_norm(layer.input_layernorm), _norm(layer.post_attention_layernorm)),
+        norm_first=True,
+        scale=float(attention.scaling),
+        head_norms=(_norm(attention.q_norm), _norm(attention.k_norm)) if own_norms else None,
+        feed=feed,
+    )
+
+
+def _rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """Rotary position embedding (RoPE): pairs of dimensions half a head apart are turned."""
+    first, second = x.chunk(2, -1)
+    return x * cos + torch.cat((-second, first), -1) * sin
+
+
+class TransformersDecoder:
+    """A model of any other family, run by transformers on the same cache; see ``Stepper``."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self._model: Any = model
+        self.context = max_positions(model)
+        self.embedding: Tensor = self._model.get_input_embeddings().weight
+        slots, first = _Slots([], [], 0), torch.zeros(1, 1, dtype=torch.long, device=self.embedding.device)
+        self._run(first, first, first.new_ones(1, 1, 1, 1, dtype=torch.bool), slots)
+        self.cache_shapes = slots.shapes
+
+    def __call__(
+        self,
+        tokens_BT: Tensor,
+        positions: Tensor,
+        mask: Tensor | None,
+        keys: Sequence[Tensor],
+        values: Sequence[Tensor],
+        start: int,
+    ) -> Tensor:
+        if mask is None:
+            mask = torch.ones(1, 1, 1, start + 1, dtype=torch.bool, device=tokens_BT.device)
+        return self._run(tokens_BT, positions.expand(tokens_BT.shape), mask, _Slots(keys, values, start))
+
+    @torch.inference_mode()
+    def _run(self, tokens_BT: Tensor, positions_BT: Tensor, mask: Tensor, slots: _Slots) -> Tensor:
+        options = {"past_key_values": slots, "use_cache": True}
+        output = self._model(tokens_BT, attention_mask=mask, position_ids=positions_BT, **options)
+        return output.logits[:, -1]
+
+
+class _Slots:
+    """The cache of a ``CachedDecoder`` as transformers' models write it; without one it notes the shapes."""
+
+    is_compileable = False
+
+    def __init__(self, keys: Sequence[Tensor], values: Sequence[Tensor], start: int) -> None:
+        self._keys, self._values, self._start = keys, values, start
+        self.shapes: list[tuple[int, int]] = []
+
+    def update(self, key: Tensor, value: Tensor, layer: int, *_: Any, **__: Any) -> tuple[Tensor, Tensor]:
+        """Append keys and values (B, K, T, head dimension) of a layer; return all of them."""
+        if not self._keys:
+            self.shapes.append((key.shape[1], key.shape[3]))
+            return key, value
+        stop = self._start + key.shape[2]
+        keys, values = self._keys[layer][:, :, :stop], self._values[layer][:, :, :stop]
+        keys[:, :, self._start :] = key
+        values[:, :, self._start :] = value
+        return keys, values
+
+    def get_seq_length(self, layer: int = 0) -> int:
+        """Return the number of cached tokens."""
+        return self._start
