@@ -51,7 +51,7 @@ def test_words(evaluate, benchmark_folder: Path, tokenizer_folder: Path, lm_fold
     files = sorted((benchmark_folder / "lexical" / "dev").glob("*.wav"))
     assert [line.split(" ")[0] for line in submission.read_text().splitlines()] == [file.stem for file in files]
     tokenizer, lm = Tokenizer.load(tokenizer_folder, device="cpu"), SpeechLM.load(lm_folder, device="cpu")
-    alone = [lm.score(tokenizer.encode(load_audio(file))) for file in files]
+    alone = [lm.score(tokenizer.encode(np.pad(load_audio(file), 4800))) for file in files]
     assert list(scores.values()) == pytest.approx(alone, abs=1e-4)
     assert len(set(scores.values())) > 1
     assert sorted(path.name for path in submission.parent.iterdir()) == ["dev.json", "dev.txt"]
@@ -200,6 +200,29 @@ def test_salmon(run: Run, evaluate, tokenizer_folder: Path, lm_folder: Path, tmp
     assert "normalised" in table.out.splitlines()[2] and "sum" in table.out.splitlines()[2]
     refused = evaluate("salmon", tmp_path, tmp_path / "c")
     assert refused.status == 2 and "no part of SALMon" in refused.err
+
+
+def test_words_are_encoded_between_silence(
+    run: Run, evaluate, benchmark_folder: Path, tokenizer_folder: Path, tmp_path: Path
+) -> None:
+    ended = evaluate("lexical", benchmark_folder, tmp_path / "a")
+    assert ended.result["protocol"]["recordings"] == "encoded between 0.3 s of silence"
+    padded = shutil.copytree(benchmark_folder, tmp_path / "padded")
+    for file in (padded / "lexical" / "dev").glob("*.wav"):
+        save_audio(file, np.pad(load_audio(file), 4800))
+    same = evaluate("lexical", padded, tmp_path / "b", "--silence", "0")
+    assert "recordings" not in same.result["protocol"]
+    one, other = (read_submission(tmp_path / out / "lexical" / "dev.txt") for out in "ab")
+    assert other == pytest.approx(one, abs=1e-4)
+    plain = evaluate("syntactic", benchmark_folder, tmp_path / "c")
+    assert "recordings" not in plain.result["protocol"]
+    # Units are what they are.
+    units = tmp_path / "units.jsonl"
+    assert run("tokenize", benchmark_folder / "lexical", "--model", tokenizer_folder, "--out", units).status == 0
+    of_units = evaluate("lexical", benchmark_folder, tmp_path / "d", "--units", units)
+    assert "recordings" not in of_units.result["protocol"]
+    refused = evaluate("lexical", benchmark_folder, tmp_path / "e", "--silence", "-1")
+    assert refused.status == 2 and "silence -1: must be 0 to 5 seconds" in refused.err
 
 
 def test_silence_at_the_ends_is_left_out(run: Run, evaluate, tokenizer_folder: Path, tmp_path: Path) -> None:

@@ -195,7 +195,8 @@ RESULTS: dict[str, Result] = {
         agreement=None,
     ),
     "system-speed": SystemSpeedResult(
-        data=ScoredData(name="bundled", recordings=2, seconds=8.0), size="miniature", clip_seconds=4.0, precision="float32", repeats=2,
+        data=ScoredData(name="bundled", recordings=2, seconds=8.0),
+        size="miniature", clip_seconds=4.0, precision="float32", repeats=2,
         machine=MachineInfo("a CPU", 2, 2, 0.1, None, "2.13"),
         rows=(
             SystemSpeed("HuBERT + MinCut", "random", "encoding", 40.0, 1.5, 5.0),

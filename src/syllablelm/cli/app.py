@@ -33,7 +33,7 @@ RESUMED = frozenset(
         "scale run",
         "scale score",
         *(f"train {part}" for part in ("encoder", "losspred", "sylboost", "codebook", "all", "lm", "vocoder")),
-        *(f"prepare {corpus}" for corpus in ("synthetic", "wordlist", "minimal-pairs", "topic-cloze")),
+        *(f"prepare {corpus}" for corpus in ("stories", "synthetic", "wordlist", "minimal-pairs", "topic-cloze")),
         *(f"evaluate {name}" for name in ("continuation", "lexical", "syntactic", "cloze")),
     ]
 )

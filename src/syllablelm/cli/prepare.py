@@ -125,6 +125,9 @@ def synthetic(
     pitch: Annotated[
         tuple[float, float], typer.Option("--pitch", metavar="LOW HIGH", help="Range of pitch, relative likewise.")
     ] = (0.85, 1.2),
+    silence: Annotated[
+        float, typer.Option("--silence", metavar="SECONDS", help="Silence before and after every utterance.")
+    ] = 0.0,
     workers: Workers = 1,
     audio_format: Annotated[Literal["flac", "wav", "opus"], typer.Option("--format", help="Audio format.")] = "flac",
     seed: Seed = 0,
@@ -136,8 +139,8 @@ def synthetic(
     from syllablelm.tts.reading import speak_texts
 
     speech = {"engine": engine, "voices": voices, "workers": workers, "audio_format": audio_format, "seed": seed}
-    ranges = {"speed_range": speed, "pitch_range": pitch}
-    print_json(speak_texts(text, out, hours=hours, limit=limit, **speech, **ranges))
+    sound = {"speed_range": speed, "pitch_range": pitch, "silence": silence}
+    print_json(speak_texts(text, out, hours=hours, limit=limit, **speech, **sound))
 
 
 @app.command()

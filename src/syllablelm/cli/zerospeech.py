@@ -37,6 +37,14 @@ Trim = Annotated[
     str,
     typer.Option("--trim", metavar="none|energy|silero", help="Voice activity method that finds silence to leave out."),
 ]
+Silence = Annotated[
+    float | None,
+    typer.Option(
+        "--silence",
+        metavar="SECONDS",
+        help="Silence around a recording while it is encoded (default: 0.3 for single words, else none).",
+    ),
+]
 Ties = Annotated[TieRule, typer.Option("--ties", help="Score of equal likelihoods: half a point, or none.")]
 
 
@@ -51,6 +59,7 @@ def _suite_verb(suite: Literal["lexical", "syntactic"], text: str) -> Callable[.
         split: Split = "dev",
         units: Units = None,
         trim: Trim = "none",
+        silence: Silence = None,
         resamples: Resamples = 1000,
         seed: Seed = 0,
         device: Device = "auto",
@@ -59,8 +68,9 @@ def _suite_verb(suite: Literal["lexical", "syntactic"], text: str) -> Callable[.
         from syllablelm.evaluate import evaluate_lexical, evaluate_syntactic
 
         run = evaluate_lexical if suite == "lexical" else evaluate_syntactic
-        models: dict[str, Any] = {"model": model, "lm": lm, "units": units, "trim": trim, "device": device}
-        print_pairs(run(folder, out, split=split, resamples=resamples, seed=seed, **models), output_format)
+        models: dict[str, Any] = {"model": model, "lm": lm, "units": units, "device": device}
+        ends: dict[str, Any] = {"trim": trim, "silence": silence}
+        print_pairs(run(folder, out, split=split, resamples=resamples, seed=seed, **models, **ends), output_format)
 
     verb.__name__, verb.__doc__ = suite, text
     return verb
@@ -90,6 +100,7 @@ def cloze(
     ties: Ties = "half",
     units: Units = None,
     trim: Trim = "none",
+    silence: Silence = None,
     resamples: Resamples = 1000,
     seed: Seed = 0,
     device: Device = "auto",
@@ -101,8 +112,9 @@ def cloze(
     """
     from syllablelm.evaluate import evaluate_cloze
 
-    models: dict[str, Any] = {"model": model, "lm": lm, "units": units, "trim": trim, "device": device}
-    print_pairs(evaluate_cloze(folder, out, ties=ties, resamples=resamples, seed=seed, **models), output_format)
+    models: dict[str, Any] = {"model": model, "lm": lm, "units": units, "device": device}
+    ends: dict[str, Any] = {"trim": trim, "silence": silence}
+    print_pairs(evaluate_cloze(folder, out, ties=ties, resamples=resamples, seed=seed, **models, **ends), output_format)
 
 
 def salmon(
@@ -112,6 +124,7 @@ def salmon(
     lm: LanguageModel = None,
     units: Units = None,
     trim: Trim = "none",
+    silence: Silence = None,
     resamples: Resamples = 1000,
     seed: Seed = 0,
     device: Device = "auto",
@@ -123,8 +136,9 @@ def salmon(
     """
     from syllablelm.evaluate import evaluate_salmon
 
-    models: dict[str, Any] = {"model": model, "lm": lm, "units": units, "trim": trim, "device": device}
-    print_pairs(evaluate_salmon(folder, out, resamples=resamples, seed=seed, **models), output_format)
+    models: dict[str, Any] = {"model": model, "lm": lm, "units": units, "device": device}
+    ends: dict[str, Any] = {"trim": trim, "silence": silence}
+    print_pairs(evaluate_salmon(folder, out, resamples=resamples, seed=seed, **models, **ends), output_format)
 
 
 def print_pairs(result: PairsResult, output_format: str) -> None:

@@ -193,7 +193,7 @@ def evaluate_system_speed(
         if (name, task) in speed
     )
     machine = describe_machine(place)
-    data = ScoredData("bundled recording, repeated", recordings=count, seconds=audio_seconds)
+    data = ScoredData(name="bundled recording, repeated", recordings=count, seconds=audio_seconds)
     result = SystemSpeedResult(data, size, seconds, precision, repeats, machine, tuple(rows), ratios)
     if out is not None:
         result.save(Path(out))

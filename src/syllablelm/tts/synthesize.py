@@ -25,7 +25,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from os import PathLike
 from pathlib import Path
@@ -38,10 +38,11 @@ import soxr
 from syllablelm.core.errors import AudioError, FormatError, InputError
 from syllablelm.core.files import atomic_path, write_json_lines, write_text
 from syllablelm.core.results import Record, read_json
-from syllablelm.data.alignment import Alignment, alignment_row
+from syllablelm.data.alignment import Alignment, Word, alignment_row
 from syllablelm.tts.engines import Engine, open_engine
 
 AUDIO_FORMATS = {"flac": ("FLAC", "PCM_16"), "wav": ("WAV", "PCM_16"), "opus": ("OGG", "OPUS")}
+MOST_SILENCE = 5.0
 AUDIO, SHARD = "audio", "shard.json"
 # Characters of an id that a file name takes only in quotation ("%27").
 _UNSAFE = re.compile(r"^[.+-]|[^\w.+-]")
@@ -74,6 +75,7 @@ class _Settings:
     sample_rate: int
     audio_format: str
     shard_size: int
+    silence: float
 
     def check(self) -> None:
         if not self.voices:
@@ -84,6 +86,8 @@ class _Settings:
                 raise InputError(f"{name} must be (low, high) with 0 < low <= high, not {(low, high)}")
         if self.sample_rate < 1 or self.shard_size < 1:
             raise InputError("sample_rate and shard_size must be at least 1")
+        if not 0 <= self.silence <= MOST_SILENCE:
+            raise InputError(f"silence {self.silence:g}: must be 0 to {MOST_SILENCE:g} seconds")
         if self.audio_format not in AUDIO_FORMATS:
             raise InputError(f"unknown audio format {self.audio_format!r}; choose {', '.join(AUDIO_FORMATS)}")
 
@@ -102,6 +106,7 @@ def synthesize(
     limit_seconds: float | None = None,
     audio_format: str = "flac",
     shard_size: int = 100,
+    silence: float = 0.0,
     progress: Callable[[int], None] | None = None,
 ) -> SynthesisResult:
     """Speak texts into a corpus folder (see the module's docstring), or resume one.
@@ -119,6 +124,7 @@ def synthesize(
         limit_seconds: stop once the corpus is this long; audio spoken ahead stays on disk, outside the manifest.
         audio_format: "flac", "wav" or "opus" (a tenth of the size).
         shard_size: utterances per shard.
+        silence: seconds of silence before and after every utterance, as single words need (see `evaluate_lexical`).
         progress: called with the number of utterances of each finished shard.
 
     Raises:
@@ -126,7 +132,8 @@ def synthesize(
         AudioError: a file cannot be written.
     """
     engine, chosen = open_engine(engine, voices)
-    settings = _Settings(engine.name, chosen, seed, speed_range, pitch_range, sample_rate, audio_format, shard_size)
+    files = (sample_rate, audio_format, shard_size, silence)
+    settings = _Settings(engine.name, chosen, seed, speed_range, pitch_range, *files)
     settings.check()
     if workers < 1:
         raise InputError("workers must be at least 1")
@@ -174,7 +181,8 @@ def _claim(out: Path, settings: _Settings) -> None:
         if foreign and not path.exists():
             raise InputError(f"{out} exists and is not a synthetic corpus; choose another folder")
         write_text(path, text)
-    before, now = read_json(path), json.loads(text)
+    # Older corpora name no silence.
+    before, now = {"silence": 0.0, **read_json(path)}, json.loads(text)
     changed = sorted(key for key in now if before.get(key) != now[key])
     if changed:
         raise InputError(f"{out} holds a corpus with another {', '.join(changed)}; choose another folder")
@@ -267,13 +275,14 @@ def _make_utterance(
     )
     try:
         spoken = engine.speak(text, voice, speed=speed, pitch=pitch)
-        duration = len(spoken.samples) / spoken.sample_rate
-        alignment = Alignment(name, duration, spoken.words)
+        duration = len(spoken.samples) / spoken.sample_rate + 2 * settings.silence
+        alignment = Alignment(name, duration, tuple(_later(word, settings.silence) for word in spoken.words))
     except (AudioError, FormatError) as error:
         return {"error": {"id": name, "text": text, "voice": voice, "error": str(error)}}
     samples = spoken.samples
     if spoken.sample_rate != settings.sample_rate:
         samples = soxr.resample(samples, spoken.sample_rate, settings.sample_rate)
+    samples = np.pad(samples, round(settings.silence * settings.sample_rate))
     container, subtype = AUDIO_FORMATS[settings.audio_format]
     quoted = _UNSAFE.sub(lambda found: "".join(f"%{byte:02X}" for byte in found[0].encode()), name)
     file = f"{quoted}.{settings.audio_format}"
@@ -297,6 +306,11 @@ def _make_utterance(
         "licence": engine.licence,
     }
     return {"manifest": manifest, "alignment": alignment_row(alignment)}
+
+
+def _later(word: Word, seconds: float) -> Word:
+    phones = tuple(replace(phone, start=phone.start + seconds, end=phone.end + seconds) for phone in word.phones)
+    return Word(word.label, word.start + seconds, word.end + seconds, phones)
 
 
 def _write_lists(out: Path, shards: Sequence[tuple[Path, str, int]]) -> SynthesisResult:

@@ -243,6 +243,28 @@ def test_other_settings_or_texts_are_refused(tmp_path: Path) -> None:
             make(tmp_path / "c", texts(4))
 
 
+def test_silence_around_every_utterance(tmp_path: Path) -> None:
+    plain, _ = make(tmp_path / "plain", texts(1))
+    quiet, _ = make(tmp_path / "quiet", texts(1), silence=0.25)
+    one, other = (Manifest.load(result.manifest)[0] for result in (plain, quiet))
+    wave = other.load()
+    assert np.array_equal(wave[4000:-4000], one.load()) and not np.any(wave[:4000]) and not np.any(wave[-4000:])
+    before, after = (read_alignments(result.alignments)[one.id] for result in (plain, quiet))
+    assert after.duration == pytest.approx(before.duration + 0.5)
+    for early, late in zip(before.words[0].phones, after.words[0].phones, strict=True):
+        assert (late.start, late.end) == pytest.approx((early.start + 0.25, early.end + 0.25))
+    # A corpus made before there was silence resumes, and is not mixed with another.
+    settings = tmp_path / "plain" / "synthesis.json"
+    known = json.loads(settings.read_text())
+    del known["silence"]
+    settings.write_text(json.dumps(known))
+    make(tmp_path / "plain", texts(1))
+    with pytest.raises(InputError, match="another silence"):
+        make(tmp_path / "plain", texts(1), silence=0.25)
+    with pytest.raises(InputError, match="0 to 5 seconds"):
+        make(tmp_path / "long", texts(1), silence=6.0)
+
+
 def test_bad_sentence_is_recorded_and_skipped(tmp_path: Path) -> None:
     result, _ = make(tmp_path / "c", [("x", "bad"), *texts(3)])
     assert (result.utterances, result.skipped) == (3, 1)

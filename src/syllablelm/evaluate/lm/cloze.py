@@ -53,10 +53,10 @@ def evaluate_cloze(
     pairs = read_cloze(folder)
     path = Path(out) / "cloze" / f"{folder.resolve().name}.txt"
     scores, facts = score_recordings("cloze", folder, path, list_pair_stems(pairs), pairs, **models)
-    trim, pairing = models.get("trim", "none"), "by story in the file names"
+    pairing = "by story in the file names"
     return ClozeResult(
         **facts,
-        protocol=describe_protocol(trim, ties=ties, pairing=pairing, average="stories"),
+        protocol=describe_protocol(models, ties=ties, pairing=pairing, average="stories"),
         rows=rows_by_score(
             pairs,
             scores,

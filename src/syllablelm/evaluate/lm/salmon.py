@@ -64,7 +64,7 @@ def evaluate_salmon(
     scores, facts = score_recordings("salmon", folder, path, list_pair_stems(pairs), pairs, files=files, **models)
     return SalmonResult(
         **facts,
-        protocol=describe_protocol(models.get("trim", "none"), ties="half", average="pairs of a part"),
+        protocol=describe_protocol(models, ties="half", average="pairs of a part"),
         rows=rows_by_score(pairs, scores, partial(_part_rows, resamples=resamples, seed=seed)),
     )
 

@@ -43,13 +43,17 @@ CHUNK = 200
 _LONGER_SECONDS = 0.1
 # Shortest stretch of speech at the ends of a recording, in milliseconds: a word may begin with a burst.
 _MIN_SPEECH_MS = 30
+_MOST_SILENCE = 5.0
 Encode = Callable[[Sequence[str]], Mapping[str, Segmentation | AudioError]]
 
 
-def describe_protocol(trim: str = "none", **more: str) -> dict[str, str]:
-    """Return how pairs were scored, in words; ``trim`` as for `score_recordings`."""
+def describe_protocol(models: Mapping[str, Any], **more: str) -> dict[str, str]:
+    """Return how pairs were scored, in words; ``models`` are the arguments of `score_recordings`."""
+    trim, silence = models.get("trim", "none"), models.get("silence")
     kept = "kept" if trim == "none" else f"units wholly before the first or after the last speech left out ({trim})"
     scores = {"score": "mean log-probability per unit after BOS", **SCORINGS}
+    if silence and models.get("units") is None:
+        scores["recordings"] = f"encoded between {silence:g} s of silence"
     return {**scores, "silence at the ends": kept, **more, "interval": "95 % bootstrap over pairs"}
 
 
@@ -65,6 +69,7 @@ def score_recordings(
     lm: str | Path | None = None,
     units: str | Path | None = None,
     trim: str = "none",
+    silence: float | None = None,
     device: str = "auto",
 ) -> tuple[dict[str, dict[str, float]], dict[str, Any]]:
     """Score recordings with a language model, resuming an earlier run of the same models and recordings.
@@ -78,6 +83,7 @@ def score_recordings(
         model, units, device: see `syllablelm.evaluate`.
         lm: language model (default: that of ``model``).
         trim: voice activity method of `trim_silence`.
+        silence: seconds of silence before and after every recording while it is encoded (default: none).
 
     Returns:
         scores by name ("mean", and with pairs those of `SCORINGS`) and stem, and the first fields of a `PairsResult`.
@@ -88,7 +94,7 @@ def score_recordings(
     """
     name = lm or model
     language_model = SpeechLM.load(name, device=device)
-    encode, source = open_source(files or folder, stems, model, units, trim=trim, device=device)
+    encode, source = open_source(files or folder, stems, model, units, trim=trim, silence=silence, device=device)
     if units is None:
         check_tokenizer("language model", language_model.info.tokenizer, source[0])
     couples = sorted(couple for pair in pairs for couple in pair.stems)
@@ -125,6 +131,7 @@ def open_source(
     units: str | Path | None = None,
     *,
     trim: str = "none",
+    silence: float | None = None,
     device: str = "auto",
 ) -> tuple[Encode, list[Any]]:
     """Return the function from names of recordings to their units, and what the units depend on.
@@ -134,6 +141,7 @@ def open_source(
         model: tokenizer, whose digest comes first in what the units depend on; unused with ``units``.
         units: file of their units.
         trim: voice activity method of `trim_silence`.
+        silence: seconds of silence before and after every recording while it is encoded (default: none).
         device: see `syllablelm.evaluate`.
 
     Raises:
@@ -141,6 +149,9 @@ def open_source(
     """
     if trim not in METHODS:
         raise unknown_name("voice activity method", trim, METHODS)
+    silence = silence or 0.0
+    if not 0.0 <= silence <= _MOST_SILENCE:
+        raise InputError(f"silence {silence:g}: must be 0 to {_MOST_SILENCE:g} seconds")
     if units is not None:
         known = _read_units(Path(units), stems)
         if trim == "none":
@@ -156,7 +167,8 @@ def open_source(
     manifest = _read_recordings(list_stems(folder) if isinstance(folder, Path) else folder)
     tokenizer = model if isinstance(model, Tokenizer) else Tokenizer.load(model, device=device)
     source = [tokenizer.digest, asdict(tokenizer.rule), manifest.contents()]
-    return partial(_encode, tokenizer, manifest, trim), source if trim == "none" else [*source, trim]
+    options = [*([trim] if trim != "none" else []), *([silence] if silence else [])]
+    return partial(_encode, tokenizer, manifest, trim, silence), [*source, *options]
 
 
 def score_stems(
@@ -275,7 +287,7 @@ def _read_recordings(files: Mapping[str, Path]) -> Manifest:
 
 
 def _encode(
-    tokenizer: Tokenizer, manifest: Manifest, trim: str, names: Sequence[str]
+    tokenizer: Tokenizer, manifest: Manifest, trim: str, silence: float, names: Sequence[str]
 ) -> dict[str, Segmentation | AudioError]:
     result: dict[str, Segmentation | AudioError] = {}
     waves: dict[str, FloatArray] = {}
@@ -283,7 +295,8 @@ def _encode(
         if isinstance(wave, AudioError):
             result[name] = wave
         else:
-            waves[name] = wave
+            # What is too short for a single unit stays so, and is refused.
+            waves[name] = np.pad(wave, round(silence * SAMPLE_RATE) if len(wave) > tokenizer.encoder.hop else 0)
     encoded = zip(waves, tokenizer.encode(list(waves.values())), strict=True)
     return result | {name: trim_silence(units, waves[name], trim) for name, units in encoded}
 

@@ -18,7 +18,7 @@ from syllablelm.evaluate.lm import TieRule
 from syllablelm.evaluate.lm.cloze import TIES, read_cloze
 from syllablelm.evaluate.lm.pairs import Pair, PairCounts, list_pair_stems, score_pairs
 from syllablelm.evaluate.lm.scorer import CHUNK, Encode, open_source, read_finished, refuse_faults, score_stems
-from syllablelm.evaluate.lm.suites import read_lexical, read_syntactic, syntactic_rows
+from syllablelm.evaluate.lm.suites import WORD_SILENCE, read_lexical, read_syntactic, syntactic_rows
 from syllablelm.evaluate.lm.zerospeech import check_stems, find_split, list_stems
 from syllablelm.formats.record import from_record, to_record
 from syllablelm.lm.speech_lm import SpeechLM
@@ -187,7 +187,8 @@ def _open_items(suite: PairSuite, model: str | Path | Tokenizer, split: str) -> 
     stems = list_pair_stems(pairs)
     if suite.units is None:
         check_stems(stems, list_stems(folder), folder)
-    encode, source = open_source(folder, stems, model, suite.units)
+    silence = WORD_SILENCE if suite.kind == "lexical" else None
+    encode, source = open_source(folder, stems, model, suite.units, silence=silence)
     return _Items(pairs, stems, encode, {"source": source, "stems": stems})
 
 
