@@ -34,7 +34,7 @@ RESUMED = frozenset(
         "scale score",
         *(f"train {part}" for part in ("encoder", "losspred", "sylboost", "codebook", "all", "lm", "vocoder")),
         *(f"prepare {corpus}" for corpus in ("stories", "synthetic", "wordlist", "minimal-pairs", "topic-cloze")),
-        *(f"evaluate {name}" for name in ("continuation", "lexical", "syntactic", "cloze")),
+        *(f"evaluate {name}" for name in ("continuation", "lexical", "syntactic", "cloze", "salmon")),
     ]
 )
 # Verbs that write file after file, and replace none unasked.

@@ -18,7 +18,6 @@ from syllablelm.core.files import scratch_folder
 from syllablelm.core.progress import ProgressBar
 from syllablelm.core.results import Record, Result
 from syllablelm.core.segmentation import Segmentation
-from syllablelm.encoders.base import FrameEncoder
 from syllablelm.encoders.data2vec2 import Data2Vec2Encoder
 from syllablelm.encoders.data2vec2_model import Data2Vec2, Data2Vec2Shape
 from syllablelm.encoders.device import Precision, check_precision, pick_device
@@ -218,7 +217,7 @@ def _encoding(
     system: PaperEncoder, weights: str, waves: Sequence[Any], size: Size, precision: Precision, place: torch.device
 ) -> dict[str, Callable[[], int]]:
     layer = system.norm_layer or system.layer
-    encoder: FrameEncoder
+    encoder: Any
     if weights == RANDOM:
         encoder = _random_encoder(system, layer, size).to(place)
         encoder.precision = precision
@@ -270,7 +269,7 @@ def _language_model(
     info = model.info
     # Neighbours differ, so that nothing is deduplicated.
     steps = np.random.default_rng(0).integers(1, info.num_tokens, size=(count, units + 1))
-    frames = np.arange(units + 2)
+    frames = np.arange(units + 2, dtype=np.int32)
     rows = [
         Segmentation(frames[:-1], frames[1:], row, units + 1, info.hop, info.sample_rate)
         for row in np.cumsum(steps, axis=1) % info.num_tokens

@@ -28,7 +28,9 @@ def verbs(command: Any = None, name: str = "") -> Iterator[tuple[str, Any]]:
 
 def arguments_of(command: Any, **values: str) -> list[str]:
     """Arguments with these values by the names of parameters, and stand-ins for what else is required."""
-    given = {p.name: "jsonl" if p.name == "to" else "stand-in" for p in command.params if p.required} | values
+    stand_ins = {"float": "1", "integer": "1"}
+    given = {p.name: stand_ins.get(p.type.name, "stand-in") for p in command.params if p.required}
+    given |= {p.name: "jsonl" for p in command.params if p.required and p.name == "to"} | values
     options = [
         part
         for p in command.params
