@@ -28,9 +28,8 @@ def verbs(command: Any = None, name: str = "") -> Iterator[tuple[str, Any]]:
 
 def arguments_of(command: Any, **values: str) -> list[str]:
     """Arguments with these values by the names of parameters, and stand-ins for what else is required."""
-    stand_ins = {"float": "1", "integer": "1"}
-    given = {p.name: stand_ins.get(p.type.name, "stand-in") for p in command.params if p.required}
-    given |= {p.name: "jsonl" for p in command.params if p.required and p.name == "to"} | values
+    stand_ins = {"to": "jsonl", "hours": "1"}
+    given = {p.name: stand_ins.get(p.name, "stand-in") for p in command.params if p.required} | values
     options = [
         part
         for p in command.params
