@@ -10,11 +10,12 @@ SAMPLE := src/syllablelm/bundled/sample.flac
 # Threads that wait actively slow each other down on a machine that does other work too.
 export OMP_WAIT_POLICY := passive
 
-.PHONY: demo test test-slow kill fuzz bench lint format clean help
+.PHONY: demo test test-slow reproduce-mini kill fuzz bench lint format clean help
 
 help:
 	@echo "make demo       units, a picture, a resynthesis and a continuation of the bundled recording, in demo/"
 	@echo "make test       the quick tests        make test-slow  the slow ones"
+	@echo "make reproduce-mini   every command of docs/reproduce.md, in miniature"
 	@echo "make bench      timings and memory     make lint       ruff, pyright, layers"
 	@echo "make kill N=60  long commands, killed N times at random moments and run again"
 	@echo "make fuzz       N=5000 damaged files for every reader, from SEED=0"
@@ -48,6 +49,10 @@ test: $(STAMP)
 
 test-slow: $(STAMP)
 	$(BIN)/python -m pytest -m "slow and not gpu and not kill"
+
+# Every command of docs/reproduce.md, in its order: the recipes and verbs of both papers on a few seconds of noise.
+reproduce-mini: $(STAMP)
+	$(BIN)/python -m pytest -q --durations 5 tests/e2e/test_reproduce.py
 
 # Commands killed at random moments and run again; N kills, seeded.
 kill: N = 60

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from helpers.command_line import Ended, Run
+from helpers.random_recognizers import write_text_lm
 from syllablelm.data.audio import load_audio
 from syllablelm.evaluate.speech import recognizers
 from syllablelm.evaluate.speech.continuation import ContinuationResult
@@ -65,19 +66,7 @@ def text(tmp_path: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def causal_text_lm(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A random GPT-2 of a few words, whose tokenizer adds no BOS."""
-    from tokenizers import Tokenizer as Words
-    from tokenizers import models, pre_tokenizers
-    from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
-
-    folder = tmp_path_factory.mktemp("gpt2")
-    words = Words(models.WordLevel({word: n for n, word in enumerate(["<end>", "<unk>", *WORDS])}, unk_token="<unk>"))
-    words.pre_tokenizer = pre_tokenizers.Whitespace()
-    PreTrainedTokenizerFast(tokenizer_object=words, eos_token="<end>", unk_token="<unk>").save_pretrained(folder)
-    ends = {"bos_token_id": 0, "eos_token_id": 0}
-    config = GPT2Config(vocab_size=14, n_positions=16, n_embd=16, n_layer=1, n_head=2, **ends)
-    GPT2LMHeadModel(config).save_pretrained(folder)
-    return folder
+    return write_text_lm(tmp_path_factory.mktemp("gpt2"), WORDS)
 
 
 def write_manifest(path: Path, recordings: Path, texts: tuple[str | None, ...]) -> Path:

@@ -44,7 +44,8 @@ def _read_units(name: str) -> Read:
 
 
 for _name in (
-    "jsonl", "parquet", "textgrid", "slamkit", "slamkit-tokens", "textless", "textless-lines", "gslm", "discophon", "sdhubert",
+    "jsonl", "parquet", "textgrid", "slamkit", "slamkit-tokens", "textless", "textless-lines", "gslm", "discophon",
+    "sdhubert",
 ):  # fmt: skip
     READERS[f"units-{_name}"] = Reader(_write_units(_name), _read_units(_name))
 

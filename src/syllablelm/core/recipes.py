@@ -17,7 +17,11 @@ T = TypeVar("T")
 FOLDER = Path(__file__).resolve().parents[1] / "recipes"
 Kind = Literal["tokenizer", "lm", "vocoder"]
 # Tables that only one kind of recipe has.
-_KIND_OF_TABLE: dict[str, Kind] = {"vocoder_lm": "vocoder", "voice": "vocoder", "units": "lm", "codebook": "tokenizer"}
+_KIND_OF_TABLE: dict[str, Kind] = {
+    **dict.fromkeys(("vocoder_lm", "voice", "published"), "vocoder"),
+    "units": "lm",
+    "codebook": "tokenizer",
+}
 
 
 @dataclass(frozen=True)

@@ -105,7 +105,7 @@ class VocoderRecipe:
         data: training recordings of the vocoder LM; the voice need not be among them.
         encoded: instead of that, their units.
         acoustic: acoustic units.
-        vocoder_lm: interleaved language model; without it, data and acoustic, the vocoder speaks the syllables.
+        vocoder_lm: interleaved language model; without it, data and acoustic, the vocoder speaks the tokenizer's units.
         interleaving: order of its tokens: "time", or "ella-v" as in the paper (``vocoder.interleave``).
         parallel: real recordings that the voice speaks too, for a source-filter vocoder of syllables.
         voice: recordings of the vocoder's voice; none for a published vocoder.
@@ -139,10 +139,8 @@ class VocoderRecipe:
             raise InputError("a vocoder's recipe has a table [data] or a table [encoded], not both")
         if self.encoded is not None and self.acoustic is not None and not self.acoustic.tokenizer:
             raise InputError("[encoded] needs acoustic.tokenizer, the tokenizer that made the acoustic units")
-        if self.vocoder_lm is None and self.vocoder is None:
-            raise InputError(
-                "only a source-filter vocoder, [vocoder], speaks syllables; add [acoustic] and [vocoder_lm]"
-            )
+        if self.vocoder_lm is None and self.hifigan is not None:
+            raise InputError("a vocoder's recipe with [hifigan] speaks acoustic units; add [acoustic] and [vocoder_lm]")
         if self.parallel is not None and self.vocoder_lm is not None:
             raise InputError("[parallel] is for vocoders of syllables; leave it out, or [acoustic] and [vocoder_lm]")
         check_seed(self.seed)
@@ -158,6 +156,8 @@ def train_vocoder_recipe(recipe: VocoderRecipe, out: Path, *, device: str = "aut
     if recipe.encoded is not None and recipe.acoustic is not None:
         return _train_on_encoded(recipe, recipe.encoded, recipe.acoustic, out, device)
     syllables = Tokenizer.load(recipe.tokenizer, device=device)
+    if recipe.published is not None and recipe.vocoder_lm is None:
+        return import_vocoder(recipe.published, syllables, out / "vocoder")
     if recipe.data is None or recipe.acoustic is None or recipe.vocoder_lm is None:
         return _train_on_syllables(recipe, syllables, out, device)
     store = WaveformStore(read_corpus(recipe.data), budget_bytes=0, known=out / KNOWN_FILE)

@@ -31,7 +31,10 @@ SCORINGS = {
 
 @dataclass(frozen=True, eq=False)
 class ScoredUnits:
-    """Units as a language model reads them, and their log-probabilities in nats, (num_units,)."""
+    """Units as a language model reads them, and their log-probabilities in nats, (num_units,).
+
+    A model without BOS has none of the first unit.
+    """
 
     units: Segmentation
     log_probs: npt.NDArray[np.float64]
@@ -64,9 +67,9 @@ def score_continuations(
         lm: the model that gave them, for the continuations alone.
 
     Returns:
-        Scores by name and stem; higher is likelier. Where one recording ends with the shared units, both recordings
-        have the localised and normalised score 0, a tie; so have those without a shared unit the normalised one, as
-        nothing was given.
+        Scores by name and stem; higher is likelier. Units without a log-probability are left out of them. Where one
+        recording ends with the shared units, both recordings have the localised and normalised score 0, a tie; so have
+        those without a shared unit the normalised one, as nothing was given.
     """
     scores: dict[str, dict[str, float]] = {name: {} for name in SCORINGS}
     alone: dict[str, int] = {}
@@ -81,12 +84,17 @@ def score_continuations(
             scores["localised"][stem] = scores["normalised"][stem] = 0.0
             if ends:
                 continue
-            window = units.start[first:] < units.start[first] + WINDOW_SECONDS * units.sample_rate / units.hop
-            scores["localised"][stem] = float(row[first:][window].mean())
+            unscored = len(units) - len(row)
+            rest = max(first, unscored)
+            window = units.start[rest:] < units.start[first] + WINDOW_SECONDS * units.sample_rate / units.hop
+            if window.any():
+                scores["localised"][stem] = float(row[rest - unscored :][window].mean())
             if first:
                 alone[stem] = first
     continuations = [recordings[stem].after(first) for stem, first in alone.items()]
     rows = lm.log_probs(continuations) if continuations else []
-    for (stem, first), row in zip(alone.items(), rows, strict=True):
-        scores["normalised"][stem] = float(recordings[stem].log_probs[first:].sum() - row.sum())
+    for (stem, _), row in zip(alone.items(), rows, strict=True):
+        # Of the units that both score: without BOS the first one after the shared ones is not among them.
+        given = recordings[stem].log_probs
+        scores["normalised"][stem] = float(given[len(given) - len(row) :].sum() - row.sum())
     return scores, shared

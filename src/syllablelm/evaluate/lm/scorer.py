@@ -212,6 +212,11 @@ def score_stems(
         scored = dict(zip(usable, lm.log_probs(list(usable.values())), strict=True)) if usable else {}
         sums = {stem: float(row.sum()) for stem, row in scored.items()}
         faults |= {stem: f"its score is {value}" for stem, value in sums.items() if not math.isfinite(value)}
+        faults |= {
+            stem: "one unit; a model without BOS scores what follows another"
+            for stem in scored
+            if not len(scored[stem])
+        }
         for stem in ids[first:last]:
             if stem in faults:
                 yield {"id": stem, "fault": faults[stem]}

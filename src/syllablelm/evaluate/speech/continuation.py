@@ -290,7 +290,7 @@ def _open_text_lm(
     if name is not None:
         return CausalTextLM(name, own_start=own_start, device=device)
     # The oracle's texts must not be training texts.
-    skipped = {
+    skipped: dict[str, Any] = {
         "skip_ids": {one.id for one in manifest},
         "skip_texts": {normalize(one.text) for one in manifest if one.text},
     }

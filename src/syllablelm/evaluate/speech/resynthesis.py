@@ -8,7 +8,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import islice, tee
 from pathlib import Path
-from typing import Any, ClassVar, get_args
+from typing import Any, ClassVar, cast, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -194,7 +194,8 @@ def evaluate_resynthesis(
         InputError: no recording with a text and of these lengths, a text without a word, or recordings without units.
         FormatError: no such model, or parts of different units.
     """
-    wanted = [durations] if isinstance(durations, str) else list(dict.fromkeys(durations))
+    chosen_durations = [durations] if isinstance(durations, str) else dict.fromkeys(durations)
+    wanted = cast("list[Durations]", list(chosen_durations))
     if not wanted or not set(wanted) <= set(RESYNTHESES):
         raise InputError(f"durations {', '.join(wanted) or 'none'}: choose {', '.join(get_args(Durations))}, or both")
     names = [recognizer] if isinstance(recognizer, str) else list(dict.fromkeys(recognizer))
@@ -324,7 +325,7 @@ class _Rendering:
             self.num_units = voice.vocoder.num_units if lm is None else lm.stream.syllables
             given = units if isinstance(units, Mapping) else read_units(Path(units))
             self.unit_file = "units" if isinstance(units, Mapping) else str(units)
-            digest = "" if isinstance(units, Mapping) else units_tokenizer(units)
+            digest = "" if isinstance(units, Mapping) else units_tokenizer(Path(units))
             _check_units(given, chosen, self.unit_file)
             self._encode = lambda ids, waves: [given[id] for id in ids]
         check_tokenizer("vocoder", voice.tokenizer, digest)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any, cast
 
 import numpy as np
@@ -28,17 +29,22 @@ def log_prob(before: int, unit: int) -> float:
 class Bigram:
     """A language model whose probabilities depend on the unit before."""
 
+    def __init__(self, has_bos: bool = True) -> None:
+        self.first = 0 if has_bos else 1
+
     def log_probs(self, segmentations: Sequence[Segmentation]) -> list[np.ndarray]:
         rows = [np.asarray(one.unit).tolist() for one in segmentations]
-        return [np.array([log_prob(a, b) for a, b in zip([BOS, *row], row, strict=False)]) for row in rows]
+        return [
+            np.array([log_prob(a, b) for a, b in zip([BOS, *row], row, strict=False)][self.first :]) for row in rows
+        ]
 
 
-LM = cast("SpeechLM", Bigram())
+LM, WITHOUT_BOS = cast("SpeechLM", Bigram()), cast("SpeechLM", Bigram(has_bos=False))
 
 
-def scored(units: list[int], frames: list[int]) -> ScoredUnits:
+def scored(units: list[int], frames: list[int], lm: SpeechLM = LM) -> ScoredUnits:
     segmentation = Segmentation.from_boundaries(np.cumsum([0, *frames[: len(units)]]), unit=units)
-    return ScoredUnits(segmentation, LM.log_probs([segmentation])[0])
+    return ScoredUnits(segmentation, lm.log_probs([segmentation])[0])
 
 
 RECORDINGS = st.lists(st.integers(0, BOS - 1), min_size=1, max_size=7).flatmap(
@@ -67,6 +73,26 @@ def test_scores_by_a_slow_loop(right: Any, wrong: Any) -> None:
         assert scores["localised"][stem] == pytest.approx(sum(window) / len(window))
         alone = [log_prob(a, b) for a, b in zip([BOS, *units[first:]], units[first:], strict=False)]
         assert scores["normalised"][stem] == pytest.approx(sum(nats[first:]) - sum(alone), abs=1e-9)
+
+
+@given(RECORDINGS, RECORDINGS)
+def test_a_model_without_bos_by_a_slow_loop(right: Any, wrong: Any) -> None:
+    recordings = {"r": scored(*right, WITHOUT_BOS), "w": scored(*wrong, WITHOUT_BOS)}
+    scores, _ = score_continuations([Pair("p", (("r", "w"),), {})], recordings, WITHOUT_BOS)
+    first = shared_units(recordings["r"].units, recordings["w"].units)
+    for stem, (units, frames) in (("r", right), ("w", wrong)):
+        nats: list[float] = [log_prob(a, b) for a, b in pairwise(units)]
+        localised = normalised = 0.0
+        if first not in (len(right[0]), len(wrong[0])):
+            starts = [0.02 * sum(frames[:k]) for k in range(len(units))]
+            window = [k for k in range(max(1, first), len(units)) if starts[k] < starts[first] + WINDOW_SECONDS - 1e-9]
+            localised = sum(nats[k - 1] for k in window) / max(1, len(window))
+            # The unit after the shared ones has no probability alone; a bigram's others are the same as given these.
+            normalised = sum(nats[first:]) - sum(
+                log_prob(a, b) for a, b in zip(units[first:], units[first + 1 :], strict=False)
+            )
+        assert scores["localised"][stem] == pytest.approx(localised)
+        assert scores["normalised"][stem] == pytest.approx(normalised if first else 0.0, abs=1e-9)
 
 
 @given(RECORDINGS, RECORDINGS)

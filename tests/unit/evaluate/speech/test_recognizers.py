@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from helpers.planted_code import plant_code
+from helpers.random_recognizers import write_ctc, write_whisper
 from syllablelm.core.errors import FormatError, InputError, MissingDependencyError
 from syllablelm.core.models import BUNDLED
 from syllablelm.data.audio import load_audio
@@ -88,29 +89,7 @@ def test_messages_take_the_names_from_the_registry(tmp_path, monkeypatch):
 
 @pytest.fixture(scope="module")
 def ctc(tmp_path_factory):
-    """A random wav2vec 2.0 with a head of letters, and its processor."""
-    import torch
-    from transformers import Wav2Vec2Config, Wav2Vec2CTCTokenizer, Wav2Vec2ForCTC, Wav2Vec2Processor
-    from transformers.models.wav2vec2.feature_extraction_wav2vec2 import Wav2Vec2FeatureExtractor
-
-    folder = tmp_path_factory.mktemp("ctc")
-    letters = ["<pad>", "<s>", "</s>", "<unk>", "|", *"ABC"]
-    (folder / "letters.json").write_text(json.dumps({letter: n for n, letter in enumerate(letters)}), encoding="utf-8")
-    tokenizer = Wav2Vec2CTCTokenizer(str(folder / "letters.json"))
-    Wav2Vec2Processor(Wav2Vec2FeatureExtractor(), tokenizer).save_pretrained(folder)
-    torch.manual_seed(0)
-    config = Wav2Vec2Config(
-        vocab_size=len(letters),
-        hidden_size=16,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-        intermediate_size=16,
-        conv_dim=(8,) * 7,
-        num_conv_pos_embeddings=4,
-        num_conv_pos_embedding_groups=2,
-    )
-    Wav2Vec2ForCTC(config).save_pretrained(folder)
-    return folder
+    return write_ctc(tmp_path_factory.mktemp("ctc"))
 
 
 def test_ctc_transcripts_are_those_of_transformers(ctc):
@@ -178,24 +157,7 @@ class TestFasterWhisper:
 
 @pytest.fixture(scope="module")
 def whisper(tmp_path_factory):
-    """A random Whisper with a vocabulary of letters, and its tokenizer and feature extractor."""
-    import torch
-    from transformers import WhisperConfig, WhisperFeatureExtractor, WhisperForConditionalGeneration, WhisperTokenizer
-
-    folder = tmp_path_factory.mktemp("whisper")
-    marks = ["<|endoftext|>", "<|startoftranscript|>", "<|en|>", "<|de|>", "<|transcribe|>", "<|notimestamps|>"]
-    letters = [*"abcdefghijklmnopqrstuvwxyz", "\u0120"]
-    tokenizer = WhisperTokenizer(vocab={letter: n for n, letter in enumerate(letters)}, merges=[])
-    tokenizer.add_special_tokens({"additional_special_tokens": marks[1:]})
-    tokenizer.save_pretrained(folder)
-    WhisperFeatureExtractor().save_pretrained(folder)
-    torch.manual_seed(0)
-    sizes = {f"{side}_{name}": 1 for side in ("encoder", "decoder") for name in ("layers", "attention_heads")}
-    sizes |= {"encoder_ffn_dim": 16, "decoder_ffn_dim": 16, "d_model": 16, "vocab_size": len(tokenizer)}
-    end = tokenizer.eos_token_id
-    config = WhisperConfig(**sizes, pad_token_id=end, bos_token_id=end, eos_token_id=end, decoder_start_token_id=end)
-    WhisperForConditionalGeneration(config).save_pretrained(folder)
-    return folder
+    return write_whisper(tmp_path_factory.mktemp("whisper"))
 
 
 def test_whisper_of_transformers_hears_pieces_of_30_seconds(whisper):
