@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from itertools import pairwise
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
 import numpy as np
@@ -12,11 +14,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from syllablelm.core.errors import InputError
 from syllablelm.core.segmentation import Segmentation
 from syllablelm.evaluate.lm.likelihoods import SCORINGS, WINDOW_SECONDS, ScoredUnits, score_continuations, shared_units
 from syllablelm.evaluate.lm.pairs import Pair, PairCounts, rows_by_score, score_pairs
+from syllablelm.evaluate.lm.scorer import score_stems
 from syllablelm.evaluate.lm.suites import lexical_rows
 from syllablelm.lm.speech_lm import SpeechLM
+from syllablelm.lm.store import TokenInfo
 
 BOS = 4
 
@@ -121,3 +126,11 @@ def test_rows_hold_the_accuracy_of_every_score() -> None:
     only = rows_by_score(pairs, {"mean": scores["localised"]}, lambda p, c: lexical_rows(p, c, resamples=20))
     assert only[0].accuracy == pytest.approx(1 / 3) and only[0].summed is None
     assert PairCounts.merge(score_pairs(pairs, scores["localised"])).accuracy == only[0].accuracy
+
+
+def test_a_recording_of_one_unit_has_no_score_without_bos(tmp_path: Path) -> None:
+    units = {"a": scored([1, 2], [3, 3]).units, "b": scored([1], [3]).units}
+    lm = cast("SpeechLM", SimpleNamespace(info=TokenInfo(BOS, has_bos=False), log_probs=WITHOUT_BOS.log_probs))
+    with pytest.raises(InputError, match=r"b: one unit; a model without BOS .* \(1 of 2 recordings"):
+        score_stems(["a", "b"], lambda stems: {stem: units[stem] for stem in stems}, lm, tmp_path / "s.txt", "key")
+    assert not (tmp_path / "s.txt").exists()
