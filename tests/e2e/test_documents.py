@@ -6,6 +6,7 @@ import inspect
 import re
 import shlex
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ import typer
 
 import syllablelm as sl
 from helpers.random_models import small_predictor
+from helpers.shell_blocks import blocks, command_lines
 from syllablelm.cli.app import app
 from syllablelm.core.recipes import recipe_names
 from syllablelm.data.audio import save_audio
@@ -27,14 +29,10 @@ RUN = ("README.md", "docs/encode.md", "docs/speak.md")
 PLACEHOLDER = re.compile(r"\.\.\.|\$|^[A-Z_]+\.*$")
 
 
-def blocks(document: Path, language: str) -> list[str]:
-    return re.findall(rf"^```{language}\n(.*?)^```", document.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
-
-
 def commands(document: Path) -> Iterator[list[str]]:
     """Words of each call of `syllablelm` in a document's shell blocks, after the program's name."""
-    for block in blocks(document, "bash"):
-        for line in block.replace("\\\n", " ").splitlines():
+    for block in blocks(document.read_text(encoding="utf-8"), "bash"):
+        for line in command_lines(block):
             lexer = shlex.shlex(line, posix=True, punctuation_chars=";|&")
             lexer.whitespace_split = True
             words: list[str] = []
@@ -47,9 +45,14 @@ def commands(document: Path) -> Iterator[list[str]]:
                 words = []
 
 
+@cache
+def whole_program() -> click.Command:
+    return typer.main.get_command(app)
+
+
 def find_command(words: list[str]) -> tuple[click.Command, list[str]]:
     """The command that words call, and its arguments."""
-    command: Any = typer.main.get_command(app)
+    command: Any = whole_program()
     context = click.Context(command)
     while hasattr(command, "get_command"):
         assert words, "a command of commands is called without one"
@@ -94,7 +97,7 @@ def test_the_documents_have_commands() -> None:
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
 def test_python_blocks_are_python(document: Path) -> None:
-    for number, block in enumerate(blocks(document, "python")):
+    for number, block in enumerate(blocks(document.read_text(encoding="utf-8"), "python")):
         compile(block, f"{document.name}, block {number}", "exec")
 
 
@@ -126,7 +129,7 @@ def test_examples_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         "similarity": np.abs(features @ features.T),
     }
     for document in RUN:
-        for block in blocks(ROOT / document, "python"):
+        for block in blocks((ROOT / document).read_text(encoding="utf-8"), "python"):
             exec(block, names)
     assert names["wave"].dtype == np.float32 and len(names["more"]) > 0
     assert names["cuts"][0] == 0 and names["cuts"][-1] == 120

@@ -10,8 +10,8 @@ import json
 import re
 import runpy
 import shlex
+import shutil
 import subprocess
-from collections.abc import Iterator
 from dataclasses import dataclass
 from fnmatch import fnmatch, fnmatchcase
 from pathlib import Path
@@ -20,6 +20,7 @@ from typing import Any
 import pytest
 
 from helpers.command_line import Run
+from helpers.shell_blocks import blocks, command_lines
 from syllablelm.core.recipes import recipe_names
 from syllablelm.evaluate.speech import recognizers
 
@@ -64,7 +65,7 @@ MINIATURE = {
     "train all d2v2_*": f"{TOKENIZER} --set codebook.units=6",
     "train lm speechlm_*": f"{LM} --set lm.compile=false --device cpu",
     "train lm compare_*": f"{LM} --device cpu",
-    "train lm stories*": f"{LM} --set lm.unique_tokens=60 --set lm.loop.accumulate=1 --device cpu",
+    "train lm stories*": f"{LM} --set lm.unique_tokens=130 --set lm.loop.accumulate=1 --device cpu",
     "train vocoder vocoder_mhubert": f"{VOCODER_LM} --device cpu",
     "train vocoder vocoder_twist": "--device cpu",
     "train recode": "",
@@ -99,13 +100,10 @@ MINIATURE = {
 }
 # Programs of others that are not dependencies here; what they read is written by the command before.
 OTHERS = {"fastabx", "mkdir"}
-# Quick enough for `make test`; they need no slow command before them.
+# Quick enough for `make test`; they need no other command before them.
 QUICK = re.compile(
     r"mkdir|prepare (corpus|subset data/librispeech)|train (losspred hubert|all d2v2)_833|recipes show"
     r"|scale plan speech --out|scale collect evals|scale predict speech --against"
-)
-needs_flite = pytest.mark.skipif(
-    subprocess.run(["sh", "-c", "command -v flite"], capture_output=True).returncode != 0, reason="flite is missing"
 )
 
 
@@ -156,22 +154,6 @@ def shrink(step: Step) -> list[str]:
     return words + small
 
 
-def expand(lines: list[str]) -> Iterator[str]:
-    """Yield commands, with loops over words unrolled."""
-    while lines:
-        line = lines.pop(0).strip()
-        loop = re.fullmatch(r"for (\w+) in (.+); do", line)
-        if loop is None:
-            yield line
-            continue
-        depth, body = 1, []
-        while depth:
-            body.append(lines.pop(0))
-            depth += {"for": 1, "done": -1}.get(body[-1].split(" ")[0].strip() or body[-1].split()[0], 0)
-        for value in loop[2].split():
-            yield from expand([re.sub(rf"\$({loop[1]}\b|{{{loop[1]}}})", value, text) for text in body[:-1]])
-
-
 def read_steps(page: str) -> list[Step]:
     """Return the commands and Python blocks of the page in its order."""
     steps = []
@@ -181,8 +163,7 @@ def read_steps(page: str) -> list[Step]:
             if language == "python":
                 steps.append(Step(heading, ("python-block", block)))
                 continue
-            lines = block.replace("\\\n", " ").splitlines()
-            for line in expand([line for line in lines if line.strip()]):
+            for line in command_lines(block):
                 words = shlex.split(line, comments=True)
                 output = words.pop() if len(words) > 1 and words[-2] == ">" else None
                 steps.append(Step(heading, tuple(words[: -1 if output else None]), output))
@@ -197,7 +178,7 @@ def test_the_page_is_read_whole() -> None:
     assert not [step.text for step in STEPS if "$" in step.text and step.words[0] != "python-block"]
     for table in (*(f"SyllableLM, Table {n}" for n in (1, 2, 4, 5, 6, 7, 9)), "SyllableLM, Tables 3 and 8"):
         assert any(step.section.startswith(table) for step in STEPS), table
-    for block in re.findall(r"^```bash\n(.*?)^```", PAGE, re.DOTALL | re.MULTILINE):
+    for block in blocks(PAGE, "bash"):
         checked = subprocess.run(["bash", "-n"], input=block, text=True, capture_output=True)
         assert checked.returncode == 0, checked.stderr
 
@@ -206,6 +187,13 @@ def test_every_command_has_a_miniature_and_no_miniature_is_left() -> None:
     mine = [step for step in STEPS if step.words[0] != "python-block" and step.words[0] not in OTHERS]
     assert not [step.text for step in mine if step.entry is None]
     assert not set(MINIATURE) - {step.entry for step in mine}
+
+
+def test_a_command_without_a_miniature_is_noticed() -> None:
+    for text in ("evaluate nothing data", "train all tiny", "train lm speechlm", "scale", "encoded x"):
+        assert Step("", ("syllablelm", *text.split())).entry is None, text
+    (first, last) = read_steps("## A\n```bash\nfor a in 1 2; do\n    syllablelm encode x$a > ${a}b\ndone\n```\n")
+    assert (first.arguments, first.output, last.arguments) == (("encode", "x1"), "1b", ("encode", "x2"))
 
 
 def test_every_recipe_on_the_page_exists() -> None:
@@ -255,16 +243,8 @@ def give_scores(study: Path) -> None:
         file.write_text(json.dumps(raised), encoding="utf-8")
 
 
-def marks(step: Step) -> list[pytest.MarkDecorator]:
-    found = [] if QUICK.match(" ".join(step.arguments or step.words)) else [pytest.mark.slow]
-    return [*found, needs_flite] if re.search("stor(ies|y)|open/|topic-cloze", step.text) else found
-
-
-@pytest.mark.parametrize(
-    "step",
-    [pytest.param(step, id=f"{n:03d} {step.text[:90]}", marks=marks(step)) for n, step in enumerate(STEPS)],
-)
-def test_a_command_runs(step: Step, run: Run, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def do(step: Step, run: Run, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Run a command of the page in its folder; one that fails fails the test."""
     monkeypatch.chdir(folder)
     if step.words[0] == "python-block":
         monkeypatch.setenv("MPLBACKEND", "agg")
@@ -287,3 +267,19 @@ def test_a_command_runs(step: Step, run: Run, folder: Path, monkeypatch: pytest.
         Path(step.output).write_text(ended.out, encoding="utf-8")
     if "--out" in words:
         assert Path(words[words.index("--out") + 1]).exists()
+
+
+def test_quick_commands_run(run: Run, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first tokenizer, plans and published laws, in a folder of their own."""
+    copy = shutil.copytree(folder, tmp_path / "copy")
+    steps = [step for step in STEPS if QUICK.match(" ".join(step.arguments or step.words))]
+    assert len(steps) > 10
+    for step in steps:
+        do(step, run, copy, monkeypatch)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("flite") is None, reason="flite is not installed")
+@pytest.mark.parametrize("step", [pytest.param(step, id=f"{n:03d} {step.text[:90]}") for n, step in enumerate(STEPS)])
+def test_a_command_runs(step: Step, run: Run, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    do(step, run, folder, monkeypatch)
