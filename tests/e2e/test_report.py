@@ -48,8 +48,8 @@ def test_verbs_print_what_the_report_reads(
     assert ended.status == 0, ended.err
     assert ended.result["data"]["items"] == len(commands)
     rows = {name: count for name, count in ended.result["rows"].items() if count}
-    # 1: own and given counts of the tokenizer and of even boundaries, losspred and minsum; 4: the last two alone.
-    assert rows == {"1": 6, "2": 1, "3": 1, "4": 2, "5": 2, "9": 1, "S": 2}
+    # 1: own and given counts of the tokenizer and of even boundaries, losspred and minsum; 3: by four likelihoods; 4: the last two of 1.
+    assert rows == {"1": 6, "2": 1, "3": 4, "4": 2, "5": 2, "9": 1, "S": 2}
     text = (tmp_path / "report" / "report.md").read_text(encoding="utf-8")
     printed = json.loads((results / "own.json").read_text(encoding="utf-8"))
     scores = {row["level"]: row["f1@50"] for row in printed["rows"] if row["segmenter"] == str(tokenizer_folder)}
@@ -70,7 +70,7 @@ def test_prints_one_object_and_writes_the_folder(run: Run, no_figures: None, tmp
     assert list(ended.result)[:3] == ["evaluation", "model", "data"]
     assert (ended.result["evaluation"], ended.result["model"]) == ("report", None)
     assert ended.result["data"] == {"name": str(results), "items": len(RESULTS)}
-    assert ended.result["rows"] == {"1": 5, "2": 3, "3": 1, "4": 1, "5": 4, "6": 1, "7": 1, "9": 1, "S": 4}
+    assert ended.result["rows"] == {"1": 5, "2": 7, "3": 1, "4": 1, "5": 4, "6": 1, "7": 1, "9": 3, "S": 4}
     assert "no figures" in ended.err
     assert sorted(path.name for path in out.iterdir()) == ["index.html", "report.md"]
 
