@@ -48,7 +48,7 @@ def test_verbs_print_what_the_report_reads(
     assert ended.status == 0, ended.err
     assert ended.result["data"]["items"] == len(commands)
     rows = {name: count for name, count in ended.result["rows"].items() if count}
-    # 1: own and given counts of the tokenizer and of even boundaries, losspred and minsum; 3: four likelihoods; 4: two of 1.
+    # 1: own and given counts of the tokenizer and of even boundaries, losspred and minsum; 3: four likelihoods.
     assert rows == {"1": 6, "2": 1, "3": 4, "4": 2, "5": 2, "9": 1, "S": 2}
     text = (tmp_path / "report" / "report.md").read_text(encoding="utf-8")
     printed = json.loads((results / "own.json").read_text(encoding="utf-8"))
