@@ -32,6 +32,8 @@ AUDIO_SUFFIXES = frozenset([*_READ.split(), *_NOT_READ.split()]) | DECODED_BY_AV
 
 Kind = Literal["auto", "librispeech", "librilight", "folder", "manifest", "lhotse"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
+# Kinds with the layout speaker/chapter/*.flac.
+LIBRISPEECH = ("librispeech", "librilight")
 
 Paths = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
 
@@ -156,10 +158,10 @@ def scan(source: Paths, *, kind: Kind = "auto", check: bool = False) -> tuple[Ma
     skipped: list[SkippedFile] = []
     if isinstance(source, str | os.PathLike):
         drafts = _drafts(Path(source), kind, skipped)
-    elif kind in ("auto", "folder"):
-        drafts = _file_drafts(find_audio(source))
+    elif kind in ("auto", "folder") or (kind in LIBRISPEECH and all(Path(path).is_dir() for path in source)):
+        drafts = _list_drafts([Path(path) for path in source], kind, skipped)
     else:
-        raise InputError(f"a corpus of kind '{kind}' is one path, not a list")
+        raise InputError(f"a corpus of kind '{kind}' is one path, or a list of folders of LibriSpeech")
     manifest, skipped = _collect(drafts, lambda draft: draft.measure(check=check), skipped)
     if isinstance(source, str | os.PathLike) and not manifest and not skipped:
         raise FormatError(f"{source}: lists no recordings")
@@ -285,10 +287,30 @@ def _drafts(path: Path, kind: Kind, skipped: list[SkippedFile]) -> Iterator[Draf
     if kind in ("manifest", "lhotse") or (kind == "auto" and is_manifest(path) and not path.is_dir()):
         return read_drafts(path)
     files = find_audio(path)
-    transcripts = [file for file in walk_files(path) if is_transcript(file)]
-    if kind in ("librispeech", "librilight") or (kind == "auto" and (transcripts or _has_speakers(path, files))):
+    transcripts = _find_transcripts(path, files, kind)
+    if transcripts is not None:
         return _librispeech_drafts(files, path, transcripts, skipped)
     return _file_drafts(files, path if path.is_dir() else None)
+
+
+def _list_drafts(paths: Sequence[Path], kind: Kind, skipped: list[SkippedFile]) -> Iterator[Draft]:
+    """Yield the files of several folders, files and patterns; of LibriSpeech's parts with their texts and speakers."""
+    if all(path.is_dir() for path in paths):
+        parts = [(path, find_audio(path)) for path in paths]
+        found = [_find_transcripts(path, files, kind) for path, files in parts]
+        if None not in found:
+            for (path, files), transcripts in zip(parts, found, strict=True):
+                yield from _librispeech_drafts(files, path, transcripts or [], skipped)
+            return
+    yield from _file_drafts(find_audio([str(path) for path in paths]))
+
+
+def _find_transcripts(path: Path, files: Sequence[Path], kind: Kind) -> list[Path] | None:
+    """Return the transcripts of a folder in the layout of LibriSpeech; None for another layout."""
+    transcripts = [file for file in walk_files(path) if is_transcript(file)]
+    return (
+        transcripts if kind in LIBRISPEECH or (kind == "auto" and (transcripts or _has_speakers(path, files))) else None
+    )
 
 
 def _has_speakers(root: Path, files: Sequence[Path]) -> bool:

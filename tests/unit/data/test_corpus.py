@@ -63,6 +63,22 @@ def test_librispeech(libri: Path, above: bool, kind) -> None:
     assert (manifest[2].speaker, manifest[2].text, manifest[2].sex) == ("9", None, "M")
 
 
+@pytest.mark.parametrize("kind", ["auto", "librispeech"])
+def test_several_parts_of_librispeech(libri: Path, kind) -> None:
+    other = libri.parent / "test-clean"
+    write_noise(other / "61" / "7" / "61-7-0000.flac")
+    (other / "61/7/61-7.trans.txt").write_text("61-7-0000 THERE\n")
+    manifest, skipped = scan([libri, other], kind=kind)
+    assert not skipped
+    assert ids(manifest) == ["84-121-0000", "84-121-0001", "9-55-0000", "61-7-0000"]
+    assert [recording.speaker for recording in manifest] == ["84", "84", "9", "61"]
+    assert (manifest[0].text, manifest[3].text) == ("GO DO YOU HEAR", "THERE")
+    # Beside a folder of another layout all are plain folders.
+    write_noise(libri.parents[1] / "mine" / "a.wav")
+    manifest, _ = scan([libri, libri.parents[1] / "mine"])
+    assert {recording.text for recording in manifest} == {None} and len(manifest) == 4
+
+
 def test_one_speakers_folder_is_still_librispeech(libri: Path) -> None:
     manifest, _ = scan(libri / "84")
     assert [recording.speaker for recording in manifest] == ["84", "84"]
@@ -162,7 +178,9 @@ def test_scan_errors(tmp_path: Path) -> None:
     with pytest.raises(FormatError, match="cannot be read"):
         scan(tmp_path / "nowhere.csv")
     with pytest.raises(InputError, match="one path"):
-        scan([tmp_path], kind="librispeech")
+        scan([tmp_path], kind="manifest")
+    with pytest.raises(InputError, match="folders of LibriSpeech"):
+        scan([tmp_path / "a.flac"], kind="librispeech")
 
 
 def test_write_errors(tmp_path: Path) -> None:
