@@ -43,7 +43,7 @@ def address(tokenizer_folder: Path, tmp_path_factory: pytest.TempPathFactory) ->
             assert server.stdout is not None
             told = json.loads(server.stdout.readline())
             assert told["speaks"] is False
-            assert len(list(scratch.glob("syllablelm-demo-*"))) == 1
+            assert len(list(scratch.glob(".syllablelm.*"))) == 1
             yield told["url"]
         finally:
             # Not SIGINT, which a process that was started in the background ignores.
@@ -52,7 +52,7 @@ def address(tokenizer_folder: Path, tmp_path_factory: pytest.TempPathFactory) ->
                 assert server.wait(60) == 0
             finally:
                 server.kill()
-    assert list(scratch.glob("syllablelm-demo-*")) == []
+    assert list(scratch.glob(".syllablelm.*")) == []
 
 
 def test_endpoint_gives_the_units_of_tokenize(run: Run, address: str, tokenizer_folder: Path, recordings: Path) -> None:
