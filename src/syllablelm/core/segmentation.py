@@ -105,6 +105,23 @@ class Segmentation:
         """Length of the recording in seconds, by its frames."""
         return self.num_frames * self.hop / self.sample_rate
 
+    def select(self, which: slice | npt.NDArray[np.bool_]) -> Segmentation:
+        """Return some of the segments, of the same recording: a slice of them, or those where a mask is True."""
+        unit = None if self.unit is None else self.unit[which]
+        return Segmentation(self.start[which], self.end[which], unit, self.num_frames, self.hop, self.sample_rate)
+
+    def frame_units(self) -> npt.NDArray[np.int64]:
+        """Return the unit of each frame, or the number of its segment where there are no units; -1 in gaps.
+
+        Returns:
+            (num_frames,).
+        """
+        frames = np.full(self.num_frames, -1, dtype=np.int64)
+        values = np.arange(len(self)) if self.unit is None else self.unit
+        for start, end, value in zip(self.start, self.end, values, strict=True):
+            frames[start:end] = value
+        return frames
+
     def deduplicate(self) -> Segmentation:
         """Join touching segments of equal units; InputError if there are no units."""
         if self.unit is None:

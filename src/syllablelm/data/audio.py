@@ -19,6 +19,7 @@ from syllablelm.data.containers import COPY_AGAIN
 from syllablelm.data.source import BLOCK_FRAMES, FloatArray, Source, measure
 
 SAMPLE_RATE = 16_000
+MOST_SILENCE = 5.0
 """Samples per second of every waveform inside the package."""
 
 
@@ -58,6 +59,12 @@ def load_audio(path: str | os.PathLike[str], *, start: int | None = None, stop: 
         InputError: start and stop do not enclose any samples.
     """
     return np.concatenate(list(_resampled(Path(path), start, stop)))
+
+
+def check_silence(seconds: float) -> None:
+    """Raise an InputError unless this much silence can be put around a recording."""
+    if not 0.0 <= seconds <= MOST_SILENCE:
+        raise InputError(f"silence {seconds:g}: must be 0 to {MOST_SILENCE:g} seconds")
 
 
 def read_blocks(

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -294,15 +295,15 @@ def _drafts(path: Path, kind: Kind, skipped: list[SkippedFile]) -> Iterator[Draf
 
 
 def _list_drafts(paths: Sequence[Path], kind: Kind, skipped: list[SkippedFile]) -> Iterator[Draft]:
-    """Yield the files of several folders, files and patterns; of LibriSpeech's parts with their texts and speakers."""
-    if all(path.is_dir() for path in paths):
-        parts = [(path, find_audio(path)) for path in paths]
-        found = [_find_transcripts(path, files, kind) for path, files in parts]
-        if None not in found:
-            for (path, files), transcripts in zip(parts, found, strict=True):
-                yield from _librispeech_drafts(files, path, transcripts or [], skipped)
-            return
-    yield from _file_drafts(find_audio([str(path) for path in paths]))
+    """Return the files of several folders, files and patterns; of LibriSpeech's parts with their texts and speakers."""
+    parts: list[Iterator[Draft]] = []
+    for path in paths:
+        files = find_audio(path) if path.is_dir() else []
+        transcripts = _find_transcripts(path, files, kind) if files else None
+        if transcripts is None:
+            return _file_drafts(find_audio([str(path) for path in paths]))
+        parts.append(_librispeech_drafts(files, path, transcripts, skipped))
+    return chain.from_iterable(parts)
 
 
 def _find_transcripts(path: Path, files: Sequence[Path], kind: Kind) -> list[Path] | None:

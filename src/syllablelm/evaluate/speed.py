@@ -348,17 +348,8 @@ def compare_units(found: Segmentation, reference: Segmentation) -> AgreementCoun
         raise InputError("two segmentations of one recording must have the same frames")
     frame_seconds = found.hop / found.sample_rate
     counts = boundary_counts(found.boundaries * frame_seconds, reference.boundaries * frame_seconds, TOLERANCE)
-    same = int(np.count_nonzero(_frame_units(found) == _frame_units(reference)))
+    same = int(np.count_nonzero(found.frame_units() == reference.frame_units()))
     return AgreementCounts(counts, found.num_frames, same, 1, int(found == reference))
-
-
-def _frame_units(segmentation: Segmentation) -> np.ndarray:
-    """(num_frames,) unit of each frame, or the number of its segment where there are no units; -1 in gaps."""
-    units = np.full(segmentation.num_frames, -1, dtype=np.int64)
-    values = np.arange(len(segmentation)) if segmentation.unit is None else segmentation.unit
-    for start, end, value in zip(segmentation.start, segmentation.end, values, strict=True):
-        units[start:end] = value
-    return units
 
 
 def make_clips(folder: Path, count: int, seconds: float = 25.0) -> Manifest:

@@ -6,7 +6,7 @@ import math
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -269,14 +269,12 @@ def _language_model(
     info = model.info
     # Neighbours differ, so that nothing is deduplicated.
     steps = np.random.default_rng(0).integers(1, info.num_tokens, size=(count, units + 1))
-    frames = np.arange(units + 2, dtype=np.int32)
+    grid = {"hop": info.hop, "sample_rate": info.sample_rate}
     rows = [
-        Segmentation(frames[:-1], frames[1:], row, units + 1, info.hop, info.sample_rate)
+        Segmentation.from_boundaries(np.arange(units + 2), unit=row, **grid)
         for row in np.cumsum(steps, axis=1) % info.num_tokens
     ]
-    prompts = [
-        Segmentation(row.start[:1], row.end[:1], None if row.unit is None else row.unit[:1], 1, row.hop) for row in rows
-    ]
+    prompts = [replace(row.select(slice(1)), num_frames=1) for row in rows]
 
     def generate() -> int:
         model.generate(prompts, units=units)

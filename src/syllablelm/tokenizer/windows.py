@@ -10,7 +10,7 @@ of the recording.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -223,12 +223,7 @@ def deduplicate_parts(parts: Iterator[Segmentation]) -> Iterator[Segmentation]:
         merged = (part if held is None else Segmentation.join([held, part])).deduplicate()
         done = len(merged) - 1
         if done > 0:
-            yield _part(merged, slice(0, done), int(merged.end[done - 1]))
-        held = _part(merged, slice(max(done, 0), None), merged.num_frames)
+            yield replace(merged.select(slice(done)), num_frames=int(merged.end[done - 1]))
+        held = merged.select(slice(max(done, 0), None))
     if held is not None:
         yield held
-
-
-def _part(value: Segmentation, which: slice, num_frames: int) -> Segmentation:
-    unit = None if value.unit is None else value.unit[which]
-    return Segmentation(value.start[which], value.end[which], unit, num_frames, value.hop, value.sample_rate)

@@ -39,10 +39,10 @@ from syllablelm.core.errors import AudioError, FormatError, InputError
 from syllablelm.core.files import atomic_path, write_json_lines, write_text
 from syllablelm.core.results import Record, read_json
 from syllablelm.data.alignment import Alignment, Word, alignment_row
+from syllablelm.data.audio import check_silence
 from syllablelm.tts.engines import Engine, open_engine
 
 AUDIO_FORMATS = {"flac": ("FLAC", "PCM_16"), "wav": ("WAV", "PCM_16"), "opus": ("OGG", "OPUS")}
-MOST_SILENCE = 5.0
 AUDIO, SHARD = "audio", "shard.json"
 # Characters of an id that a file name takes only in quotation ("%27").
 _UNSAFE = re.compile(r"^[.+-]|[^\w.+-]")
@@ -86,8 +86,7 @@ class _Settings:
                 raise InputError(f"{name} must be (low, high) with 0 < low <= high, not {(low, high)}")
         if self.sample_rate < 1 or self.shard_size < 1:
             raise InputError("sample_rate and shard_size must be at least 1")
-        if not 0 <= self.silence <= MOST_SILENCE:
-            raise InputError(f"silence {self.silence:g}: must be 0 to {MOST_SILENCE:g} seconds")
+        check_silence(self.silence)
         if self.audio_format not in AUDIO_FORMATS:
             raise InputError(f"unknown audio format {self.audio_format!r}; choose {', '.join(AUDIO_FORMATS)}")
 

@@ -39,14 +39,6 @@ class ScoredUnits:
     units: Segmentation
     log_probs: npt.NDArray[np.float64]
 
-    def after(self, first: int) -> Segmentation:
-        """Return the units from index ``first`` on."""
-        units, unit = self.units, self.units.unit
-        assert unit is not None  # a model has read them
-        return Segmentation(
-            units.start[first:], units.end[first:], unit[first:], units.num_frames, units.hop, units.sample_rate
-        )
-
 
 def shared_units(one: Segmentation, other: Segmentation) -> int:
     """Return the number of equal units with which two segmentations begin; their lengths may differ."""
@@ -91,7 +83,7 @@ def score_continuations(
                 scores["localised"][stem] = float(row[rest - unscored :][window].mean())
             if first:
                 alone[stem] = first
-    continuations = [recordings[stem].after(first) for stem, first in alone.items()]
+    continuations = [recordings[stem].units.select(slice(first, None)) for stem, first in alone.items()]
     rows = lm.log_probs(continuations) if continuations else []
     for (stem, _), row in zip(alone.items(), rows, strict=True):
         # Of the units that both score: without BOS the first one after the shared ones is not among them.

@@ -19,7 +19,7 @@ from syllablelm.core.files import atomic_path
 from syllablelm.core.progress import ProgressBar, note
 from syllablelm.core.results import read_json
 from syllablelm.core.segmentation import Segmentation
-from syllablelm.data.audio import SAMPLE_RATE, FloatArray
+from syllablelm.data.audio import SAMPLE_RATE, FloatArray, check_silence
 from syllablelm.data.corpus import Manifest, no_usable, scan
 from syllablelm.data.vad import METHODS, Method, speech_regions
 from syllablelm.evaluate.block_store import BlockStore, Row
@@ -43,7 +43,6 @@ CHUNK = 200
 _LONGER_SECONDS = 0.1
 # Shortest stretch of speech at the ends of a recording, in milliseconds: a word may begin with a burst.
 _MIN_SPEECH_MS = 30
-_MOST_SILENCE = 5.0
 Encode = Callable[[Sequence[str]], Mapping[str, Segmentation | AudioError]]
 
 
@@ -150,8 +149,7 @@ def open_source(
     if trim not in METHODS:
         raise unknown_name("voice activity method", trim, METHODS)
     silence = silence or 0.0
-    if not 0.0 <= silence <= _MOST_SILENCE:
-        raise InputError(f"silence {silence:g}: must be 0 to {_MOST_SILENCE:g} seconds")
+    check_silence(silence)
     if units is not None:
         known = _read_units(Path(units), stems)
         if trim == "none":
@@ -352,7 +350,7 @@ def trim_silence(units: Segmentation, waveform: FloatArray, method: str) -> Segm
     kept = (ends > regions[0, 0]) & (starts < regions[-1, 1])
     if units.unit is None or not kept.any():
         return units
-    return replace(units, start=units.start[kept], end=units.end[kept], unit=units.unit[kept])
+    return units.select(kept)
 
 
 def _read_units(file: Path, stems: Sequence[str]) -> dict[str, Segmentation]:

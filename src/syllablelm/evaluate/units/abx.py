@@ -131,7 +131,7 @@ def evaluate_abx(
     aligned = found.align(references, ("phone",), partial=True)
     frames: dict[str, Mapping[str, Frames]] = {FEATURES: features} if features else {}
     if all(one.unit is not None for one in aligned.units.values()):
-        frames[UNITS] = {id: _dense(one) for id, one in aligned.units.items()}
+        frames[UNITS] = {id: one.frame_units()[:, None] for id, one in aligned.units.items()}
     tokens, left_out = _usable_tokens(aligned.units, aligned.references, speakers, kind)
     rows = [_row(tokens, each, name, across, aligned.units) for name, each in frames.items() for across in _SPEAKERS]
     if not any(row.cells for row in rows):
@@ -160,14 +160,6 @@ def _encode(
     if not units:
         raise no_usable(unusable)
     return UnitList(name, model, tokenizer.num_units, units, len(unusable)), features
-
-
-def _dense(segmentation: Segmentation) -> Frames:
-    """(num_frames, 1) unit of every frame, -1 outside of segments."""
-    dense = np.full((segmentation.num_frames, 1), -1, dtype=np.int64)
-    for start, end, unit in zip(segmentation.start, segmentation.end, np.asarray(segmentation.unit), strict=True):
-        dense[start:end] = unit
-    return dense
 
 
 def _usable_tokens(
