@@ -152,7 +152,9 @@ def _error_figure(table: Table) -> Picture | None:
         axes.plot(x, y, "o", color=theme.quiet, markerfacecolor=theme.paper, label="published")
         several = len({row.protocol for row in ours}) > 1
         for number, row in enumerate(ours):
-            label = f"{row.name}, {row.protocol.partition(',')[0]}" if several else row.name
+            # The recogniser without its settings.
+            heard = row.protocol.partition(",")[0].partition(" (")[0]
+            label = f"{row.name}, {heard}" if several else row.name
             _bars(axes, [(_number(row, "bps") or 0.0, row.values["wer"])], "s", _colour(number), label)
         axes.set_xlabel("bits per second")
         axes.set_ylabel("word error rate (%)")
