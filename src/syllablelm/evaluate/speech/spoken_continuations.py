@@ -91,7 +91,7 @@ class Continuations:
         check_tokenizer("language model", lm.info.tokenizer, tokenizer.digest)
         self.tokenizer, self.lm, self.recordings = tokenizer, lm, recordings
         self.seconds, self.units, self.seed, self.folder = seconds, units, seed, folder
-        self.sampling = dict(sampling or {})
+        self.sampling: dict[str, Any] = dict(sampling or {})
         self.ids = [recording.id for recording in recordings]
         self.waves = list(_beginnings(recordings, prompt_seconds))
         self.prompts = tokenizer.encode(self.waves)
@@ -119,7 +119,7 @@ class Continuations:
             # Each block draws from random streams of its own.
             seed = int(np.random.SeedSequence([self.seed, first // GENERATE_BLOCK]).generate_state(1)[0])
             prompts = self.prompts[first:last]
-            options = self.sampling | {"temperature": temperature, "seed": seed}
+            options: dict[str, Any] = self.sampling | {"temperature": temperature, "seed": seed}
             generated = self.lm.generate(prompts, self.seconds, units=self.units, **options)
             for id, part in zip(self.ids[first:last], generated, strict=True):
                 yield {"id": id, "unit": _units(part), "boundaries": part.boundaries.tolist()}
