@@ -16,10 +16,12 @@ from transformers.models.wav2vec2_bert.modeling_wav2vec2_bert import Wav2Vec2Ber
 from transformers.models.wavlm.configuration_wavlm import WavLMConfig
 from transformers.models.wavlm.modeling_wavlm import WavLMModel
 from transformers.models.whisper.configuration_whisper import WhisperConfig
+from transformers.models.whisper.modeling_whisper import WhisperEncoder as HubWhisperEncoder
 
 from syllablelm.encoders.hub import HubEncoder
 from syllablelm.encoders.w2vbert import W2vBertEncoder
-from syllablelm.encoders.whisper import WhisperEncoder, WhisperModel
+from syllablelm.encoders.whisper import WhisperEncoder
+from syllablelm.encoders.whisper_network import WhisperModel
 
 LAYERS, DIM = 3, 32
 SIZE: dict[str, Any] = {
@@ -73,9 +75,16 @@ FAMILIES = {
     "w2v-bert": lambda: Wav2Vec2BertModel(Wav2Vec2BertConfig(**SIZE)),
     "w2v-bert-relative": lambda: Wav2Vec2BertModel(Wav2Vec2BertConfig(**SIZE, position_embeddings_type="relative")),
     "w2v-bert-rotary": lambda: Wav2Vec2BertModel(Wav2Vec2BertConfig(**SIZE, position_embeddings_type="rotary")),
-    "whisper": lambda: WhisperModel(WhisperConfig(**WHISPER)),
-    "whisper-128": lambda: WhisperModel(WhisperConfig(**WHISPER, num_mel_bins=128)),
+    "whisper": lambda: whisper_model(WhisperConfig(**WHISPER)),
+    "whisper-128": lambda: whisper_model(WhisperConfig(**WHISPER, num_mel_bins=128)),
 }
+
+
+def whisper_model(config: WhisperConfig) -> WhisperModel:
+    """Our network with the weights, and the names of weights, of a random one of transformers."""
+    model = WhisperModel(config)
+    model.encoder.load_state_dict(HubWhisperEncoder(config).state_dict())
+    return model
 
 
 def make_model(family: str, seed: int = 0) -> Any:

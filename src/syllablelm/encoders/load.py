@@ -43,7 +43,12 @@ FAMILIES = {
         "wav2vec2_bert.modeling_wav2vec2_bert",
         "Wav2Vec2BertModel",
     ),
-    "whisper": ("whisper.configuration_whisper", "WhisperConfig", "syllablelm.encoders.whisper", "WhisperModel"),
+    "whisper": (
+        "whisper.configuration_whisper",
+        "WhisperConfig",
+        "syllablelm.encoders.whisper_network",
+        "WhisperModel",
+    ),
 }
 # Ours, in the configuration of a Whisper's encoder half.
 _WHISPER_SWITCHES = ("mask_embedding", "final_norm")

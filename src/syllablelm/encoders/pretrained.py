@@ -109,7 +109,7 @@ def load_pretrained(folder: Path, model_class: Any, config: Any, *, optional: Co
 
     Args:
         folder: of ``config.json`` and ``model.safetensors``, ``pytorch_model.bin`` or a model in parts.
-        model_class, config: class of transformers, and its configuration (``make_config``, ``safe_config``).
+        model_class, config: class of transformers or of ours, and its configuration (``make_config``, ``safe_config``).
         optional: weights that the folder may lack; they are then drawn at random.
 
     Raises:
@@ -127,6 +127,9 @@ def load_pretrained(folder: Path, model_class: Any, config: Any, *, optional: Co
     expected = empty.state_dict()
     weights = fit_names(weights, expected, getattr(model_class, "base_model_prefix", "") or "model")
     weights = {name: tensor for name, tensor in weights.items() if name in expected}
+    # A network of ours has no values of its own for them.
+    own = not hasattr(model_class, "from_pretrained")
+    optional = () if own else optional
     tied = set(getattr(empty, "all_tied_weights_keys", None) or ())
     missing = sorted(name for name in expected if name not in weights and name not in {*optional, *tied})
     if missing:
@@ -140,6 +143,9 @@ def load_pretrained(folder: Path, model_class: Any, config: Any, *, optional: Co
                 f"{weights_path}: its weights cannot be read: {name[:80]} is {tensor.dtype}{tuple(tensor.shape)} where "
                 f"{CONFIG_FILE} says {tuple(shape)}"
             )
+    if own:
+        empty.load_state_dict(copy_weights(weights, weights_path), assign=True)
+        return empty.eval()
     attention = "sdpa" if getattr(model_class, "_supports_sdpa", False) else "eager"
     try:
         with quiet_transformers():

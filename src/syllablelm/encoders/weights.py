@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.module import register_module_parameter_registration_hook
+from torch.overrides import TorchFunctionMode
 
 from syllablelm.core.errors import FormatError, first_line
 from syllablelm.core.results import read_json
@@ -189,7 +190,7 @@ def build_without_memory(build: Callable[[], Net], path: Path, num_weights: int)
         FormatError: sizes of which no network can be built.
     """
     try:
-        with _at_most(max(4 * num_weights, _LEAST)), torch.device("meta"):
+        with _at_most(max(4 * num_weights, _LEAST)), torch.device("meta"), _NoValues():
             return build()
     except _TooMany:
         raise FormatError(
@@ -201,6 +202,15 @@ def build_without_memory(build: Callable[[], Net], path: Path, num_weights: int)
 
 class _TooMany(Exception):
     pass
+
+
+class _NoValues(TorchFunctionMode):
+    """Leave parameters without initial values: there is no memory to fill, and random numbers load torch's compiler."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if getattr(func, "__module__", "") == "torch.nn.init":
+            return kwargs["tensor"] if kwargs and "tensor" in kwargs else args[0]
+        return func(*args, **(kwargs or {}))
 
 
 @contextmanager

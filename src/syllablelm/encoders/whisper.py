@@ -1,4 +1,4 @@
-"""The encoder of OpenAI's Whisper: log-mel spectra and a transformer, from Hugging Face, padding-exact.
+"""The encoder of OpenAI's Whisper: log-mel spectra and a transformer, padding-exact.
 
 Shape suffixes: B clips, N samples, M mel frames (one in 10 ms), F mel bands or frequencies, T frames, D features.
 """
@@ -11,8 +11,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from transformers.models.whisper.modeling_whisper import WhisperEncoder as HubWhisperEncoder
-from transformers.models.whisper.modeling_whisper import WhisperPreTrainedModel
 
 from syllablelm.core.errors import FormatError, InputError
 from syllablelm.encoders.hub import HubEncoder
@@ -27,26 +25,6 @@ GRID_SHIFT = 200
 DYNAMIC_RANGE, POWER_FLOOR = 8.0, 1e-10
 # Standard deviation that waveforms are brought to: about that of LibriSpeech, hence of what Whisper is used to.
 LEVEL = 0.06
-
-
-class WhisperModel(WhisperPreTrainedModel):
-    """The encoder half of a Whisper checkpoint; weights of the decoder are not read.
-
-    With ``mask_embedding`` in its configuration it has the vector that masked frames are replaced by.
-    """
-
-    def __init__(self, config: Any) -> None:
-        super().__init__(config)
-        self.encoder = HubWhisperEncoder(config)
-        if getattr(config, "mask_embedding", False):
-            self.masked_spec_embed = nn.Parameter(torch.zeros(config.d_model))
-        self.post_init()
-
-    def add_mask_embedding(self) -> None:
-        """Prepare a model without a mask embedding for masked prediction (seed torch first)."""
-        if not hasattr(self, "masked_spec_embed"):
-            self.config.mask_embedding = True
-            self.masked_spec_embed = nn.Parameter(0.02 * torch.randn(self.config.d_model))
 
 
 class WhisperEncoder(HubEncoder):
@@ -76,6 +54,9 @@ class WhisperEncoder(HubEncoder):
         self.max_frames = int(config.max_source_positions)
         self.register_buffer("mel_BF", _mel_filters(config.num_mel_bins), persistent=False)
         self.register_buffer("taper", torch.hann_window(FFT), persistent=False)
+
+    def _choose_attention(self) -> None:
+        """There is one kind only."""
 
     def _count_layers(self) -> int:
         return int(self.model.config.encoder_layers) + getattr(self.model.config, "final_norm", True)
@@ -111,7 +92,8 @@ class WhisperEncoder(HubEncoder):
             # A clip alone ends in the zeros with which the second convolution pads.
             own_BM = frame_mask(STRIDE * frames_B.to(inner_BDM.device, non_blocking=True), inner_BDM.shape[2])
             inner_BDM = inner_BDM.masked_fill(~own_BM[:, None, :], 0.0)
-        return functional.gelu(encoder.conv2(inner_BDM)).transpose(1, 2)
+        # Of transposed frames every sum and every norm that follows would be several times as slow.
+        return functional.gelu(encoder.conv2(inner_BDM)).transpose(1, 2).contiguous()
 
     def log_mel(self, wave_BN: Tensor, lengths: Sequence[int]) -> Tensor:
         """Whisper's log-mel spectra of clips of the given sample counts, zero behind each clip's end: (B, F, M)."""

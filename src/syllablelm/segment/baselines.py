@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy import ndimage, signal
+import scipy
 
 from syllablelm.core.errors import InputError
 from syllablelm.segment.arrays import FloatArray, IntArray, check_finite, to_float64
@@ -62,12 +62,12 @@ def envelope(
     num_frames = frame_count(len(samples), hop, _WINDOW)
     if num_frames == 0:
         return np.zeros(0)
-    band = signal.butter(2, [low, high], "bandpass", fs=SAMPLE_RATE, output="sos")
-    loudness = np.abs(signal.sosfiltfilt(band, samples))
+    band = scipy.signal.butter(2, [low, high], "bandpass", fs=SAMPLE_RATE, output="sos")
+    loudness = np.abs(scipy.signal.sosfiltfilt(band, samples))
     # The low-pass filter works on 1 ms means: at 16 kHz its poles would crowd around 1.
     coarse = loudness[: len(loudness) // 16 * 16].reshape(-1, 16).mean(axis=1)
-    slow = signal.butter(2, smoothing, "lowpass", fs=SAMPLE_RATE / 16, output="sos")
-    smooth = np.maximum(signal.sosfiltfilt(slow, coarse), 0.0)
+    slow = scipy.signal.butter(2, smoothing, "lowpass", fs=SAMPLE_RATE / 16, output="sos")
+    smooth = np.maximum(scipy.signal.sosfiltfilt(slow, coarse), 0.0)
     largest = smooth.max()
     level = np.log(smooth / largest + floor) if largest > 0 else np.full(len(smooth), np.log(floor))
     return level[np.minimum(np.arange(num_frames) * hop // 16, len(level) - 1)]
@@ -90,7 +90,7 @@ def envelope_valleys(envelope: Any, num_segments: int) -> IntArray:
         return np.zeros(1, dtype=np.int32)
     if not 1 <= num_segments <= len(curve):
         raise InputError(f"{len(curve)} frames cannot be cut into {num_segments} segments")
-    valleys, properties = signal.find_peaks(-curve, prominence=0.0)
+    valleys, properties = scipy.signal.find_peaks(-curve, prominence=0.0)
     order = np.argsort(-properties["prominences"], kind="stable")[: num_segments - 1]
     return np.concatenate([[0], np.sort(valleys[order]), [len(curve)]]).astype(np.int32)
 
@@ -131,9 +131,9 @@ def boundary_strength(waveform: Any, *, hop: int = 320) -> npt.NDArray[np.float6
     mean = levels.mean(axis=1)
     voice = levels[:, mel_centres(num_mels, low, high) <= 600.0].mean(axis=1)
     per_ms = SAMPLE_RATE / 1000 / step
-    bend = ndimage.gaussian_filter1d(mean, 40 * per_ms, order=2, mode="nearest")
-    lowness = -ndimage.gaussian_filter1d(mean, 20 * per_ms, mode="nearest")
-    fall = -ndimage.gaussian_filter1d(voice, 25 * per_ms, order=1, mode="nearest")
+    bend = scipy.ndimage.gaussian_filter1d(mean, 40 * per_ms, order=2, mode="nearest")
+    lowness = -scipy.ndimage.gaussian_filter1d(mean, 20 * per_ms, mode="nearest")
+    fall = -scipy.ndimage.gaussian_filter1d(voice, 25 * per_ms, order=1, mode="nearest")
     score = _standardised(bend) + 2.0 * _standardised(lowness) + _standardised(fall)
     return score[::2][:num_frames]
 

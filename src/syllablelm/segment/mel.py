@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy.fft import dct
+import scipy
 
 from syllablelm.core.errors import InputError
 from syllablelm.segment.arrays import FloatArray, check_finite, to_float64
@@ -63,7 +63,7 @@ def mfcc(waveform: Any, *, hop: int = 320) -> npt.NDArray[np.float32]:
     if len(power) == 0:
         return np.zeros((0, 39), dtype=np.float32)
     logs = np.log(np.maximum(power, np.finfo(np.float32).eps))
-    cepstra = np.asarray(dct(logs, type=2, norm="ortho", axis=1))[:, :13] * (
+    cepstra = np.asarray(scipy.fft.dct(logs, type=2, norm="ortho", axis=1))[:, :13] * (
         1.0 + 11.0 * np.sin(np.pi * np.arange(13) / 22.0)
     )
     first = _differences(cepstra)

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 from transformers.models.whisper.configuration_whisper import WhisperConfig
 from transformers.models.whisper.feature_extraction_whisper import WhisperFeatureExtractor
+from transformers.models.whisper.modeling_whisper import WhisperEncoder as HubWhisperEncoder
 from transformers.models.whisper.modeling_whisper import WhisperForConditionalGeneration
 
 from helpers.random_encoders import LAYERS, WHISPER, make_encoder, make_model
@@ -21,7 +22,8 @@ from syllablelm.encoders.base import TrainableEncoder
 from syllablelm.encoders.load import load_encoder, weights_digest
 from syllablelm.encoders.masked_prediction import load_maskable
 from syllablelm.encoders.padding import pad_waveforms
-from syllablelm.encoders.whisper import WhisperEncoder, WhisperModel
+from syllablelm.encoders.whisper import WhisperEncoder
+from syllablelm.encoders.whisper_network import WhisperModel
 from syllablelm.quantize import Codebook
 from syllablelm.tokenizer.segment_rule import SegmentRule
 from syllablelm.tokenizer.tokenizer import Tokenizer
@@ -64,17 +66,19 @@ def folder(tmp_path_factory):
 
 
 def reference(model: Any, wave: np.ndarray, bands: int = 80) -> tuple[torch.Tensor, Any]:
-    """Spectra and states that transformers computes of 30 s."""
+    """Spectra and states that transformers computes of 30 s, with the weights of ``model``."""
+    theirs = HubWhisperEncoder(model.config).eval()
+    theirs.load_state_dict(getattr(model, "encoder", model).state_dict())
     spectra: Any = WhisperFeatureExtractor(feature_size=bands)(wave, sampling_rate=16_000, return_tensors="pt")
     with torch.no_grad():
-        return spectra["input_features"], model(spectra["input_features"], output_hidden_states=True)
+        return spectra["input_features"], theirs(spectra["input_features"], output_hidden_states=True)
 
 
 class TestParity:
     @pytest.mark.parametrize(("family", "bands"), [("whisper", 80), ("whisper-128", 128)])
     def test_spectra_and_layers_of_30_seconds_are_those_of_transformers(self, family, bands):
         encoder: Any = make_encoder(family)
-        spectra, states = reference(make_model(family).encoder, HALF_MINUTE[200:], bands)
+        spectra, states = reference(make_model(family), HALF_MINUTE[200:], bands)
         mel_BFM = encoder.log_mel(torch.from_numpy(HALF_MINUTE)[None], [len(HALF_MINUTE)])
         torch.testing.assert_close(mel_BFM, spectra, atol=1e-5, rtol=0)
         found = encoder.encode([HALF_MINUTE], layers=range(FINAL + 1))[0]
@@ -91,7 +95,7 @@ class TestParity:
         clip = noise(16_000, 1)
         mel_BFM = ENCODER.log_mel(torch.from_numpy(clip)[None], [len(clip)])
         assert mel_BFM.shape == (1, 80, 2 * ENCODER.num_frames(len(clip)))
-        spectra, _ = reference(make_model("whisper").encoder, clip[200:])
+        spectra, _ = reference(make_model("whisper"), clip[200:])
         # Away from the end, where Whisper's own program sees silence.
         torch.testing.assert_close(mel_BFM[..., :-4], spectra[..., : mel_BFM.shape[2] - 4], atol=1e-5, rtol=0)
 

@@ -1,0 +1,106 @@
+"""The network of Whisper's encoder; its weights have the names that transformers gives them.
+
+Importing that library's own module of it takes longer than reading its weights and encoding a short recording.
+
+Shape suffixes: B clips, T frames, D features, H heads, E features of one head.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from syllablelm.core.errors import FormatError
+
+WEIGHTS = "model.safetensors"
+
+
+class WhisperModel(nn.Module):
+    """The encoder half of a Whisper checkpoint; weights of the decoder are not read.
+
+    Args:
+        config: a ``WhisperConfig`` of transformers. With ``mask_embedding`` in it the model has the vector that masked
+            frames are replaced by.
+    """
+
+    def __init__(self, config: Any) -> None:
+        super().__init__()
+        if config.activation_function != "gelu":
+            raise FormatError(f"activation_function {config.activation_function[:40]!r}: a Whisper has 'gelu'")
+        self.config = config
+        self.encoder = _Encoder(config)
+        if getattr(config, "mask_embedding", False):
+            self.masked_spec_embed = nn.Parameter(torch.zeros(config.d_model))
+
+    def save_pretrained(self, folder: Path) -> None:
+        """Write weights and configuration so that ``transformers`` opens them."""
+        weights = {name: tensor.contiguous() for name, tensor in self.state_dict().items()}
+        save_file(weights, folder / WEIGHTS, metadata={"format": "pt"})
+        self.config.architectures = [type(self).__name__]
+        self.config.dtype = next(self.parameters()).dtype
+        self.config.save_pretrained(folder)
+
+    def add_mask_embedding(self) -> None:
+        """Prepare a model without a mask embedding for masked prediction (seed torch first)."""
+        if not hasattr(self, "masked_spec_embed"):
+            self.config.mask_embedding = True
+            self.masked_spec_embed = nn.Parameter(0.02 * torch.randn(self.config.d_model))
+
+
+class _Encoder(nn.Module):
+    """Layers by name; ``encoders.whisper`` puts them together."""
+
+    def __init__(self, config: Any) -> None:
+        super().__init__()
+        self.dropout = config.dropout
+        self.conv1 = nn.Conv1d(config.num_mel_bins, config.d_model, 3, padding=1)
+        self.conv2 = nn.Conv1d(config.d_model, config.d_model, 3, stride=2, padding=1)
+        self.embed_positions = nn.Embedding(config.max_source_positions, config.d_model).requires_grad_(False)
+        self.layers = nn.ModuleList(_Block(config) for _ in range(config.encoder_layers))
+        self.layer_norm = nn.LayerNorm(config.d_model)
+
+
+class _Block(nn.Module):
+    def __init__(self, config: Any) -> None:
+        super().__init__()
+        self.dropout, self.activation_dropout = config.dropout, config.activation_dropout
+        self.self_attn = _Attention(config)
+        self.self_attn_layer_norm = nn.LayerNorm(config.d_model)
+        self.fc1 = nn.Linear(config.d_model, config.encoder_ffn_dim)
+        self.fc2 = nn.Linear(config.encoder_ffn_dim, config.d_model)
+        self.final_layer_norm = nn.LayerNorm(config.d_model)
+
+    def forward(self, hidden_BTD: Tensor, attention_mask: Tensor | None = None) -> Tensor:
+        """Attention, then two linear layers, each after a norm and added to its input; the mask is (B, 1, 1, T)."""
+        inner_BTD = self.self_attn(self.self_attn_layer_norm(hidden_BTD), attention_mask)
+        hidden_BTD = hidden_BTD + F.dropout(inner_BTD, self.dropout, self.training)
+        inner = F.gelu(self.fc1(self.final_layer_norm(hidden_BTD)))
+        inner_BTD = self.fc2(F.dropout(inner, self.activation_dropout, self.training))
+        hidden_BTD = hidden_BTD + F.dropout(inner_BTD, self.dropout, self.training)
+        if hidden_BTD.dtype == torch.float16:
+            most = torch.finfo(torch.float16).max - 1000
+            hidden_BTD = hidden_BTD.clamp(-most, most)
+        return hidden_BTD
+
+
+class _Attention(nn.Module):
+    def __init__(self, config: Any) -> None:
+        super().__init__()
+        self.num_heads, self.dropout = config.encoder_attention_heads, config.attention_dropout
+        self.scale = (config.d_model // self.num_heads) ** -0.5
+        self.k_proj = nn.Linear(config.d_model, config.d_model, bias=False)
+        self.v_proj = nn.Linear(config.d_model, config.d_model)
+        self.q_proj = nn.Linear(config.d_model, config.d_model)
+        self.out_proj = nn.Linear(config.d_model, config.d_model)
+
+    def forward(self, hidden_BTD: Tensor, mask_B11T: Tensor | None) -> Tensor:
+        query, key, value = self.q_proj(hidden_BTD) * self.scale, self.k_proj(hidden_BTD), self.v_proj(hidden_BTD)
+        heads = (tensor.unflatten(-1, (self.num_heads, -1)).transpose(1, 2) for tensor in (query, key, value))
+        dropout = self.dropout if self.training else 0.0
+        found_BHTE = F.scaled_dot_product_attention(*heads, attn_mask=mask_B11T, dropout_p=dropout, scale=1.0)
+        return self.out_proj(found_BHTE.transpose(1, 2).flatten(2))
