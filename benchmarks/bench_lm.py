@@ -1,16 +1,20 @@
 """Time greedy generation by our cached decoder and by ``transformers.generate`` on the same random model.
 
 Run: python benchmarks/bench_lm.py [--size tiny|base] [--batch 1 8] [--new 128] [--prompt 32] [--repeats 3]
-     [--device auto] [--precision float32|bfloat16] [--clock wall|cpu]
-Both must generate the same tokens (in float32) before anything is timed. Times include prefill. Both run in turns; the
-best of each is reported, and "ratio" is the median over the turns of their time to ours. "memory" is the rate at which
-the weights alone have to be read: near the machine's memory bandwidth, no decoder can be faster at that batch size and
-precision. On a busy machine set OMP_NUM_THREADS=1 and --clock cpu, which counts this process's own time.
+     [--device auto] [--precision float32 bfloat16 int8] [--clock wall|cpu]
+In float32 both must generate the same tokens before anything is timed. transformers runs in float32 and in bfloat16;
+the faster of them is what our precisions are compared with. All run in turns, prefill included; the best time of each
+is reported, and "ratio" is the median over the turns. "same tokens" and "log-prob" say how far a precision is from
+float32 when both read float32's greedy tokens: the share of steps at which it would have chosen the same token, and the
+mean absolute difference of its log-probability. "weights" is the rate at which the weights alone have to be read: near
+the machine's memory bandwidth, no decoder can be faster at that batch size and precision. On a busy machine set
+OMP_NUM_THREADS=1 and --clock cpu, which counts this process's own time.
 """
 
 from __future__ import annotations
 
 import argparse
+import copy
 import time
 from collections.abc import Callable
 from statistics import median
@@ -28,6 +32,7 @@ from syllablelm.lm.fused import Stepper, make_stepper
 from syllablelm.train.lm_stage import LMShape
 
 Clock = Callable[[], float]
+PRECISIONS = ("float32", "bfloat16", "int8")
 # (shape, units): the shape of the bundled language model on fewer units, and the paper's base model.
 SIZES = {"tiny": (LMShape(4, 256, 4, 1024, 512), 1024), "base": (LMShape(), 4096)}
 
@@ -71,6 +76,21 @@ def theirs(model: Any, prompts_BT: Tensor, new: int) -> Tensor:
     return whole[:, prompts_BT.shape[1] :]
 
 
+def agreement(weights: Stepper, exact: Stepper, prompts_BT: Tensor, tokens_BT: Tensor) -> tuple[float, float]:
+    """Return the share of equal greedy tokens and the mean difference of log-probabilities, given float32's tokens."""
+    same, difference = [], []
+    decoders = [
+        CachedDecoder(own, len(prompts_BT), prompts_BT.shape[1] + tokens_BT.shape[1]) for own in (weights, exact)
+    ]
+    logits = [decoder.prefill(prompts_BT.tolist()) for decoder in decoders]
+    for token_B in tokens_BT.T:
+        ours, theirs = (one.float().log_softmax(-1) for one in logits)
+        same.append((ours.argmax(-1) == theirs.argmax(-1)).float().mean())
+        difference.append((ours - theirs).gather(1, token_B[:, None]).abs().mean())
+        logits = [decoder.step(token_B) for decoder in decoders]
+    return float(torch.stack(same).mean()), float(torch.stack(difference).mean())
+
+
 def seconds(run: Callable[..., Tensor], model: Any, prompts_BT: Tensor, new: int, clock: Clock) -> float:
     """Return the seconds until the result is on the host."""
     started = clock()
@@ -78,15 +98,21 @@ def seconds(run: Callable[..., Tensor], model: Any, prompts_BT: Tensor, new: int
     return clock() - started
 
 
+def weight_bytes(model: nn.Module, precision: str) -> int:
+    """Bytes of all weights in a precision (8-bit integers: without the few that stay float32)."""
+    size = {"float32": 4, "bfloat16": 2, "int8": 1}[precision]
+    return size * sum(parameter.numel() for parameter in model.parameters())
+
+
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--size", choices=tuple(SIZES), nargs="+", default=list(SIZES))
     parser.add_argument("--batch", type=int, nargs="+", default=[1, 8])
     parser.add_argument("--new", type=int, default=48)
     parser.add_argument("--prompt", type=int, default=32)
     parser.add_argument("--repeats", type=int, default=2)
     parser.add_argument("--device", default="auto")
-    parser.add_argument("--precision", choices=("float32", "bfloat16"), default="float32")
+    parser.add_argument("--precision", choices=PRECISIONS, nargs="+", default=list(PRECISIONS))
     parser.add_argument("--clock", choices=("wall", "cpu"), default="wall")
     options = parser.parse_args()
     clock = time.perf_counter if options.clock == "wall" else time.process_time
@@ -94,34 +120,44 @@ def main() -> None:
     print(", ".join(f"{key} {value}" for key, value in describe_machine(device).to_dict().items()))
     rows = []
     for size in options.size:
-        model = build(size).to(device, getattr(torch, options.precision))
-        size_in_bytes = sum(p.numel() * p.element_size() for p in model.parameters())
-        # The weights of each decoder; ours are prepared once, as ``SpeechLM`` does.
-        runners: dict[Any, Any] = {ours: make_stepper(model), theirs: model}
+        model = build(size).to(device)
+        half = copy.deepcopy(model).bfloat16()
+        exact = make_stepper(model)
+        made = {"float32": exact, "bfloat16": make_stepper(half)}
+        if device.type == "cpu":
+            made["int8"] = make_stepper(model, int8=True)
+        steppers = {name: made[name] for name in options.precision if name in made}
         for batch in options.batch:
             prompts_BT = torch.randint(0, SIZES[size][1], (batch, options.prompt))
-            found = [run(own, prompts_BT, options.new) for run, own in runners.items()]
-            equal = torch.equal(*found)
-            if not equal and options.precision == "float32":
+            tokens_BT = ours(exact, prompts_BT, options.new)
+            if not torch.equal(tokens_BT, theirs(model, prompts_BT, options.new)):
                 raise SystemExit(f"{size}, batch {batch}: the decoders generate different tokens; nothing was timed")
-            times: dict[Any, list[float]] = {ours: [], theirs: []}
-            for _ in range(options.repeats):
-                for run, taken in times.items():
-                    taken.append(seconds(run, runners[run], prompts_BT, options.new, clock))
-            turns = [b / a for a, b in zip(times[ours], times[theirs], strict=True)]
-            own, other = (batch * options.new / min(taken) for taken in times.values())
-            rows.append(
-                {
-                    "model": size,
-                    "batch": batch,
-                    "tokens/s": round(own),
-                    "transformers": round(other),
-                    "ratio": round(median(turns), 2),
-                    "memory GB/s": round(size_in_bytes * own / batch / 1e9, 1),
-                    "distinct": len(found[0].unique()),
-                    "equal": equal,
-                }
-            )
+            runs: dict[str, tuple[Callable[..., Tensor], Any]] = {name: (ours, own) for name, own in steppers.items()}
+            others = {"transformers float32": (theirs, model), "transformers bfloat16": (theirs, half)}
+            times: dict[str, list[float]] = {name: [] for name in (*runs, *others)}
+            for turn in range(options.repeats + 1):
+                for name, (run, own) in {**runs, **others}.items():
+                    taken = seconds(run, own, prompts_BT, options.new, clock)
+                    if turn:
+                        times[name].append(taken)
+            best = min(others, key=lambda name: min(times[name]))
+            for name, own in steppers.items():
+                same, difference = agreement(own, exact, prompts_BT, tokens_BT)
+                speed, other = (batch * options.new / min(times[one]) for one in (name, best))
+                rows.append(
+                    {
+                        "model": size,
+                        "batch": batch,
+                        "precision": name,
+                        "tokens/s": round(speed),
+                        "transformers": f"{other:.0f} ({best.split()[1]})",
+                        "ratio": round(median(b / a for a, b in zip(times[name], times[best], strict=True)), 2),
+                        "weights GB/s": round(weight_bytes(model, name) * speed / batch / 1e9, 1),
+                        "same tokens": round(same, 4),
+                        "log-prob": round(difference, 5),
+                        "distinct": len(tokens_BT.unique()),
+                    }
+                )
     print(format_table(rows))
 
 

@@ -177,20 +177,29 @@ class CachedDecoder:
         self._pad(first_R - spare)
 
     @torch.inference_mode()
-    def reread(self, rows: Sequence[int], prompts: Sequence[Sequence[int]]) -> None:
-        """Re-prefill selected sequences with shorter ones, no longer than the current length."""
+    def reread(self, rows: Sequence[int], prompts: Sequence[Sequence[int]]) -> Tensor:
+        """Replace selected sequences by others, which fit into the cache.
+
+        Returns:
+            (rows, V) logits of the next token of each.
+        """
         part = CachedDecoder(self.weights, len(rows), max(len(prompt) for prompt in prompts))
-        part.prefill(prompts)
+        logits_BV = part.prefill(prompts)
         index_R = torch.tensor(rows, device=self.weights.embedding.device)
+        lack = max(0, part.length - self.length)
+        for cache in (*self.keys, *self.values) if lack else ():
+            cache[:, :, lack : part.length] = cache[:, :, : self.length].clone()
+        self.length += lack
         for caches, fresh in ((self.keys, part.keys), (self.values, part.values)):
             for cache, new in zip(caches, fresh, strict=True):
                 cache[index_R, :, self.length - part.length : self.length] = new
         batch = self.keys[0].shape[0]
         first_B = (
             torch.zeros(batch, dtype=torch.long, device=index_R.device) if self._first_B is None else self._first_B
-        )
+        ) + lack
         lengths = torch.tensor([len(prompt) for prompt in prompts], device=index_R.device)
         self._pad(first_B.index_copy(0, index_R, self.length - lengths))
+        return logits_BV
 
     @torch.inference_mode()
     def step(self, tokens_B: Tensor) -> Tensor:

@@ -14,10 +14,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from syllablelm.core.errors import FormatError
+from syllablelm.core.errors import FormatError, InputError
 
 Linear = tuple[Tensor, Tensor | None]
 Apply = Callable[[Tensor], Tensor]
+# Makes a projection of a weight (out, in) and a bias (out,) or None.
+MakeProjection = Callable[[Tensor, "Tensor | None"], Apply]
+# Largest 8-bit integer, and the least size of rows that are rounded to such integers.
+_MOST_INT8, _LEAST = 127.0, 1e-12
 # Families of transformers whose layers are a Llama's, but for biases, shared keys and norms of queries and keys.
 LLAMA_LIKE = ("llama", "mistral", "qwen2", "qwen3")
 # Kinds of rotary embeddings whose angles do not depend on the length of the sequence.
@@ -57,17 +61,23 @@ class Stepper(Protocol):
         ...
 
 
-def make_stepper(model: nn.Module) -> Stepper:
+def make_stepper(model: nn.Module, *, int8: bool = False) -> Stepper:
     """Return fused weights of an OPT or a Llama-like model; other families are run by transformers.
 
     Fused projections are copies, other weights are shared: a model that is trained or moved afterwards needs a new one.
+
+    Args:
+        model: a float32 model for ``int8``.
+        int8: compute the projections in 8-bit integers (``Int8Linear``): on a CPU, of those families; else InputError.
     """
     config: Any = model.config
     rotary = getattr(getattr(model, "model", None), "rotary_emb", None)
     if config.model_type == "opt" or (
         config.model_type in LLAMA_LIKE and getattr(rotary, "rope_type", "") in _FIXED_ROTARY
     ):
-        return FusedDecoder(model)
+        return FusedDecoder(model, Int8Linear if int8 else _Linear)
+    if int8:
+        raise InputError(f"precision 'int8': not for models of type {config.model_type!r}; use bfloat16 or float32")
     return TransformersDecoder(model)
 
 
@@ -90,8 +100,8 @@ class _Block:
     At one token a call, looking up modules and running their hooks would cost about as much as a small layer itself.
     """
 
-    qkv: Linear
-    out: Linear
+    qkv: Apply
+    out: Apply
     norms: tuple[Apply, Apply]
     norm_first: bool
     scale: float
@@ -102,12 +112,12 @@ class _Block:
 class FusedDecoder:
     """Weights of an OPT or a Llama-like model, fused for decoding; see ``Stepper`` and ``make_stepper``."""
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, model: nn.Module, project: MakeProjection) -> None:
         lm: Any = model
         config = lm.config
         self.context = max_positions(model)
         self.embedding: Tensor = lm.get_input_embeddings().weight
-        self.output = _linear(lm.lm_head)
+        self.output = project(*_linear(lm.lm_head))
         self.positions = self.rotary = self.project_in = self.project_out = None
         self.heads = int(config.num_attention_heads)
         if config.model_type == "opt":
@@ -116,12 +126,13 @@ class FusedDecoder:
             self.positions = decoder.embed_positions.weight.detach()[decoder.embed_positions.offset :]
             self.project_in, self.project_out = decoder.project_in, decoder.project_out
             final, self.kv_heads = decoder.final_layer_norm, self.heads
-            self.blocks = [_opt_block(layer) for layer in decoder.layers]
+            self.blocks = [_opt_block(layer, project) for layer in decoder.layers]
         else:
             final, self.kv_heads, self.rotary = lm.model.norm, int(config.num_key_value_heads), lm.model.rotary_emb
-            self.blocks = [_llama_block(layer) for layer in lm.model.layers]
+            self.blocks = [_llama_block(layer, project) for layer in lm.model.layers]
         self.final_norm = None if final is None else _norm(final)
-        self.head_dim = len(self.blocks[0].qkv[0]) // (self.heads + 2 * self.kv_heads)
+        attention = (lm.model.decoder if config.model_type == "opt" else lm.model).layers[0].self_attn
+        self.head_dim = int(attention.head_dim)
         self.cache_shapes = [(self.kv_heads, self.head_dim)] * len(self.blocks)
 
     def __call__(
@@ -149,7 +160,7 @@ class FusedDecoder:
             hidden_BD = self.final_norm(hidden_BD)
         if self.project_out is not None:
             hidden_BD = self.project_out(hidden_BD)
-        return F.linear(hidden_BD, *self.output)
+        return self.output(hidden_BD)
 
     def _layer(
         self,
@@ -166,7 +177,7 @@ class FusedDecoder:
         norm1, norm2 = block.norms
         x = norm1(hidden) if block.norm_first else hidden
         counts = (self.heads, self.kv_heads, self.kv_heads)
-        heads = F.linear(x, *block.qkv).view(batch, new, sum(counts), self.head_dim).transpose(1, 2)
+        heads = block.qkv(x).view(batch, new, sum(counts), self.head_dim).transpose(1, 2)
         query, key, value = heads.split(counts, dim=1)
         if block.head_norms is not None:
             query, key = block.head_norms[0](query), block.head_norms[1](key)
@@ -177,11 +188,44 @@ class FusedDecoder:
         values[:, :, start:] = value
         shared = self.kv_heads < self.heads
         mixed = F.scaled_dot_product_attention(query, keys, values, mask, scale=block.scale, enable_gqa=shared)
-        hidden = hidden + F.linear(mixed.transpose(1, 2).flatten(2), *block.out)
+        hidden = hidden + block.out(mixed.transpose(1, 2).flatten(2))
         if not block.norm_first:
             hidden = norm1(hidden)
         hidden = hidden + block.feed(norm2(hidden) if block.norm_first else hidden)
         return hidden if block.norm_first else norm2(hidden)
+
+
+class _Linear:
+    """A projection in the precision of its weights."""
+
+    def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
+        self.weight, self.bias = weight, bias
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return F.linear(x, self.weight, self.bias)
+
+
+class Int8Linear:
+    """A projection in 8-bit integers: weights are rounded per output, inputs per token, and sums are exact.
+
+    Args:
+        weight, bias: float32 (out, in), and (out,) or None, on the CPU.
+    """
+
+    def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
+        if weight.device.type != "cpu" or weight.dtype != torch.float32:
+            raise InputError("precision 'int8' is for the CPU; use bfloat16 on a GPU")
+        size_N1 = weight.detach().abs().amax(1, keepdim=True).clamp(min=_LEAST) / _MOST_INT8
+        # (in, out), as a view of rows of outputs.
+        self.weight = (weight.detach() / size_N1).round_().to(torch.int8).T
+        self.scale, self.bias = size_N1[:, 0], torch.zeros(len(weight)) if bias is None else bias.detach()
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Return (..., out) of (..., in)."""
+        rows = x.flatten(0, -2)
+        size_R1 = rows.abs().amax(1, keepdim=True).clamp_(min=_LEAST).div_(_MOST_INT8)
+        sums = torch.ops.aten._int_mm((rows / size_R1).round_().to(torch.int8), self.weight)
+        return torch.addcmul(self.bias, sums.float().mul_(size_R1), self.scale).view(*x.shape[:-1], -1)
 
 
 def _linear(module: Any) -> Linear:
@@ -208,33 +252,35 @@ def _norm(module: Any) -> Apply:
     return partial(F.rms_norm, normalized_shape=list(weight.shape), weight=weight, eps=module.variance_epsilon)
 
 
-def _opt_block(layer: Any) -> _Block:
-    attention, first, second = layer.self_attn, _linear(layer.fc1), _linear(layer.fc2)
+def _opt_block(layer: Any, project: MakeProjection) -> _Block:
+    attention, first, second = layer.self_attn, project(*_linear(layer.fc1)), project(*_linear(layer.fc2))
     activation = F.relu_ if isinstance(layer.activation_fn, nn.ReLU) else layer.activation_fn
     return _Block(
         # The scale of the scores is folded into the queries.
-        qkv=_joined([attention.q_proj, attention.k_proj, attention.v_proj], [float(attention.scaling), 1.0, 1.0]),
-        out=_linear(attention.out_proj),
+        qkv=project(
+            *_joined([attention.q_proj, attention.k_proj, attention.v_proj], [float(attention.scaling), 1.0, 1.0])
+        ),
+        out=project(*_linear(attention.out_proj)),
         norms=(_norm(layer.self_attn_layer_norm), _norm(layer.final_layer_norm)),
         norm_first=bool(layer.do_layer_norm_before),
         scale=1.0,
         head_norms=None,
-        feed=lambda x: F.linear(activation(F.linear(x, *first)), *second),
+        feed=lambda x: second(activation(first(x))),
     )
 
 
-def _llama_block(layer: Any) -> _Block:
-    attention, down, activation = layer.self_attn, _linear(layer.mlp.down_proj), layer.mlp.act_fn
-    wide = _joined([layer.mlp.gate_proj, layer.mlp.up_proj], [1.0, 1.0])
+def _llama_block(layer: Any, project: MakeProjection) -> _Block:
+    attention, down, activation = layer.self_attn, project(*_linear(layer.mlp.down_proj)), layer.mlp.act_fn
+    wide = project(*_joined([layer.mlp.gate_proj, layer.mlp.up_proj], [1.0, 1.0]))
 
     def feed(x: Tensor) -> Tensor:
-        gate, up = F.linear(x, *wide).chunk(2, -1)
-        return F.linear(activation(gate) * up, *down)
+        gate, up = wide(x).chunk(2, -1)
+        return down(activation(gate) * up)
 
     own_norms = hasattr(attention, "q_norm")
     return _Block(
-        qkv=_joined([attention.q_proj, attention.k_proj, attention.v_proj], [1.0, 1.0, 1.0]),
-        out=_linear(attention.o_proj),
+        qkv=project(*_joined([attention.q_proj, attention.k_proj, attention.v_proj], [1.0, 1.0, 1.0])),
+        out=project(*_linear(attention.o_proj)),
         norms=(_norm(layer.input_layernorm), _norm(layer.post_attention_layernorm)),
         norm_first=True,
         scale=float(attention.scaling),

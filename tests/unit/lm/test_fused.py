@@ -15,7 +15,7 @@ from syllablelm.core.errors import FormatError, InputError
 from syllablelm.core.segmentation import Segmentation
 from syllablelm.lm.backbone import LMShape, load_decoder
 from syllablelm.lm.decode import CachedDecoder, check_decoder
-from syllablelm.lm.fused import FusedDecoder, TransformersDecoder, make_stepper, max_positions
+from syllablelm.lm.fused import FusedDecoder, Int8Linear, TransformersDecoder, make_stepper, max_positions
 from syllablelm.lm.speech_lm import SpeechLM, count_parameters
 from syllablelm.lm.store import TokenInfo
 
@@ -83,6 +83,39 @@ def test_steps_are_those_of_the_whole_sequence_and_of_each_alone(name):
         torch.testing.assert_close(torch.stack(own), whole[-len(own) :], atol=2e-4, rtol=2e-4)
 
 
+class TestInt8:
+    def test_equals_the_rounded_product_in_exact_arithmetic(self):
+        torch.manual_seed(0)
+        weight, bias, x = torch.randn(7, 16), torch.randn(7), torch.randn(2, 3, 16)
+        weight[2], x[1, 1] = 0.0, 0.0
+        rounded = torch.zeros(7, 16, dtype=torch.float64)
+        for n, row in enumerate(weight.double()):
+            step = max(float(row.abs().max()), 1e-12) / 127
+            rounded[n] = step * (row / step).round()
+        expected = torch.empty(2, 3, 7, dtype=torch.float64)
+        for place in np.ndindex(2, 3):
+            row = x[place].double()
+            step = max(float(row.abs().max()), 1e-12) / 127
+            expected[place] = rounded @ (step * (row / step).round()) + bias.double()
+        torch.testing.assert_close(Int8Linear(weight, bias)(x).double(), expected, atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(Int8Linear(weight, None)(x).double(), expected - bias, atol=1e-5, rtol=1e-5)
+
+    @pytest.mark.parametrize("name", [name for name, family in FAMILIES.items() if family[2]])
+    def test_logits_are_near_in_every_fused_family(self, name):
+        model = build(name)
+        prompt = [[3, 1, 4, 1, 5]]
+        exact, found = (
+            CachedDecoder(make_stepper(model, int8=int8), 1, 6).prefill(prompt)[0] for int8 in (False, True)
+        )
+        assert 0 < float((exact - found).norm() / exact.norm()) < 0.1
+
+    def test_where_it_cannot_be(self):
+        with pytest.raises(InputError, match="precision 'int8': not for models of type 'gpt_neox'"):
+            make_stepper(build("gpt_neox"), int8=True)
+        with pytest.raises(InputError, match="for the CPU"):
+            make_stepper(build("llama").to(torch.bfloat16), int8=True)
+
+
 def speech_lm(model: Any) -> SpeechLM:
     return SpeechLM(model, TokenInfo(V - 1), np.full(V - 1, 3, dtype=np.int32))
 
@@ -118,10 +151,9 @@ def test_precision_of_rotary_angles_stays(tmp_path: Path):
     from dataclasses import asdict
 
     from syllablelm.core.artifact import new_artifact
-    from syllablelm.train.lm_stage import save_lm
 
     with new_artifact(tmp_path / "lm", "lm", config=asdict(TokenInfo(V - 1)), seed=0, parents={}, metrics={}) as folder:
-        save_lm(speech_lm(build("llama")), folder)
+        speech_lm(build("llama")).write_payload(folder)
     half: Any = SpeechLM.load(tmp_path / "lm", device="cpu", precision="bfloat16").model
     assert half.model.rotary_emb.inv_freq.dtype == torch.float32
     assert {parameter.dtype for parameter in half.parameters()} == {torch.bfloat16}
