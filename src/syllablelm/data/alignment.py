@@ -1,8 +1,8 @@
 """Reference annotation (words, phones, syllables in seconds), read from TextGrid, ctm and jsonl, written as jsonl.
 
 The jsonl has one row per recording, `{"id", "duration", "missing", "words": [{"word", "start", "end", "conf",
-"phones": [[label, start, end], ...]}, ...]}`; only id, duration and words are required. Silences are not kept in
-memory: they are the time that no word covers.
+"phones": [[label, start, end], ...]}, ...], "syllables": [[label, start, end], ...]}`; only id, duration and words are
+required. Silences are not kept in memory: they are the time that no word covers.
 """
 
 from __future__ import annotations
@@ -11,106 +11,40 @@ import math
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
 from os import PathLike
 from pathlib import Path
-from typing import Any, Literal
-
-import numpy as np
-import numpy.typing as npt
+from typing import Any
 
 from syllablelm.core.errors import FormatError, InputError, and_more, located
-from syllablelm.core.files import json_objects, note_skipped, text_lines, walk_files, write_json_lines
-from syllablelm.data.syllables import Interval, syllable_intervals
+from syllablelm.core.files import json_objects, note_skipped, refuse_inputs, text_lines, walk_files, write_json_lines
+from syllablelm.core.results import Record
+from syllablelm.data.annotation import (
+    END_TOLERANCE,
+    TOLERANCE,
+    Alignment,
+    Interval,
+    Level,
+    Word,
+    check_intervals,
+    is_silence,
+    show_interval,
+)
+from syllablelm.data.ipa import Onsets, read_onsets
+from syllablelm.data.syllables import is_arpabet
 from syllablelm.formats.textgrid import read_textgrid
 
 __all__ = [
+    "TOLERANCE",
     "Alignment",
     "AlignmentTable",
     "Interval",
     "Level",
     "Word",
     "is_silence",
+    "prepare_alignments",
     "read_alignments",
     "write_alignments",
 ]
-
-Level = Literal["syllable", "phone", "word"]
-
-SILENCES = frozenset({"", "sil", "sp", "spn", "pau", "<eps>"})
-# Aligners write times rounded to 1-10 ms: smaller overlaps are rounding, larger ones are faults.
-TOLERANCE = 1e-3
-# The last interval may be rounded up to the aligner's frame, past the end of the recording.
-END_TOLERANCE = 0.025
-
-
-def is_silence(label: str) -> bool:
-    """Return whether a label stands for silence or noise: SIL, sil, sp, spn, pau, <eps> or empty."""
-    return label.strip().lower() in SILENCES
-
-
-@dataclass(frozen=True)
-class Word:
-    """A word with its phones, in seconds; `phones` is empty where they are unknown (an out-of-vocabulary word)."""
-
-    label: str
-    start: float
-    end: float
-    phones: tuple[Interval, ...] = ()
-
-
-@dataclass(frozen=True)
-class Alignment:
-    """Words, in order and without silences, and phones of one recording of `duration` seconds.
-
-    Raises:
-        FormatError: intervals are unsorted, overlap or leave their word by more than 1 ms, end before they start, or
-            leave the recording by more than 25 ms.
-    """
-
-    id: str
-    duration: float
-    words: tuple[Word, ...] = ()
-
-    def __post_init__(self) -> None:
-        if not (math.isfinite(self.duration) and self.duration >= 0):
-            raise FormatError(f"alignment of {self.id}: duration is {self.duration}")
-        _check("word", self.id, self.words, 0.0, self.duration + END_TOLERANCE)
-        for word in self.words:
-            _check(f"phone of {word.label!r}", self.id, word.phones, word.start, word.end)
-
-    @cached_property
-    def phones(self) -> tuple[Interval, ...]:
-        """The phones in order, without silences."""
-        return tuple(phone for word in self.words for phone in word.phones if not is_silence(phone.label))
-
-    @cached_property
-    def syllables(self) -> tuple[Interval, ...]:
-        """The syllables in order (maximal onset within each word); FormatError if a phone is not ARPAbet."""
-        syllables: list[Interval] = []
-        for word in self.words:
-            try:
-                syllables += syllable_intervals([phone for phone in word.phones if not is_silence(phone.label)])
-            except InputError as error:
-                raise FormatError(f"alignment of {self.id}, word {word.label!r}: {error}") from error
-        return tuple(syllables)
-
-    def intervals(self, level: Level = "syllable") -> tuple[Interval, ...]:
-        """Return the intervals of one level: "syllable", "phone" or "word"."""
-        if level == "word":
-            return tuple(Interval(one.label, one.start, one.end) for one in self.words if not is_silence(one.label))
-        if level in ("phone", "syllable"):
-            return self.phones if level == "phone" else self.syllables
-        raise InputError(f"unknown alignment level {level!r}; choose syllable, phone or word")
-
-    def boundaries(self, level: Level = "syllable") -> npt.NDArray[np.float64]:
-        """Return sorted unique starts and ends of one level in seconds; times within 1 ms count once."""
-        intervals = self.intervals(level)
-        return _distinct([time for interval in intervals for time in (interval.start, interval.end)])
-
-    def starts(self, level: Level = "syllable") -> npt.NDArray[np.float64]:
-        """Return sorted starts of one level in seconds; times within 1 ms count once."""
-        return _distinct([interval.start for interval in self.intervals(level)])
 
 
 class AlignmentTable(dict[str, Alignment]):
@@ -141,36 +75,62 @@ class AlignmentTable(dict[str, Alignment]):
         note_skipped(path, "alignment", list(map(str, faults.values())), total)
 
 
+@dataclass(frozen=True)
+class PreparedAlignments(Record):
+    """Result of `prepare_alignments`.
+
+    Args:
+        alignments: path of the file.
+        recordings, hours, words, syllables: recordings in it, their total length, their words and syllables.
+        skipped: number of alignments left out; their faults are named on standard error.
+    """
+
+    alignments: Path
+    recordings: int
+    hours: float
+    words: int
+    syllables: int
+    skipped: int
+
+
+def prepare_alignments(
+    source: str | PathLike[str], out: str | PathLike[str], *, onsets: str | PathLike[str] | None = None
+) -> PreparedAlignments:
+    """Write alignments with their syllables into one jsonl file, which every evaluation takes as it is.
+
+    Args:
+        source: alignments, as `read_alignments` takes them.
+        out: file that ends in .jsonl.
+        onsets: file of the language's onsets (`read_onsets`) for phones in IPA. Without it, alignments keep syllables
+            that they bring along, and the others are divided by sonority.
+
+    Raises:
+        InputError: another name of `out`, or onsets for phones in ARPAbet. FormatError: no alignment without fault.
+    """
+    out = Path(out)
+    if out.suffix != ".jsonl":
+        raise InputError(f"--out {out}: the name of a file of alignments ends in .jsonl")
+    inventory = None if onsets is None else read_onsets(Path(onsets))
+    table = read_alignments(source)
+    refuse_inputs([out], [Path(source)])
+    table.leave_out(Path(source), ["syllable"])
+    divided = [_divide(alignment, inventory) for alignment in table.values()]
+    write_alignments(divided, out)
+    hours = sum(alignment.duration for alignment in divided) / 3600
+    words, syllables = (sum(len(one.intervals(level)) for one in divided) for level in ("word", "syllable"))
+    return PreparedAlignments(out, len(divided), hours, words, syllables, len(table.unusable))
+
+
+def _divide(alignment: Alignment, onsets: Onsets | None) -> Alignment:
+    if onsets is None:
+        return replace(alignment, own_syllables=alignment.syllables)
+    if alignment.phones and is_arpabet([phone.label for phone in alignment.phones]):
+        raise FormatError(f"--onsets: alignment of {alignment.id} has phones in ARPAbet; its onsets are fixed")
+    return replace(alignment, own_syllables=alignment.divide(onsets))
+
+
 # What a reader found: id, place and alignment, or its fault.
 _Found = Iterator[tuple[str, str, Alignment | FormatError]]
-
-
-def _distinct(times: Iterable[float]) -> npt.NDArray[np.float64]:
-    distinct: list[float] = []
-    for time in sorted(times):
-        if not distinct or time - distinct[-1] >= TOLERANCE:
-            distinct.append(time)
-    return np.array(distinct, dtype=np.float64)
-
-
-def _check(kind: str, name: str, intervals: Sequence[Interval | Word], low: float, high: float) -> None:
-    """Raise FormatError, naming the interval, unless the intervals are sorted, disjoint and within [low, high]."""
-    previous = Interval("", low, low)
-    for interval in intervals:
-        where = f"alignment of {name}: {kind} {_show(interval)}"
-        if not (math.isfinite(interval.start) and math.isfinite(interval.end)):
-            raise FormatError(f"{where} has a time that is not a number")
-        if interval.end < interval.start:
-            raise FormatError(f"{where} ends before it starts")
-        if interval.start < low - TOLERANCE or interval.end > high + TOLERANCE:
-            raise FormatError(f"{where} lies outside of {low:.3f}-{high:.3f} s")
-        if interval.start < previous.end - TOLERANCE:
-            raise FormatError(f"{where} overlaps {_show(previous)}; intervals must be sorted and disjoint")
-        previous = interval
-
-
-def _show(interval: Interval | Word) -> str:
-    return f"{interval.label!r} {interval.start:.3f}-{interval.end:.3f}"
 
 
 def read_alignments(path: str | PathLike[str] | tuple[str | PathLike[str], str | PathLike[str]]) -> AlignmentTable:
@@ -180,7 +140,8 @@ def read_alignments(path: str | PathLike[str] | tuple[str | PathLike[str], str |
         path: one of
             - a `.jsonl` file (see the module's docstring);
             - a `.TextGrid` file, or a folder searched for them at any depth (Montreal Forced Aligner and
-              LibriSpeech-alignments layouts): tiers "words" and "phones", the id is the file's stem;
+              LibriSpeech-alignments layouts): tiers "words" and "phones", or "syllables" with or without them; the id
+              is the file's stem;
             - a phone `.ctm` (`id channel start duration label`), or a pair (words.ctm, phones.ctm), or a folder
               with files of those two names.
             Without words (phone ctm alone, TextGrid without a "words" tier) each run of phones between silences
@@ -254,20 +215,24 @@ def _read_jsonl(path: Path) -> _Found:
 
 
 def _from_row(row: Mapping[str, Any]) -> Alignment:
+    def intervals(items: Iterable[tuple[Any, Any, Any]]) -> tuple[Interval, ...]:
+        return tuple(Interval(str(label), float(start), float(end)) for label, start, end in items)
+
     words: list[Word] = []
     for item in row["words"]:
-        phones = [Interval(str(label), float(start), float(end)) for label, start, end in item["phones"]]
-        words.append(Word(str(item["word"]), float(item["start"]), float(item["end"]), tuple(phones)))
-    return _build(str(row["id"]), float(row["duration"]), words)
+        phones = intervals(item["phones"])
+        words.append(Word(str(item["word"]), float(item["start"]), float(item["end"]), phones))
+    own = intervals(row["syllables"]) if row.get("syllables") is not None else None
+    return replace(_build(str(row["id"]), float(row["duration"]), words), own_syllables=own)
 
 
 def _build(name: str, duration: float, words: Sequence[Word]) -> Alignment:
     """Return an alignment without silences; a word with a label or a phone that is not silence stays."""
     # Checked before the silences go, so that a fault in a silence is found too.
-    _check("word", name, words, 0.0, duration + END_TOLERANCE)
+    check_intervals("word", name, words, 0.0, duration + END_TOLERANCE)
     kept = []
     for word in words:
-        _check(f"phone of {word.label!r}", name, word.phones, word.start, word.end)
+        check_intervals(f"phone of {word.label!r}", name, word.phones, word.start, word.end)
         phones = tuple(phone for phone in word.phones if not is_silence(phone.label))
         if phones or not is_silence(word.label):
             kept.append(replace(word, phones=phones))
@@ -290,16 +255,19 @@ def alignment_row(alignment: Alignment) -> dict[str, Any]:
         if word.label or word.phones:
             words.append(word)
         time = word.end
+
+    def rows(intervals: Iterable[Interval]) -> list[list[Any]]:
+        return [[interval.label, round(interval.start, 4), round(interval.end, 4)] for interval in intervals]
+
     return {
         "id": alignment.id,
         "duration": round(alignment.duration, 4),
         "missing": [],
         "words": [
-            {"word": word.label, "start": round(word.start, 4), "end": round(word.end, 4)}
-            | {"phones": [[phone.label, round(phone.start, 4), round(phone.end, 4)] for phone in word.phones]}
+            {"word": word.label, "start": round(word.start, 4), "end": round(word.end, 4), "phones": rows(word.phones)}
             for word in words
         ],
-    }
+    } | ({} if alignment.own_syllables is None else {"syllables": rows(alignment.own_syllables)})
 
 
 # ctm
@@ -333,7 +301,7 @@ def _ctm_tiers(path: Path, faults: dict[str, FormatError]) -> dict[str, list[Int
             # Kaldi marks the position in the word: AH0_B, AH0_I, AH0_E, AH0_S.
             interval = Interval(re.sub(r"_[BIES]$", "", fields[4]), start, round(start + seconds, 6))
             with located(place):
-                _check("interval", name, [*tier[-1:], interval], 0.0, math.inf)
+                check_intervals("interval", name, [*tier[-1:], interval], 0.0, math.inf)
             tier.append(interval)
         except FormatError as error:
             faults.setdefault(name, error)
@@ -359,18 +327,23 @@ def _read_textgrid(path: Path) -> Alignment:
     for tier in grid.tiers:
         # The aligner prefixes the speaker: "speaker - words".
         kind = tier.name.split(" - ")[-1].strip().lower()
-        kind = {"word": "words", "phone": "phones"}.get(kind, kind)
-        if kind not in ("words", "phones"):
+        kind = {"word": "words", "phone": "phones", "syllable": "syllables"}.get(kind, kind)
+        if kind not in ("words", "phones", "syllables"):
             continue
         if kind in tiers:
             raise FormatError(f"{path} has more than one tier of {kind}; one speaker per recording is supported")
         if tier.intervals is None:
             raise FormatError(f"{path}: tier {tier.name!r} holds points, not intervals")
         tiers[kind] = [Interval(label, start, end) for start, end, label in tier.intervals]
-    if "phones" not in tiers:
+    own = tiers.get("syllables")
+    if "phones" not in tiers and own is None:
         names = ", ".join(tier.name for tier in grid.tiers)
-        raise FormatError(f"{path} has no tier 'phones'; its tiers are {names or 'none'}")
-    return _assemble(path.stem, tiers["phones"], tiers.get("words"), grid.end, path)
+        raise FormatError(f"{path} has no tier 'phones' or 'syllables'; its tiers are {names or 'none'}")
+    words = tiers.get("words") if "phones" in tiers else tiers.get("words", own)
+    alignment = _assemble(path.stem, tiers.get("phones", []), words, grid.end, path)
+    with located(path):
+        spoken = None if own is None else tuple(one for one in own if not is_silence(one.label))
+        return replace(alignment, own_syllables=spoken)
 
 
 def _assemble(
@@ -378,13 +351,13 @@ def _assemble(
 ) -> Alignment:
     """Assign each phone to the word that holds its middle; without words, to its run between silences."""
     with located(path):
-        _check("phone", name, phones, 0.0, math.inf)
+        check_intervals("phone", name, phones, 0.0, math.inf)
         if duration is None:
             duration = max((interval.end for interval in [*phones, *(words or [])]), default=0.0)
         spoken = [phone for phone in phones if not is_silence(phone.label)]
         if words is None:
             return Alignment(name, duration, tuple(_runs(phones)))
-        _check("word", name, words, 0.0, math.inf)
+        check_intervals("word", name, words, 0.0, math.inf)
         built, used = [], 0
         for word in words:
             if is_silence(word.label):
@@ -392,11 +365,11 @@ def _assemble(
             first = used
             while used < len(spoken) and (spoken[used].start + spoken[used].end) / 2 < word.end:
                 if (spoken[used].start + spoken[used].end) / 2 < word.start:
-                    raise FormatError(f"alignment of {name}: phone {_show(spoken[used])} lies in no word")
+                    raise FormatError(f"alignment of {name}: phone {show_interval(spoken[used])} lies in no word")
                 used += 1
             built.append(Word(word.label, word.start, word.end, tuple(spoken[first:used])))
         if used < len(spoken):
-            raise FormatError(f"alignment of {name}: phone {_show(spoken[used])} lies in no word")
+            raise FormatError(f"alignment of {name}: phone {show_interval(spoken[used])} lies in no word")
         return Alignment(name, duration, tuple(built))
 
 

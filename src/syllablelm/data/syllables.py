@@ -1,6 +1,6 @@
-"""ARPAbet phones to syllables, by the maximal onset principle.
+"""Phones of a word to syllables: ARPAbet by the rules below, IPA in any language by those of `syllablelm.data.ipa`.
 
-Rules, from the phonology of General American English:
+Rules for ARPAbet, from the phonology of General American English:
 
 * every vowel (and syllabic consonant) is the nucleus of one syllable;
 * consonants before the first nucleus are its onset and those after the last one its coda, whatever they are;
@@ -32,6 +32,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from syllablelm.core.errors import InputError
+from syllablelm.data.ipa import NUCLEUS, IpaPhone, Onsets, is_onset, plain_label, read_phone
 
 
 @dataclass(frozen=True)
@@ -80,18 +81,50 @@ def split_stress(phone: str) -> tuple[str, str]:
     return match[1], match[2]
 
 
-def syllabify(phones: Sequence[str], *, lax_closing: bool = False) -> list[tuple[int, int]]:
-    """Divide one word into syllables by the maximal onset principle.
+def is_arpabet(phones: Sequence[str]) -> bool:
+    """Return whether phones are in ARPAbet: one has a capital letter, which IPA has not, or all are of ARPAbet."""
+    if any(re.search("[A-Z]", phone) for phone in phones):
+        return True
+    matches = [_PHONE.fullmatch(phone.upper()) for phone in phones]
+    return all(match is not None and match[1] in NUCLEI | CONSONANTS for match in matches)
+
+
+def syllabify(
+    phones: Sequence[str], *, lax_closing: bool = False, onsets: Onsets | None = None, arpabet: bool | None = None
+) -> list[tuple[int, int]]:
+    """Divide one word into syllables.
 
     Args:
-        phones: ARPAbet phones of the word (others are an InputError), with or without stress digits, no silences.
+        phones: phones of the word in ARPAbet, with or without stress digits, or in IPA, without silences; InputError
+            for others.
         lax_closing: give the S of an s-cluster to an open lax vowel before it ("as.king"); an AH marked
-            unstressed is schwa and is left open.
+            unstressed is schwa and is left open. ARPAbet only.
+        onsets: inventory of onsets, as `read_onsets` returns it; None divides by sonority. IPA only.
+        arpabet: whether the phones are in ARPAbet; None tells it by `is_arpabet`.
 
     Returns:
-        Half-open index pairs (start, end) that cover the phones in order. A word with vowels has one syllable per
-        vowel; a word without ("hm") is one syllable; no phones, no syllables.
+        Half-open index pairs (start, end) that cover the phones in order. A word with nuclei has one syllable per
+        nucleus; a word without ("hm") is one syllable; no phones, no syllables.
     """
+    if is_arpabet(phones) if arpabet is None else arpabet:
+        return _syllabify_arpabet(phones, lax_closing)
+    return _syllabify_ipa([read_phone(phone) for phone in phones], onsets)
+
+
+def _syllabify_ipa(phones: Sequence[IpaPhone], onsets: Onsets | None) -> list[tuple[int, int]]:
+    if not phones:
+        return []
+    nuclei = [i for i, phone in enumerate(phones) if phone.sonority == NUCLEUS]
+    starts = [0]
+    for left, right in pairwise(nuclei):
+        first = left + 1
+        while first < right and not is_onset(tuple(phones[first:right]), onsets):
+            first += 1
+        starts.append(first)
+    return list(zip(starts, [*starts[1:], len(phones)], strict=True))
+
+
+def _syllabify_arpabet(phones: Sequence[str], lax_closing: bool) -> list[tuple[int, int]]:
     parts = [split_stress(phone) for phone in phones]
     symbols = [symbol for symbol, _ in parts]
     if not symbols:
@@ -110,8 +143,16 @@ def syllabify(phones: Sequence[str], *, lax_closing: bool = False) -> list[tuple
     return list(zip(starts, [*starts[1:], len(symbols)], strict=True))
 
 
-def syllable_intervals(phones: Sequence[Interval], *, lax_closing: bool = False) -> list[Interval]:
+def syllable_intervals(
+    phones: Sequence[Interval],
+    *,
+    lax_closing: bool = False,
+    onsets: Onsets | None = None,
+    arpabet: bool | None = None,
+) -> list[Interval]:
     """Return the syllables of one word, see `syllabify`; labels are the phones without stress, joined by "-"."""
-    spans = syllabify([phone.label for phone in phones], lax_closing=lax_closing)
-    symbols = [split_stress(phone.label)[0] for phone in phones]
+    labels = [phone.label for phone in phones]
+    arpabet = is_arpabet(labels) if arpabet is None else arpabet
+    spans = syllabify(labels, lax_closing=lax_closing, onsets=onsets, arpabet=arpabet)
+    symbols = [split_stress(label)[0] if arpabet else plain_label(label) for label in labels]
     return [Interval("-".join(symbols[a:b]), phones[a].start, phones[b - 1].end) for a, b in spans]

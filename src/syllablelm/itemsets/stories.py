@@ -8,6 +8,7 @@ alone give the answer away.
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -148,7 +149,7 @@ def _transcript_runs(file: Path, max_words: int) -> Iterator[tuple[str, list[str
 
 
 def _words(text: str) -> list[str]:
-    return re.findall(r"[a-z]+", text.lower())
+    return re.findall(r"[^\W\d_]+", unicodedata.normalize("NFC", text).lower())
 
 
 def _clips(passage: Passage, other: Passage, voice: str) -> tuple[Clip, Clip]:

@@ -1,22 +1,25 @@
 """Text-to-speech programs on PATH: text to samples, with the program's own phone times where it prints them.
 
 "flite" prints phone times (gold: the sound is made from them); word times come from aligning the dictionary
-pronunciation of each word with the phones spoken. "espeak-ng" has many voices, "piper" neural ones, and neither prints
-times.
+pronunciation of each word with the phones spoken. "espeak-ng" speaks a hundred languages, and its library tells when
+each word and phone begins. "piper" has neural voices and prints no times.
 """
 
 from __future__ import annotations
 
+import ctypes.util
+import json
 import shutil
 import signal
 import subprocess
+import sys
 import unicodedata
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -64,19 +67,20 @@ class Engine(Protocol):
 _STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGKILL)
 
 
-def _run(command: Sequence[str], text: str = "") -> str:
+def _run(command: Sequence[str], text: str = "", name: str = "") -> str:
+    name = name or command[0]
     try:
         done = subprocess.run(
             command, input=text, capture_output=True, text=True, timeout=SECONDS_PER_CALL, check=False
         )
     except subprocess.TimeoutExpired as error:
-        raise AudioError(f"{command[0]} took longer than {SECONDS_PER_CALL} s") from error
+        raise AudioError(f"{name} took longer than {SECONDS_PER_CALL} s") from error
     if -done.returncode in _STOPS:
         # Not the text's fault: an error that is kept would leave it out for good.
-        name = signal.Signals(-done.returncode).name
-        raise SyllableLMError(f"{command[0]} was stopped by {name}; run the same command again to resume")
+        stop = signal.Signals(-done.returncode).name
+        raise SyllableLMError(f"{name} was stopped by {stop}; run the same command again to resume")
     if done.returncode != 0:
-        raise AudioError(f"{command[0]} failed with status {done.returncode}: {done.stderr.strip()[-200:]}")
+        raise AudioError(f"{name} failed with status {done.returncode}: {done.stderr.strip()[-200:]}")
     return done.stdout
 
 
@@ -108,13 +112,19 @@ def _read_wave(path: Path, engine: str) -> tuple[npt.NDArray[np.float32], int]:
 
 def _speak(command: Sequence[str], text: str, pitch: float) -> Spoken:
     """Run a program that reads a text from standard input and writes the file named by its last argument."""
+    return _speak_and_print(command, text, pitch)[0]
+
+
+def _speak_and_print(command: Sequence[str], text: str, pitch: float, name: str = "") -> tuple[Spoken, str]:
+    """Run a program as `_speak`, by another name in messages; return what it printed, too."""
+    name = name or command[0]
     with _engine_folder() as folder:
         wave = folder / "speech.wav"
-        _run([*command, str(wave)], text)
-        samples, sample_rate = _read_wave(wave, command[0])
+        printed = _run([*command, str(wave)], text, name)
+        samples, sample_rate = _read_wave(wave, name)
     if not np.any(samples):
-        raise AudioError(f"{command[0]} found nothing to say in {text[:60]!r}")
-    return Spoken(samples, sample_rate, (), pitch)
+        raise AudioError(f"{name} found nothing to say in {text[:60]!r}")
+    return Spoken(samples, sample_rate, (), pitch), printed
 
 
 def _plain_ascii(text: str) -> str:
@@ -275,12 +285,19 @@ def _swap(phone: str, symbol: str) -> float:
 
 
 class Espeak:
-    """eSpeak NG (`espeak-ng` on PATH): a hundred languages and voice variants ("en-us+f3"), no phone times."""
+    """eSpeak NG (`espeak-ng` on PATH): a hundred languages, voice variants ("es", "en-us+f3"), phone times in IPA.
+
+    The times come from its library; where only the program is installed, there are none.
+    """
 
     name = "espeak-ng"
     voices = ("en-us", "en-us+f3", "en-us+m3", "en-gb", "en-gb+f2", "en-gb-scotland", "en-gb-x-rp+f4")
     reader = ("en-us",)
     licence = "spoken by eSpeak NG (program GPL-3.0; its output is unrestricted)"
+
+    @cached_property
+    def _library(self) -> str | None:
+        return ctypes.util.find_library("espeak-ng")
 
     def check(self, voices: Sequence[str]) -> None:
         """See `Engine.check`."""
@@ -294,8 +311,39 @@ class Espeak:
 
     def speak(self, text: str, voice: str, *, speed: float, pitch: float) -> Spoken:
         """See `Engine.speak`; the defaults are 175 words per minute and pitch 50 of 99."""
+        # Its dictionaries hold composed letters.
+        text = unicodedata.normalize("NFC", text)
         rate, height = str(round(175 * speed)), str(min(99, round(50 * pitch)))
-        return _speak(["espeak-ng", "-v", voice, "-s", rate, "-p", height, "--stdin", "-w"], text, pitch)
+        if self._library is None:
+            return _speak(["espeak-ng", "-v", voice, "-s", rate, "-p", height, "--stdin", "-w"], text, pitch)
+        program = [sys.executable, "-I", str(Path(__file__).with_name("espeak_events.py"))]
+        spoken, printed = _speak_and_print([*program, self._library, voice, rate, height], text, pitch, self.name)
+        return replace(spoken, words=espeak_words(json.loads(printed)))
+
+
+def espeak_words(spoken: Mapping[str, Any]) -> tuple[Word, ...]:
+    """Return the words of what `espeak_events` printed: each with its phones, which last until the next event.
+
+    Words without a phone of their own ("de" in "de el", spoken as one) are joined to the next one. Phones named in
+    parentheses are switches of the language ("(en)"); modifiers alone ("ʲ") belong to the phone before them.
+    """
+    rate = spoken["sample_rate"]
+    events = [event for event in spoken["events"] if not event[2].startswith("(")]
+    words: list[tuple[str, list[Interval]]] = []
+    for index, (kind, sample, label) in enumerate(events):
+        label = label.strip()
+        if kind == "word":
+            if words and not words[-1][1]:
+                label = f"{words.pop()[0]} {label}"
+            words.append((label, []))
+        elif label and words:
+            end = next((later for kind, later, _ in events[index + 1 :] if kind == "phone"), spoken["num_samples"])
+            phones = words[-1][1]
+            if phones and all(unicodedata.category(char) in ("Lm", "Mn") for char in label):
+                phones[-1] = Interval(phones[-1].label + label, phones[-1].start, end / rate)
+            else:
+                phones.append(Interval(label, sample / rate, end / rate))
+    return tuple(Word(label, phones[0].start, phones[-1].end, tuple(phones)) for label, phones in words if phones)
 
 
 class Piper:

@@ -14,7 +14,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from syllablelm.core.errors import FormatError, InputError
-from syllablelm.data.alignment import Alignment, Interval, Word, is_silence, read_alignments, write_alignments
+from syllablelm.data.alignment import (
+    Alignment,
+    Interval,
+    Word,
+    is_silence,
+    prepare_alignments,
+    read_alignments,
+    write_alignments,
+)
 
 BUTTER = Word(
     "butter",
@@ -248,7 +256,7 @@ def test_one_bad_textgrid_does_not_stop(tmp_path: Path, capsys: pytest.CaptureFi
     assert sorted(found.unusable) == ["absent", "cut", "empty", "latin", "swapped"]
     err = capsys.readouterr().err
     for words in (
-        "absent.TextGrid has no tier 'phones'; its tiers are none",
+        "absent.TextGrid has no tier 'phones' or 'syllables'; its tiers are none",
         "cut.TextGrid: not a readable TextGrid (it ends before a time)",
         "empty.TextGrid: not a readable TextGrid; save it in Praat as a text file",
         f"latin.TextGrid:{good[: good.index('butter')].count(chr(10)) + 1}: not a text in UTF-8",
@@ -263,7 +271,7 @@ def test_one_bad_textgrid_does_not_stop(tmp_path: Path, capsys: pytest.CaptureFi
 
 
 def test_alignments_without_a_level_are_left_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    foreign = {"word": "a", "start": 0, "end": 0.5, "phones": [["\u0250", 0, 0.5]]}
+    foreign = {"word": "a", "start": 0, "end": 0.5, "phones": [["$", 0, 0.5]]}
     path = write_rows(tmp_path / "a.jsonl", row(), row(id="silent", words=[]), row(id="foreign", words=[foreign]))
     found = read_alignments(path)
     found.leave_out(path, ["phone"])
@@ -344,7 +352,7 @@ def test_unusable_paths(tmp_path: Path) -> None:
 
 
 def test_foreign_phones_only_fail_where_syllables_are_asked_for() -> None:
-    alignment = Alignment("x", 1.0, (Word("a", 0.0, 0.2, (Interval("ɐ", 0.0, 0.2),)),))
+    alignment = Alignment("x", 1.0, (Word("a", 0.0, 0.2, (Interval("$", 0.0, 0.2),)),))
     assert len(alignment.boundaries("phone")) == 2
     with pytest.raises(FormatError, match=r"word 'a'.*ARPAbet"):
         alignment.boundaries()
@@ -361,3 +369,64 @@ def test_boundaries_are_starts_and_ends(steps: list[tuple[int, int]]) -> None:
     alignment = Alignment("x", time / 100, tuple(words))
     np.testing.assert_allclose(alignment.boundaries("word"), np.array(sorted(edges)) / 100)
     np.testing.assert_allclose(alignment.starts("word"), [word.start for word in words])
+
+
+METRI = ("m", "e", "t\u032a", "r", "i")
+
+
+def ipa_row(**changes: Any) -> dict[str, Any]:
+    phones = [[label, index / 10, index / 10 + 0.1] for index, label in enumerate(METRI)]
+    return {
+        "id": "fi",
+        "duration": 1.0,
+        "words": [{"word": "metri", "start": 0, "end": 0.5, "phones": phones}],
+    } | changes
+
+
+def test_phones_in_ipa_are_divided_by_sonority_or_by_a_file_of_onsets(tmp_path: Path) -> None:
+    path = write_rows(tmp_path / "a.jsonl", ipa_row())
+    by_sonority = (Interval("m-e", 0.0, 0.2), Interval("t\u032a-r-i", 0.2, 0.5))
+    assert read_alignments(path)["fi"].syllables == by_sonority
+    onsets = tmp_path / "onsets.txt"
+    onsets.write_text("# no clusters\n")
+    result = prepare_alignments(path, tmp_path / "out.jsonl", onsets=onsets)
+    assert (result.recordings, result.words, result.syllables, result.skipped) == (1, 1, 2, 0)
+    divided = read_alignments(tmp_path / "out.jsonl")
+    assert divided["fi"].syllables == (Interval("m-e-t\u032a", 0.0, 0.3), Interval("r-i", 0.3, 0.5))
+    # A second time: what the file says stays, and rows without syllables are divided.
+    prepare_alignments(tmp_path / "out.jsonl", tmp_path / "again.jsonl")
+    assert read_alignments(tmp_path / "again.jsonl") == divided
+    prepare_alignments(path, tmp_path / "plain.jsonl")
+    assert read_alignments(tmp_path / "plain.jsonl")["fi"].own_syllables == by_sonority
+
+
+def test_prepared_alignments_of_arpabet_are_as_before(tmp_path: Path) -> None:
+    path = write_rows(tmp_path / "a.jsonl", row(), row(id="foreign", words=[one_word(("K", 0, 0.2), ("$", 0.2, 0.5))]))
+    result = prepare_alignments(path, tmp_path / "out.jsonl")
+    assert (result.recordings, result.skipped) == (1, 1)
+    assert read_alignments(tmp_path / "out.jsonl")["utt1"].syllables == EXPECTED.syllables
+    (tmp_path / "onsets.txt").write_text("t r\n")
+    with pytest.raises(FormatError, match="--onsets: alignment of utt1 has phones in ARPAbet"):
+        prepare_alignments(path, tmp_path / "b.jsonl", onsets=tmp_path / "onsets.txt")
+    with pytest.raises(InputError, match=r"ends in \.jsonl"):
+        prepare_alignments(path, tmp_path / "b.json")
+    assert not (tmp_path / "b.jsonl").exists()
+
+
+def test_syllables_of_the_annotation_count(tmp_path: Path) -> None:
+    own = [(0.0, 0.1, ""), (0.1, 0.35, "me"), (0.35, 0.5, "tri"), (0.5, 1.0, "")]
+    path = tmp_path / "fi.TextGrid"
+    path.write_text(textgrid({"Syllables": own}))
+    expected = (Interval("me", 0.1, 0.35), Interval("tri", 0.35, 0.5))
+    alone = read_alignments(path)["fi"]
+    assert alone.syllables == expected and [word.label for word in alone.words] == ["me", "tri"]
+    path.write_text(textgrid({"words": WORD_ENTRIES, "phones": phone_entries(""), "syllable": own}))
+    both = read_alignments(path)["fi"]
+    assert both.syllables == expected and len(both.phones) == 6 and both.words == EXPECTED.words
+    overlapping = ipa_row(syllables=[["me", 0.0, 0.3], ["tri", 0.2, 0.5]])
+    with pytest.raises(FormatError, match=r"syllable 'tri' 0\.200-0\.500 overlaps 'me'"):
+        read_alignments(write_rows(tmp_path / "a.jsonl", overlapping))
+
+
+def test_words_are_composed_letters() -> None:
+    assert Word("e\u0301l", 0.0, 0.1).label == "\u00e9l"

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import shutil
 import sys
-from itertools import combinations_with_replacement
+import unicodedata
+from itertools import combinations_with_replacement, pairwise
 from pathlib import Path
 
 import numpy as np
@@ -14,9 +15,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from syllablelm.core.errors import AudioError, InputError, MissingDependencyError, SyllableLMError
+from syllablelm.data.alignment import Word
 from syllablelm.data.syllables import NUCLEI, Interval
 from syllablelm.tts import engines as speech_engines
-from syllablelm.tts.engines import Espeak, Flite, Piper, assign_words
+from syllablelm.tts.engines import Espeak, Flite, Piper, assign_words, espeak_words
 
 needs_flite = pytest.mark.skipif(shutil.which("flite") is None, reason="flite is not installed")
 needs_espeak = pytest.mark.skipif(shutil.which("espeak-ng") is None, reason="espeak-ng is not installed")
@@ -136,9 +138,46 @@ def test_espeak() -> None:
     slow = engine.speak("-q one two three four", "en-us+f3", speed=0.8, pitch=1.1)
     fast = engine.speak("-q one two three four", "en-us+f3", speed=1.3, pitch=1.1)
     assert len(slow.samples) > 1.3 * len(fast.samples)
-    assert slow.words == ()
     with pytest.raises(InputError, match="nobody"):
         engine.check(["nobody"])
+
+
+@needs_espeak
+def test_espeak_times_are_of_the_same_speech(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = Espeak()
+    if engine._library is None:
+        pytest.skip("the library of espeak-ng is not installed")
+    text = "El ni\u00f1o, la madre y 23 \u00e1rboles."
+    # Letters in two parts are the same text.
+    spoken = engine.speak(unicodedata.normalize("NFD", text), "es", speed=0.9, pitch=1.1)
+    assert [word.label for word in spoken.words][:4] == ["El", "ni\u00f1o", "la", "madre"]
+    assert spoken.words[-1].label == "\u00e1rboles"
+    assert [phone.label for phone in spoken.words[1].phones] == ["n", "i", "\u0272", "o"]
+    phones = [phone for word in spoken.words for phone in word.phones]
+    assert all(left.end <= right.start for left, right in pairwise(phones))
+    assert phones[0].start >= 0 and phones[-1].end <= len(spoken.samples) / spoken.sample_rate
+    monkeypatch.setattr(engine, "_library", None)
+    plain = engine.speak(text, "es", speed=0.9, pitch=1.1)
+    np.testing.assert_array_equal(plain.samples, spoken.samples)
+    assert plain.words == ()
+
+
+def test_words_of_espeak_events() -> None:
+    events = [
+        ("phone", 0, ""),
+        ("word", 0, "de"),
+        ("word", 10, " el,"),
+        ("phone", 10, "(es)"),
+        ("phone", 10, "d"),
+        ("phone", 30, "\u02b2"),
+        ("phone", 40, "e"),
+        ("phone", 60, ""),
+        ("word", 80, "fin"),
+        ("phone", 80, "a"),
+    ]
+    first, last = espeak_words({"sample_rate": 100, "num_samples": 100, "events": events})
+    assert first == Word("de el,", 0.1, 0.6, (Interval("d\u02b2", 0.1, 0.4), Interval("e", 0.4, 0.6)))
+    assert last == Word("fin", 0.8, 1.0, (Interval("a", 0.8, 1.0),))
 
 
 @pytest.fixture
