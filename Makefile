@@ -10,20 +10,24 @@ SAMPLE := src/syllablelm/bundled/sample.flac
 # Threads that wait actively slow each other down on a machine that does other work too.
 export OMP_WAIT_POLICY := passive
 
-.PHONY: demo test test-slow reproduce-mini kill fuzz bench lint format clean help
+.PHONY: demo test test-slow wheel docs reproduce-mini kill fuzz bench bench-compare lint format clean help
 
 help:
 	@echo "make demo       units, a picture, a resynthesis and a continuation of the bundled recording, in demo/"
 	@echo "make test       the quick tests        make test-slow  the slow ones"
+	@echo "make wheel      the package, built, installed and used from elsewhere"
+	@echo "make docs       the documentation site, strictly checked, in site/"
 	@echo "make reproduce-mini   every command of docs/reproduce.md, in miniature"
 	@echo "make bench      timings and memory     make lint       ruff, pyright, layers"
 	@echo "make kill N=60  long commands, killed N times at random moments and run again"
 	@echo "make fuzz       N=5000 damaged files for every reader, from SEED=0"
+	@echo "make bench-compare BASE=COMMIT   how many times as fast the working tree is as a commit"
 	@echo "make format     ruff format            make clean      remove what these made"
 
 $(STAMP): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet $(PIP_ARGS) -c constraints.txt -e ".[all,dev]"
+	$(BIN)/python -m pip install --quiet $(PIP_ARGS) -c constraints.txt -e ".[all,dev,docs]"
+	$(BIN)/python -m pip install --quiet $(PIP_ARGS) -c constraints.txt --no-deps resemblyzer
 	touch $@
 
 # $(call stage,NAME,COMMAND) runs a command and says how long it took, the loading of models included.
@@ -50,6 +54,14 @@ test: $(STAMP)
 test-slow: $(STAMP)
 	$(BIN)/python -m pytest -m "slow and not gpu and not kill"
 
+# The built package, as its users install it.
+wheel: $(STAMP)
+	$(BIN)/python -m pytest -q tests/e2e/test_wheel.py
+
+# The theme announces its successor; its advertisement is switched off.
+docs: $(STAMP)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
 # Every command of docs/reproduce.md, in its order: the recipes and verbs of both papers on a few seconds of noise.
 reproduce-mini: $(STAMP)
 	$(BIN)/python -m pytest -q --durations 5 tests/e2e/test_reproduce.py
@@ -64,6 +76,11 @@ fuzz: N = 5000
 fuzz: SEED = 0
 fuzz: $(STAMP)
 	$(BIN)/python tests/fuzz/run.py --cases $(N) --seed $(SEED)
+
+# BASE and NEW are commits (NEW: by default the working tree), BENCH and OPTIONS benchmarks and what they are given.
+bench-compare: BASE = HEAD
+bench-compare: $(STAMP)
+	$(BIN)/python benchmarks/compare.py $(BASE) $(NEW) $(if $(BENCH),--bench $(BENCH)) $(if $(OPTIONS),-- $(OPTIONS))
 
 bench: $(STAMP)
 	@set -e; for file in benchmarks/bench_*.py; do echo "== $$file"; $(BIN)/python $$file; done
@@ -80,5 +97,5 @@ format: $(STAMP)
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf demo dist build .pytest_cache .ruff_cache .hypothesis
+	rm -rf demo dist build site .pytest_cache .ruff_cache .hypothesis
 	find src tests -name __pycache__ -type d -prune -exec rm -rf {} +
