@@ -26,8 +26,11 @@ Built = TypeVar("Built")
 
 FORMAT_VERSION = 1
 RECORD = "artifact.json"
-# Training log and record of a run. Their times differ from run to run, so they are not part of the payload's digest.
-LOG, RUN = "log.jsonl", "run.json"
+# Training log and record of a run: their times differ from run to run. The model card: people edit it. None of them is
+# part of the payload's digest.
+LOG, RUN, CARD = "log.jsonl", "run.json", "README.md"
+# The entry of a copy's record that holds the record of its original.
+COPIED = "copied_from"
 
 
 @dataclass(frozen=True)
@@ -37,7 +40,8 @@ class Artifact:
     Args:
         kind: kind of its contents ("encoder", "labels", "boundaries", "codebook", "tokenizer", ...).
         fingerprint: digest of kind, config, seed and parents, the inputs of the stage.
-        digest: digest of the payload's bytes.
+        digest: digest of the payload's bytes; of a copy that ``Tokenizer.save`` wrote, the original's, by which models
+            know the tokenizer of their units.
         metrics, record: measurements of the stage, and all of ``artifact.json``.
     """
 
@@ -67,13 +71,13 @@ def digest_json(value: Any) -> str:
 
 
 def digest_files(folder: Path) -> dict[str, str]:
-    """Return the digest of every payload file below a folder, by relative name; records and logs are not payload."""
+    """Return the digest of every payload file below a folder, by relative name; records, logs, cards are no payload."""
     names = {path: path.relative_to(folder).as_posix() for path in sorted(folder.rglob("*")) if path.is_file()}
     return {
         name: _digest_file(path)
         for path, name in names.items()
         # Hidden files are no part of it: ._NAME and .DS_Store of Macs, .git.
-        if name not in (RECORD, LOG, RUN) and "/." not in f"/{name}"
+        if name not in (RECORD, LOG, RUN, CARD) and "/." not in f"/{name}"
     }
 
 

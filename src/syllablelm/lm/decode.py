@@ -121,17 +121,22 @@ class CachedDecoder:
         weights: the model, by ``make_stepper``.
         batch: number of sequences, which advance together.
         capacity: positions of the cache, at most the model's (else an InputError).
+        static: whether steps have fixed shapes (``StaticStep``); by default on a GPU, where they are CUDA graphs. Not
+            those of models run by transformers.
 
     Shorter prompts are padded on the left, and the padding is masked, so that a sequence gives the same alone and in a
     batch.
     """
 
-    def __init__(self, weights: Stepper, batch: int, capacity: int) -> None:
+    def __init__(self, weights: Stepper, batch: int, capacity: int, *, static: bool | None = None) -> None:
         if capacity > weights.context:
             raise InputError(
                 f"{capacity} tokens do not fit the model's context of {weights.context}; ask for fewer seconds"
             )
         self.weights, self.capacity = weights, capacity
+        on_gpu = weights.embedding.device.type == "cuda"
+        self._is_static = weights.takes_slots and (on_gpu if static is None else static)
+        self._static: StaticStep | None = None
         self.keys, self.values = (self._room(batch) for _ in range(2))
         self.length = 0
         # Position of the first token of each sequence, and the mask of its tokens; None without padding.
@@ -141,7 +146,8 @@ class CachedDecoder:
     def _room(self, batch: int) -> list[Tensor]:
         embedding = self.weights.embedding
         shapes = [(batch, heads, self.capacity, size) for heads, size in self.weights.cache_shapes]
-        return [torch.empty(shape, dtype=embedding.dtype, device=embedding.device) for shape in shapes]
+        # Zeros: free slots are masked, but a masked value that is not a number would spread.
+        return [torch.zeros(shape, dtype=embedding.dtype, device=embedding.device) for shape in shapes]
 
     @torch.inference_mode()
     def prefill(self, prompts: Sequence[Sequence[int]]) -> Tensor:
@@ -158,6 +164,8 @@ class CachedDecoder:
     def _pad(self, first_B: Tensor) -> None:
         """Set the amount of padding before each sequence."""
         self._first_B = self._own_BS = None
+        if self._static is not None:
+            self._static.first_B1.copy_(first_B[:, None])
         if bool(first_B.any()):
             self._first_B = first_B
             self._own_BS = torch.arange(self.capacity, device=first_B.device) >= first_B[:, None]
@@ -170,10 +178,11 @@ class CachedDecoder:
         spare = int(first_R.min())
         for cache in (self.keys, self.values):
             for layer, kept in enumerate(cache):
-                fresh = kept.new_empty(len(rows), *kept.shape[1:])
+                fresh = kept.new_zeros(len(rows), *kept.shape[1:])
                 fresh[:, :, : self.length - spare] = kept[index_R, :, spare : self.length]
                 cache[layer] = fresh
         self.length -= spare
+        self._static = None
         self._pad(first_R - spare)
 
     @torch.inference_mode()
@@ -204,7 +213,16 @@ class CachedDecoder:
     @torch.inference_mode()
     def step(self, tokens_B: Tensor) -> Tensor:
         """Append one token to every sequence; return the logits of the next one, (B, V)."""
-        return self._advance(tokens_B[:, None])
+        if not self._is_static:
+            return self._advance(tokens_B[:, None])
+        if self.length >= self.capacity:
+            raise IndexError(f"all {self.capacity} positions of the cache are taken")
+        if self._static is None:
+            self._static = StaticStep(self.weights, self.keys, self.values)
+            if self._first_B is not None:
+                self._static.first_B1.copy_(self._first_B[:, None])
+        self.length += 1
+        return self._static(tokens_B, self.length - 1)
 
     def _advance(self, tokens_BT: Tensor) -> Tensor:
         start, stop = self.length, self.length + tokens_BT.shape[1]
@@ -230,6 +248,57 @@ class CachedDecoder:
             return seen[None, None]
         # Padding sees itself, so that no row of the softmax is empty.
         return ((seen & own_BS[:, None, :stop]) | (slot_S == place_T1))[:, None]
+
+
+class StaticStep:
+    """One token of every sequence in fixed shapes: its slot is a tensor, and attention is masked over all slots.
+
+    On a GPU the first ``WARM_UP`` calls run as they are, the next one is captured as a CUDA graph, which it and all
+    later ones replay: one launch a step instead of about ten a layer.
+
+    Args:
+        weights, keys, values: model and cache, which is written in place.
+
+    Attributes:
+        first_B1: position of the first token of each sequence, to be written in place.
+    """
+
+    WARM_UP = 3
+
+    def __init__(self, weights: Stepper, keys: Sequence[Tensor], values: Sequence[Tensor]) -> None:
+        self._weights, self._keys, self._values = weights, keys, values
+        device = weights.embedding.device
+        self._slot_S = torch.arange(keys[0].shape[2], device=device)
+        self._slot_1 = self._slot_S.new_zeros(1)
+        self._tokens_B1, self.first_B1 = (self._slot_S.new_zeros(keys[0].shape[0], 1) for _ in range(2))
+        self._calls = 0
+        self._graph: Any = None
+        self._logits_BV = torch.empty(0)
+
+    def __call__(self, tokens_B: Tensor, slot: int) -> Tensor:
+        """Return the logits of the next token, (B, V), after ``tokens_B`` at a slot."""
+        self._tokens_B1.copy_(tokens_B[:, None])
+        self._slot_1.fill_(slot)
+        self._calls += 1
+        if self._slot_1.device.type != "cuda" or self._calls <= self.WARM_UP:
+            return self._run()
+        if self._graph is None:
+            device = self._slot_1.device
+            # Kernels are recorded on another stream; other threads may use theirs meanwhile.
+            with torch.cuda.device(device):
+                graph, stream = torch.cuda.CUDAGraph(), torch.cuda.Stream(device)
+                with torch.cuda.graph(graph, stream=stream, capture_error_mode="thread_local"):
+                    self._logits_BV = self._run()
+            self._graph = graph
+        self._graph.replay()
+        # The next replay writes the same memory.
+        return self._logits_BV.clone()
+
+    def _run(self) -> Tensor:
+        own_BS = (self._slot_S >= self.first_B1) & (self._slot_S <= self._slot_1)
+        positions_B1 = self._slot_1 - self.first_B1
+        mask_B11S = own_BS[:, None, None]
+        return self._weights(self._tokens_B1, positions_B1, mask_B11S, self._keys, self._values, self._slot_1)
 
 
 def check_decoder(model: nn.Module, name: str) -> None:

@@ -35,11 +35,13 @@ class Stepper(Protocol):
         context: maximum number of positions.
         embedding: a weight of the model, for its device and precision.
         cache_shapes: key-value heads and head dimension of each layer.
+        takes_slots: whether ``start`` may be a tensor.
     """
 
     context: int
     embedding: Tensor
     cache_shapes: list[tuple[int, int]]
+    takes_slots: bool
 
     def __call__(
         self,
@@ -48,7 +50,7 @@ class Stepper(Protocol):
         mask: Tensor | None,
         keys: Sequence[Tensor],
         values: Sequence[Tensor],
-        start: int,
+        start: int | Tensor,
     ) -> Tensor:
         """Return the logits of the next token, (B, V); keys and values from slot ``start`` on are written.
 
@@ -57,6 +59,8 @@ class Stepper(Protocol):
             positions: their positions, (T,) or (B, T).
             mask: (B or 1, 1, T, S) bool; None where a single token attends to every slot.
             keys, values: (B, K, capacity, head dimension) of each layer.
+            start: slot of the first new token; or (T,) slots of all, with a mask over the whole capacity, so that every
+                call has the same shapes.
         """
         ...
 
@@ -112,6 +116,8 @@ class _Block:
 class FusedDecoder:
     """Weights of an OPT or a Llama-like model, fused for decoding; see ``Stepper`` and ``make_stepper``."""
 
+    takes_slots = True
+
     def __init__(self, model: nn.Module, project: MakeProjection) -> None:
         lm: Any = model
         config = lm.config
@@ -142,7 +148,7 @@ class FusedDecoder:
         mask: Tensor | None,
         keys: Sequence[Tensor],
         values: Sequence[Tensor],
-        start: int,
+        start: int | Tensor,
     ) -> Tensor:
         hidden_BTD = F.embedding(tokens_BT, self.embedding)
         if self.project_in is not None:
@@ -168,12 +174,11 @@ class FusedDecoder:
         keys: Tensor,
         values: Tensor,
         hidden: Tensor,
-        start: int,
+        start: int | Tensor,
         mask: Tensor | None,
         turn: tuple[Tensor, Tensor] | None,
     ) -> Tensor:
         batch, new, _ = hidden.shape
-        stop = start + new
         norm1, norm2 = block.norms
         x = norm1(hidden) if block.norm_first else hidden
         counts = (self.heads, self.kv_heads, self.kv_heads)
@@ -183,9 +188,13 @@ class FusedDecoder:
             query, key = block.head_norms[0](query), block.head_norms[1](key)
         if turn is not None:
             query, key = _rotate(query, *turn), _rotate(key, *turn)
-        keys, values = keys[:, :, :stop], values[:, :, :stop]
-        keys[:, :, start:] = key
-        values[:, :, start:] = value
+        if isinstance(start, Tensor):
+            keys.index_copy_(2, start, key)
+            values.index_copy_(2, start, value)
+        else:
+            keys, values = keys[:, :, : start + new], values[:, :, : start + new]
+            keys[:, :, start:] = key
+            values[:, :, start:] = value
         shared = self.kv_heads < self.heads
         mixed = F.scaled_dot_product_attention(query, keys, values, mask, scale=block.scale, enable_gqa=shared)
         hidden = hidden + block.out(mixed.transpose(1, 2).flatten(2))
@@ -298,6 +307,8 @@ def _rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
 class TransformersDecoder:
     """A model of any other family, run by transformers on the same cache; see ``Stepper``."""
 
+    takes_slots = False
+
     def __init__(self, model: nn.Module) -> None:
         self._model: Any = model
         self.context = max_positions(model)
@@ -313,8 +324,10 @@ class TransformersDecoder:
         mask: Tensor | None,
         keys: Sequence[Tensor],
         values: Sequence[Tensor],
-        start: int,
+        start: int | Tensor,
     ) -> Tensor:
+        if isinstance(start, Tensor):
+            raise TypeError("a cache of transformers has no slots given by a tensor")
         if mask is None:
             mask = torch.ones(1, 1, 1, start + 1, dtype=torch.bool, device=tokens_BT.device)
         return self._run(tokens_BT, positions.expand(tokens_BT.shape), mask, _Slots(keys, values, start))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
@@ -12,28 +13,30 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from syllablelm.core.artifact import open_artifact
+from syllablelm.core.artifact import COPIED, new_artifact, open_artifact
 from syllablelm.core.errors import FormatError, InputError, check_positive
 from syllablelm.core.models import find_model
 from syllablelm.core.npy import read_npy
 from syllablelm.core.segmentation import Segmentation
+from syllablelm.core.sharing import ModelCard, Shareable, copied_record
 from syllablelm.encoders.device import pick_device
 from syllablelm.lm.backbone import load_decoder
 from syllablelm.lm.decode import CachedDecoder, Sampler, Sampling
 from syllablelm.lm.fused import Stepper, make_stepper, max_positions
 from syllablelm.lm.ngram import Likelihood
 from syllablelm.lm.packing import BLOCK_TOKENS
-from syllablelm.lm.store import INFO_FILE, TokenInfo, TokenStore, check_units, read_info
+from syllablelm.lm.store import INFO_FILE, TokenInfo, TokenStore, check_units, read_info, write_info
+from syllablelm.lm.transformers_files import write_model
 
 FOLDER = "lm"
 DURATIONS_FILE = "durations.npy"
 Reduce = Literal["mean", "sum"]
-Precision = Literal["auto", "float32", "bfloat16"]
+Precision = Literal["auto", "float32", "bfloat16", "int8"]
 # Rows of this number of batches are sorted by length together.
 _BATCHES = 32
 
 
-class SpeechLM:
+class SpeechLM(Shareable):
     """A language model of units: an OPT, a Llama, or another decoder of transformers.
 
     Args:
@@ -66,6 +69,7 @@ class SpeechLM:
                 f"a language model of {config.vocab_size} tokens does not fit {info.num_tokens} units and {special}"
             )
         self.model: Any = model.eval()
+        self.int8 = False
         self.info, self.durations, self.batch_tokens, self.digest = info, durations, batch_tokens, digest
         positions = max_positions(model)
         if context is None:
@@ -93,7 +97,8 @@ class SpeechLM:
             device, revision: see ``load_encoder``.
             batch_tokens, context: see the class.
             precision: numeric precision: "bfloat16" changes mean scores by a few hundredths of a nat, and scores may
-                then depend on the batch in their last digits; "auto" is bfloat16 on a GPU.
+                then depend on the batch in their last digits; "auto" is bfloat16 on a GPU. "int8" (CPU, OPT and
+                Llama-like models) generates faster, with matrix products in 8-bit integers; scores stay float32.
 
         Raises:
             FormatError: no such model, or a damaged one.
@@ -114,9 +119,60 @@ class SpeechLM:
         for parameter in model.parameters() if half else ():
             parameter.data = parameter.data.to(torch.bfloat16)
         try:
-            return cls(model, info, durations, batch_tokens=batch_tokens, digest=artifact.digest, context=context)
+            lm = cls(model, info, durations, batch_tokens=batch_tokens, digest=artifact.digest, context=context)
         except FormatError as error:
             raise FormatError(f"{folder}: {error}") from None
+        lm.artifact, lm.int8 = artifact, precision == "int8"
+        if lm.int8:
+            # Here, and not in the midst of a run, an unsupported family is refused.
+            _ = lm._stepper
+        return lm
+
+    def __repr__(self) -> str:
+        parameters = count_parameters(self.model)[1]
+        return self._described(
+            f"{self.model.config.model_type} of {parameters:,} parameters",
+            f"{self.info.num_tokens} units of {float(self.durations.mean()) * self.info.frame_seconds:.2g} s",
+            f"context of {self.context} tokens",
+            str(self.device),
+        )
+
+    def write_folder(self, folder: Path) -> None:
+        """Write a language model artifact into a new folder; transformers opens its model and tokenizer too."""
+        parents, origin = {"lm": self.digest} if self.digest else {}, copied_record(self.artifact)
+        extra = {COPIED: origin} if origin else {}
+        with new_artifact(folder, "lm", config={}, seed=0, parents=parents, metrics={}, extra=extra) as payload:
+            self.write_payload(payload)
+
+    def write_payload(self, folder: Path) -> None:
+        """Write the files of a language model artifact into a folder: network, words, vocabulary and durations."""
+        write_model(self.model, self.info, folder)
+        write_info(folder, self.info)
+        np.save(folder / DURATIONS_FILE, self.durations)
+
+    def model_card(self) -> ModelCard:
+        """Return the contents of the model card; see ``Shareable``."""
+        parameters, everything = count_parameters(self.model)
+        facts: dict[str, object] = {
+            "units": self.info.num_tokens,
+            "BOS token": self.info.bos if self.info.has_bos else "none",
+            "mean seconds of a unit": float(self.durations.mean()) * self.info.frame_seconds,
+            "context in tokens": self.context,
+            "network": f"{self.model.config.model_type} of {everything:,} parameters, embeddings aside {parameters:,}",
+            "frame": f"{self.info.hop} samples at {self.info.sample_rate} Hz",
+            "digest of the units' tokenizer": self.info.tokenizer or "unknown",
+        }
+        return ModelCard(
+            "Speech language model of syllable-like units",
+            "A causal language model that scores and continues speech as discrete units. AutoModelForCausalLM and "
+            "AutoTokenizer of transformers open it too: the words of its tokens are `<Un0>`, `<Un1>` and so on.",
+            "text-generation",
+            ("speech-language-model", "speech-units", "syllables", "transformers"),
+            facts,
+            "import syllablelm as sl\n\nlm = sl.SpeechLM.load(MODEL)\n"
+            "score = lm.score(units)  # a Segmentation of the tokenizer of its units\n"
+            "more = lm.generate(units, seconds=10)",
+        )
 
     @property
     def device(self) -> torch.device:
@@ -124,7 +180,7 @@ class SpeechLM:
 
     @cached_property
     def _stepper(self) -> Stepper:
-        return make_stepper(self.model)
+        return make_stepper(self.model, int8=self.int8)
 
     def decoder(self, batch: int, capacity: int) -> CachedDecoder:
         """Return a decoder that runs the model token by token."""
@@ -273,17 +329,10 @@ class SpeechLM:
         limit = int(frames or units or 1)
         costs = np.ones_like(self.durations) if frames is None else self.durations
         options = Sampling(**sampling)
-        count = max(1, self.batch_tokens // self._most(max(len(row) for row in rows), limit, costs))
-        result = []
-        for begin in range(0, len(rows), count):
-            batch = rows[begin : begin + count]
-            if seeds is None:
-                sampler = Sampler(options, range(begin, begin + len(batch)))
-            else:
-                # Alone, a prompt is the first of its list.
-                sampler = Sampler(options, [0] * len(batch), seeds[begin : begin + len(batch)])
-            result += self._continue(batch, limit, sampler, costs)
-        return [self._timed(row, frames) for row in result]
+        own = [options.seed] * len(rows) if seeds is None else seeds
+        # With a seed of its own, a prompt is continued as the first of its list.
+        sampler = Sampler(options, range(len(rows)) if seeds is None else [0] * len(rows), own)
+        return [self._timed(row, frames) for row in self._continue(rows, limit, sampler, costs)]
 
     def _most(self, longest: int, limit: int, costs: npt.NDArray[np.int32]) -> int:
         """Maximum number of tokens of a prompt and of a continuation whose units cost ``limit`` together."""
@@ -292,13 +341,15 @@ class SpeechLM:
     def _continue(
         self, rows: list[list[int]], limit: int, sampler: Sampler, costs: npt.NDArray[np.int32]
     ) -> list[list[int]]:
-        """Draw units until those of each sequence cost ``limit``."""
-        decoder = self.decoder(len(rows), self._most(max(len(row) for row in rows), limit, costs))
-        logits = self._without_bos(decoder.prefill(rows))
+        """Draw units until those of each sequence cost ``limit``; waiting prompts take the places of finished ones."""
+        capacity = self._most(max(len(row) for row in rows), limit, costs)
+        waiting = deque(range(len(rows)))
+        present = [waiting.popleft() for _ in range(min(len(rows), max(1, self.batch_tokens // capacity)))]
+        decoder = self.decoder(len(present), capacity)
+        logits = self._without_bos(decoder.prefill([rows[i] for i in present]))
         windows = [list(row) for row in rows]
         drawn: list[list[int]] = [[] for _ in rows]
         spent = np.zeros(len(rows), dtype=np.int64)
-        present = list(range(len(rows)))
         while True:
             tokens = sampler(logits, present, [windows[i] for i in present])
             for i, token in zip(present, tokens.tolist(), strict=True):
@@ -307,11 +358,11 @@ class SpeechLM:
                     windows[i].append(token)
                     spent[i] += costs[token]
             going = [place for place, i in enumerate(present) if spent[i] < limit]
-            if not going:
+            if not going and not waiting:
                 return drawn
             # A finished sequence costs time, and may take up positions that another one needs.
             full = decoder.length >= decoder.capacity
-            if len(going) < len(present) and (full or 2 * len(going) <= len(present)):
+            if not waiting and len(going) < len(present) and (full or 2 * len(going) <= len(present)):
                 decoder.keep(going)
                 present, tokens = [present[place] for place in going], tokens[going]
             if outgrown := [place for place, i in enumerate(present) if len(windows[i]) > self.context]:
@@ -322,6 +373,11 @@ class SpeechLM:
             if decoder.length >= decoder.capacity:
                 decoder.keep(range(len(present)))
             logits = self._without_bos(decoder.step(tokens))
+            if free := [place for place, i in enumerate(present) if spent[i] >= limit][: len(waiting)]:
+                for place in free:
+                    present[place] = waiting.popleft()
+                joined = decoder.reread(free, [rows[present[place]] for place in free])
+                logits = logits.index_copy(0, torch.tensor(free, device=logits.device), self._without_bos(joined))
 
     def forget(self, window: list[int]) -> list[int]:
         """What is kept of a sequence that has outgrown the context: its younger half, after BOS as in a crop."""

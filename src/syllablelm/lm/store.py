@@ -197,7 +197,7 @@ class TokenStore:
                     offsets.append([tokens.count])
         if offsets.count == 1:
             raise InputError(_NO_UNITS)
-        _write_info(folder, info)
+        write_info(folder, info)
         return cls.open(folder)
 
     def save(self, folder: Path) -> None:
@@ -205,7 +205,7 @@ class TokenStore:
         np.save(folder / TOKENS_FILE, self.tokens)
         np.save(folder / FRAMES_FILE, self.frames)
         np.save(folder / OFFSETS_FILE, self.offsets)
-        _write_info(folder, self.info)
+        write_info(folder, self.info)
 
     @classmethod
     def open(cls, folder: str | Path) -> TokenStore:
@@ -229,7 +229,8 @@ def _token_type(info: TokenInfo) -> type[np.integer]:
     return np.uint16 if info.num_tokens <= 1 << 16 else np.int32
 
 
-def _write_info(folder: Path, info: TokenInfo) -> None:
+def write_info(folder: Path, info: TokenInfo) -> None:
+    """Write the description of a vocabulary into a folder, as ``read_info`` reads it."""
     (folder / INFO_FILE).write_text(json.dumps(asdict(info), indent=2) + "\n", encoding="utf-8")
 
 

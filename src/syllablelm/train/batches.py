@@ -237,15 +237,18 @@ def augmented_batch(
 
 
 def iterate_features(
-    store: WaveformStore, encoder: FrameEncoder, *, batch_seconds: float = 120.0, label: str = "features"
+    store: WaveformStore, encoder: FrameEncoder, *, batch_seconds: float = 120.0, label: str = "features", done: int = 0
 ) -> Iterator[tuple[int, npt.NDArray[np.float32]]]:
-    """Yield (index, features (T, D)) of every recording, in batch order."""
+    """Yield (index, features (T, D)) of every recording, in batch order, without the first ``done`` of that order."""
     check_max_frames(encoder, store.manifest)
     seconds = [recording.seconds for recording in store.manifest]
-    with ProgressBar(label, len(store), quiet=not is_main()) as bar:
+    with ProgressBar(label, len(store), done=done, quiet=not is_main()) as bar:
         for batch in batches_by_seconds(seconds, batch_seconds):
-            yield from zip(batch, encoder.encode([store[i] for i in batch]), strict=True)
-            bar.advance(len(batch))
+            known, done = min(done, len(batch)), max(0, done - len(batch))
+            if known < len(batch):
+                # A batch that was begun is encoded whole: a part of it might be rounded differently.
+                yield from list(zip(batch, encoder.encode([store[i] for i in batch]), strict=True))[known:]
+                bar.advance(len(batch) - known)
 
 
 def check_max_frames(encoder: FrameEncoder, manifest: Manifest, crop_seconds: float = 0.0) -> None:

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 import torch
 
 from syllablelm.core.artifact import Artifact, current_digest
 from syllablelm.core.errors import InputError, check_fields
 from syllablelm.core.progress import ProgressBar
+from syllablelm.encoders.device import pick_device
 from syllablelm.encoders.load import load_encoder
-from syllablelm.quantize import Codebook, fit_codebook
+from syllablelm.quantize import Codebook, Vectors, VectorWriter, fit_codebook
 from syllablelm.quantize.kmeans import Method
 from syllablelm.tokenizer.segment_rule import SegmentRule
 from syllablelm.tokenizer.tokenizer import Tokenizer
@@ -52,7 +52,11 @@ class CodebookConfig:
 
 
 def train_codebook(config: CodebookConfig, context: StageContext, encoder: Artifact, out: Path) -> Artifact:
-    """Fit a codebook on a corpus and write the finished tokenizer (encoder, codebook, rule)."""
+    """Fit a codebook on a corpus and write the finished tokenizer (encoder, codebook, rule).
+
+    The vectors of all segments lie in files beside ``out`` meanwhile (4 bytes a dimension), so that neither their
+    number nor the size of the memory matters, and a stopped run encodes no recording again.
+    """
 
     @torch.no_grad()
     def work(run: StageRun) -> None:
@@ -64,18 +68,30 @@ def train_codebook(config: CodebookConfig, context: StageContext, encoder: Artif
                 if not bool(tensor.isfinite().all()):
                     raise InputError(f"codebook.half: {name} is beyond the range of float16; set it to false")
         tokenizer = Tokenizer(model, None, config.rule)
-        corpus = iterate_features(context.store, tokenizer.encoder, label="codebook")
-        pooled = np.concatenate([tokenizer.pool(feats, tokenizer.spans(feats)) for _, feats in corpus])
-        codebook = _fit(config, pooled, context.seed)
+        pooled = _pool(tokenizer, context, run)
+        codebook = _fit(config, pooled, context.seed, pick_device(context.device))
         Tokenizer(model, codebook, config.rule).write_payload(run.folder, half=config.half)
         run.metrics["segments"] = len(pooled)
         run.metrics["rate"] = len(pooled) / context.manifest.total_seconds
-        run.metrics["units_used"] = len(np.unique(codebook.assign(pooled)))
+        # Every centre is the nearest one of a segment.
+        run.metrics["units_used"] = codebook.num_units
 
     return context.run("tokenizer", out, config, {"encoder": current_digest(encoder)}, work, alone=True)
 
 
-def _fit(config: CodebookConfig, vectors: npt.NDArray[np.float32], seed: int) -> Codebook:
+def _pool(tokenizer: Tokenizer, context: StageContext, run: StageRun) -> Vectors:
+    """Write the vectors of all segments to files of the stage's scratch folder, from where a stopped run was."""
+    folder = run.scratch / f"vectors-{run.fingerprint}"
+    for other in run.scratch.glob("vectors-*"):
+        if other != folder:  # of another recipe
+            shutil.rmtree(other)
+    writer = VectorWriter(folder)
+    for _, feats in iterate_features(context.store, tokenizer.encoder, label="codebook", done=writer.items):
+        writer.append(tokenizer.pool(feats, tokenizer.spans(feats)))
+    return writer.finish()
+
+
+def _fit(config: CodebookConfig, vectors: Vectors, seed: int, device: torch.device) -> Codebook:
     """Call `fit_codebook` with its progress on standard error."""
     centres = config.centres or 2 * config.units
     began = 0.0
@@ -89,6 +105,7 @@ def _fit(config: CodebookConfig, vectors: npt.NDArray[np.float32], seed: int) ->
         "num_centres": centres,
         "seed": seed,
         "method": config.kmeans,
+        "device": device,
         "before_ward": before_ward,
     }
     label = f"k-means ({len(vectors)} vectors, {centres} centres, % of the longest run)"

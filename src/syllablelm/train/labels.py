@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -12,6 +12,7 @@ import numpy.typing as npt
 from syllablelm.core.artifact import Artifact, current_digest
 from syllablelm.core.errors import FormatError, InputError, check_fields
 from syllablelm.core.progress import ProgressBar
+from syllablelm.encoders.device import pick_device
 from syllablelm.encoders.load import load_encoder
 from syllablelm.quantize import Codebook, fit_kmeans
 from syllablelm.quantize.kmeans import Method
@@ -71,7 +72,8 @@ def make_labels(config: LabelsConfig, context: StageContext, out: Path, *, encod
         mean, scale = np.zeros(sample.shape[1], np.float32), np.ones(sample.shape[1], np.float32)
         if config.whiten:
             mean, scale = sample.mean(0), np.maximum(sample.std(0), np.float32(1e-4))
-        centres = fit_kmeans((sample - mean) / scale, config.num_labels, seed=context.seed, method=config.kmeans)
+        options: dict[str, Any] = {"method": config.kmeans, "seed": context.seed, "device": pick_device(context.device)}
+        centres = fit_kmeans((sample - mean) / scale, config.num_labels, **options)
         codebook = Codebook(centres, np.arange(len(centres), dtype=np.int32), standardize=False)
         labels = {
             context.manifest[i].id: codebook.assign((f.astype(np.float32) - mean) / scale).astype(np.int16)

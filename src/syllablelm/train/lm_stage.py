@@ -4,26 +4,24 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from torch import Tensor, nn
-from torch.nn import functional as F
+from torch import nn
 
 from syllablelm.core.artifact import RUN, Artifact, current_digest
 from syllablelm.core.config import check_seed
 from syllablelm.core.errors import InputError, check_fields
 from syllablelm.core.files import atomic_path
-from syllablelm.encoders.quiet import quiet_transformers
 from syllablelm.lm.backbone import LMShape, start_from_text
 from syllablelm.lm.ngram import NgramModel
-from syllablelm.lm.packing import IGNORED, PackPlan
-from syllablelm.lm.speech_lm import DURATIONS_FILE, SpeechLM, count_parameters, typical_durations
-from syllablelm.lm.store import INFO_FILE, TokenStore
+from syllablelm.lm.packing import PackPlan
+from syllablelm.lm.speech_lm import SpeechLM, count_parameters, typical_durations
+from syllablelm.lm.store import TokenStore
 from syllablelm.train.loop import Batch, LoopConfig, check_compiler, is_half
+from syllablelm.train.packed_loss import PackedLoss, Way, choose_way, packed_arrays
 from syllablelm.train.peak_flops import find_peak_flops
 from syllablelm.train.processes import join, on_main, total
 from syllablelm.train.runlog import ELAPSED
@@ -78,50 +76,12 @@ class LMConfig:
             raise InputError(f"batch_tokens {self.batch_tokens}: less than one row (row_tokens {self.row_tokens})")
 
 
-class _PackedLoss(nn.Module):
-    """Mean cross-entropy of a packed batch; no crop attends to another.
-
-    Args:
-        model: language model.
-        compiled: whether to compile it.
-        token_seconds: time of a token's 6 N operations at the devices' peak.
-    """
-
-    def __init__(self, model: nn.Module, *, compiled: bool = False, token_seconds: float = 0.0) -> None:
-        super().__init__()
-        self.model, self.token_seconds = model, token_seconds
-        # The method, not the module: compiled modules save weights under other names. Batches have one shape.
-        self._run = torch.compile(model.forward, dynamic=False) if compiled else model.__call__
-
-    def forward(self, batch: Batch) -> dict[str, Tensor]:
-        crop_BT, targets_BT = batch["crop"], batch["targets"]
-        length = crop_BT.shape[1]
-        causal_TT = torch.ones(length, length, dtype=torch.bool, device=crop_BT.device).tril()
-        mask = ((crop_BT[:, :, None] == crop_BT[:, None, :]) & causal_TT)[:, None]
-        output = self._run(
-            input_ids=batch["tokens"], attention_mask=mask, position_ids=batch["positions"], use_cache=False
-        )
-        learned = targets_BT != IGNORED
-        logits, targets = output.logits[learned].float(), targets_BT[learned]
-        nats = F.cross_entropy(logits, targets, reduction="sum")
-        tokens = (crop_BT > 0).sum()
-        return {
-            "loss": nats / len(targets),
-            "nats": nats,
-            "hits": (logits.argmax(-1) == targets).sum(),
-            "targets": torch.tensor(len(targets)),
-            "positions": torch.tensor(targets_BT.numel()),
-            "tokens": tokens,
-            "peak_seconds": tokens * self.token_seconds,
-            "audio": batch["frames"].sum() * batch["frame_seconds"],
-        }
-
-
 class LanguageModelTask:
     """Packed batches and their loss, for the training loop.
 
     Args:
         peak_flops: peak FLOP/s of all devices together, the reference of utilisation ("mfu").
+        way: how crops are kept apart, see ``packed_loss``.
     """
 
     ratios: Mapping[str, tuple[str, str]] = {
@@ -135,20 +95,25 @@ class LanguageModelTask:
     reaches_all = True
 
     def __init__(
-        self, model: nn.Module, store: TokenStore, config: LMConfig, seed: int, *, peak_flops: float = float("inf")
+        self,
+        model: nn.Module,
+        store: TokenStore,
+        config: LMConfig,
+        seed: int,
+        *,
+        peak_flops: float = float("inf"),
+        way: Way = "crops",
     ) -> None:
         seconds = 6 * count_parameters(model)[0] / peak_flops
-        self.module = _PackedLoss(model, compiled=config.compile, token_seconds=seconds)
+        self.module = PackedLoss(model, way, compiled=config.compile, token_seconds=seconds)
         keys = ("crop_seconds", "row_tokens", "batch_tokens", "without_padding")
+        self.way: Way = way
         self.plan = PackPlan(store, **{key: getattr(config, key) for key in keys}, seed=seed)
         self.frame_seconds = store.info.frame_seconds
 
     def batch(self, number: int) -> Batch:
-        """Return the arrays of one micro-batch (``packing.PackedBatch``)."""
-        packed = self.plan.batch(number)
-        tensors = {name: torch.from_numpy(getattr(packed, name)) for name in vars(packed)}
-        seconds = float(packed.frames.sum()) * self.frame_seconds
-        return tensors | {"frame_seconds": self.frame_seconds, "seconds": seconds}
+        """Return one micro-batch (``packed_arrays``)."""
+        return packed_arrays(self.plan.batch(number), self.way, self.frame_seconds)
 
 
 def train_lm(
@@ -186,7 +151,8 @@ def train_lm(
         peak, source = find_peak_flops(where, half=is_half(config.loop, where), tflops=config.peak_tflops)
         processes = int(total([1.0])[0])
         peak *= processes
-        task = LanguageModelTask(model, store, config, seed, peak_flops=peak)
+        way = choose_way(model.to(where), where, half=is_half(config.loop, where), compiled=config.compile)
+        task = LanguageModelTask(model, store, config, seed, peak_flops=peak, way=way)
         longest = task.plan.longest
         # Of the whole training, all processes together.
         rows = config.loop.steps * config.loop.accumulate * task.plan.rows_per_batch * processes
@@ -205,7 +171,7 @@ def train_lm(
             steps = curve_steps(config.loop, rows * config.row_tokens, len(held_out.tokens))
             curve = HeldOutCurve(speech_lm, held_out, steps, run.scratch)
         last = run.train(task, config.loop, "lm", prefix="train_", after_step=curve)
-        save_lm(speech_lm, run.folder)
+        speech_lm.write_payload(run.folder)
         # A source that is named twice is read twice.
         unique = min(len(store.tokens), train.metrics.get("unique_tokens", len(store.tokens)))
         (parameters, everything), tokens = count_parameters(model), task.plan.tokens(rows)
@@ -281,14 +247,6 @@ class HeldOutCurve:
         rows.append([step, found["nats_per_token"], found["nats_per_second"]])
         with atomic_path(self._path) as part:
             part.write_text(json.dumps(rows) + "\n", encoding="utf-8")
-
-
-def save_lm(model: SpeechLM, folder: Path) -> None:
-    """Write the Hugging Face model, the vocabulary and the durations into an existing folder."""
-    with quiet_transformers():
-        model.model.save_pretrained(folder)
-    (folder / INFO_FILE).write_text(json.dumps(asdict(model.info), indent=2) + "\n", encoding="utf-8")
-    np.save(folder / DURATIONS_FILE, model.durations)
 
 
 @dataclass(frozen=True)

@@ -188,7 +188,7 @@ def run_loop(
     accelerator = _accelerator(where, task)
     task.module.to(where)
     settings: dict[str, Any] = {"lr": config.lr, "betas": (config.beta1, config.beta2), "eps": config.eps}
-    optimizer = torch.optim.AdamW(parameter_groups(task.module, config.weight_decay), **settings)
+    optimizer = torch.optim.AdamW(parameter_groups(task.module, config.weight_decay), fused=True, **settings)
     checkpoints = Checkpoints(work, fingerprint)
     first, sums = checkpoints.load(task.module, optimizer)
     wall = sums.pop(_WALL, 0.0)
@@ -209,13 +209,17 @@ def run_loop(
                 torch.manual_seed((seed * 1_000_003 + step) * 1_009 + rank)
                 for group in optimizer.param_groups:
                     group["lr"] = config.lr * lr_factor(step, config)
-                loss, norm = _update(accelerator, module, optimizer, batches, meter, where, config)
+                loss, gradient = _update(accelerator, module, optimizer, batches, meter, where, config)
                 done = step + 1
-                # Summed over the processes, so that all of them stop.
-                stops, losses = total([float(stop.requested), loss])
-                if not (math.isfinite(losses) and math.isfinite(norm)):
-                    raise _diverged(label, "gradient" if math.isfinite(losses) else "loss", done, work)
-                if done % config.log_every == 0 or done == config.steps:
+                due = [done % every == 0 for every in (config.log_every, config.checkpoint_every)]
+                stops, norm = 0.0, 0.0
+                # A GPU computes ahead of its host, which must not wait for every step's numbers.
+                if where.type == "cpu" or any(due) or done == config.steps or (stop.requested and world == 1):
+                    # Summed over the processes, so that all of them stop.
+                    (stops, losses), norm = total([float(stop.requested), float(loss)]), float(gradient)
+                    if not (math.isfinite(losses) and math.isfinite(norm)):
+                        raise _diverged(label, "gradient" if math.isfinite(losses) else "loss", done, work)
+                if due[0] or done == config.steps:
                     values = meter.read() | {"lr": config.lr * lr_factor(step, config), "grad_norm": norm}
                     if log is not None:
                         log.write(done, values)
@@ -223,7 +227,7 @@ def run_loop(
                     with meter.paused():
                         after_step(done)
                 bar.advance(note=_note(values))
-                if done % config.checkpoint_every == 0 or done == config.steps or stops:
+                if due[1] or done == config.steps or stops:
                     sums = meter.totals()
                     if not is_finite(task.module, optimizer):
                         raise _diverged(label, "model's state", done, work)
@@ -283,27 +287,34 @@ def _update(
     meter: Meter,
     device: torch.device,
     config: LoopConfig,
-) -> tuple[float, float]:
+) -> tuple[Tensor, Tensor]:
     """One optimiser update from ``config.accumulate`` micro-batches.
 
     Returns:
-        the loss summed over the micro-batches of this process, and the gradient's norm before clipping.
+        the loss summed over the micro-batches of this process, and the gradient's norm before clipping, both still on
+        the device.
     """
     half = is_half(config, device)
-    loss = 0.0
+    loss = torch.zeros((), dtype=torch.float64, device=device)
     for micro in range(config.accumulate):
-        batch = {k: v.to(device) if isinstance(v, Tensor) else v for k, v in next(batches).items()}
+        batch = {name: _on(value, device) for name, value in next(batches).items()}
         with nullcontext() if micro == config.accumulate - 1 else accelerator.no_sync(module):
             with torch.autocast(device.type, dtype=torch.bfloat16, enabled=half):
                 output = module(batch)
             accelerator.backward(output["loss"] / config.accumulate)
         meter.add(output, float(batch["seconds"]))
-        # In double precision and on the device: the number is read once, at the end.
         loss += output["loss"].detach().double()
     norm = accelerator.clip_grad_norm_(module.parameters(), config.clip)
     optimizer.step()
     optimizer.zero_grad(set_to_none=True)
-    return float(loss), float(norm)
+    return loss, norm
+
+
+def _on(value: Any, device: torch.device) -> Any:
+    """A value of a batch on a device, with its lists and tuples; copies to a GPU run beside the computation."""
+    if isinstance(value, Tensor):
+        return (value.pin_memory() if device.type == "cuda" else value).to(device, non_blocking=True)
+    return type(value)(_on(item, device) for item in value) if isinstance(value, list | tuple) else value
 
 
 def _note(values: Mapping[str, float]) -> str:

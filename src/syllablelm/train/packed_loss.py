@@ -105,7 +105,7 @@ def packed_arrays(packed: PackedBatch, way: Way, frame_seconds: float) -> dict[s
         groups = [
             (_taken(packed.tokens, at, 0), _taken(packed.targets, at, IGNORED)) for at in crop_groups(packed.crop)
         ]
-        return batch | {"groups": groups}
+        return batch | {"groups": groups, "num_positions": sum(targets.numel() for _, targets in groups)}
     names = ("tokens", "targets", "positions") + (("crop",) if way == "mask" else ())
     batch |= {name: torch.from_numpy(getattr(packed, name)) for name in names}
     if way == "varlen":

@@ -22,7 +22,6 @@ from syllablelm.lm.ngram import NgramModel
 from syllablelm.lm.released_opt import load_opt_weights
 from syllablelm.lm.speech_lm import SpeechLM, typical_durations
 from syllablelm.lm.store import Interleaving, TokenInfo, TokenStore
-from syllablelm.train.lm_stage import save_lm
 from syllablelm.train.token_stage import tokenizer_info
 from syllablelm.vocoder.acoustic import open_acoustic
 from syllablelm.vocoder.interleave import StreamInfo
@@ -153,7 +152,7 @@ def convert_lm(source: str | Path, out: str | Path, settings: Sequence[str] = ()
         losses = {"nats_per_unit": speech_lm.evaluate(store), "unigram": NgramModel(store, 1).evaluate(store)}
     metrics: dict[str, float] = {name: each.nats_per_token for name, each in losses.items()}
     with new_artifact(out, "lm", config=layout, seed=0, parents=parents, metrics=dict(metrics)) as folder:
-        save_lm(speech_lm, folder)
+        speech_lm.write_payload(folder)
     form = "folder" if source.is_dir() else "weights"
     unused = size - len(rows)
     return LMConversion(

@@ -18,6 +18,7 @@ from syllablelm.core.errors import LARGEST_SIZE, InputError, check_fields
 from syllablelm.core.models import find_model
 from syllablelm.core.progress import ProgressBar
 from syllablelm.encoders.base import FrameEncoder
+from syllablelm.encoders.device import pick_device
 from syllablelm.encoders.load import load_encoder
 from syllablelm.formats import open_writer, read_segmentations, units_digest
 from syllablelm.lm.store import Interleaving, TokenInfo
@@ -285,7 +286,8 @@ def fit_acoustic(config: AcousticConfig, context: StageContext, tokenizer: Token
             share = max(1, round(context.manifest.total_seconds * encoder.sample_rate / encoder.hop / config.frames))
             features = iterate_features(context.store, encoder, label="acoustic")
             frames = [feats[i % share :: share] for i, feats in features]
-            centres = fit_kmeans(np.concatenate(frames), config.units, method=config.kmeans, seed=context.seed)
+            options = {"method": config.kmeans, "seed": context.seed, "device": pick_device(context.device)}
+            centres = fit_kmeans(np.concatenate(frames), config.units, **options)
             run.metrics["frames"] = sum(len(rows) for rows in frames)
         else:
             centres = read_codebook(config.centres).centres

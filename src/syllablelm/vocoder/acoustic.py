@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from syllablelm.core.artifact import digest_path, open_artifact
+from syllablelm.core.artifact import digest_path, new_artifact, open_artifact
 from syllablelm.core.errors import FormatError, InputError
 from syllablelm.data.audio import SAMPLE_RATE
 from syllablelm.encoders.base import FrameEncoder
@@ -85,12 +85,27 @@ def load_acoustic(folder: Path, *, device: str = "auto") -> Tokenizer:
     try:
         with safe_open(path, framework="numpy") as file:
             said: dict[str, Any] = file.metadata() or {}
-        source, layer = said.get("source", "encoder"), int(said["layer"])
+        source, layer, digest = said.get("source", "encoder"), int(said["layer"]), said.get("digest", "")
     except (SafetensorError, OSError, KeyError, ValueError) as error:
         raise FormatError(f"{path}: not the centres of acoustic units ({error})") from None
     if source not in ("encoder", "mfcc"):
         raise FormatError(f"{path}: acoustic units of {source!r} are unknown to this version")
-    return frame_units(acoustic_encoder(folder, source, layer, device=device), path, digest_path(path))
+    return frame_units(acoustic_encoder(folder, source, layer, device=device), path, digest or digest_path(path))
+
+
+def save_acoustic(tokenizer: Tokenizer, folder: Path) -> None:
+    """Write an acoustic tokenizer into a model folder; ``find_acoustic`` opens it with the same digest."""
+    from safetensors.numpy import save_file
+
+    digest = {"digest": tokenizer.digest} if tokenizer.digest else {}
+    if isinstance(tokenizer.encoder, MfccEncoder) and tokenizer.codebook is not None:
+        said = {"source": "mfcc", "layer": "0", **digest}
+        save_file({"centres": tokenizer.codebook.centres}, folder / ACOUSTIC_FILE, metadata=said)
+        return
+    with new_artifact(
+        folder / ACOUSTIC_FOLDER, "acoustic", config={}, seed=0, parents={}, metrics={}, extra=digest
+    ) as payload:
+        tokenizer.write_payload(payload)
 
 
 def frame_units(encoder: FrameEncoder, codebook: Path, digest: str) -> Tokenizer:

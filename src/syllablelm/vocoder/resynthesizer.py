@@ -9,13 +9,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from syllablelm.core.artifact import COPIED, RECORD, new_artifact, open_artifact
 from syllablelm.core.errors import FormatError
 from syllablelm.core.models import find_model
 from syllablelm.core.results import read_json
 from syllablelm.core.segmentation import Segmentation
+from syllablelm.core.sharing import ModelCard, Shareable, copied_record
 from syllablelm.lm.decode import Sampling
 from syllablelm.tokenizer.tokenizer import Tokenizer
-from syllablelm.vocoder.acoustic import find_acoustic
+from syllablelm.vocoder.acoustic import find_acoustic, save_acoustic
 from syllablelm.vocoder.hifigan import HiFiGanVocoder
 from syllablelm.vocoder.source_filter import SourceFilterVocoder
 from syllablelm.vocoder.unit_vocoder import SHAPE_FILE, UnitVocoder
@@ -25,7 +27,7 @@ LM_FOLDER, VOCODER_FOLDER = "vocoder_lm", "vocoder"
 VOCODERS = {cls.kind: cls for cls in (SourceFilterVocoder, HiFiGanVocoder)}
 
 
-class Resynthesizer:
+class Resynthesizer(Shareable):
     """Synthesizes syllable units; parts of different acoustic units are a FormatError.
 
     Args:
@@ -70,11 +72,60 @@ class Resynthesizer:
         folder = find_model(name, revision)
         if not (folder / VOCODER_FOLDER).is_dir():
             raise FormatError(f"{name}: holds no vocoder; give a folder with {VOCODER_FOLDER}/ in it")
-        vocoder = load_vocoder(folder / VOCODER_FOLDER, device=device)
-        if not (folder / LM_FOLDER).is_dir():
-            return cls(vocoder)
-        acoustic = find_acoustic(folder, device=device)
-        return cls(vocoder, VocoderLM.load(folder / LM_FOLDER, device=device), acoustic)
+        vocoder, vocoder_lm, acoustic = load_vocoder(folder / VOCODER_FOLDER, device=device), None, None
+        if (folder / LM_FOLDER).is_dir():
+            acoustic = find_acoustic(folder, device=device)
+            vocoder_lm = VocoderLM.load(folder / LM_FOLDER, device=device)
+        resynthesizer = cls(vocoder, vocoder_lm, acoustic)
+        if (folder / VOCODER_FOLDER / RECORD).is_file():
+            resynthesizer.artifact = open_artifact(folder / VOCODER_FOLDER, "vocoder")
+        return resynthesizer
+
+    def __repr__(self) -> str:
+        stream = None if self.vocoder_lm is None else self.vocoder_lm.stream
+        spoken = f"{self.vocoder.num_units} units"
+        if stream is not None:
+            spoken = f"{stream.syllables} units by {stream.acoustic} acoustic units"
+        device = next(self.vocoder.net.parameters()).device
+        return self._described(self.vocoder.kind, spoken, f"{self.sample_rate} Hz", str(device))
+
+    def write_folder(self, folder: Path) -> None:
+        """Write the parts into a new folder."""
+        folder.mkdir()
+        self.write_parts(folder)
+
+    def write_parts(self, folder: Path) -> None:
+        """Write the parts into an existing folder, that of a tokenizer perhaps."""
+        origin = copied_record(self.artifact)
+        extra, parents = {COPIED: origin} if origin else {}, {"acoustic": self.vocoder.acoustic}
+        with new_artifact(
+            folder / VOCODER_FOLDER, "vocoder", config={}, seed=0, parents=parents, metrics={}, extra=extra
+        ) as payload:
+            self.vocoder.save(payload)
+        if self.vocoder_lm is not None:
+            self.vocoder_lm.lm.write_folder(folder / LM_FOLDER)
+        if self.acoustic is not None:
+            save_acoustic(self.acoustic, folder)
+
+    def model_card(self) -> ModelCard:
+        """Return the contents of the model card; see ``Shareable``."""
+        stream = None if self.vocoder_lm is None else self.vocoder_lm.stream
+        facts: dict[str, object] = {
+            "units": self.vocoder.num_units if stream is None else stream.syllables,
+            "acoustic units": "none; the vocoder speaks the units" if stream is None else stream.acoustic,
+            "vocoder": self.vocoder.kind,
+            "sample rate in Hz": self.sample_rate,
+            "digest of the units' tokenizer": self.tokenizer or "unknown",
+        }
+        return ModelCard(
+            "Vocoder of syllable-like units",
+            "Resynthesis of speech: discrete units of about a syllable, with their times, to a waveform.",
+            "audio-to-audio",
+            ("vocoder", "speech-synthesis", "speech-units", "syllables"),
+            facts,
+            "import syllablelm as sl\n\nvoice = sl.Resynthesizer.load(MODEL)\n"
+            "waveform = voice.decode(units)  # a Segmentation of the tokenizer of its units",
+        )
 
     @property
     def tokenizer(self) -> str:

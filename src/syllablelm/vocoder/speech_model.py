@@ -14,8 +14,10 @@ from syllablelm.core.artifact import check_tokenizer
 from syllablelm.core.errors import InputError
 from syllablelm.core.models import find_model
 from syllablelm.core.segmentation import Segmentation
-from syllablelm.data.audio import SAMPLE_RATE, check_waveform
-from syllablelm.lm.speech_lm import SpeechLM
+from syllablelm.core.sharing import ModelCard, Shareable
+from syllablelm.data.audio import SAMPLE_RATE, load_audio
+from syllablelm.data.samples import AudioInput
+from syllablelm.lm.speech_lm import FOLDER, SpeechLM
 from syllablelm.lm.store import check_units
 from syllablelm.tokenizer.tokenizer import Tokenizer
 from syllablelm.vocoder.resynthesizer import Resynthesizer
@@ -37,7 +39,7 @@ class Continuation:
 
 
 @dataclass(frozen=True)
-class SpeechModel:
+class SpeechModel(Shareable):
     """Tokenizer, language model and resynthesizer of the same units; others are a FormatError."""
 
     tokenizer: Tokenizer
@@ -48,6 +50,7 @@ class SpeechModel:
         given = self.tokenizer.digest
         check_tokenizer("language model", self.lm.info.tokenizer, given)
         check_tokenizer("vocoder", self.resynthesizer.tokenizer, given)
+        object.__setattr__(self, "artifact", self.tokenizer.artifact)
 
     @classmethod
     def load(
@@ -67,11 +70,32 @@ class SpeechModel:
         lm = SpeechLM.load(folder, device=device, context=context)
         return cls(Tokenizer.load(folder, device=device), lm, Resynthesizer.load(folder, device=device))
 
+    def write_folder(self, folder: Path) -> None:
+        """Write all three into a new folder, which every loader and verb takes."""
+        self.tokenizer.write_folder(folder)
+        self.lm.write_folder(folder / FOLDER)
+        self.resynthesizer.write_parts(folder)
+
+    def model_card(self) -> ModelCard:
+        """Return the contents of the model card; see ``Shareable``."""
+        parts = [self.tokenizer.model_card(), self.lm.model_card(), self.resynthesizer.model_card()]
+        return ModelCard(
+            "Speech units, language model and vocoder",
+            "A speech language model of units of about a syllable, with the tokenizer that makes its units and the "
+            "vocoder that speaks them.",
+            "audio-to-audio",
+            tuple(dict.fromkeys(tag for part in parts for tag in part.tags)),
+            {name: fact for part in parts for name, fact in part.facts.items()},
+            "import syllablelm as sl\n\n"
+            'more = sl.continue_speech(sl.load_audio("speech.flac"), seconds=10, model=MODEL)',
+        )
+
     def continue_speech(
         self,
-        waveform: npt.NDArray[np.floating],
+        waveform: AudioInput,
         seconds: float = 10.0,
         *,
+        sampling_rate: int | None = None,
         seed: int = 0,
         vocoder_temperature: float = 0.8,
         **sampling: Any,
@@ -79,7 +103,8 @@ class SpeechModel:
         """Continue a recording.
 
         Args:
-            waveform, seconds: the prompt, (num_samples,) mono at 16 kHz, and the length of the continuation.
+            waveform, sampling_rate: the prompt, see ``load_audio``.
+            seconds: length of the continuation.
             seed: random seed.
             vocoder_temperature: sampling temperature of the vocoder LM; 0 is greedy.
             sampling: temperature, top_k and top_p of the language model.
@@ -87,7 +112,7 @@ class SpeechModel:
         Raises:
             InputError: a prompt shorter than one unit, or too long for the language model.
         """
-        wave = check_waveform(waveform, name="prompt")
+        wave = load_audio(waveform, sampling_rate=sampling_rate)
         prompt = self.tokenizer.encode(wave)
         if len(prompt) == 0:
             raise InputError(
@@ -152,20 +177,24 @@ def join_units(first: Segmentation, second: Segmentation) -> Segmentation:
 
 
 def continue_speech(
-    waveform: npt.NDArray[np.floating],
+    waveform: AudioInput,
     seconds: float = 10.0,
     *,
     model: str | Path = "small",
+    sampling_rate: int | None = None,
     seed: int = 0,
     device: str = "auto",
+    revision: str | None = None,
     **sampling: Any,
 ) -> npt.NDArray[np.float32]:
     """Continue a recording with a model opened for this call; see ``SpeechModel.continue_speech``.
 
     Args:
-        model, device: bundled name ("small"), folder or hub id of a model with all three parts; see ``load_encoder``.
+        model, device, revision: bundled name ("small"), folder or hub id of a model with all three parts; see
+            ``load_encoder``.
 
     Returns:
         the continuation alone, float32 at the vocoder's sample rate (16 kHz for the bundled one).
     """
-    return SpeechModel.load(model, device=device).continue_speech(waveform, seconds, seed=seed, **sampling).waveform
+    speech = SpeechModel.load(model, device=device, revision=revision)
+    return speech.continue_speech(waveform, seconds, sampling_rate=sampling_rate, seed=seed, **sampling).waveform

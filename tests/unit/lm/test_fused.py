@@ -83,6 +83,43 @@ def test_steps_are_those_of_the_whole_sequence_and_of_each_alone(name):
         torch.testing.assert_close(torch.stack(own), whole[-len(own) :], atol=2e-4, rtol=2e-4)
 
 
+@pytest.mark.parametrize("name", [name for name, (_, _, fused) in FAMILIES.items() if fused])
+def test_steps_of_fixed_shapes_are_those_of_growing_ones(name):
+    weights = make_stepper(build(name))
+    rng = np.random.default_rng(1)
+    prompts = [rng.integers(0, V, n).tolist() for n in (2, 9, 4, 6)]
+    steps = torch.from_numpy(rng.integers(0, V, (11, 4)))
+    dynamic, static = (CachedDecoder(weights, 4, 16, static=static) for static in (False, True))
+    both = zip(*(walk(decoder, prompts, steps) for decoder in (dynamic, static)), strict=True)
+    for grown, fixed in both:
+        torch.testing.assert_close(fixed, grown, atol=1e-5, rtol=1e-5)
+
+
+def walk(decoder: CachedDecoder, prompts: list[list[int]], steps: torch.Tensor) -> list[torch.Tensor]:
+    """Logits of steps between which sequences begin again, end, and give up positions that all of them waste."""
+    logits = [decoder.prefill(prompts), *(decoder.step(row) for row in steps[:2])]
+    logits.append(decoder.reread([1, 3], [[5, 3, 1], [2]]))
+    logits += [decoder.step(row) for row in steps[2:5]]
+    decoder.keep([2, 1, 3])
+    logits += [decoder.step(row[:3]) for row in steps[5:7]]
+    # A longer one than any so far, where slots are few.
+    logits.append(decoder.reread([0], [list(range(decoder.length + 1))]))
+    assert decoder.length < decoder.capacity
+    logits += [decoder.step(row[:3]) for row in steps[7:8]]
+    with torch.inference_mode():
+        assert all(bool(torch.isfinite(line).all()) for line in logits)
+    # The same cache, filled anew.
+    return [*logits, decoder.prefill([[1], [4, 2], [3]]), decoder.step(steps[8, :3])]
+
+
+def test_a_full_cache_takes_no_further_token():
+    decoder = CachedDecoder(make_stepper(build("llama")), 1, 3, static=True)
+    decoder.prefill([[1, 2]])
+    decoder.step(torch.tensor([3]))
+    with pytest.raises(IndexError, match="all 3 positions"):
+        decoder.step(torch.tensor([4]))
+
+
 class TestInt8:
     def test_equals_the_rounded_product_in_exact_arithmetic(self):
         torch.manual_seed(0)

@@ -18,14 +18,13 @@ from syllablelm.lm.decode import Sampler, Sampling
 from syllablelm.lm.fused import make_stepper
 from syllablelm.lm.speech_lm import SpeechLM, score_windows, typical_durations
 from syllablelm.lm.store import TokenInfo, TokenStore
-from syllablelm.train.lm_stage import save_lm
 
 
 @pytest.fixture(scope="module")
 def folder(speech_lm, tmp_path_factory):
     path = tmp_path_factory.mktemp("lm") / "lm"
     with new_artifact(path, "lm", config={}, seed=0, parents={}, metrics={}) as folder:
-        save_lm(speech_lm, folder)
+        speech_lm.write_payload(folder)
     return path
 
 
@@ -35,7 +34,7 @@ def trained(speech_lm, tmp_path_factory):
     path = tmp_path_factory.mktemp("trained") / "lm"
     own = SpeechLM(speech_lm.model, replace(speech_lm.info, trained_tokens=20), speech_lm.durations)
     with new_artifact(path, "lm", config={}, seed=0, parents={}, metrics={}) as folder:
-        save_lm(own, folder)
+        own.write_payload(folder)
     return path
 
 
@@ -313,14 +312,25 @@ class TestPrecision:
 
     def test_names(self, folder):
         assert SpeechLM.load(folder, device="cpu", precision="auto").model.dtype == torch.float32
-        with pytest.raises(InputError, match="choose auto, float32, bfloat16"):
-            SpeechLM.load(folder, device="cpu", precision="int8")  # type: ignore[arg-type]
+        with pytest.raises(InputError, match="choose auto, float32, bfloat16, int8"):
+            SpeechLM.load(folder, device="cpu", precision="int4")  # type: ignore[arg-type]
+
+    def test_eight_bits_generate_much_the_same_and_score_the_same(self, speech_lm, recordings, folder):
+        eight = SpeechLM.load(folder, device="cpu", precision="int8")
+        segs = [seg for _, seg in recordings[:4]]
+        assert eight.score(segs) == speech_lm.score(segs)
+        row = [eight.info.bos, *units(cut(recordings[0][1], 5)).tolist()]
+        exact, found = (lm.decoder(1, len(row)).prefill([row]).log_softmax(-1) for lm in (speech_lm, eight))
+        assert 0 < float((exact - found).abs().max()) < 0.3
+        prompts = [cut(seg, n) for (_, seg), n in zip(recordings, (5, 1, 3), strict=False)]
+        together = eight.generate(prompts, 4.0, seeds=[9, 9, 4])
+        assert together == [eight.generate(p, 4.0, seed=s) for p, s in zip(prompts, (9, 9, 4), strict=True)]
 
 
 def test_the_fused_weights_are_made_once(speech_lm, recordings, monkeypatch):
     made = []
     monkeypatch.setattr(
-        "syllablelm.lm.speech_lm.make_stepper", lambda model: (made.append(model), make_stepper(model))[1]
+        "syllablelm.lm.speech_lm.make_stepper", lambda model, **_: (made.append(model), make_stepper(model))[1]
     )
     own = SpeechLM(speech_lm.model, speech_lm.info, speech_lm.durations)
     own.score(recordings[0][1])

@@ -11,9 +11,11 @@ from syllablelm import Tokenizer
 from syllablelm.core.artifact import new_artifact, open_artifact
 from syllablelm.core.errors import InputError
 from syllablelm.core.progress import ProgressBar
-from syllablelm.quantize import Codebook
+from syllablelm.encoders.load import load_encoder
+from syllablelm.quantize import Codebook, VectorWriter, fit_codebook
 from syllablelm.tokenizer.segment_rule import SegmentRule
-from syllablelm.train.batches import WaveformStore
+from syllablelm.train import codebook_stage
+from syllablelm.train.batches import WaveformStore, iterate_features
 from syllablelm.train.codebook_stage import CodebookConfig, train_codebook
 from syllablelm.train.stage import StageContext
 
@@ -66,6 +68,60 @@ def test_says_what_it_is_doing(inputs, tmp_path, capsys, monkeypatch):
     lines = [line for line in told.splitlines() if line.startswith("k-means (")]
     assert len(lines) > 1 and " 100/100 " in lines[-1] and "12 centres" in lines[-1]
     assert "codebook: Ward merges 12 centres into 6 units\ncodebook: merged in 0 s" in told
+
+
+def test_vectors_in_files_give_the_codebook_of_those_in_memory(inputs, tmp_path):
+    store, encoder = inputs
+    config = CodebookConfig(5, rule=SegmentRule(rate=8.0))
+    made = train_codebook(config, StageContext(store, device="cpu", seed=3), encoder, tmp_path / "out")
+    tokenizer = Tokenizer.load(made.path, device="cpu")
+    corpus = iterate_features(store, tokenizer.encoder)
+    pooled = np.concatenate([tokenizer.pool(feats, tokenizer.spans(feats)) for _, feats in corpus])
+    expected = fit_codebook(pooled, 5, seed=3)
+    assert tokenizer.codebook == expected
+    assert made.metrics["units_used"] == len(np.unique(expected.assign(pooled))) == 5
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["audio", "encoder", "out"]
+
+
+def test_stopped_and_resumed(inputs, tmp_path, monkeypatch):
+    store, encoder = inputs
+    config, context = CodebookConfig(5, rule=SegmentRule(rate=8.0)), StageContext(store, device="cpu")
+    whole = train_codebook(config, context, encoder, tmp_path / "whole")
+    monkeypatch.setattr(VectorWriter.__init__, "__defaults__", (10,))
+    pool, pooled = Tokenizer.pool, []
+
+    def count_and_stop(self, feats, spans):
+        pooled.append(len(feats))
+        if len(pooled) == 3:
+            raise KeyboardInterrupt
+        return pool(self, feats, spans)
+
+    monkeypatch.setattr(Tokenizer, "pool", count_and_stop)
+    with pytest.raises(KeyboardInterrupt):
+        train_codebook(config, context, encoder, tmp_path / "out")
+    # Vectors of other settings are not taken over, nor left.
+    with pytest.raises(InputError, match="too few"):
+        train_codebook(replace(config, units=500), context, encoder, tmp_path / "out")
+    assert len(pooled) == 6
+    with monkeypatch.context() as stopped:
+        stopped.setattr(codebook_stage, "fit_codebook", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            train_codebook(config, context, encoder, tmp_path / "out")
+    assert len(list((tmp_path / ".out.work").iterdir())) == 1
+    made = train_codebook(config, context, encoder, tmp_path / "out")
+    assert len(pooled) == 9, "no recording is encoded again"
+    assert made.digest == whole.digest and not (tmp_path / ".out.work").exists()
+
+
+@pytest.mark.parametrize("done", [0, 1, 2, 3])
+def test_features_from_any_recording_on(inputs, done):
+    store, encoder = inputs
+    model = load_encoder(encoder.path, device="cpu")
+    whole = list(iterate_features(store, model, batch_seconds=7.0))
+    rest = list(iterate_features(store, model, batch_seconds=7.0, done=done))
+    assert [index for index, _ in rest] == [index for index, _ in whole[done:]]
+    for (_, feats), (_, expected) in zip(rest, whole[done:], strict=True):
+        np.testing.assert_array_equal(feats, expected)
 
 
 def test_twice_as_many_centres_as_units(inputs, tmp_path):

@@ -11,7 +11,7 @@ from syllablelm.core.artifact import new_artifact
 from syllablelm.core.errors import FormatError
 from syllablelm.core.segmentation import Segmentation
 from syllablelm.lm.speech_lm import SpeechLM
-from syllablelm.train.lm_stage import LMShape, save_lm
+from syllablelm.train.lm_stage import LMShape
 from syllablelm.vocoder.acoustic import ACOUSTIC_FILE, load_acoustic
 from syllablelm.vocoder.interleave import StreamInfo
 from syllablelm.vocoder.resynthesizer import LM_FOLDER, VOCODER_FOLDER, Resynthesizer
@@ -69,7 +69,7 @@ def test_parts_with_other_vocabularies_are_refused():
 def test_saved_parts_open_as_one(tmp_path):
     lm = vocoder_lm()
     with new_artifact(tmp_path / LM_FOLDER, "lm", config={}, seed=0, parents={}, metrics={}) as folder:
-        save_lm(lm.lm, folder)
+        lm.lm.write_payload(folder)
     (tmp_path / VOCODER_FOLDER).mkdir()
     vocoder().save(tmp_path / VOCODER_FOLDER)
     opened = Resynthesizer.load(tmp_path, device="cpu")

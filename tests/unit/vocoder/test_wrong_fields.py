@@ -19,7 +19,7 @@ from syllablelm.core.errors import FormatError
 from syllablelm.core.segmentation import Segmentation
 from syllablelm.lm.speech_lm import SpeechLM
 from syllablelm.lm.store import TokenInfo
-from syllablelm.train.lm_stage import LMShape, save_lm
+from syllablelm.train.lm_stage import LMShape
 from syllablelm.vocoder.hifigan import HiFiGanVocoder
 from syllablelm.vocoder.source_filter import SourceFilterNet, SourceFilterShape, SourceFilterVocoder
 from syllablelm.vocoder.spectrum import SpectrumSpec
@@ -69,7 +69,7 @@ def write_language_model(folder: Path) -> Path:
     shape = LMShape(layers=2, dim=16, heads=2, feed_forward=32, positions=32, dropout=0.0)
     model = SpeechLM(shape.build(5), info, np.full(5, 3, np.int32))
     with new_artifact(folder / "lm", "lm", config=shape, seed=0, parents={}, metrics={}) as payload:
-        save_lm(model, payload)
+        model.write_payload(payload)
     return folder / "lm"
 
 
