@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from results import add_json, report
 
 from syllablelm.core.models import BUNDLED
 from syllablelm.encoders.device import pick_device
@@ -77,7 +78,8 @@ def distance(found: Sequence[np.ndarray], expected: Sequence[np.ndarray]) -> flo
     return max(float(np.linalg.norm(one - other) / np.linalg.norm(other)) for one, other in pairs)
 
 
-def bench(name: str, clips: Sequence[np.ndarray], device: torch.device, repeats: int) -> None:
+def bench(name: str, clips: Sequence[np.ndarray], device: torch.device, repeats: int) -> list[dict[str, Any]]:
+    """Return a row for each way to encode the clips."""
     plain, encoder = make_model(name).to(device), HubEncoder(make_model(name)).to(device)
     ways: dict[str, Callable[[], Any]] = {
         "transformers, one padded batch": lambda: run_transformers(plain, clips, device),
@@ -101,14 +103,18 @@ def bench(name: str, clips: Sequence[np.ndarray], device: torch.device, repeats:
             wall[way] = min(wall[way], time.perf_counter() - start)
             computing[way] = min(computing[way], time.process_time() - spent)
     audio = sum(len(clip) for clip in clips) / RATE
-    print(f"{name}: {audio:.0f} s of audio in {len(clips)} clips, {device.type}, {torch.get_num_threads()} threads")
-    print(f"  {'':32}{'s/s':>9}{'per CPU second':>16}{'ratio':>8}{'distance':>10}")
     base = computing if device.type == "cpu" else wall
-    for way in ways:
-        ratio = base["transformers, one padded batch"] / base[way]
-        print(
-            f"  {way:32}{audio / wall[way]:9.1f}{audio / computing[way]:16.1f}{ratio:8.2f}{far[way]:10.1e}", flush=True
-        )
+    return [
+        {
+            "encoder": name,
+            "way": way,
+            "audio s/s": audio / wall[way],
+            "per CPU second": audio / computing[way],
+            "ratio": base["transformers, one padded batch"] / base[way],
+            "distance": far[way],
+        }
+        for way in ways
+    ]
 
 
 def bench_memory(name: str, seconds: float, device: torch.device) -> None:
@@ -136,12 +142,13 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=60.0)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--long", type=float, default=60.0, help="seconds of the clip whose memory is measured")
+    add_json(parser)
     options = parser.parse_args()
     device = pick_device(options.device)
     for name in options.models:
         bench_memory(name, options.long, device)
-    for name in options.models:
-        bench(name, make_clips(options.seconds), device, options.repeats)
+    rows = [bench(name, make_clips(options.seconds), device, options.repeats) for name in options.models]
+    report(options, [row for part in rows for row in part], device)
 
 
 if __name__ == "__main__":

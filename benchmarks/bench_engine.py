@@ -14,8 +14,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from results import add_json, report
+
 from syllablelm import Tokenizer
-from syllablelm.core.document import format_table
 from syllablelm.engine import encode_corpus, read_units
 from syllablelm.evaluate.speed import make_clips
 
@@ -34,6 +35,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=12.0)
     parser.add_argument("--workers", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--repeats", type=int, default=1, help="Number of turns, of which the best counts.")
+    add_json(parser)
     options = parser.parse_args()
     tokenizer = Tokenizer.load(options.model)
     with tempfile.TemporaryDirectory() as name:
@@ -73,7 +75,7 @@ def main() -> None:
         {"way": way, "seconds": taken, "audio s/s": audio / taken, "audio s per CPU s": audio / cpu}
         for way, (taken, cpu) in best.items()
     ]
-    print(format_table(rows, digits=2))
+    report(options, rows, tokenizer.encoder.device, digits=2)
 
 
 if __name__ == "__main__":

@@ -6,8 +6,8 @@ In float32 both must generate the same tokens before anything is timed. transfor
 the faster of them is what our precisions are compared with. All run in turns, prefill included; the best time of each
 is reported, and "ratio" is the median over the turns. "same tokens" and "log-prob" say how far a precision is from
 float32 when both read float32's greedy tokens: the share of steps at which it would have chosen the same token, and the
-mean absolute difference of its log-probability. "weights" is the rate at which the weights alone have to be read: near
-the machine's memory bandwidth, no decoder can be faster at that batch size and precision. On a busy machine set
+mean absolute difference of its log-probability. "weights" are read once a step:
+where their size times the steps a second nears the memory's bandwidth, no decoder can be faster. On a busy machine set
 OMP_NUM_THREADS=1 and --clock cpu, which counts this process's own time.
 """
 
@@ -21,12 +21,11 @@ from statistics import median
 from typing import Any
 
 import torch
+from results import add_json, report
 from torch import Tensor, nn
 
-from syllablelm.core.document import format_table
 from syllablelm.encoders.device import pick_device
 from syllablelm.encoders.quiet import quiet_transformers
-from syllablelm.evaluate.speed import describe_machine
 from syllablelm.lm.decode import CachedDecoder, Sampler, Sampling
 from syllablelm.lm.fused import Stepper, make_stepper
 from syllablelm.train.lm_stage import LMShape
@@ -114,10 +113,10 @@ def main() -> None:
     parser.add_argument("--device", default="auto")
     parser.add_argument("--precision", choices=PRECISIONS, nargs="+", default=list(PRECISIONS))
     parser.add_argument("--clock", choices=("wall", "cpu"), default="wall")
+    add_json(parser)
     options = parser.parse_args()
     clock = time.perf_counter if options.clock == "wall" else time.process_time
     device = pick_device(options.device)
-    print(", ".join(f"{key} {value}" for key, value in describe_machine(device).to_dict().items()))
     rows = []
     for size in options.size:
         model = build(size).to(device)
@@ -150,15 +149,16 @@ def main() -> None:
                         "batch": batch,
                         "precision": name,
                         "tokens/s": round(speed),
-                        "transformers": f"{other:.0f} ({best.split()[1]})",
+                        "faster of transformers": best.split()[1],
+                        "transformers tokens/s": round(other),
                         "ratio": round(median(b / a for a, b in zip(times[name], times[best], strict=True)), 2),
-                        "weights GB/s": round(weight_bytes(model, name) * speed / batch / 1e9, 1),
+                        "weights GB": round(weight_bytes(model, name) / 1e9, 3),
                         "same tokens": round(same, 4),
                         "log-prob": round(difference, 5),
-                        "distinct": len(tokens_BT.unique()),
+                        "distinct tokens": float(len(tokens_BT.unique())),
                     }
                 )
-    print(format_table(rows))
+    report(options, rows, device)
 
 
 if __name__ == "__main__":

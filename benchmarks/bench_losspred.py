@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from results import add_json, report
 
 from syllablelm.encoders import MaskedPredictor
 from syllablelm.encoders.masked_prediction import EncoderShape
@@ -68,6 +69,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=3.0)
     parser.add_argument("--span", type=int, default=50)
     parser.add_argument("--gap", type=int, default=150)
+    add_json(parser)
     options = parser.parse_args()
     torch.manual_seed(0)
     model = MaskedPredictor.create(TINY, 500).eval()
@@ -92,11 +94,15 @@ def main() -> None:
         "one span per pass": measure(lambda m: losspred_matrix_slow(m, clip, span=span), model),
     }
     print(f"\n{options.seconds:g} s of audio, span {span}, gap {gap}, {torch.get_num_threads()} threads")
-    print(f"{'':30}{'passes':>8}{'seconds':>10}{'processor':>11}")
-    for name, (passes, taken, processor) in rows.items():
-        print(f"{name:30}{passes:8}{taken:10.2f}{processor:11.2f}")
+    report(
+        options,
+        [
+            {"way": name, "passes": passes, "seconds": taken, "processor seconds": processor}
+            for name, (passes, taken, processor) in rows.items()
+        ],
+    )
     ratios = [slow / fast for fast, slow in zip(*rows.values(), strict=True)]
-    print(f"{'ratio':30}{ratios[0]:8.1f}{ratios[1]:10.1f}{ratios[2]:11.1f}")
+    print(f"ratios: {ratios[0]:.1f} in passes, {ratios[1]:.1f} by the clock, {ratios[2]:.1f} by processor time")
     for length in (15, 60):
         frames = model.encoder.num_frames(16_000 * length)
         passes = sum(len(span_starts(frames, span, shift, gap)) > 0 for shift in range(span + gap))

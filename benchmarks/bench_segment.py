@@ -19,9 +19,11 @@ import time
 import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
+from results import add_json, report
 
 from syllablelm.segment import mincut, minsum, minsum_dynamic, similarity_matrix
 
@@ -155,8 +157,8 @@ def check_released(clips: np.ndarray, deltas: list[float]) -> None:
     print(f"  same boundaries for {same} of {total} (recordings x thresholds)")
 
 
-def compare_released(name: str, clips: np.ndarray, repeats: int) -> None:
-    """Print agreement, speed and memory beside the released program."""
+def compare_released(name: str, clips: np.ndarray, repeats: int) -> list[dict[str, Any]]:
+    """Print agreement, speed and memory beside the released program, and return a row for each program."""
     num_clips, num_frames, num_dims = clips.shape
     print(f"\n{name}: {num_clips} recordings of {num_frames} frames, {num_dims} dimensions, float32")
     deltas = [threshold(clips, rate) for rate in (8.33, 6.25, 5.0)]
@@ -168,18 +170,31 @@ def compare_released(name: str, clips: np.ndarray, repeats: int) -> None:
     memory = {program: peak_mebibytes(run) for program, run in programs.items()}
     times = in_turns(programs, repeats)
     audio = num_clips * num_frames / FRAME_RATE
-    print(f"  {'':16}{'s (clock)':>11}{'s (processor)':>15}{'audio s/s':>11}{'MiB/recording':>15}")
-    for program, (wall, processor) in times.items():
-        print(f"  {program:16}{wall:11.4f}{processor:15.4f}{audio / wall:11.0f}{memory[program] / num_clips:15.2f}")
     ours, theirs = times["minsum_dynamic"], times["released"]
     print(
         f"  ratio: {theirs[0] / ours[0]:.0f} by the clock, {theirs[1] / ours[1]:.0f} by processor time, "
         f"{memory['released'] / memory['minsum_dynamic']:.0f} in memory"
     )
+    return [
+        {
+            "clips": name,
+            "program": program,
+            "seconds": wall,
+            "processor seconds": processor,
+            "audio s/s": audio / wall,
+            "MiB a recording": memory[program] / num_clips,
+        }
+        for program, (wall, processor) in times.items()
+    ]
 
 
-def compare_textbook(num_frames: int, num_segments: int, repeats: int) -> None:
-    """Print times of MinCut beside plain loops, on a symmetric and an asymmetric matrix."""
+def compare_textbook(num_frames: int, num_segments: int, repeats: int) -> list[dict[str, Any]]:
+    """Print ratios of MinCut and plain loops, on a symmetric and an asymmetric matrix, and return a row for each."""
+    rows: list[dict[str, Any]] = []
+
+    def row(name: str, program: str, taken: tuple[float, float]) -> None:
+        rows.append({"clips": name, "program": program, "seconds": taken[0], "processor seconds": taken[1]})
+
     similarity = similarity_matrix(steps(num_frames, 64, seed=0))
     weights = np.random.default_rng(1).random(similarity.shape)
     print(f"\nMinCut, {num_frames} frames, {num_segments} segments of at most 50 frames")
@@ -194,12 +209,11 @@ def compare_textbook(num_frames: int, num_segments: int, repeats: int) -> None:
             max(1, repeats // 2),
         )
         ours, plain = times["ours"], times["plain"]
-        print(
-            f"  {name}: {ours[0]:.4f} s against {plain[0]:.2f} s by the clock, ratio {plain[0] / ours[0]:.0f}; ", end=""
-        )
-        print(f"by processor time {ours[1]:.4f} against {plain[1]:.2f}, ratio {plain[1] / ours[1]:.0f}")
-    wall, processor = in_turns({"free": lambda: mincut(similarity, num_segments)}, repeats)["free"]
-    print(f"  without a limit: {wall:.4f} s by the clock, {processor:.4f} s of processor time")
+        print(f"  {name}: ratio {plain[0] / ours[0]:.0f} by the clock, {plain[1] / ours[1]:.0f} by processor time")
+        row(f"{name} matrix", "mincut", ours)
+        row(f"{name} matrix", "plain loops", plain)
+    row("no limit", "mincut", in_turns({"free": lambda: mincut(similarity, num_segments)}, repeats)["free"])
+    return rows
 
 
 def main() -> None:
@@ -211,6 +225,7 @@ def main() -> None:
     parser.add_argument("--segments", type=int, default=150)
     parser.add_argument("--features", type=Path, help="Real features (T, D), .npy.")
     parser.add_argument("--repeats", type=int, default=5)
+    add_json(parser)
     options = parser.parse_args()
 
     warm = steps(60, 8, seed=0)
@@ -219,15 +234,16 @@ def main() -> None:
     minsum([warm, warm], 7)
     mincut(similarity_matrix(warm), 7)
     made = np.stack([steps(options.frames, 768, seed) for seed in range(options.clips)])
-    compare_released("noisy steps", made, options.repeats)
+    rows = compare_released("noisy steps", made, options.repeats)
     if options.features:
         real = np.load(options.features, allow_pickle=False)
         clips = np.stack([tiled(real, options.frames, seed) for seed in range(options.clips)])
-        compare_released(options.features.name, clips, options.repeats)
+        rows += compare_released(options.features.name, clips, options.repeats)
     wall, processor = in_turns({"minsum": lambda: minsum(made, options.segments)}, options.repeats)["minsum"]
-    print(f"\nminsum, {options.clips} recordings, {options.segments} segments: ", end="")
-    print(f"{wall:.4f} s by the clock, {processor:.4f} s of processor time")
-    compare_textbook(options.frames, options.segments, options.repeats)
+    name = f"noisy steps, {options.segments} segments"
+    rows.append({"clips": name, "program": "minsum", "seconds": wall, "processor seconds": processor})
+    rows += compare_textbook(options.frames, options.segments, options.repeats)
+    report(options, rows, digits=4)
 
 
 if __name__ == "__main__":

@@ -16,12 +16,12 @@ from typing import get_args
 
 import numpy as np
 import torch
+from results import add_json, report
 
 from syllablelm import Tokenizer
-from syllablelm.core.document import format_table
 from syllablelm.encoders.device import Precision, check_precision, pick_device
 from syllablelm.encoders.hub import HubEncoder
-from syllablelm.evaluate.speed import describe_machine, make_clips, measure_speed
+from syllablelm.evaluate.speed import make_clips, measure_speed
 from syllablelm.quantize import Codebook
 from syllablelm.tokenizer.segment_rule import SegmentRule
 
@@ -50,6 +50,7 @@ def main() -> None:
     parser.add_argument("--precision", choices=get_args(Precision), default="float32")
     parser.add_argument("--batch-seconds", type=float, default=120.0)
     parser.add_argument("--repeats", type=int, default=1)
+    add_json(parser)
     options = parser.parse_args()
     device = pick_device(options.device)
     tokenizer = open_tokenizer(options.size, device, options.precision)
@@ -57,10 +58,10 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         clips = make_clips(Path(folder), options.clips, options.clip)
         speed, _ = measure_speed(tokenizer, clips, repeats=options.repeats)
-    print(", ".join(f"{key} {value}" for key, value in describe_machine(device).to_dict().items()))
     print(f"{options.size}: {speed.audio_seconds:.0f} s of audio in {speed.recordings} clips, {speed.units} units")
-    print(format_table([stage.to_dict() for stage in speed.stages]))
     per_cpu = speed.audio_seconds / speed.cpu_seconds
+    stages = [stage.to_dict() for stage in speed.stages]
+    report(options, [*stages, {"stage": "all, of computing", "audio s per CPU s": per_cpu}], device)
     print(f"{per_cpu:.0f} s of audio per second of computing; peak memory {speed.peak_memory_mib:.0f} MiB")
 
 

@@ -12,6 +12,8 @@ import numpy.typing as npt
 if TYPE_CHECKING:
     import torch
 
+    from syllablelm.data.samples import AudioInput
+
 Waveform = npt.NDArray[np.float32]
 
 
@@ -44,11 +46,11 @@ class FrameEncoder(Protocol):
         """Frames that a clip of ``num_samples`` samples gives; 0 below the receptive field."""
         ...
 
-    def encode(self, waveforms: Sequence[Waveform], layers: Sequence[int] | None = None) -> list[Any]:
+    def encode(self, waveforms: Sequence[AudioInput], layers: Sequence[int] | None = None) -> list[Any]:
         """Encode one batch of clips, each at least ``receptive_field`` samples long.
 
         Args:
-            waveforms: float32 (num_samples,) each.
+            waveforms: list of recordings, float32 (num_samples,) at 16 kHz or whatever else ``load_audio`` takes.
             layers: give several layers and get, per clip, a dict {layer: features}.
 
         Returns:

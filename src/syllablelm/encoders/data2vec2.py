@@ -18,7 +18,8 @@ from torch import Tensor, nn
 from syllablelm.core.errors import FormatError, InputError
 from syllablelm.core.files import atomic_path
 from syllablelm.core.results import read_json
-from syllablelm.encoders.base import Waveform
+from syllablelm.data.audio import load_waveforms
+from syllablelm.data.samples import AudioInput
 from syllablelm.encoders.checkpoint import read_checkpoint
 from syllablelm.encoders.data2vec2_model import (
     HOP,
@@ -150,8 +151,9 @@ class Data2Vec2Encoder(ConvolvedEncoder):
         return outputs
 
     @torch.inference_mode()
-    def encode(self, waveforms: Sequence[Waveform], layers: Sequence[int] | None = None) -> list[Any]:
+    def encode(self, waveforms: Sequence[AudioInput], layers: Sequence[int] | None = None) -> list[Any]:
         """Encode one batch of clips, see ``FrameEncoder.encode``."""
+        waveforms = load_waveforms(waveforms)
         if not waveforms:
             return []
         self.check_lengths([len(wave) for wave in waveforms])

@@ -17,6 +17,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from syllablelm.core.errors import InputError
+from syllablelm.data.audio import load_waveforms
+from syllablelm.data.samples import AudioInput
 from syllablelm.encoders.attention import GatedRelativeAttention
 from syllablelm.encoders.base import Waveform
 from syllablelm.encoders.device import autocast
@@ -236,9 +238,9 @@ class HubEncoder(ConvolvedEncoder):
             for handle in handles:
                 handle.remove()
 
-    def encode(self, waveforms: Sequence[Waveform], layers: Sequence[int] | None = None) -> list[Any]:
+    def encode(self, waveforms: Sequence[AudioInput], layers: Sequence[int] | None = None) -> list[Any]:
         """Encode one batch of clips, see ``FrameEncoder.encode``."""
-        return next(self.encode_batches([waveforms], layers))
+        return next(self.encode_batches([load_waveforms(waveforms)], layers))
 
     def encode_batches(
         self, batches: Iterable[Sequence[Waveform]], layers: Sequence[int] | None = None

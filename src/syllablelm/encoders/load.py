@@ -26,7 +26,7 @@ from syllablelm.encoders.w2vbert import W2vBertEncoder
 
 # Model types with the modules and names of their configuration and model: transformers' top-level namespace is slow to
 # fill.
-_MODULES = "transformers.models."
+_MODULES, _WHISPER = "transformers.models.", "syllablelm.encoders.whisper_network"
 FAMILIES = {
     "hubert": ("hubert.configuration_hubert", "HubertConfig", "hubert.modeling_hubert", "HubertModel"),
     "wav2vec2": ("wav2vec2.configuration_wav2vec2", "Wav2Vec2Config", "wav2vec2.modeling_wav2vec2", "Wav2Vec2Model"),
@@ -43,15 +43,9 @@ FAMILIES = {
         "wav2vec2_bert.modeling_wav2vec2_bert",
         "Wav2Vec2BertModel",
     ),
-    "whisper": (
-        "whisper.configuration_whisper",
-        "WhisperConfig",
-        "syllablelm.encoders.whisper_network",
-        "WhisperModel",
-    ),
+    # Ours: importing transformers takes longer than encoding a short recording.
+    "whisper": (_WHISPER, "WhisperShape", _WHISPER, "WhisperModel"),
 }
-# Ours, in the configuration of a Whisper's encoder half.
-_WHISPER_SWITCHES = ("mask_embedding", "final_norm")
 # Where transformers keeps the settings of a feature extractor: alone, or (since its version 5) inside a processor's.
 _PROCESSOR, _NESTED = "processor_config.json", "feature_extractor"
 
@@ -160,11 +154,11 @@ def load_model(folder: Path) -> nn.Module:
     if family not in FAMILIES:
         raise FormatError(f"{path}: model type {family[:40]!r} is not supported; use one of {', '.join(FAMILIES)}")
     config_module, config_name, module, name = FAMILIES[family]
-    config_class = getattr(importlib.import_module(_MODULES + config_module), config_name)
-    module = module if module.startswith("syllablelm.") else _MODULES + module
-    model_class = getattr(importlib.import_module(module), name)
-    switches = {name: bool(table[name]) for name in _WHISPER_SWITCHES if family == "whisper" and name in table}
-    config = make_config(table, config_class, path, **switches)
+    config_class, model_class = (
+        getattr(importlib.import_module(module if module == _WHISPER else _MODULES + module), name)
+        for module, name in ((config_module, config_name), (module, name))
+    )
+    config = make_config(table, config_class, path)
     # Fine-tuned checkpoints may lack the mask embedding, which features do not use.
     return load_pretrained(folder, model_class, config, optional=("masked_spec_embed",))
 

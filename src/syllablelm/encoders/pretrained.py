@@ -9,6 +9,7 @@ import shutil
 import types
 import typing
 from collections.abc import Collection, Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -35,23 +36,25 @@ _SETTINGS = (CONFIG_FILE, "tokenizer_config.json", "preprocessor_config.json", "
 _TABLES = (".json", ".txt", ".model", ".tiktoken")
 
 
-def make_config(table: Mapping[str, Any], config_class: type, path: Path, **switches: bool) -> Any:
+def make_config(table: Mapping[str, Any], config_class: type, path: Path) -> Any:
     """Make a configuration of the fields that its class declares; other keys of the file count for nothing.
 
     Sizes are at least 1 where the class's default is; shares such as dropout lie in [0, 1]; epsilons are above 0.
 
     Args:
         table, path: what ``config.json`` holds, and its path, for errors.
-        config_class: class of transformers.
-        switches: further attributes.
+        config_class: class of transformers, or a dataclass of ours.
 
     Raises:
         FormatError: a field of a wrong type or out of range, which it names.
     """
-    from huggingface_hub.errors import StrictDataclassError
-    from transformers.configuration_utils import PreTrainedConfig
+    shared, refused, quiet = set(), BUILD_FAULTS, nullcontext
+    if not config_class.__module__.startswith("syllablelm."):
+        from huggingface_hub.errors import StrictDataclassError
+        from transformers.configuration_utils import PreTrainedConfig
 
-    shared = {field.name for field in dataclasses.fields(PreTrainedConfig)}
+        shared = {field.name for field in dataclasses.fields(PreTrainedConfig)}
+        refused, quiet = (StrictDataclassError, *BUILD_FAULTS), quiet_transformers
     fields = {field.name: field for field in dataclasses.fields(config_class) if field.name not in shared}
     values = {name: value for name, value in table.items() if name in fields}
     for name, value in values.items():
@@ -61,9 +64,9 @@ def make_config(table: Mapping[str, Any], config_class: type, path: Path, **swit
     if math.prod(strides) > _MOST_HOP:
         raise FormatError(f"{path}: conv_stride is {_short(strides)}: frames must be at most a second apart")
     try:
-        with quiet_transformers():
-            config = config_class(**values, **switches)
-    except (StrictDataclassError, *BUILD_FAULTS) as error:
+        with quiet():
+            config = config_class(**values)
+    except refused as error:
         raise FormatError(f"{path}: not a usable configuration ({' '.join(str(error).split())[:160]})") from None
     heads, size = getattr(config, "num_attention_heads", 1), getattr(config, "hidden_size", 1)
     if size % heads:

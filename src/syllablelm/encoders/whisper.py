@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -158,10 +159,12 @@ class WhisperEncoder(HubEncoder):
 
 
 def _mel_filters(bands: int) -> Tensor:
-    """Triangles of equal area on Slaney's mel scale: (bands, 201)."""
-    from transformers.audio_utils import mel_filter_bank
-
-    filters = mel_filter_bank(
-        FFT // 2 + 1, bands, 0.0, 8000.0, HubEncoder.sample_rate, norm="slaney", mel_scale="slaney"
-    )
-    return torch.from_numpy(filters.T.copy()).float()
+    """Triangles of equal area on Slaney's mel scale, linear to 1 kHz and logarithmic above: (bands, 201)."""
+    most = 15.0 + 27.0 * np.log(8.0) / np.log(6.4)
+    mels = np.linspace(0.0, most, bands + 2)
+    edges = np.where(mels < 15.0, mels * 200.0 / 3.0, 1000.0 * np.exp((mels - 15.0) * np.log(6.4) / 27.0))
+    hertz = np.linspace(0.0, 8000.0, FFT // 2 + 1)
+    rising = (hertz - edges[:-2, None]) / np.diff(edges)[:-1, None]
+    falling = (edges[2:, None] - hertz) / np.diff(edges)[1:, None]
+    triangles = np.maximum(0.0, np.minimum(rising, falling)) * (2.0 / (edges[2:] - edges[:-2]))[:, None]
+    return torch.from_numpy(triangles).float()

@@ -5,10 +5,12 @@ Importing that library's own module of it takes longer than reading its weights 
 Shape suffixes: B clips, T frames, D features, H heads, E features of one head.
 """
 
-from __future__ import annotations
+# No postponed annotations: ``make_config`` reads the types of the fields of `WhisperShape`.
 
+import json
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from safetensors.torch import save_file
@@ -17,15 +19,58 @@ from torch.nn import functional as F
 
 from syllablelm.core.errors import FormatError
 
-WEIGHTS = "model.safetensors"
+CONFIG, WEIGHTS = "config.json", "model.safetensors"
+
+
+@dataclass
+class WhisperShape:
+    """Sizes of the encoder half, by the names of transformers' configuration.
+
+    Args:
+        mask_embedding: whether there is a vector that masked frames are replaced by; ours, as the next one.
+        final_norm: whether the norm after the last block belongs to the encoder; it was not cut off below it.
+    """
+
+    num_mel_bins: int = 80
+    encoder_layers: int = 4
+    encoder_attention_heads: int = 6
+    encoder_ffn_dim: int = 1536
+    d_model: int = 384
+    max_source_positions: int = 1500
+    dropout: float | int = 0.0
+    attention_dropout: float | int = 0.0
+    activation_dropout: float | int = 0.0
+    activation_function: str = "gelu"
+    mask_embedding: bool = False
+    final_norm: bool = True
+    model_type: ClassVar[str] = "whisper"
+
+    @property
+    def hidden_size(self) -> int:
+        """The name of ``d_model`` in other families."""
+        return self.d_model
+
+    @property
+    def num_attention_heads(self) -> int:
+        """The name of ``encoder_attention_heads`` in other families."""
+        return self.encoder_attention_heads
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Write ``config.json`` so that transformers reads it; of the decoder, which is not there, it has the sizes."""
+        decoder = {
+            "decoder_layers": self.encoder_layers,
+            "decoder_attention_heads": self.encoder_attention_heads,
+            "decoder_ffn_dim": self.encoder_ffn_dim,
+        }
+        table = {"model_type": self.model_type, "architectures": ["WhisperModel"], **asdict(self), **decoder}
+        (Path(folder) / CONFIG).write_text(json.dumps(table, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 
 class WhisperModel(nn.Module):
     """The encoder half of a Whisper checkpoint; weights of the decoder are not read.
 
     Args:
-        config: a ``WhisperConfig`` of transformers. With ``mask_embedding`` in it the model has the vector that masked
-            frames are replaced by.
+        config: sizes; a ``WhisperConfig`` of transformers serves, too.
     """
 
     def __init__(self, config: Any) -> None:
@@ -37,12 +82,11 @@ class WhisperModel(nn.Module):
         if getattr(config, "mask_embedding", False):
             self.masked_spec_embed = nn.Parameter(torch.zeros(config.d_model))
 
-    def save_pretrained(self, folder: Path) -> None:
+    def save_pretrained(self, folder: str | Path) -> None:
         """Write weights and configuration so that ``transformers`` opens them."""
+        Path(folder).mkdir(parents=True, exist_ok=True)
         weights = {name: tensor.contiguous() for name, tensor in self.state_dict().items()}
-        save_file(weights, folder / WEIGHTS, metadata={"format": "pt"})
-        self.config.architectures = [type(self).__name__]
-        self.config.dtype = next(self.parameters()).dtype
+        save_file(weights, Path(folder) / WEIGHTS, metadata={"format": "pt"})
         self.config.save_pretrained(folder)
 
     def add_mask_embedding(self) -> None:

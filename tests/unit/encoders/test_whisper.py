@@ -9,6 +9,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
+from transformers.audio_utils import mel_filter_bank
 from transformers.models.whisper.configuration_whisper import WhisperConfig
 from transformers.models.whisper.feature_extraction_whisper import WhisperFeatureExtractor
 from transformers.models.whisper.modeling_whisper import WhisperEncoder as HubWhisperEncoder
@@ -90,6 +91,13 @@ class TestParity:
         norm = encoder.model.encoder.layer_norm
         with torch.no_grad():
             np.testing.assert_allclose(norm(torch.from_numpy(found[LAYERS])), found[FINAL], atol=1e-4)
+
+    @pytest.mark.parametrize("family", ["whisper", "whisper-128"])
+    def test_the_mel_filters_are_those_of_transformers(self, family):
+        encoder: Any = make_encoder(family)
+        bands = len(encoder.mel_BF)
+        theirs = mel_filter_bank(201, bands, 0.0, 8000.0, 16_000, norm="slaney", mel_scale="slaney")
+        np.testing.assert_allclose(encoder.mel_BF.numpy(), theirs.T, atol=1e-7)
 
     def test_a_short_clip_is_not_padded_to_30_seconds(self):
         clip = noise(16_000, 1)

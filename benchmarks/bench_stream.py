@@ -1,0 +1,124 @@
+"""Compare a stream with a lookahead with the encoding of whole recordings: agreement, cost and latency.
+
+Run: python benchmarks/bench_stream.py MANIFEST [--model small] [--limit N] [--join N] [--figure FILE.png] [--out FILE]
+         [--sizes LOOKAHEAD,CONTEXT,HOP ...]
+Audio arrives in blocks of 20 ms. "cost" is computing time over the length of the audio. A chunk is one hop; its time by
+the clock, and in computing time, is that from the block that completes it until its segments are there. One thread.
+--join N makes one recording of every N neighbours.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from syllablelm import Segmentation, Tokenizer
+from syllablelm.core.document import format_table
+from syllablelm.data.corpus import read_recordings
+from syllablelm.evaluate.speed import compare_units
+
+BLOCK = 320
+SIZES = ("1,6,0.2", "0.5,6,0.2", "0.5,3,0.2", "2,6,0.5")
+
+
+def in_blocks(wave: np.ndarray, arrivals: list[tuple[float, float]]) -> Iterator[np.ndarray]:
+    """Yield blocks of 20 ms and note when each was asked for, by the clock and in computing time."""
+    for first in range(0, len(wave), BLOCK):
+        arrivals.append((time.perf_counter(), time.process_time()))
+        yield wave[first : first + BLOCK]
+    arrivals.append((time.perf_counter(), time.process_time()))
+
+
+def measure(tokenizer: Tokenizer, waves: list[np.ndarray], whole: list[Segmentation], sizes: str) -> dict[str, Any]:
+    """Return agreement, cost and latency of one setting."""
+    lookahead, context, hop = (float(value) for value in sizes.split(","))
+    agreement, computing, chunks = None, 0.0, []
+    for wave, reference in zip(waves, whole, strict=True):
+        arrivals: list[tuple[float, float]] = []
+        started = time.process_time()
+        parts = tokenizer.stream(
+            in_blocks(wave, arrivals), lookahead=lookahead, context_seconds=context, hop_seconds=hop
+        )
+        found = Segmentation.join(parts)
+        computing += time.process_time() - started
+        # Blocks that complete no chunk take microseconds; there is one chunk in each hop.
+        waits = np.diff(arrivals, axis=0)
+        number = max(1, int(len(wave) / 16_000 / min(hop, lookahead / 2)))
+        chunks.append(1000 * np.sort(waits, axis=0)[-number:])
+        counts = compare_units(found, reference)
+        agreement = counts if agreement is None else agreement + counts
+    assert agreement is not None
+    (p50, p50_computing), (p99, p99_computing) = np.quantile(np.concatenate(chunks), [0.5, 0.99], axis=0).tolist()
+    seconds = sum(len(wave) for wave in waves) / 16_000
+    return {
+        "lookahead": lookahead,
+        "context": context,
+        "hop": hop,
+        "f1": agreement.boundaries.f1,
+        "same_units": agreement.unit_agreement,
+        "cost": computing / seconds,
+        "p50_ms": p50,
+        "p99_ms": p99,
+        "p50_computing_ms": p50_computing,
+        "p99_computing_ms": p99_computing,
+    }
+
+
+def draw(rows: list[dict[str, Any]], file: Path) -> None:
+    """Draw agreement against latency."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(5.5, 3.5), layout="constrained")
+    axes = figure.subplots()
+    for key, label in (("f1", "boundary F1 at 20 ms"), ("same_units", "frames with the same unit")):
+        for context in sorted({row["context"] for row in rows}):
+            chosen = sorted((row for row in rows if row["context"] == context), key=lambda row: row["lookahead"])
+            axes.plot(
+                [row["lookahead"] for row in chosen],
+                [row[key] for row in chosen],
+                marker="o" if key == "f1" else "s",
+                linestyle="-" if key == "f1" else "--",
+                label=f"{label}, context {context:g} s",
+            )
+    axes.set(xlabel="lookahead (s)", ylabel="agreement with whole recordings", ylim=(0.5, 1.0))
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize="small")
+    figure.savefig(file, dpi=120, metadata={"Software": None})
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("manifest")
+    parser.add_argument("--model", default="small")
+    parser.add_argument("--limit", type=int)
+    parser.add_argument("--join", type=int, default=1)
+    parser.add_argument("--sizes", nargs="+", default=SIZES)
+    parser.add_argument("--figure", type=Path)
+    parser.add_argument("--out", type=Path)
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    recordings = list(read_recordings([options.manifest])[0])[: options.limit]
+    loaded = [recording.load() for recording in recordings]
+    waves = [np.concatenate(loaded[i : i + options.join]) for i in range(0, len(loaded), options.join)]
+    tokenizer = Tokenizer.load(options.model, device="cpu")
+    whole = tokenizer.encode(waves)
+    rows = []
+    for sizes in options.sizes:
+        rows.append(measure(tokenizer, waves, whole, sizes))
+        print(json.dumps(rows[-1]), flush=True)
+    print(format_table(rows))
+    if options.out is not None:
+        options.out.write_text(json.dumps(rows, indent=2) + "\n", encoding="utf-8")
+    if options.figure is not None:
+        draw(rows, options.figure)
+
+
+if __name__ == "__main__":
+    main()
