@@ -10,17 +10,18 @@ SAMPLE := src/syllablelm/bundled/sample.flac
 # Threads that wait actively slow each other down on a machine that does other work too.
 export OMP_WAIT_POLICY := passive
 
-.PHONY: demo test test-slow wheel docs reproduce-mini kill fuzz bench bench-compare lint format clean help
+.PHONY: demo test test-slow wheel docs reproduce-mini kill fuzz bench bench-compare test-gpu bench-gpu lint format clean help
 
 help:
 	@echo "make demo       units, a picture, a resynthesis and a continuation of the bundled recording, in demo/"
 	@echo "make test       the quick tests        make test-slow  the slow ones"
 	@echo "make wheel      the package, built, installed and used from elsewhere"
-	@echo "make docs       the documentation site, strictly checked, in site/"
+	@echo "make docs       the documentation site, strictly checked, in site/, and its notebooks"
 	@echo "make reproduce-mini   every command of docs/reproduce.md, in miniature"
 	@echo "make bench      timings and memory     make lint       ruff, pyright, layers"
 	@echo "make kill N=60  long commands, killed N times at random moments and run again"
 	@echo "make fuzz       N=5000 damaged files for every reader, from SEED=0"
+	@echo "make test-gpu   the tests on a GPU     make bench-gpu  these and timings, in gpu.json: eight minutes"
 	@echo "make bench-compare BASE=COMMIT   how many times as fast the working tree is as a commit"
 	@echo "make format     ruff format            make clean      remove what these made"
 
@@ -61,6 +62,7 @@ wheel: $(STAMP)
 # The theme announces its successor; its advertisement is switched off.
 docs: $(STAMP)
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	$(BIN)/python -m pytest -q tests/e2e/test_notebooks.py
 
 # Every command of docs/reproduce.md, in its order: the recipes and verbs of both papers on a few seconds of noise.
 reproduce-mini: $(STAMP)
@@ -84,6 +86,13 @@ bench-compare: $(STAMP)
 
 bench: $(STAMP)
 	@set -e; for file in benchmarks/bench_*.py; do echo "== $$file"; $(BIN)/python $$file; done
+
+# On a machine with a GPU.
+test-gpu: $(STAMP)
+	$(BIN)/python -m pytest -q -m gpu
+
+bench-gpu: $(STAMP)
+	$(BIN)/python benchmarks/gpu_kit.py --json gpu.json
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

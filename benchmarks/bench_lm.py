@@ -32,8 +32,12 @@ from syllablelm.train.lm_stage import LMShape
 
 Clock = Callable[[], float]
 PRECISIONS = ("float32", "bfloat16", "int8")
-# (shape, units): the shape of the bundled language model on fewer units, and the paper's base model.
-SIZES = {"tiny": (LMShape(4, 256, 4, 1024, 512), 1024), "base": (LMShape(), 4096)}
+# (shape, units): one to test with, the shape of the bundled language model on fewer units, and the paper's base model.
+SIZES = {
+    "miniature": (LMShape(1, 32, 2, 64, 64), 64),
+    "tiny": (LMShape(4, 256, 4, 1024, 512), 1024),
+    "base": (LMShape(), 4096),
+}
 
 
 def build(size: str) -> nn.Module:
@@ -48,10 +52,10 @@ def build(size: str) -> nn.Module:
     return model
 
 
-def ours(weights: Stepper, prompts_BT: Tensor, new: int) -> Tensor:
+def ours(weights: Stepper, prompts_BT: Tensor, new: int, static: bool | None = None) -> Tensor:
     """Return (B, new) greedy tokens by the cached decoder."""
     sampler = Sampler(Sampling(0.0), range(len(prompts_BT)))
-    decoder = CachedDecoder(weights, len(prompts_BT), prompts_BT.shape[1] + new)
+    decoder = CachedDecoder(weights, len(prompts_BT), prompts_BT.shape[1] + new, static=static)
     logits, drawn = decoder.prefill(prompts_BT.tolist()), []
     while True:
         drawn.append(sampler(logits))
@@ -75,11 +79,18 @@ def theirs(model: Any, prompts_BT: Tensor, new: int) -> Tensor:
     return whole[:, prompts_BT.shape[1] :]
 
 
-def agreement(weights: Stepper, exact: Stepper, prompts_BT: Tensor, tokens_BT: Tensor) -> tuple[float, float]:
+def agreement(
+    weights: Stepper,
+    exact: Stepper,
+    prompts_BT: Tensor,
+    tokens_BT: Tensor,
+    static: tuple[bool | None, bool | None] = (None, None),
+) -> tuple[float, float]:
     """Return the share of equal greedy tokens and the mean difference of log-probabilities, given float32's tokens."""
     same, difference = [], []
     decoders = [
-        CachedDecoder(own, len(prompts_BT), prompts_BT.shape[1] + tokens_BT.shape[1]) for own in (weights, exact)
+        CachedDecoder(own, len(prompts_BT), prompts_BT.shape[1] + tokens_BT.shape[1], static=fixed)
+        for own, fixed in zip((weights, exact), static, strict=True)
     ]
     logits = [decoder.prefill(prompts_BT.tolist()) for decoder in decoders]
     for token_B in tokens_BT.T:
@@ -105,7 +116,7 @@ def weight_bytes(model: nn.Module, precision: str) -> int:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--size", choices=tuple(SIZES), nargs="+", default=list(SIZES))
+    parser.add_argument("--size", choices=tuple(SIZES), nargs="+", default=["tiny", "base"])
     parser.add_argument("--batch", type=int, nargs="+", default=[1, 8])
     parser.add_argument("--new", type=int, default=48)
     parser.add_argument("--prompt", type=int, default=32)

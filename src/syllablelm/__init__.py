@@ -17,6 +17,7 @@ __all__ = [
     "continue_speech",
     "load_audio",
     "load_encoder",
+    "plot",
 ]
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from syllablelm.data.audio import load_audio
     from syllablelm.encoders import load_encoder
     from syllablelm.lm import SpeechLM
+    from syllablelm.report.recording_picture import plot
     from syllablelm.tokenizer.tokenizer import Tokenizer
     from syllablelm.vocoder import Resynthesizer
     from syllablelm.vocoder.speech_model import continue_speech
@@ -35,6 +37,7 @@ __getattr__, __dir__ = lazy_names(
         "data.audio": ["load_audio"],
         "encoders.load": ["load_encoder"],
         "lm.speech_lm": ["SpeechLM"],
+        "report.recording_picture": ["plot"],
         "tokenizer.tokenizer": ["Tokenizer"],
         "vocoder.resynthesizer": ["Resynthesizer"],
         "vocoder.speech_model": ["continue_speech"],

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
 
 import syllablelm as sl
+from syllablelm.core.errors import InputError
 from syllablelm.core.models import BUNDLED
 
 SAMPLE = BUNDLED / "sample.flac"
@@ -31,9 +34,21 @@ def test_continuation_lasts_as_long_as_asked_and_repeats() -> None:
     assert len(first) == pytest.approx(1.5 * 16_000, abs=640)
     assert 0 < np.abs(first).max() <= 1
     np.testing.assert_array_equal(first, again)
+    pair = (np.stack([wave, wave], axis=1), 16_000)
+    np.testing.assert_array_equal(sl.continue_speech(pair, seconds=1.5, model="small", seed=3), first)
+    with pytest.raises(InputError, match="has 16000 Hz, but sampling_rate=48000 was passed"):
+        sl.continue_speech(pair, seconds=1.5, model="small", sampling_rate=48_000)
 
 
 def test_resynthesis_is_as_long_as_the_recording() -> None:
     voice = sl.Resynthesizer.load("small", device="cpu")
     seg = sl.Tokenizer.load("small", device="cpu").encode(sl.load_audio(SAMPLE)[: 3 * 16_000])
     assert len(voice.decode(seg)) == seg.num_frames * 320
+
+
+def test_reprs_name_model_units_rate_and_device() -> None:
+    lm, voice = sl.SpeechLM.load("small", device="cpu"), sl.Resynthesizer.load("small", device="cpu")
+    assert re.fullmatch(
+        r"<SpeechLM small/lm: opt of [\d,]+ parameters, 2048 units of 0\.\d+ s, context of \d+ tokens, cpu>", repr(lm)
+    )
+    assert repr(voice) == "<Resynthesizer small/vocoder: spectral, 2048 units, 16000 Hz, cpu>"

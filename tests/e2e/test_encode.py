@@ -253,6 +253,67 @@ def test_three_processes_of_which_one_is_killed(
     assert sorted(item.name for item in out.iterdir()) == ["artifact.json", "ledger", "plan", "shards"]
 
 
+# What tasks wait for, so that none has done all before the others have started.
+TOGETHER = """
+import os, pathlib, time
+here = pathlib.Path(os.environ["TOGETHER"])
+import syllablelm.engine
+(here / os.environ["SLURM_ARRAY_TASK_ID"]).touch()
+while len(list(here.iterdir())) < int(os.environ["SLURM_ARRAY_TASK_COUNT"]):
+    time.sleep(0.05)
+"""
+
+
+@pytest.mark.slow
+def test_a_slurm_array_shares_one_folder(
+    run: Run, tokenizer_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    manifest = tmp_path / "m.jsonl"
+    small_corpus(tmp_path / "audio", [14_000] * 30).save(manifest)
+    (tmp_path / "together").mkdir()
+    monkeypatch.setenv("TOGETHER", str(tmp_path / "together"))
+    assert run(*command(manifest, tokenizer_folder, tmp_path / "whole")).status == 0
+    out, processes = tmp_path / "out", []
+    for number in range(3):
+        # What Slurm sets for a task of `sbatch --array=0-2`; no job knows another's address.
+        variables = {"JOB_ID": 70 + number, "ARRAY_JOB_ID": 70, "ARRAY_TASK_ID": number, "ARRAY_TASK_COUNT": 3}
+        variables |= {"PROCID": 0, "LOCALID": 0, "NODEID": 0, "NTASKS": 1, "JOB_NODELIST": "n[1-3]", "CPUS_PER_TASK": 1}
+        for name, value in variables.items():
+            monkeypatch.setenv(f"SLURM_{name}", str(value))
+        script = TOGETHER + SLOW.format(0.5)
+        processes.append(start(script, command(manifest, tokenizer_folder, out), tmp_path / f"{number}.log"))
+    shares = [set[str]() for _ in processes]
+
+    def have_worked() -> bool:
+        for share, process in zip(shares, processes, strict=True):
+            share.update(claims_of(out, process.pid))
+        return all(shares)
+
+    wait_until(have_worked, processes)
+    ends = [wait_for(process, tmp_path / f"{number}.log") for number, process in enumerate(processes)]
+    assert ends == [0, 0, 0], (tmp_path / "0.log").read_text()
+    assert shard_bytes(out) == shard_bytes(tmp_path / "whole")
+    assert (out / "artifact.json").read_bytes() == (tmp_path / "whole" / "artifact.json").read_bytes()
+
+
+@pytest.mark.slow
+def test_the_submitit_example(run: Run, manifest: Path, tokenizer_folder: Path, tmp_path: Path) -> None:
+    pytest.importorskip("submitit")
+    assert run(*command(manifest, tokenizer_folder, tmp_path / "whole")).status == 0
+    example = SOURCE.parent / "examples" / "encode_with_submitit.py"
+    options = ["--model", tokenizer_folder, "--device", "cpu", "--shard-seconds", "1.6", "--jobs", "2", "--gpus", "0"]
+    done = subprocess.run(
+        [sys.executable, example, manifest, "--out", tmp_path / "out", *options, "--cluster", "local"],
+        env={**os.environ, "PYTHONPATH": str(SOURCE)},
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith(f"2 jobs, {len(shard_bytes(tmp_path / 'whole'))} shards, 12 recordings, ")
+    assert shard_bytes(tmp_path / "out") == shard_bytes(tmp_path / "whole")
+
+
 @pytest.mark.slow
 def test_killed_again_and_again(run: Run, manifest: Path, tokenizer_folder: Path, tmp_path: Path) -> None:
     assert run(*command(manifest, tokenizer_folder, tmp_path / "whole")).status == 0

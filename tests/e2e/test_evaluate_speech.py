@@ -1,4 +1,4 @@
-"""``evaluate continuation`` and ``evaluate resynthesis`` from the command line, with a made-up recogniser."""
+"""``evaluate continuation``, ``resynthesis`` and ``quality`` from the command line, with a made-up recogniser."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ import numpy as np
 import pytest
 
 from helpers.command_line import Ended, Run
-from helpers.random_recognizers import write_text_lm
+from helpers.random_recognizers import write_text_lm, write_xvector
 from syllablelm.data.audio import load_audio
 from syllablelm.evaluate.speech import recognizers
 from syllablelm.evaluate.speech.continuation import ContinuationResult
+from syllablelm.evaluate.speech.quality import QualityResult
 from syllablelm.evaluate.speech.resynthesis import ResynthesisResult
 from syllablelm.lm.speech_lm import SpeechLM
 from syllablelm.tokenizer.tokenizer import Tokenizer
@@ -325,6 +326,34 @@ def test_resynthesis_of_given_units(run: Run, speaking: Path, recordings: Path, 
         units.write_text("\n".join(kept) + "\n", encoding="utf-8")
         ended = run("evaluate", "resynthesis", manifest, *options, "--units", units)
         assert (ended.status, ended.out, len(ended.lines)) == (2, "", 1) and words in ended.err
+
+
+def test_quality(run: Run, speaking: Path, recordings: Path, listen, tmp_path: Path) -> None:
+    listen(Fake(lambda waveform: "cat"))
+    manifest = write_manifest(tmp_path / "m.jsonl", recordings, ("cat sat", "cat", None))
+    options = ("--model", speaking, "--min-seconds", 1, "--device", "cpu", "--mos", "none")
+    options += ("--speaker", write_xvector(tmp_path / "xvector"), "--durations", "own,predicted")
+    ended = run("evaluate", "quality", manifest, *options, "--recognizer", "pocketsphinx")
+    assert ended.status == 0, ended.err
+    result = QualityResult.from_dict(ended.result)
+    assert result.to_dict() == ended.result and result.data.recordings == 2
+    assert [row.speech for row in result.rows] == ["original", "vocoder", "resynthesis", "predicted_durations"]
+    # The same renderings as those of the other verb.
+    other = run("evaluate", "resynthesis", manifest, *options[:6], "--durations", "own,predicted").result
+    assert ended.result["durations"] == other["durations"] and ended.result["units"] == other["units"]
+    for row in result.rows:
+        assert row.errors is not None and row.errors["pocketsphinx"].to_dict() == other[row.speech]
+    without = run("evaluate", "quality", manifest, *options, "--out", tmp_path / "scores.jsonl").result
+    assert without["data"]["recordings"] == 3 and "normalization" not in without
+    assert len((tmp_path / "scores.jsonl").read_text(encoding="utf-8").splitlines()) == 12
+    shown = run("evaluate", "quality", manifest, *options, "--format", "markdown").out
+    assert "| speaker similarity" in shown and "pitch: " in shown
+    (tmp_path / "result.json").write_text(json.dumps(ended.result), encoding="utf-8")
+    assert run("evaluate", "report", tmp_path / "result.json", "--out", tmp_path / "report").status == 0
+    page = (tmp_path / "report" / "report.md").read_text(encoding="utf-8")
+    assert "Quality: recordings and resynthesised speech" in page and "predicted durations" in page
+    ended = run("evaluate", "quality", manifest, *options[:6], "--mos", "none", "--speaker", "nowhere/at-all")
+    assert (ended.status, ended.out, len(ended.lines)) == (2, "", 1) and "not a speaker encoder" in ended.err
 
 
 @pytest.mark.parametrize(

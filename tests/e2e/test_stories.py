@@ -1,4 +1,4 @@
-"""Stories against audiobooks on story cloze, by the commands of docs/train.md at toy size, with the real flite."""
+"""Stories against audiobooks on story cloze, by the commands of docs/train_lm.md at toy size, with the real flite."""
 
 from __future__ import annotations
 

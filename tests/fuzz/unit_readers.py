@@ -158,12 +158,12 @@ def _save_lm(folder: Path, num_tokens: int, info: Any) -> Any:
 
     from syllablelm.core.artifact import new_artifact
     from syllablelm.lm.speech_lm import SpeechLM
-    from syllablelm.train.lm_stage import LMShape, save_lm
+    from syllablelm.train.lm_stage import LMShape
 
     torch.manual_seed(0)
     lm = SpeechLM(LMShape(1, 16, 2, 32, 64, 0.0).build(num_tokens), info, np.full(num_tokens, 3, dtype=np.int32))
     with new_artifact(folder, "lm", config={}, seed=0, parents={}, metrics={}) as payload:
-        save_lm(lm, payload)
+        lm.write_payload(payload)
     return lm
 
 

@@ -1,6 +1,11 @@
-"""The cached decoder on a CUDA device: the tokens of transformers, and of the CPU."""
+"""The cached decoder on a CUDA device: the tokens of transformers, and of the CPU.
+
+Steps of fixed shapes against growing ones are in tests/unit/lm, on both devices.
+"""
 
 from __future__ import annotations
+
+import copy
 
 import pytest
 
@@ -62,3 +67,26 @@ def test_greedy_tokens_are_those_of_transformers(model):
     while len(tokens) < 40:
         tokens.append(decoder.step(tokens[-1]).argmax(-1))
     assert torch.equal(torch.stack(tokens, 1), whole[:, 16:])
+
+
+def test_8_bit_integers_are_refused(model):
+    from syllablelm.core.errors import InputError
+    from syllablelm.lm.fused import make_stepper
+
+    with pytest.raises(InputError, match="'int8' is for the CPU"):
+        make_stepper(model.cuda(), int8=True)
+
+
+def test_a_graph_gives_in_bfloat16_what_steps_without_give(model):
+    from syllablelm.lm.decode import CachedDecoder
+    from syllablelm.lm.fused import make_stepper
+
+    weights = make_stepper(copy.deepcopy(model).cuda().bfloat16())
+    rows = torch.randint(0, 1024, (4, 40), generator=torch.Generator().manual_seed(2)).cuda()
+    logits = []
+    for static in (False, True):
+        decoder = CachedDecoder(weights, 4, 64, static=static)
+        decoder.prefill(rows[:, :16].tolist())
+        logits.append(torch.stack([decoder.step(rows[:, at]) for at in range(16, 40)]).float())
+    distance = (logits[0] - logits[1]).norm() / logits[0].norm()
+    assert float(distance) < 0.02

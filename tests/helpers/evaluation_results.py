@@ -19,13 +19,10 @@ from syllablelm.evaluate.lm.suites import LexicalResult, SyntacticResult
 from syllablelm.evaluate.speech.continuation import ContinuationData, ContinuationResult, OracleSummary, TemperatureRow
 from syllablelm.evaluate.speech.crossing import Crossing
 from syllablelm.evaluate.speech.error_rates import NORMALIZATIONS, ErrorRates
+from syllablelm.evaluate.speech.quality import QualityResult, QualityRow
+from syllablelm.evaluate.speech.rendering import PredictedDurations, RenderedData
 from syllablelm.evaluate.speech.repetition import score_repetition
-from syllablelm.evaluate.speech.resynthesis import (
-    PredictedDurations,
-    RecognizerScores,
-    ResynthesisData,
-    ResynthesisResult,
-)
+from syllablelm.evaluate.speech.resynthesis import RecognizerScores, ResynthesisResult
 from syllablelm.evaluate.speech.sweep import ScoreAtOracle, TextSummary
 from syllablelm.evaluate.speech.text_lm import TextLMInfo
 from syllablelm.evaluate.speed import MachineInfo, Speed, SpeedResult, StageTime
@@ -139,7 +136,7 @@ RESULTS: dict[str, Result] = {
         ),
     ),
     "resynthesis": ResynthesisResult(
-        model="tiny", data=ResynthesisData("our/read.csv", 20, 120.0, 0, 0),
+        model="tiny", data=RenderedData("our/read.csv", 20, 120.0, 0, 0),
         scores=RecognizerScores(
             recognizer="pocketsphinx", original=error_rates(0.2, 0.1), vocoder=error_rates(0.5, 0.3),
             resynthesis=error_rates(0.9, 0.6), predicted_durations=error_rates(0.95, 0.7),
@@ -150,6 +147,18 @@ RESULTS: dict[str, Result] = {
         ),),
         normalization=NORMALIZATIONS["english"], min_seconds=4.0, max_seconds=10.0, units={"units": 600},
         durations=PredictedDurations(120.0, 114.0),
+    ),
+    "quality": QualityResult(
+        model="tiny", data=RenderedData("our/read.csv", 20, 120.0, 0, 0),
+        rows=(
+            QualityRow(speech="original", mos=around(3.1), similarity_others=around(0.6),
+                       errors={"whisper": error_rates(0.1, 0.05), "pocketsphinx": error_rates(0.2, 0.1)}),
+            QualityRow(speech="predicted_durations", mos=around(2.7), similarity=around(0.55), pitch_error=around(6.0),
+                       gross_pitch_error=around(0.8), voiced_frames=900,
+                       errors={"whisper": error_rates(0.8, 0.5), "pocketsphinx": error_rates(0.9, 0.6)}),
+        ),
+        methods={"mos": "DNSMOS", "recogniser whisper": "beam 5", "recogniser pocketsphinx": "n-grams"},
+        normalization=NORMALIZATIONS["english"], min_seconds=4.0, max_seconds=10.0, units={"units": 600},
     ),
     "lexical": LexicalResult(
         **pair_facts(

@@ -13,7 +13,7 @@ from syllablelm.core.artifact import new_artifact
 from syllablelm.data.audio import save_audio
 from syllablelm.lm.speech_lm import SpeechLM
 from syllablelm.lm.store import TokenInfo
-from syllablelm.train.lm_stage import LMShape, save_lm
+from syllablelm.train.lm_stage import LMShape
 
 SHAPE = LMShape(layers=1, dim=16, heads=2, feed_forward=32, positions=24, dropout=0.0)
 
@@ -26,7 +26,7 @@ def make_lm(path: Path, tokenizer: str, seed: int = 0) -> Path:
             if parameter.ndim >= 2:
                 parameter.normal_(0.0, 0.5)
     with new_artifact(path, "lm", config=SHAPE, seed=0, parents={}, metrics={}) as folder:
-        save_lm(SpeechLM(model, TokenInfo(12, tokenizer=tokenizer), np.full(12, 10, dtype=np.int32)), folder)
+        SpeechLM(model, TokenInfo(12, tokenizer=tokenizer), np.full(12, 10, dtype=np.int32)).write_payload(folder)
     return path
 
 

@@ -1,4 +1,4 @@
-"""Random recognisers and text models, in the folders in which others publish theirs."""
+"""Random recognisers, speaker encoders and text models, in the folders in which others publish theirs."""
 
 from __future__ import annotations
 
@@ -53,6 +53,19 @@ def write_whisper(folder: Path) -> Path:
     end = tokenizer.eos_token_id
     config = WhisperConfig(**sizes, pad_token_id=end, bos_token_id=end, eos_token_id=end, decoder_start_token_id=end)
     WhisperForConditionalGeneration(config).save_pretrained(folder)
+    return folder
+
+
+def write_xvector(folder: Path) -> Path:
+    """Write a random WavLM with an x-vector head of 12 dimensions, and its feature extractor."""
+    import torch
+    from transformers import Wav2Vec2FeatureExtractor, WavLMConfig, WavLMForXVector
+
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
+    sizes |= {"num_conv_pos_embeddings": 4, "num_conv_pos_embedding_groups": 2, "xvector_output_dim": 12}
+    WavLMForXVector(WavLMConfig(**sizes, tdnn_dim=(8,) * 5, conv_dim=(8,) * 7)).save_pretrained(folder)
+    Wav2Vec2FeatureExtractor().save_pretrained(folder)
     return folder
 
 

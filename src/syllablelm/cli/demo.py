@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from syllablelm.cli.options import DEFAULT_MODEL, Device, Model, print_json
 from syllablelm.core.progress import note
-
-if TYPE_CHECKING:
-    from syllablelm.demo.actions import DemoModel
 
 
 def demo(
@@ -31,8 +28,8 @@ def demo(
     """
     from syllablelm.demo.page import serve
 
-    def announce(loaded: DemoModel, address: str) -> None:
-        print_json({"url": address, "model": model, "speaks": loaded.speech is not None})
+    def announce(address: str, speaks: bool) -> None:
+        print_json({"url": address, "model": model, "speaks": speaks})
         note(f"open {address} in a browser; Ctrl-C ends it")
 
     serve(model, device=device, host=host, port=port, open_browser=open_browser, announce=announce)

@@ -28,7 +28,7 @@ class _CorpusByDefault(TyperGroup):
 
 app = typer.Typer(
     cls=_CorpusByDefault,
-    help="Make a manifest, or synthetic speech.\n\n`prepare SOURCE` is `prepare corpus SOURCE`.",
+    help="Make a manifest, reference syllables, or synthetic speech.\n\n`prepare SOURCE` is `prepare corpus SOURCE`.",
     rich_markup_mode=None,
 )
 
@@ -36,7 +36,9 @@ app = typer.Typer(
 Kind = Literal["auto", "librispeech", "librilight", "folder", "manifest", "lhotse"]
 EngineName = Literal["flite", "espeak-ng", "piper"]
 
-Engine = Annotated[EngineName, typer.Option("--engine", help="Text-to-speech engine; only flite prints phone times.")]
+Engine = Annotated[
+    EngineName, typer.Option("--engine", help="Text-to-speech engine; flite and espeak-ng give phone times.")
+]
 Voices = Annotated[
     str | None, typer.Option("--voices", metavar="A,B", help="Voices, comma-separated (default: the engine's).")
 ]
@@ -53,7 +55,8 @@ def corpus(
         list[str],
         typer.Argument(
             metavar="SOURCE",
-            help=f"LibriSpeech or LibriLight folder, any folder, files, or a manifest (.csv, {FOREIGN_MANIFESTS}).",
+            help="Folder of LibriSpeech, LibriLight, MLS, VoxPopuli or Common Voice, any folder, files, or a manifest "
+            f"(.csv, {FOREIGN_MANIFESTS}).",
         ),
     ],
     out: Annotated[Path, typer.Option("--out", metavar="FILE", help="Manifest to write (.jsonl).")],
@@ -97,6 +100,33 @@ def subset(
     from syllablelm.data.corpus import prepare_subset
 
     _print_corpus(prepare_subset(source, out, hours, by=by, seed=seed))
+
+
+@app.command()
+def alignments(
+    source: Annotated[
+        Path,
+        typer.Argument(
+            metavar="SOURCE", help="TextGrid files or a folder of them, .ctm or .jsonl; phones in ARPAbet or IPA."
+        ),
+    ],
+    out: Annotated[Path, typer.Option("--out", metavar="FILE", help="Alignments to write (.jsonl).")],
+    onsets: Annotated[
+        Path | None,
+        typer.Option(
+            "--onsets",
+            metavar="FILE",
+            help="Onsets of the language, one a line, phones in IPA separated by blanks (default: by sonority).",
+        ),
+    ] = None,
+) -> None:
+    """Divide the words of reference alignments into syllables.
+
+    Writes one file that every evaluation takes for --alignments. Alignments with faults are left out and named.
+    """
+    from syllablelm.data.alignment import prepare_alignments
+
+    print_json(prepare_alignments(source, out, onsets=onsets))
 
 
 @app.command()

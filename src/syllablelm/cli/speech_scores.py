@@ -1,4 +1,4 @@
-"""Verbs of ``evaluate`` for speech as a recogniser transcribes it: ``resynthesis``, ``continuation``."""
+"""Verbs of ``evaluate`` for speech: ``resynthesis``, ``quality``, ``continuation``."""
 
 from __future__ import annotations
 
@@ -24,8 +24,10 @@ from syllablelm.cli.options import (
 )
 from syllablelm.core.document import format_table
 from syllablelm.core.errors import plural
-from syllablelm.evaluate.speech import Average, ContinuationProtocol, Normalization
+from syllablelm.evaluate.speech import Average, ContinuationProtocol, Normalization, OpinionModel
 from syllablelm.evaluate.speech.recognizers import CHOICES, DEFAULT_RECOGNIZER
+from syllablelm.evaluate.speech.speakers import CHOICES as SPEAKER_CHOICES
+from syllablelm.evaluate.speech.speakers import DEFAULT_SPEAKER_ENCODER
 
 MinSeconds = Annotated[float, typer.Option("--min-seconds", metavar="SECONDS", help="Shortest recording scored.")]
 MaxSeconds = Annotated[float, typer.Option("--max-seconds", metavar="SECONDS", help="Longest recording scored.")]
@@ -35,8 +37,24 @@ Recognizers = Annotated[
     typer.Option(
         "--recognizer",
         metavar="NAME|PATH",
-        help=f"Speech recogniser: {CHOICES}. Repeatable (default: {DEFAULT_RECOGNIZER}).",
+        help=f"Speech recogniser: {CHOICES}; base:es hears Spanish. Repeatable (default: {DEFAULT_RECOGNIZER}).",
     ),
+]
+RecognizersToo = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--recognizer",
+        metavar="NAME|PATH",
+        help=f"Speech recogniser whose error rates join the table: {CHOICES}; base:es hears Spanish. Repeatable "
+        "(default: none).",
+    ),
+]
+Opinion = Annotated[OpinionModel, typer.Option("--mos", help="Network that predicts mean opinion scores.")]
+Speaker = Annotated[
+    str, typer.Option("--speaker", metavar="NAME|PATH", help=f"Speaker encoder: {SPEAKER_CHOICES}; or none.")
+]
+Scores = Annotated[
+    Path | None, typer.Option("--out", metavar="FILE", help="JSONL file for the scores of every recording.")
 ]
 UnitsFile = Annotated[
     Path | None,
@@ -134,6 +152,44 @@ def resynthesis(
     lengths = f"; predicted lengths {result.durations.ratio:.3f} of their own" if result.durations else ""
     print(f"{plural(result.data.recordings, 'recording')}; texts: {result.normalization.name}{lengths}\n")
     print(format_table(result.table(), _ERROR_COLUMNS, style=output_format), flush=True)
+
+
+def quality(
+    audio: Audio,
+    model: Model = DEFAULT_MODEL,
+    mos: Opinion = "dnsmos",
+    speaker: Speaker = DEFAULT_SPEAKER_ENCODER,
+    recognizer: RecognizersToo = None,
+    units: UnitsFile = None,
+    durations: UnitLengths = "own",
+    normalization: NormalizationOf = "english",
+    min_seconds: MinSeconds = 4.0,
+    max_seconds: MaxSeconds = 10.0,
+    limit: Limit = None,
+    out: Scores = None,
+    output_format: TableFormat = "json",
+    workers: RecognizerWorkers = 1,
+    resamples: Resamples = 1000,
+    seed: Seed = 0,
+    device: Device = "auto",
+) -> None:
+    """Measure opinion scores, speaker similarity and pitch errors of original, vocoded and resynthesised speech.
+
+    With --recognizer only recordings with a text are scored, and error rates stand in the same table.
+    """
+    from syllablelm.evaluate import evaluate_quality
+
+    scorers: dict[str, Any] = {"mos": mos, "speaker": speaker, "recognizer": recognizer or ()}
+    speech: dict[str, Any] = {"units": units, "durations": split_names(durations), "normalization": normalization}
+    options: dict[str, Any] = {"min_seconds": min_seconds, "max_seconds": max_seconds, "limit": limit, "out": out}
+    compute: dict[str, Any] = {"workers": workers, "resamples": resamples, "seed": seed, "device": device}
+    result = evaluate_quality(audio, model, **scorers, **speech, **options, **compute)
+    if output_format == "json":
+        print_json(result)
+        return
+    print(f"{plural(result.data.recordings, 'recording')}; {result.interval}\n")
+    print(format_table(result.table(), style=output_format))
+    print("", *(f"{name}: {method}" for name, method in result.methods.items()), sep="\n", flush=True)
 
 
 def continuation(

@@ -67,9 +67,14 @@ for _name, _kind, _until, _help in _VERBS:
 @app.command()
 def bundle(
     tokenizer: Annotated[Path, typer.Option("--tokenizer", metavar="FOLDER", help="Tokenizer.")],
-    lm: Annotated[Path, typer.Option("--lm", metavar="FOLDER", help="Language model: lm/ of a 'train lm' run.")],
     vocoder: Annotated[Path, typer.Option("--vocoder", metavar="FOLDER", help="Output of 'train vocoder'.")],
     out: Annotated[Path, typer.Option("--out", metavar="FOLDER", help="Output directory.")],
+    lm: Annotated[
+        Path | None,
+        typer.Option(
+            "--lm", metavar="FOLDER", help="Language model: lm/ of a 'train lm' run (without: resynthesis only)."
+        ),
+    ] = None,
     half: Annotated[bool, typer.Option("--half", help="Store language models and vocoder in float16.")] = False,
 ) -> None:
     """Copy tokenizer, language model and vocoder into one folder, for --model of every verb."""

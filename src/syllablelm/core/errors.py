@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import importlib.util
 import math
 from collections.abc import Collection, Generator, Iterable
 from contextlib import contextmanager
 from operator import ge, gt, le, lt
+from pathlib import Path
 from typing import Any
 
 LONGEST_MESSAGE = 300
@@ -72,6 +74,14 @@ def import_optional(module: str, need: str, install: str) -> Any:
         return importlib.import_module(module)
     except ImportError as error:
         raise MissingDependencyError(f"{need} ({error}); install it with: pip install {install}") from error
+
+
+def find_optional(package: str, need: str, install: str) -> Path:
+    """Return the folder of an optional package of which only files are needed; errors as of `import_optional`."""
+    spec = importlib.util.find_spec(package)
+    if spec is None or not spec.submodule_search_locations:
+        raise MissingDependencyError(f"{need} (no package {package!r}); install it with: pip install {install}")
+    return Path(spec.submodule_search_locations[0])
 
 
 def check_positive(name: str, value: float, *, zero: bool = False) -> None:

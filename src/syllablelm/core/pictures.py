@@ -5,6 +5,8 @@ from __future__ import annotations
 import warnings
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
+from functools import lru_cache
+from io import BytesIO
 from typing import Any
 
 from syllablelm.core.errors import MissingDependencyError, one_line
@@ -21,6 +23,21 @@ def import_matplotlib() -> tuple[Any, Any]:
     except ImportError as error:
         raise MissingDependencyError("pictures need matplotlib: pip install 'syllablelm[plot]'") from error
     return matplotlib, Figure
+
+
+@lru_cache(maxsize=1)
+def notebook_figure() -> type[Any]:
+    """Return matplotlib's Figure with a picture of its own for notebooks, which show bare ones only under pyplot."""
+    figure_class = import_matplotlib()[1]
+
+    class NotebookFigure(figure_class):
+        def _repr_png_(self) -> bytes:
+            buffer = BytesIO()
+            with drawing({}):
+                self.savefig(buffer, format="png")
+            return buffer.getvalue()
+
+    return NotebookFigure
 
 
 @contextmanager

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import copy
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any, ClassVar, SupportsIndex, overload
 
 import numpy as np
 import numpy.typing as npt
 
-from syllablelm.core.errors import InputError
+from syllablelm.core.errors import InputError, import_optional, plural
 
 IntArray = npt.NDArray[np.int32]
 
@@ -28,7 +30,23 @@ def _int_array(values: npt.ArrayLike, name: str) -> IntArray:
     return array
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True)
+class Segment:
+    """One segment of a recording.
+
+    Args:
+        start, end: first frame, and frame after the last one.
+        unit: unit, or None where no codebook was applied.
+        seconds: start and end in seconds.
+    """
+
+    start: int
+    end: int
+    unit: int | None
+    seconds: tuple[float, float]
+
+
+@dataclass(frozen=True, eq=False, repr=False)
 class Segmentation:
     """Segments of one recording, in frames.
 
@@ -40,7 +58,8 @@ class Segmentation:
         hop: samples from one frame to the next (320 at 16 kHz: 50 frames per second).
         sample_rate: samples per second.
 
-    Segments are sorted and do not overlap; gaps are allowed. Frames are exact; seconds are derived.
+    Segments are sorted and do not overlap; gaps are allowed. Frames are exact; seconds are derived. An index gives a
+    ``Segment``, a slice or a mask a Segmentation of the same recording; iteration yields every ``Segment``.
 
     Raises:
         InputError: the arrays disagree in length, are unsorted, overlap, or leave [0, num_frames].
@@ -52,6 +71,8 @@ class Segmentation:
     num_frames: int
     hop: int = 320
     sample_rate: int = 16_000
+
+    _audio: ClassVar[Callable[[], npt.NDArray[np.floating[Any]] | None] | None] = None
 
     def __post_init__(self) -> None:
         start, end = _int_array(self.start, "start"), _int_array(self.end, "end")
@@ -81,6 +102,20 @@ class Segmentation:
     def __len__(self) -> int:
         return len(self.start)
 
+    @overload
+    def __getitem__(self, which: SupportsIndex) -> Segment: ...
+    @overload
+    def __getitem__(self, which: slice | npt.NDArray[np.bool_]) -> Segmentation: ...
+    def __getitem__(self, which: SupportsIndex | slice | npt.NDArray[np.bool_]) -> Segment | Segmentation:
+        if isinstance(which, slice | np.ndarray):
+            return self.select(which)
+        unit = None if self.unit is None else int(self.unit[which])
+        start, end = self.seconds[which].tolist()
+        return Segment(int(self.start[which]), int(self.end[which]), unit, (start, end))
+
+    def __iter__(self) -> Iterator[Segment]:
+        return map(self.__getitem__, range(len(self)))
+
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Segmentation):
             return NotImplemented
@@ -89,6 +124,22 @@ class Segmentation:
         return len(grids) == 1 and all(a is b if a is None or b is None else np.array_equal(a, b) for a, b in arrays)
 
     __hash__ = None  # type: ignore[assignment]
+
+    def __repr__(self) -> str:
+        return f"<Segmentation: {self.summary}, {self.sample_rate / self.hop:g} frames per second>"
+
+    def __getstate__(self) -> dict[str, Any]:
+        # What gives the waveform may hold a weak reference, which cannot be pickled.
+        return {name: value for name, value in vars(self).items() if name != "_audio"}
+
+    @property
+    def summary(self) -> str:
+        """Counts and rate in words: "27 units in 7.00 s (3.9 per second, 22 different)"."""
+        noun, different = "segment", ""
+        if self.unit is not None:
+            noun, different = "unit", f", {len(np.unique(self.unit))} different"
+        rate = len(self) / self.duration if self.duration else 0.0
+        return f"{plural(len(self), noun)} in {self.duration:.2f} s ({rate:.1f} per second{different})"
 
     @cached_property
     def boundaries(self) -> IntArray:
@@ -107,8 +158,12 @@ class Segmentation:
 
     def select(self, which: slice | npt.NDArray[np.bool_]) -> Segmentation:
         """Return some of the segments, of the same recording: a slice of them, or those where a mask is True."""
-        unit = None if self.unit is None else self.unit[which]
-        return Segmentation(self.start[which], self.end[which], unit, self.num_frames, self.hop, self.sample_rate)
+        return self._replaced(self.start[which], self.end[which], None if self.unit is None else self.unit[which])
+
+    def _replaced(self, start: IntArray, end: IntArray, unit: IntArray | None) -> Segmentation:
+        """Return other segments of the same recording."""
+        segments = Segmentation(start, end, unit, self.num_frames, self.hop, self.sample_rate)
+        return segments if self._audio is None else segments.with_audio(self._audio)
 
     def frame_units(self) -> npt.NDArray[np.int64]:
         """Return the unit of each frame, or the number of its segment where there are no units; -1 in gaps.
@@ -132,9 +187,72 @@ class Segmentation:
         new[1:] = (self.unit[1:] != self.unit[:-1]) | (self.start[1:] != self.end[:-1])
         first = np.flatnonzero(new)
         last = np.append(first[1:], len(self)) - 1
-        return Segmentation(
-            self.start[first], self.end[last], self.unit[first], self.num_frames, self.hop, self.sample_rate
-        )
+        return self._replaced(self.start[first], self.end[last], self.unit[first])
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain Python values, in frames: sample_rate, hop, num_frames, unit (None without units), start, end.
+
+        ``Segmentation(**values)`` makes the same segmentation of them.
+        """
+        return {
+            "sample_rate": self.sample_rate,
+            "hop": self.hop,
+            "num_frames": self.num_frames,
+            "unit": None if self.unit is None else self.unit.tolist(),
+            "start": self.start.tolist(),
+            "end": self.end.tolist(),
+        }
+
+    def to_pandas(self) -> Any:
+        """Return a data frame with a row per segment: unit, start and end in frames, and start and end in seconds.
+
+        Without units the column is missing; without pandas, a MissingDependencyError is raised.
+        """
+        pandas = import_optional("pandas", "to_pandas needs pandas", "pandas")
+        unit = {} if self.unit is None else {"unit": self.unit}
+        times = {"start_seconds": self.seconds[:, 0], "end_seconds": self.seconds[:, 1]}
+        return pandas.DataFrame({**unit, "start": self.start, "end": self.end, **times})
+
+    def with_audio(
+        self,
+        audio: npt.NDArray[np.floating[Any]] | Callable[[], npt.NDArray[np.floating[Any]] | None] | None,
+    ) -> Segmentation:
+        """Return the same segments with their recording, which a notebook then plays; copies by pickle lose it.
+
+        Args:
+            audio: (num_samples,) floating point at ``sample_rate``, or a function without arguments that returns it,
+                or None where it is gone; None for no recording.
+        """
+        result = copy.copy(self)
+        object.__setattr__(result, "_audio", audio if audio is None or callable(audio) else lambda: audio)
+        return result
+
+    @property
+    def audio(self) -> npt.NDArray[np.floating[Any]] | None:
+        """The recording's waveform (num_samples,) at ``sample_rate``, where it is known and still in memory or a file.
+
+        ``Tokenizer.encode`` of a single recording remembers it without keeping it in memory.
+        """
+        return None if self._audio is None else self._audio()
+
+    def plot(self, *, start: float = 0.0, seconds: float | None = None) -> Any:
+        """Draw the units as bars over time and return the matplotlib figure, which a notebook shows.
+
+        Args:
+            start, seconds: first second shown, and length of the stretch shown; by default, and at most, 60 s.
+
+        Raises:
+            InputError: a stretch that begins outside the recording.
+            MissingDependencyError: matplotlib is not installed.
+        """
+        from syllablelm.core.unit_strip import draw_units
+
+        return draw_units(self, start, seconds)
+
+    def _repr_html_(self) -> str:
+        from syllablelm.core.unit_strip import units_html
+
+        return units_html(self)
 
     @classmethod
     def from_boundaries(

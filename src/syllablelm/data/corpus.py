@@ -18,6 +18,7 @@ import numpy.typing as npt
 from syllablelm.core.errors import AudioError, FormatError, InputError, SyllableLMError
 from syllablelm.core.files import refuse_inputs, text_lines, walk_files, write_json_lines
 from syllablelm.core.results import Record, json_key
+from syllablelm.data.layouts import find_lists, raw_language
 from syllablelm.data.manifest import Draft, Manifest, Part, Recording, read_drafts
 from syllablelm.data.manifest_formats import is_manifest
 from syllablelm.data.pieces import cut_recordings
@@ -144,7 +145,7 @@ def scan(source: Paths, *, kind: Kind = "auto", check: bool = False) -> tuple[Ma
         source: a folder, an audio file, a manifest (see `Manifest.load`), or several files, folders and glob patterns.
         kind: "librispeech" and "librilight" are the layout `speaker/chapter/*.flac` with transcripts and a
             SPEAKERS.TXT where present; "folder" is any other tree of recordings; "manifest" and "lhotse" are a file
-            that lists them; "auto" detects it.
+            that lists them; "auto" detects it, and the layouts of MLS, VoxPopuli and Common Voice (`data.layouts`).
         check: decode every file completely instead of reading its header only.
 
     Returns:
@@ -287,6 +288,8 @@ def _is_audio(path: Path) -> bool:
 def _drafts(path: Path, kind: Kind, skipped: list[SkippedFile]) -> Iterator[Draft]:
     if kind in ("manifest", "lhotse") or (kind == "auto" and is_manifest(path) and not path.is_dir()):
         return read_drafts(path)
+    if kind == "auto" and path.is_dir() and (lists := find_lists(path)):
+        return _listed_drafts(path, lists)
     files = find_audio(path)
     transcripts = _find_transcripts(path, files, kind)
     if transcripts is not None:
@@ -295,15 +298,27 @@ def _drafts(path: Path, kind: Kind, skipped: list[SkippedFile]) -> Iterator[Draf
 
 
 def _list_drafts(paths: Sequence[Path], kind: Kind, skipped: list[SkippedFile]) -> Iterator[Draft]:
-    """Return the files of several folders, files and patterns; of LibriSpeech's parts with their texts and speakers."""
+    """Return the files of several folders, files and patterns; of known layouts with their texts and speakers."""
     parts: list[Iterator[Draft]] = []
     for path in paths:
+        if kind == "auto" and path.is_dir() and (lists := find_lists(path)):
+            parts.append(_listed_drafts(path, lists))
+            continue
         files = find_audio(path) if path.is_dir() else []
         transcripts = _find_transcripts(path, files, kind) if files else None
         if transcripts is None:
             return _file_drafts(find_audio([str(path) for path in paths]))
         parts.append(_librispeech_drafts(files, path, transcripts, skipped))
     return chain.from_iterable(parts)
+
+
+def _listed_drafts(folder: Path, lists: Sequence[Path]) -> Iterator[Draft]:
+    """Yield what the lists of a folder name, then the recordings in none of their folders, such as unlabelled ones."""
+    for path in lists:
+        yield from read_drafts(path)
+    listed = {path.parent for path in lists}
+    others = [file for file in walk_files(folder) if _is_audio(file) and listed.isdisjoint(file.parents)]
+    yield from _file_drafts(sorted(others), folder)
 
 
 def _find_transcripts(path: Path, files: Sequence[Path], kind: Kind) -> list[Path] | None:
@@ -325,7 +340,7 @@ def _has_speakers(root: Path, files: Sequence[Path]) -> bool:
 def _file_drafts(files: Sequence[Path], root: Path | None = None) -> Iterator[Draft]:
     """Yield plain files; the id is the path below `root` (or below the files' common folder) without its suffix."""
     for id, file in zip(_ids(files, root), files, strict=True):
-        yield Draft(id, file)
+        yield Draft(id, file, language=raw_language(file))
 
 
 def _ids(files: Sequence[Path], root: Path | None) -> list[str]:

@@ -29,6 +29,8 @@ Part = Literal["speaker", "recording"]
 _DURATION_SLACK = 0.1
 # Columns of whole numbers, and the least value of each.
 _INTEGERS = {"num_samples": 1, "sample_rate": 1, "start": 0}
+# Columns of metadata.
+_ABOUT = ("speaker", "text", "sex", "language")
 
 
 @dataclass(frozen=True)
@@ -41,7 +43,7 @@ class Recording:
         num_samples: length in samples at the file's own rate.
         sample_rate: the file's own rate.
         start: first sample of the excerpt, at the file's own rate.
-        speaker, text, sex: metadata of the corpus, or None.
+        speaker, text, sex, language: metadata of the corpus, or None.
     """
 
     id: str
@@ -52,6 +54,7 @@ class Recording:
     speaker: str | None = None
     text: str | None = None
     sex: str | None = None
+    language: str | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "path", Path(self.path))
@@ -206,8 +209,8 @@ class Manifest(Sequence[Recording]):
 
         Columns: `path` (relative to the manifest's folder); optional `id` (default: the file's name without suffix),
         `num_samples`, `sample_rate`, `start` (samples) or `offset` (seconds) of an excerpt, `duration` (seconds),
-        `speaker`, `text`, `sex`; others are ignored. Where `num_samples` or `sample_rate` is missing the file's header
-        is read. A FormatError names line and column.
+        `speaker`, `text`, `sex`, `language`; others are ignored. Where `num_samples` or `sample_rate` is missing the
+        file's header is read. A FormatError names line and column.
         """
         return cls(draft.recording() for draft in read_drafts(path))
 
@@ -256,6 +259,7 @@ class Draft:
     speaker: str | None = None
     text: str | None = None
     sex: str | None = None
+    language: str | None = None
     fault: FormatError | None = None
 
     def recording(self) -> Recording:
@@ -265,7 +269,8 @@ class Draft:
         return self._build(self.num_samples, self.sample_rate, self.start or 0)
 
     def _build(self, num_samples: int, sample_rate: int, start: int) -> Recording:
-        return Recording(self.id, self.path, num_samples, sample_rate, start, self.speaker, self.text, self.sex)
+        about = {name: getattr(self, name) for name in _ABOUT}
+        return Recording(self.id, self.path, num_samples, sample_rate, start, **about)
 
     def measure(self, *, check: bool = False) -> Recording:
         """Return the recording with the numbers of its header, or AudioError, or `fault`; `check` decodes all."""
@@ -344,7 +349,7 @@ def _to_draft(row: Mapping[str, Any], where: str, folder: Path) -> Draft:
     if offset is not None and offset < 0:
         raise FormatError(f"{where}, column offset: must not be negative, but is {offset}")
     numbers: dict[str, Any] = {name: _integer(row, name, where, least) for name, least in _INTEGERS.items()}
-    texts: dict[str, Any] = {name: _text(row, name, where) for name in ("speaker", "text", "sex")}
+    texts: dict[str, Any] = {name: _text(row, name, where) for name in _ABOUT}
     id = _text(row, "id", where) or Path(path).stem
     return Draft(id, folder / path, offset_seconds=offset, seconds=duration, **numbers, **texts)
 
@@ -394,5 +399,5 @@ def _to_row(recording: Recording, folder: str) -> dict[str, Any]:
     path = os.path.abspath(recording.path)
     inside = os.path.commonpath([path, folder]) == folder
     row: dict[str, Any] = {"id": recording.id, "path": os.path.relpath(path, folder) if inside else path}
-    values = {name: getattr(recording, name) for name in (*_INTEGERS, "speaker", "text", "sex")}
+    values = {name: getattr(recording, name) for name in (*_INTEGERS, *_ABOUT)}
     return row | {name: value for name, value in values.items() if value is not None}

@@ -1,14 +1,16 @@
-"""Manifests on disk: the lists of recordings of this package, fairseq, Common Voice, Kaldi, NeMo and lhotse, as rows.
+"""Manifests on disk: the lists of this package, fairseq, MLS, VoxPopuli, Common Voice, Kaldi, NeMo and lhotse, as rows.
 
 A row has the columns of `Manifest.load`. What other programs call otherwise is renamed: ``audio_filepath``, ``audio``,
-``wav``, ``file_name`` to path; ``ID``, ``utt_id`` to id; ``client_id``, ``speaker_id``, ``spk_id`` to speaker;
-``sentence``, ``tgt_text``, ``transcription``, ``wrd`` to text; ``gender`` to sex. A row whose recording cannot be used
+``wav``, ``file_name``, ``audio_file`` to path; ``ID``, ``utt_id`` to id; ``client_id``, ``speaker_id``, ``spk_id`` to
+speaker; ``sentence``, ``tgt_text``, ``transcription``, ``wrd`` to text; ``gender`` to sex; ``locale``, ``lang`` to
+language. A row whose recording cannot be used
 as it is listed has a "fault" besides. Paths of other programs are relative to the manifest, or to the working folder.
 """
 
 from __future__ import annotations
 
 import csv
+import os
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -18,17 +20,19 @@ from typing import Any
 
 from syllablelm.core.errors import FormatError
 from syllablelm.core.files import first_keys, json_objects, text_lines
+from syllablelm.data.layouts import is_mls_list, read_mls, read_voxpopuli
 
 Row = dict[str, Any]
 Rows = Iterator[tuple[str, Row]]
 """Rows with their places ("m.csv:3")."""
 
 _COLUMNS = {
-    "path": ("audio_filepath", "audio", "wav", "file_name"),
+    "path": ("audio_filepath", "audio", "wav", "file_name", "audio_file"),
     "id": ("ID", "utt_id"),
     "speaker": ("client_id", "speaker_id", "spk_id"),
     "text": ("sentence", "tgt_text", "transcription", "wrd"),
     "sex": ("gender",),
+    "language": ("locale", "lang"),
 }
 _PATHS = {"path", *_COLUMNS["path"]}
 _WRITE_OUT = "write it out as wav or flac and list that file"
@@ -54,11 +58,16 @@ class ManifestFormat:
 
 def is_manifest(path: str | Path) -> bool:
     """Return whether a file is a manifest, by its name."""
+    if is_mls_list(Path(path)):
+        return True
     return Path(path).name.lower().endswith(tuple(end for format in MANIFEST_FORMATS for end in format.suffixes))
 
 
 def read_rows(path: Path) -> Rows:
     """Yield the rows of a manifest; a FormatError names file and line."""
+    if is_mls_list(path):
+        yield from read_mls(path)
+        return
     formats = [format for format in MANIFEST_FORMATS if path.name.lower().endswith(format.suffixes)]
     if not formats:
         raise FormatError(f"{path}: not a manifest; expected a .jsonl or .csv file, or one of {FOREIGN_MANIFESTS}")
@@ -98,12 +107,15 @@ def _csv(path: Path) -> Rows:
 
 
 def _tsv(path: Path) -> Rows:
-    """Read a table (Common Voice, fairseq's speech-to-text), or fairseq's list: a folder, then paths and samples."""
+    """Read a table (Common Voice, VoxPopuli, fairseq's speech-to-text), or fairseq's list: a folder, paths, samples."""
     # fairseq's lists hold the names of files, whose bytes need not be UTF-8.
     lines = ((place, text.split("\t")) for place, text in text_lines(path, errors="surrogateescape") if text.strip())
     place, columns = next(lines, (f"{path}:1", [""]))
     if len(columns) == 1:
         yield from _named(_fairseq(path, columns[0], lines))
+        return
+    if "id" in columns and {"raw_text", "normalized_text"} & set(columns) and not _PATHS & set(columns):
+        yield from read_voxpopuli(path, columns, lines)
         return
     _check_columns(place, columns)
     yield from _named(_common_voice(path, columns, lines))
@@ -111,7 +123,7 @@ def _tsv(path: Path) -> Rows:
 
 def _fairseq(path: Path, root: str, lines: Iterable[tuple[str, list[str]]]) -> Rows:
     # The root of a list that was moved with its recordings is often "." or relative.
-    folder = path.parent / root
+    folder = path.absolute().parent / root
     for place, fields in lines:
         samples = fields[1].strip() if len(fields) == 2 else ""
         if not (samples.isascii() and samples.isdigit()):
@@ -126,8 +138,17 @@ def _common_voice(path: Path, columns: list[str], lines: Iterable[tuple[str, lis
             continue
         row = _rename(dict(zip(columns, fields, strict=True)))
         if "path" in row:
-            row |= {"path": _locate(path.parent, row["path"], "clips")} | _archived(row["path"])
+            row |= {"path": _locate(path.parent, row["path"], "clips", "audios")} | _archived(row["path"])
+        if "text" in row:
+            row["text"] = _unquote(row["text"])
         yield place, row
+
+
+def _unquote(text: str) -> str:
+    """Remove the quotation marks that some releases put around sentences, as csv does."""
+    inner = text[1:-1].replace('""', "\0")
+    is_quoted = len(text) > 1 and text[0] == text[-1] == '"' and '"' not in inner
+    return inner.replace("\0", '"') if is_quoted else text
 
 
 def _check_columns(place: str, columns: list[str]) -> None:
@@ -270,9 +291,10 @@ def _cut(row: Row, path: Path, place: str) -> Row:
         recording = _recording(row["recording"], path, place, row["id"])
         spoken = [part for part in row.get("supervisions") or ()]
         text = " ".join(part["text"] for part in spoken if part.get("text")) or None
-        speakers, sexes = ({part.get(key) for part in spoken} for key in ("speaker", "gender"))
-        speaker, sex = (values.pop() if len(values) == 1 else None for values in (speakers, sexes))
-        return _excerpt(row, recording) | {"text": text, "speaker": speaker, "sex": sex}
+        about = {"speaker": "speaker", "sex": "gender", "language": "language"}
+        values = {name: {part.get(key) for part in spoken} for name, key in about.items()}
+        alike = {name: one.pop() if len(one) == 1 else None for name, one in values.items()}
+        return _excerpt(row, recording) | {"text": text, **alike}
     except (KeyError, TypeError, AttributeError) as error:
         raise FormatError(f"{place}: not a lhotse cut ({error})") from None
 
@@ -290,6 +312,7 @@ def _supervisions(path: Path) -> Rows:
                 continue
             from_place, recording = recordings[row["recording_id"]]
             about = {"text": row.get("text"), "speaker": row.get("speaker"), "sex": row.get("gender")}
+            about["language"] = row.get("language")
             yield place, _excerpt(row, _recording(recording, audio, from_place, row["id"])) | about
         except (KeyError, TypeError) as error:
             raise FormatError(f"{place}: not a lhotse supervision ({error})") from None
@@ -314,9 +337,11 @@ def _locate(folder: Path, name: str, *subfolders: str) -> str:
     """Return the file of a name below the manifest's folder or a subfolder of it, or below the working folder."""
     try:
         places = [folder / name, *(folder / subfolder / name for subfolder in subfolders), Path(name)]
-        return str(next((place for place in places if place.exists()), folder / name))
+        found = next((place for place in places if place.exists()), folder / name)
     except OSError:
-        return str(folder / name)
+        found = folder / name
+    # Absolute: the reader of manifests joins relative ones to the manifest's folder.
+    return os.path.abspath(found)
 
 
 def _named(rows: Iterable[tuple[str, Row]]) -> Rows:
@@ -345,7 +370,7 @@ def _common_folder(paths: Iterable[str]) -> PurePath:
 
 MANIFEST_FORMATS = (
     ManifestFormat("csv", (".csv",), _csv),
-    ManifestFormat("fairseq or Common Voice .tsv", (".tsv",), _tsv),
+    ManifestFormat("fairseq, VoxPopuli or Common Voice .tsv", (".tsv",), _tsv),
     ManifestFormat("Kaldi wav.scp", (".scp",), _kaldi),
     ManifestFormat("jsonl", _JSON, _jsonl, frozenset({"path"})),
     ManifestFormat("NeMo .json", _JSON, _nemo, frozenset(_COLUMNS["path"])),

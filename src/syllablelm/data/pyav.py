@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import re
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -26,6 +27,14 @@ _DEMUXERS = {
 DECODED_BY_AV = frozenset(_DEMUXERS)
 """Suffixes of recordings that are read where the extra `av` is installed."""
 
+# First bytes of files of these kinds; aac has too few of its own.
+_SIGNATURES = {
+    rb"....ftyp": ".m4a",
+    rb"\x1a\x45\xdf\xa3": ".webm",
+    rb"\x30\x26\xb2\x75": ".wma",
+    rb"#!AMR": ".amr",
+}
+
 # Seconds by which the last packet may end before the rounded duration of a WMA header.
 _SLACK = 0.05
 
@@ -43,6 +52,11 @@ class AvStream:
 def can_decode_av() -> bool:
     """Tell whether files with a suffix of `DECODED_BY_AV` can be read: whether PyAV is installed."""
     return importlib.util.find_spec("av") is not None
+
+
+def guess_suffix(head: bytes) -> str:
+    """Return the suffix of `DECODED_BY_AV` of a recording that begins with these bytes; "" for other formats."""
+    return next((suffix for mark, suffix in _SIGNATURES.items() if re.match(mark, head, re.DOTALL)), "")
 
 
 def av_stream(path: Path) -> AvStream:

@@ -30,7 +30,7 @@ BLOCK_FRAMES = 1 << 18
 
 _UNKNOWN_LENGTH = 1 << 62
 # Sample rates in Hz outside of these are those of damaged headers; the resampler fails at some of them.
-_LOWEST_RATE, _HIGHEST_RATE = 4_000, 768_000
+LOWEST_RATE, HIGHEST_RATE = 4_000, 768_000
 # libsndfile's names of formats whose decoder reports a cut.
 _DECODER_CHECKS = ("FLAC", "HTK", "SDS")
 _FETCH = "fetch it (git annex get, git lfs pull, dvc pull), or leave it out"
@@ -77,10 +77,11 @@ class Source:
             raise AudioError(f"{self.path}: holds several files joined end to end; split it, or {CONVERT}")
 
 
-def measure(path: Path) -> Source:
+def measure(path: Path, name: str = "") -> Source:
     """Return what a file holds by its container, and warn (AudioWarning) where that is not all it should be.
 
-    A file that cannot be a recording, or is not all there, is an AudioError that says why.
+    A file that cannot be a recording, or is not all there, is an AudioError that says why. `name` stands for the path
+    in warnings.
     """
     try:
         status = path.stat()
@@ -98,7 +99,7 @@ def measure(path: Path) -> Source:
     except ValueError as error:  # a NUL
         raise AudioError(f"{str(path)!r}: cannot be a file's name ({error}); check the name") from None
     for warning in source.warnings:
-        warnings.warn(f"{path}: {warning}", AudioWarning, stacklevel=2)
+        warnings.warn(f"{name or path}: {warning}", AudioWarning, stacklevel=2)
     return source
 
 
@@ -118,9 +119,9 @@ def _measured(path: Path, size: int, _changed: int) -> Source:
         source = _measured_parts(path, size)
     if source.num_samples <= 0:
         raise AudioError(f"{path}: holds no samples (zero length); leave it out")
-    if not _LOWEST_RATE <= source.sample_rate <= _HIGHEST_RATE:
+    if not LOWEST_RATE <= source.sample_rate <= HIGHEST_RATE:
         raise AudioError(
-            f"{path}: its header says {source.sample_rate} Hz, outside {_LOWEST_RATE} to {_HIGHEST_RATE}; {CONVERT}"
+            f"{path}: its header says {source.sample_rate} Hz, outside {LOWEST_RATE} to {HIGHEST_RATE}; {CONVERT}"
         )
     return source
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Iterator, Sequence
 from itertools import islice
 from os import PathLike
@@ -21,7 +22,8 @@ def read_texts(path: str | PathLike[str], *, min_words: int = 4, max_words: int 
     A LibriSpeech transcript (`.trans.txt`, lines "id TEXT") and a manifest give their texts as they are, lower-cased,
     under the ids of the recordings. Any other file is prose: Project Gutenberg's header and footer are dropped,
     paragraphs are split into sentences, long sentences at commas and semicolons, and pieces shorter than `min_words`
-    are left out; ids are "stem-000000" and so on.
+    are left out; ids are "stem-000000" and so on. Letters are composed (NFC). In scripts without spaces between words
+    (Chinese, Japanese, Thai, ...) a character counts as a word.
 
     Args:
         path: file or folder.
@@ -31,16 +33,20 @@ def read_texts(path: str | PathLike[str], *, min_words: int = 4, max_words: int 
 
     def read(file: Path) -> Iterator[tuple[str, str]]:
         if is_transcript(file):
-            yield from ((name, words.lower()) for name, words in read_transcript(file))
+            yield from ((name, _lowered(words)) for name, words in read_transcript(file))
         elif is_manifest(file):
-            yield from ((draft.id, draft.text.lower()) for draft in read_drafts(file) if draft.text)
+            yield from ((draft.id, _lowered(draft.text)) for draft in read_drafts(file) if draft.text)
         else:
             # Carriage returns alone are the line ends of old Macs.
-            text = "\n".join(line for _, line in text_lines(file)).replace("\r", "\n")
+            text = unicodedata.normalize("NFC", "\n".join(line for _, line in text_lines(file))).replace("\r", "\n")
             for number, sentence in enumerate(split_sentences(text, min_words=min_words, max_words=max_words)):
                 yield f"{_prefix(file, path)}-{number:06d}", sentence
 
     yield from read_each(path, _text_files(path), read)
+
+
+def _lowered(text: str) -> str:
+    return unicodedata.normalize("NFC", text.lower())
 
 
 END_OF_STORY = "<|endoftext|>"
@@ -105,6 +111,12 @@ _HEADER_END = re.compile(r"^\*{3} ?START OF.*$|^\*END[* ]?THE SMALL PRINT.*$", r
 _FOOTER_START = re.compile(
     r"^\*{3} ?END OF.*$|^End of (?:the |this )?Project Gutenberg.*$", re.MULTILINE | re.IGNORECASE
 )
+# Marks of the ends of sentences and clauses; those of Chinese and Japanese need no space after them.
+_SENTENCE_END = re.compile(r"([.!?…؟۔।॥]+[\"'”’)»]*)\s+|([。！？]+[”’」』）]*)\s*")  # noqa: RUF001
+_CLAUSE_END = re.compile(r"(?<=[,;:،؛])\s+|(?<=[、，；：])\s*")  # noqa: RUF001
+# Han, kana, Thai, Lao, Tibetan, Burmese, Khmer.
+_UNSPACED = "\u0e01-\u0eff\u0f00-\u0fff\u1000-\u109f\u1780-\u17ff\u3005-\u3007\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff"
+_WORD = re.compile(rf"[{_UNSPACED}][^\w\s{_UNSPACED}]*\s*|[^\s{_UNSPACED}]+\s*")
 _ABBREVIATION = re.compile(r"(?:\b(?:Mr|Mrs|Ms|Dr|St|Prof|Capt|Col|Gen|Rev|Hon|No|Vol)|\b[A-Z])\.$")
 
 
@@ -118,8 +130,7 @@ def split_sentences(text: str, *, min_words: int = 4, max_words: int = 25) -> It
     for paragraph in re.split(r"\n\s*\n", strip_gutenberg(text)):
         paragraph = " ".join(re.sub(r"\[[^\]]*\]|[_*|<>]", " ", paragraph).split())
         sentence = ""
-        pieces = re.sub(r"([.!?][\"'”’)]*)\s+", r"\1\n", paragraph).split("\n")  # noqa: RUF001
-        for piece in pieces:
+        for piece in _SENTENCE_END.sub(lambda end: f"{end[1] or end[2]}\n", paragraph).split("\n"):
             sentence = f"{sentence} {piece}".strip()
             if not _ABBREVIATION.search(sentence):
                 yield from _fit(sentence, min_words, max_words)
@@ -130,15 +141,27 @@ def split_sentences(text: str, *, min_words: int = 4, max_words: int = 25) -> It
 def _fit(sentence: str, min_words: int, max_words: int) -> Iterator[str]:
     """Split a long sentence at its commas, packing clauses while they fit; a longer clause is split by count."""
     chunk: list[str] = []
-    for clause in re.split(r"(?<=[,;:])\s+", sentence):
-        words = clause.split()
+    for clause in _CLAUSE_END.split(sentence):
+        # The space at which a clause was split is gone.
+        words = _words(f"{clause} " if clause[-1:] in ",;:،؛" else clause)
         if len(chunk) + len(words) > max_words:
             if len(chunk) >= min_words:
-                yield " ".join(chunk)
+                yield "".join(chunk).strip()
             chunk = []
         while len(words) > max_words:
-            yield " ".join(words[:max_words])
+            yield "".join(words[:max_words]).strip()
             words = words[max_words:]
         chunk += words
     if len(chunk) >= min_words:
-        yield " ".join(chunk)
+        yield "".join(chunk).strip()
+
+
+def _words(text: str) -> list[str]:
+    """Return the words of a text with the spaces after them; marks stay with the characters that carry them."""
+    words: list[str] = []
+    for word in _WORD.findall(text):
+        if words and unicodedata.category(word[0])[0] == "M":
+            words[-1] += word
+        else:
+            words.append(word)
+    return words

@@ -7,7 +7,8 @@ import os
 import shutil
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,26 +16,25 @@ from syllablelm.core.config import MAX_SEED
 from syllablelm.core.errors import InputError, MissingDependencyError, SyllableLMError
 from syllablelm.core.files import scratch_folder
 from syllablelm.demo.actions import (
+    LONGEST_SECONDS,
     SAMPLE,
-    DemoModel,
     Spoken,
     UnitsShown,
+    check_recording,
     continue_recording,
     explain,
     resynthesize,
     show_units,
 )
+from syllablelm.demo.worker import Worker
 
 # System fonts: a web font would be fetched from another host.
 FONT = ("system-ui", "sans-serif")
 MONOSPACE = ("ui-monospace", "monospace")
 LARGEST_UPLOAD = "200mb"
-# The picture is 1,400 dots wide; on a phone it is scrolled instead of shrunk.
-CSS = """
-#picture :has(> img) { display: block; width: 100%; overflow-x: auto; }
-/* The margin keeps the heading clear of label and buttons. */
-#picture img { width: 100%; min-width: 860px; max-width: none; height: auto; margin-top: 2.2rem; }
-"""
+HERE = Path(__file__).parent
+CSS = HERE / "page.css"
+TIMELINE_SCRIPT = (HERE / "timeline.js").read_text(encoding="utf-8")
 INTRODUCTION = """# SyllableLM
 Speech as syllable-like units. Record or upload a clip, or keep the sample, and press a button.
 Everything is computed where this page's server runs; recordings are deleted when it stops.
@@ -48,7 +48,7 @@ def serve(
     host: str = "127.0.0.1",
     port: int | None = None,
     open_browser: bool = False,
-    announce: Callable[[DemoModel, str], None],
+    announce: Callable[[str, bool], None],
 ) -> None:
     """Load a model and serve the page until Ctrl-C or SIGTERM; call it in the main thread.
 
@@ -56,7 +56,7 @@ def serve(
         name, device: see ``DemoModel.load`` and ``load_encoder``.
         host, port: address to listen on (0.0.0.0: the whole network); None takes the first free port from 7860.
         open_browser: open the page in a browser.
-        announce: called with the model and the address of the page when it is ready.
+        announce: called with the address of the page when it is ready, and whether the model speaks.
 
     Raises:
         MissingDependencyError, FormatError, InputError: no gradio, or a model, port or host that cannot be used.
@@ -65,17 +65,20 @@ def serve(
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     with scratch_folder() as folder:
         gradio = import_gradio(folder)
-        model = DemoModel.load(name, device=device)
-        page = build_page(gradio, model, folder)
+        worker = Worker(name, device=device)
         try:
-            address = _launch(gradio, page, host, port, open_browser)
-            announce(model, address)
-            threading.Event().wait()
+            page = build_page(gradio, worker, folder)
+            try:
+                address = _launch(gradio, page, host, port, open_browser)
+                announce(address, worker.speaks)
+                threading.Event().wait()
+            finally:
+                page.close(verbose=False)
         except KeyboardInterrupt:
             # The usual way to stop it.
             pass
         finally:
-            page.close(verbose=False)
+            worker.close()
 
 
 def import_gradio(scratch: Path) -> Any:
@@ -106,7 +109,7 @@ def _launch(gradio: Any, page: Any, host: str, port: int | None, open_browser: b
             footer_links=["api", "settings"],
             max_file_size=LARGEST_UPLOAD,
             theme=gradio.themes.Default(font=FONT, font_mono=MONOSPACE),
-            css=CSS,
+            css_paths=CSS,
         )
     except OSError as error:
         where = host if port is None else f"{host} port {port}"
@@ -116,37 +119,52 @@ def _launch(gradio: Any, page: Any, host: str, port: int | None, open_browser: b
     return str(address)
 
 
-def build_page(gradio: Any, model: DemoModel, scratch: Path) -> Any:
+def build_page(gradio: Any, worker: Worker, scratch: Path) -> Any:
     """Lay out the page, without the tabs of resynthesis and continuation for a tokenizer alone."""
     sample = Path(shutil.copy(SAMPLE, scratch))
-    speaks = model.speech is not None
     with gradio.Blocks(title="SyllableLM", analytics_enabled=False) as page:
-        gradio.Markdown(INTRODUCTION + f"Model: `{model.name}`")
+        gradio.Markdown(INTRODUCTION + f"Model: `{worker.name}`")
         audio = gradio.Audio(
-            value=str(sample), sources=["upload", "microphone"], type="filepath", label="Recording", buttons=[]
+            value=str(sample),
+            sources=["upload", "microphone"],
+            type="filepath",
+            label=f"Recording (at most {LONGEST_SECONDS / 60:.0f} minutes)",
+            elem_id="recording",
+            buttons=[],
         )
         gradio.Button("Back to the sample", size="sm").click(
             lambda: str(sample), outputs=audio, api_visibility="private"
         )
         with gradio.Tabs():
             with gradio.Tab("Units"):
-                _units_part(gradio, model, scratch, audio)
-            if speaks:
+                parts = [_units_part(gradio, worker, scratch, audio)]
+            if worker.speaks:
                 with gradio.Tab("Resynthesis"):
-                    _resynthesis_part(gradio, model, scratch, audio)
+                    parts.append(_resynthesis_part(gradio, worker, scratch, audio))
                 with gradio.Tab("Continue"):
-                    _continuation_part(gradio, model, scratch, audio)
+                    parts.append(_continuation_part(gradio, worker, scratch, audio))
+        _clear_on_change(gradio, audio, parts)
     # One recording at a time; others queue.
     page.queue(default_concurrency_limit=1)
     return page
 
 
-def _units_part(gradio: Any, model: DemoModel, scratch: Path, audio: Any) -> None:
+@dataclass(frozen=True)
+class _Part:
+    """A tab's running work, which can be cancelled, and what clears it: components with their empty values."""
+
+    work: Any
+    stop: Any
+    outputs: list[Any]
+
+
+def _units_part(gradio: Any, worker: Worker, scratch: Path, audio: Any) -> _Part:
     start = gradio.Number(
         0, label="Picture from second", info="The picture shows 12 s, the table all.", minimum=0, step=1
     )
-    button = gradio.Button("Find units", variant="primary")
-    summary = gradio.Markdown()
+    buttons = _buttons(gradio, "Find units")
+    summary = gradio.Markdown(elem_classes="summary")
+    timeline = _timeline(gradio)
     picture = gradio.Image(
         label="Spectrogram, units and self-similarity",
         type="filepath",
@@ -170,47 +188,72 @@ def _units_part(gradio: Any, model: DemoModel, scratch: Path, audio: Any) -> Non
     with gradio.Accordion("As tokenize prints it (frames)", open=False):
         record = gradio.JSON(show_label=False)
 
-    def run(path: str | None, first: float | None) -> tuple[Any, ...]:
-        shown: UnitsShown = _or_message(gradio, path, lambda: show_units(model, path, scratch, start=first))
+    tracker = gradio.Progress()
+
+    async def run(path: str | None, first: float | None, progress: Any = tracker) -> tuple[Any, ...]:
+        work = worker.run(show_units, path, scratch, start=first, progress=progress)
+        shown: UnitsShown = await _or_message(gradio, path, work)
         files = (gradio.DownloadButton(value=str(file), interactive=True) for file in (shown.jsonl, shown.textgrid))
         # gradio's client would take an object with a path for a file, and ask for it in vain.
         printed = {key: value for key, value in shown.record.items() if key != "path"}
-        return (shown.summary, str(shown.picture), shown.rows, printed, *files)
+        return (shown.summary, str(shown.picture), shown.rows, printed, *files, shown.timeline)
 
-    _connect(button, run, [audio, start], [summary, picture, table, record, jsonl, textgrid], "units")
+    outputs = [summary, picture, table, record, jsonl, textgrid, timeline]
+    return _connect(gradio, buttons, run, [audio, start], outputs, "units")
 
 
-def _resynthesis_part(gradio: Any, model: DemoModel, scratch: Path, audio: Any) -> None:
+def _resynthesis_part(gradio: Any, worker: Worker, scratch: Path, audio: Any) -> _Part:
     seed = _seed_field(gradio)
-    button = gradio.Button("Resynthesize", variant="primary")
-    summary = gradio.Markdown()
-    original = _player(gradio, "Original")
-    spoken = _player(gradio, "From its units")
+    buttons = _buttons(gradio, "Resynthesize")
+    summary = gradio.Markdown(elem_classes="summary")
+    with gradio.Row():
+        original = _player(gradio, "Original")
+        spoken = _player(gradio, "Resynthesis, from the units alone")
+    timeline = _timeline(gradio)
 
-    def run(path: str | None, number: float | None) -> tuple[str, str, str]:
-        result: Spoken = _or_message(gradio, path, lambda: resynthesize(model, path, scratch, seed=number))
-        return result.summary, str(result.first), str(result.second)
+    tracker = gradio.Progress()
 
-    _connect(button, run, [audio, seed], [summary, original, spoken], "resynthesize")
+    async def run(path: str | None, number: float | None, progress: Any = tracker) -> tuple[str, ...]:
+        work = worker.run(resynthesize, path, scratch, seed=number, progress=progress)
+        return _spoken(await _or_message(gradio, path, work))
+
+    return _connect(gradio, buttons, run, [audio, seed], [summary, original, spoken, timeline], "resynthesize")
 
 
-def _continuation_part(gradio: Any, model: DemoModel, scratch: Path, audio: Any) -> None:
-    prompt_seconds = gradio.Slider(0.5, 20, value=3, step=0.5, label="Prompt: first seconds of the recording")
-    seconds = gradio.Slider(1, 30, value=10, step=0.5, label="Continuation (s)")
-    temperature = gradio.Slider(0, 1.5, value=0.8, step=0.05, label="Temperature", info="0 is greedy.")
-    seed = _seed_field(gradio)
-    button = gradio.Button("Continue", variant="primary")
-    summary = gradio.Markdown()
-    whole = _player(gradio, "Prompt, then continuation")
-    alone = _player(gradio, "Continuation alone")
+def _continuation_part(gradio: Any, worker: Worker, scratch: Path, audio: Any) -> _Part:
+    with gradio.Row():
+        prompt_seconds = gradio.Slider(0.5, 20, value=3, step=0.5, label="Prompt: first seconds of the recording")
+        seconds = gradio.Slider(1, 30, value=10, step=0.5, label="Continuation (s)")
+    with gradio.Row():
+        temperature = gradio.Slider(0, 1.5, value=0.8, step=0.05, label="Temperature", info="0 is greedy.")
+        seed = _seed_field(gradio)
+    buttons = _buttons(gradio, "Continue")
+    summary = gradio.Markdown(elem_classes="summary")
+    with gradio.Row():
+        whole = _player(gradio, "Prompt, then continuation")
+        alone = _player(gradio, "Continuation alone")
+    timeline = _timeline(gradio)
 
-    def run(path: str | None, prompt: float, length: float, heat: float, number: float | None) -> tuple[str, str, str]:
+    tracker = gradio.Progress()
+
+    async def run(
+        path: str | None,
+        prompt: float,
+        length: float,
+        heat: float,
+        number: float | None,
+        progress: Any = tracker,
+    ) -> tuple[str, ...]:
         options: Any = {"prompt_seconds": prompt, "seconds": length, "temperature": heat, "seed": number}
-        result: Spoken = _or_message(gradio, path, lambda: continue_recording(model, path, scratch, **options))
-        return result.summary, str(result.first), str(result.second)
+        work = worker.run(continue_recording, path, scratch, **options, progress=progress)
+        return _spoken(await _or_message(gradio, path, work))
 
     fields = [audio, prompt_seconds, seconds, temperature, seed]
-    _connect(button, run, fields, [summary, whole, alone], "continue")
+    return _connect(gradio, buttons, run, fields, [summary, whole, alone, timeline], "continue")
+
+
+def _spoken(result: Spoken) -> tuple[str, ...]:
+    return result.summary, str(result.first), str(result.second), result.timeline
 
 
 def _seed_field(gradio: Any) -> Any:
@@ -221,14 +264,72 @@ def _player(gradio: Any, label: str) -> Any:
     return gradio.Audio(label=label, type="filepath", interactive=False, buttons=["download"])
 
 
-def _connect(button: Any, run: Callable[..., Any], inputs: list[Any], outputs: list[Any], name: str) -> None:
-    button.click(run, inputs, outputs, api_name=name, concurrency_id="model")
+def _timeline(gradio: Any) -> Any:
+    return gradio.HTML(elem_classes="timeline", js_on_load=TIMELINE_SCRIPT)
 
 
-def _or_message(gradio: Any, audio: str | None, action: Callable[[], Any]) -> Any:
-    """Run an action; show an error of the user as a message on the page, until it is closed."""
+def _buttons(gradio: Any, label: str) -> tuple[Any, Any]:
+    """Return the button that starts the work of a tab, and the one that stops it."""
+    with gradio.Row():
+        return gradio.Button(label, variant="primary", scale=3), gradio.Button(
+            "Stop", variant="stop", interactive=False
+        )
+
+
+def _connect(
+    gradio: Any, buttons: tuple[Any, Any], run: Callable[..., Any], inputs: list[Any], outputs: list[Any], name: str
+) -> _Part:
+    start, stop = buttons
+
+    def stoppable(possible: bool) -> Callable[[], Any]:
+        return lambda: gradio.Button(interactive=possible)
+
+    quiet: Any = {"api_visibility": "private", "queue": False, "show_progress": "hidden"}
+    start.click(stoppable(True), outputs=stop, **quiet)
+    work = start.click(
+        run, inputs, outputs, api_name=name, concurrency_id="model", show_progress_on=outputs[0], trigger_mode="once"
+    )
+    work.then(stoppable(False), outputs=stop, **quiet)
+
+    def told() -> Any:
+        gradio.Info("The work has ended; the page can be used again.", title="Stopped", duration=5)
+        return gradio.Button(interactive=False)
+
+    stop.click(told, outputs=stop, cancels=work, **quiet)
+    return _Part(work, stop, outputs)
+
+
+def _clear_on_change(gradio: Any, audio: Any, parts: list[_Part]) -> None:
+    """Clear the results of the recording before, stop work on it, and refuse at once what the page does not take."""
+    cleared = [component for part in parts for component in (part.stop, *part.outputs)]
+
+    def empty(component: Any) -> Any:
+        if isinstance(component, gradio.DownloadButton):
+            return gradio.DownloadButton(value=None, interactive=False)
+        return gradio.Button(interactive=False) if isinstance(component, gradio.Button) else None
+
+    def clear(path: str | None) -> list[Any]:
+        try:
+            if path is not None:
+                check_recording(path)
+        except SyllableLMError as error:
+            gradio.Warning(html.escape(explain(error, path)), title="This recording cannot be used", duration=None)
+        return [empty(component) for component in cleared]
+
+    audio.change(
+        clear,
+        audio,
+        cleared,
+        cancels=[part.work for part in parts],
+        api_visibility="private",
+        show_progress="hidden",
+    )
+
+
+async def _or_message(gradio: Any, audio: str | None, work: Awaitable[Any]) -> Any:
+    """Await the work; show an error of the user as a message on the page, until it is closed."""
     try:
-        return action()
+        return await work
     except SyllableLMError as error:
         # The page shows messages as HTML.
         message = html.escape(explain(error, audio))

@@ -27,7 +27,7 @@ from syllablelm.core.segmentation import Segmentation
 from syllablelm.data.corpus import SkippedFile, batches_by_seconds
 from syllablelm.data.manifest import FileState, file_state
 from syllablelm.engine.claims import CLAIM_TIMEOUT, Claims
-from syllablelm.engine.ray import run_on_cluster
+from syllablelm.engine.ray import num_readers, run_on_cluster
 from syllablelm.engine.shards import ACOUSTIC, SHARDS, Corpus, Shard, begin_corpus, enter_shard, open_corpus
 from syllablelm.tokenizer.recordings import encode_in_blocks
 from syllablelm.tokenizer.tokenizer import Tokenizer
@@ -39,7 +39,7 @@ _BATCHES_AHEAD = 2
 # Seconds between two looks at a corpus whose last shards are others'.
 _POLL_SECONDS = 0.5
 _CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-_WORKERS = max(1, min(8, _CORES - 1))
+_WORKERS = num_readers(_CORES)
 
 
 def encode_corpus(
@@ -108,7 +108,7 @@ def encode_corpus(
         named = {key: os.path.abspath(name) if Path(name).exists() else name for key, name in names.items()}
         settings = {"shard_seconds": shard_seconds, "workers": workers, "claim_timeout": claim_timeout}
         arguments = {**places, **named, **settings, **options}
-        run_on_cluster(encode_corpus, arguments, use_gpus=options.get("device") != "cpu")
+        run_on_cluster(encode_corpus, arguments, device=str(options.get("device", "auto")))
         corpus = open_corpus(out)
     if not corpus.summary().recordings:
         first = corpus.entry(corpus.shards[0]).failed[0]

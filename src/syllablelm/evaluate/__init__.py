@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from syllablelm.evaluate.lm.study_scores import read_suites, score_study
     from syllablelm.evaluate.lm.suites import evaluate_lexical, evaluate_syntactic
     from syllablelm.evaluate.speech.continuation import evaluate_continuation
+    from syllablelm.evaluate.speech.quality import evaluate_quality
     from syllablelm.evaluate.speech.resynthesis import evaluate_resynthesis
     from syllablelm.evaluate.speed import evaluate_speed
     from syllablelm.evaluate.system_speed import evaluate_system_speed
@@ -69,6 +70,7 @@ __all__ = [
     "evaluate_lexical",
     "evaluate_phones",
     "evaluate_purity",
+    "evaluate_quality",
     "evaluate_resynthesis",
     "evaluate_salmon",
     "evaluate_speed",
@@ -99,6 +101,7 @@ __getattr__, __dir__ = lazy_names(
         "lm.study_scores": ["read_suites", "score_study"],
         "lm.suites": ["evaluate_lexical", "evaluate_syntactic"],
         "speech.continuation": ["evaluate_continuation"],
+        "speech.quality": ["evaluate_quality"],
         "speech.resynthesis": ["evaluate_resynthesis"],
         "speed": ["evaluate_speed"],
         "system_speed": ["evaluate_system_speed"],

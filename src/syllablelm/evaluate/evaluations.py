@@ -12,6 +12,7 @@ from syllablelm.evaluate.lm.cloze import ClozeResult
 from syllablelm.evaluate.lm.salmon import SalmonResult
 from syllablelm.evaluate.lm.suites import LexicalResult, SyntacticResult
 from syllablelm.evaluate.speech.continuation import ContinuationResult
+from syllablelm.evaluate.speech.quality import QualityResult
 from syllablelm.evaluate.speech.resynthesis import ResynthesisResult
 from syllablelm.evaluate.speed import SpeedResult
 from syllablelm.evaluate.system_speed import SystemSpeedResult
@@ -28,6 +29,7 @@ RESULTS: Mapping[str, type[Result]] = {
         *(BoundaryResult, PurityResult, BitrateResult, StabilityResult, PhoneResult, IdentityResult, AbxResult),
         *(
             ResynthesisResult,
+            QualityResult,
             LexicalResult,
             SyntacticResult,
             ClozeResult,

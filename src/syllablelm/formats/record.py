@@ -17,16 +17,7 @@ KEYS = ("id", "path", "sample_rate", "hop", "num_frames", "unit", "start", "end"
 
 def to_record(id: str, path: str | Path, segmentation: Segmentation, *_: FormatOptions) -> dict[str, Any]:
     """Return the record of a recording (plain Python values; frames, not seconds); "unit" is None without units."""
-    return {
-        "id": str(id),
-        "path": str(path),
-        "sample_rate": segmentation.sample_rate,
-        "hop": segmentation.hop,
-        "num_frames": segmentation.num_frames,
-        "unit": None if segmentation.unit is None else segmentation.unit.tolist(),
-        "start": segmentation.start.tolist(),
-        "end": segmentation.end.tolist(),
-    }
+    return {"id": str(id), "path": str(path), **segmentation.to_dict()}
 
 
 def from_record(record: Mapping[str, Any]) -> Segmentation:

@@ -162,7 +162,7 @@ def _decode(file: Path) -> str:
 
 def import_textgrid() -> Any:
     """Return praatio's module, or raise MissingDependencyError."""
-    import_optional("praatio", "TextGrid needs praatio", "praatio")
+    import_optional("praatio", "TextGrid needs praatio", "'syllablelm[textgrid]'")
     from praatio import textgrid
 
     return textgrid

@@ -254,7 +254,7 @@ class StaticStep:
     """One token of every sequence in fixed shapes: its slot is a tensor, and attention is masked over all slots.
 
     On a GPU the first ``WARM_UP`` calls run as they are, the next one is captured as a CUDA graph, which it and all
-    later ones replay: one launch a step instead of about ten a layer.
+    later ones replay: one launch a step instead of several a layer.
 
     Args:
         weights, keys, values: model and cache, which is written in place.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -13,7 +14,12 @@ from syllablelm.core.errors import FormatError, InputError
 from syllablelm.core.files import atomic_path
 from syllablelm.core.npy import read_npy
 from syllablelm.core.segmentation import IntArray
-from syllablelm.quantize.kmeans import FloatArray, Method, Progress, as_vectors, fit_kmeans, nearest_centre
+from syllablelm.quantize.kmeans import Method, Progress, fit_kmeans
+from syllablelm.quantize.nearest import nearest_centre
+from syllablelm.quantize.vectors import FloatArray, VectorSource, as_vectors, open_vectors
+
+if TYPE_CHECKING:
+    import torch
 
 FORMAT = "syllablelm.codebook"
 FORMAT_VERSION = 1
@@ -234,7 +240,7 @@ def ward_merge(centres: npt.ArrayLike, num_units: int) -> npt.NDArray[np.int32]:
 
 
 def fit_codebook(
-    vectors: npt.ArrayLike,
+    vectors: VectorSource,
     num_units: int,
     *,
     num_centres: int | None = None,
@@ -243,17 +249,18 @@ def fit_codebook(
     seed: int = 0,
     restarts: int = 1,
     max_iter: int | None = None,
+    device: str | torch.device = "cpu",
     progress: Progress | None = None,
     before_ward: Callable[[int], None] | None = None,
 ) -> Codebook:
     """Fit a codebook: standardise, k-means, Ward agglomeration.
 
     Args:
-        vectors: (N, D) pooled segment vectors, not standardised; N >= num_centres.
+        vectors: (N, D) pooled segment vectors, not standardised, as `fit_kmeans` takes them; N >= num_centres.
         num_units: final number of units.
         num_centres: number of k-means centres before agglomeration (default: twice the units).
         standardize: see `Codebook`.
-        method, seed, restarts, max_iter, progress: see `fit_kmeans`.
+        method, seed, restarts, max_iter, device, progress: see `fit_kmeans`.
         before_ward: called as before_ward(num_centres) between k-means and agglomeration, if there is one.
 
     Raises:
@@ -263,10 +270,10 @@ def fit_codebook(
     centres_wanted = 2 * num_units if num_centres is None else num_centres
     if not 1 <= num_units <= centres_wanted:
         raise InputError(f"{centres_wanted} centres cannot be merged into {num_units} units: give at least as many")
-    x_ND = standardize_vectors(vectors) if standardize else as_vectors(vectors)
-    centres = fit_kmeans(
-        x_ND, centres_wanted, method=method, seed=seed, restarts=restarts, max_iter=max_iter, progress=progress
-    )
+    held = open_vectors(vectors)
+    held = held.map(standardize_vectors) if standardize else held
+    options = {"seed": seed, "restarts": restarts, "max_iter": max_iter, "progress": progress}
+    centres = fit_kmeans(held, centres_wanted, method=method, device=device, **options)
     if before_ward is not None and num_units < centres_wanted:
         before_ward(centres_wanted)
     return Codebook(centres, ward_merge(centres, num_units), standardize=standardize, seed=seed)

@@ -15,6 +15,7 @@ from syllablelm.evaluate.lm.cloze import ClozeResult
 from syllablelm.evaluate.lm.pairs import PairsResult
 from syllablelm.evaluate.lm.suites import LexicalResult, SyntacticResult
 from syllablelm.evaluate.speech.continuation import ContinuationResult, OracleSummary
+from syllablelm.evaluate.speech.quality import MEASURES, QualityResult
 from syllablelm.evaluate.speech.resynthesis import RecognizerScores, ResynthesisResult
 from syllablelm.evaluate.speech.sweep import TextSummary
 from syllablelm.evaluate.speed import SpeedResult
@@ -23,7 +24,7 @@ from syllablelm.evaluate.units.bitrate import BitrateResult
 from syllablelm.evaluate.units.purity import PurityResult
 from syllablelm.evaluate.units.stability import CONDITIONS, StabilityResult
 from syllablelm.report.figures import Curve
-from syllablelm.report.paper_tables import STABILITY, Block, Value, short_name
+from syllablelm.report.paper_tables import QUALITY, STABILITY, Block, Value, short_name
 from syllablelm.report.result_files import ResultFile
 
 # The protocol of the published rows of Tables 1, 4 and 5; rows by another one stand below and name it.
@@ -37,9 +38,14 @@ Number = float | Estimate | None
 def percent(number: Number, low: float | None = None, high: float | None = None) -> Value:
     """Return a share as a cell in %, with its interval where it has one."""
     if isinstance(number, Estimate):
-        number, low, high = number.value, number.low, number.high
-    number, low, high = (None if (value := _finite(x)) is None else 100 * value for x in (number, low, high))
-    return Value(number, low, high)
+        return _scaled(number, 100)
+    return _scaled(Estimate(math.nan if number is None else number, low, high), 100)
+
+
+def _scaled(number: Estimate, factor: float) -> Value:
+    """Return a number with its interval as a cell, multiplied; empty where it is not finite."""
+    ends = (number.value, number.low, number.high)
+    return Value(*(None if (value := _finite(x)) is None else factor * value for x in ends))
 
 
 def plain(number: Number) -> Value:
@@ -167,6 +173,26 @@ def _resynthesis(file: ResultFile, result: ResynthesisResult) -> Iterator[Block]
                 yield _block(file, "2", "resynthesis", values, protocol=protocol, part=part, **about)
 
 
+def _quality(file: ResultFile, result: QualityResult) -> Iterator[Block]:
+    """Table Q: a row for each rendering, with the first recogniser's error rates; those of others in rows below."""
+    lengths = f"recordings of {result.min_seconds:g} to {result.max_seconds:g} s"
+    about = {"system": f"units {Path(result.unit_file).name}"} if result.unit_file else {}
+    for place, name in enumerate(result.recognizers or ("",)):
+        parts = [lengths]
+        if name and result.normalization is not None:
+            rule = f"texts compared by the rule {result.normalization.name!r}"
+            parts = [f"recogniser {name} ({result.methods[f'recogniser {name}']})", lengths, rule]
+        for row in result.rows:
+            values: dict[str, Value] = {}
+            for key, measure in MEASURES.items() if place == 0 else ():
+                if (number := getattr(row, key)) is not None:
+                    values[key] = _scaled(number, measure.factor)
+            if name and row.errors:
+                values |= {"wer": percent(row.errors[name].wer), "cer": percent(row.errors[name].cer)}
+            part = row.speech.replace("_", " ")
+            yield _block(file, QUALITY, "quality", values, protocol=", ".join(parts), part=part, **about)
+
+
 def _pairs(file: ResultFile, result: PairsResult) -> Iterator[Block]:
     """Tables 3 and 6: accuracies of a language model on a tokenizer's units, and its sizes."""
     columns = _ACCURACIES[type(result)]
@@ -262,6 +288,7 @@ _EXTRACTORS: dict[type, Callable[[ResultFile, Any], Iterator[Block]]] = {
     BitrateResult: _bitrate,
     StabilityResult: _stability,
     ResynthesisResult: _resynthesis,
+    QualityResult: _quality,
     LexicalResult: _pairs,
     SyntacticResult: _pairs,
     ClozeResult: _pairs,

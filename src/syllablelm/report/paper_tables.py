@@ -10,11 +10,14 @@ from typing import Any
 
 from syllablelm.core.config import read_toml
 from syllablelm.core.errors import InputError
+from syllablelm.evaluate.speech.quality import MEASURES
 from syllablelm.evaluate.units.stability import CONDITIONS, MEAN
 
 PUBLISHED = Path(__file__).with_name("published.toml")
 STABILITY = "S"
 """The id of the table of `evaluate stability`, which the paper does not have."""
+QUALITY = "Q"
+"""The id of the table of `evaluate quality`, likewise."""
 # Tables whose rows show a tokenizer's rates but in which a rate alone makes no row.
 RATE_BESIDE = ("3", "6")
 # Tables whose row may hold scores of several sets, as the paper's does; each set is named in the row.
@@ -190,7 +193,16 @@ def own_tables() -> tuple[Table, ...]:
         "distorted against clean boundaries; higher is better. The mean counts all conditions of its row together.",
     )
     title = "Stability: the same recordings, distorted"
-    return (Table(STABILITY, title, "", protocol, (*columns, Column(MEAN, "Mean")), (), notes),)
+    stability = Table(STABILITY, title, "", protocol, (*columns, Column(MEAN, "Mean")), (), notes)
+    measures = [Column(key, measure.heading, measure.digits) for key, measure in MEASURES.items()]
+    rates = (Column("wer", "WER, %"), Column("cer", "CER, %"))
+    notes = (
+        "MOS: predicted opinion scores from 1 to 5. Similarity: of speaker embeddings, with the recording and with "
+        "those of other speakers. Pitch: against the recording; an offset is that of the vocoder's voice.",
+    )
+    title = "Quality: recordings and resynthesised speech"
+    protocol = "scores of a rendering without a reference (MOS, error rates) and against the recording"
+    return stability, Table(QUALITY, title, "", protocol, (*measures, *rates), (), notes)
 
 
 def _table(entry: Mapping[str, Any]) -> Table:

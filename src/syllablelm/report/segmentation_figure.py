@@ -12,108 +12,123 @@ import numpy.typing as npt
 
 from syllablelm.core.errors import InputError
 from syllablelm.core.files import atomic_path
-from syllablelm.core.pictures import drawing, import_matplotlib, plot_label
+from syllablelm.core.pictures import drawing, notebook_figure, plot_label
 from syllablelm.core.segmentation import Segmentation
+from syllablelm.core.unit_strip import (
+    GREY,
+    LEFT,
+    LINE_SECONDS,
+    RIGHT,
+    UNITS_HEIGHT,
+    WIDTH,
+    Box,
+    Strip,
+    check_view,
+    count_lines,
+    draw_strip,
+    place_axes,
+    unit_boxes,
+)
 from syllablelm.data.alignment import Interval
 from syllablelm.segment.mel import SAMPLE_RATE, log_mel, mel_centres
 
 SUFFIXES = (".png", ".svg", ".pdf")
-LONGEST_SECONDS = 60.0
-LINE_SECONDS = 6.0
 
 # Inches; at 100 dots per inch the picture is 1,400 dots wide.
-WIDTH, LEFT, RIGHT, TOP, BOTTOM = 14.0, 0.9, 0.3, 0.6, 0.6
-MEL_HEIGHT, UNITS_HEIGHT, REFERENCE_HEIGHT, STRIP_GAP, LINE_GAP = 1.8, 0.4, 0.58, 0.04, 0.64
+TOP, BOTTOM = 0.6, 0.6
+MEL_HEIGHT, REFERENCE_HEIGHT, STRIP_GAP, LINE_GAP = 1.8, 0.58, 0.04, 0.64
 MATRIX_SIZE = 6.2
+
+# The salt keeps the names inside an SVG, and so the file, the same from run to run.
+_SETTINGS = {"svg.hashsalt": "syllablelm", "pdf.fonttype": 42, "font.size": 9}
 
 # Samples and Hz. 40 ms windows resolve enough for bands that narrow; shorter ones leave the lowest bands empty.
 MEL_HOP, MEL_WINDOW, MEL_BANDS, MEL_LOW, MEL_HIGH = 80, 640, 80, 40.0, 8000.0
 
 # Okabe and Ito's colours, safe for colour-blind readers.
-BLUE, SKY, VERMILLION, GREY = "#0072B2", "#56B4E9", "#D55E00", "#555555"
-# The same family lightened, so that dark text on it is readable; a unit keeps its colour through the picture.
-TINTS = ("#F8DFA8", "#BFE2F6", "#A9DFCB", "#FAF3B0", "#A9CDE5", "#F2C2A2", "#EBCBDD", "#D8D8D8")
-
-
-@dataclass(frozen=True)
-class _Box:
-    """A rectangle of a strip; its ends in seconds."""
-
-    start: float
-    end: float
-    label: str
-    colour: str
-
-
-@dataclass(frozen=True)
-class _Strip:
-    """A row of rectangles below the spectrogram."""
-
-    name: str
-    height: float
-    boxes: list[_Box]
+BLUE, SKY, VERMILLION = "#0072B2", "#56B4E9", "#D55E00"
 
 
 def plot_segmentation(
     waveform: npt.ArrayLike,
     segmentation: Segmentation,
-    features: npt.ArrayLike,
+    features: npt.ArrayLike | None,
     *,
     path: str | Path,
+    **view: Any,
+) -> None:
+    """Draw ``segmentation_figure`` into one file.
+
+    Args:
+        waveform, segmentation, features, view: see ``segmentation_figure``.
+        path: picture to write (.png, .svg or .pdf), which appears only once complete.
+
+    Raises:
+        InputError, MissingDependencyError: see ``segmentation_figure``; or an unknown suffix.
+    """
+    path = Path(path)
+    check_picture(path)
+    figure = segmentation_figure(waveform, segmentation, features, **view)
+    # A date inside would make every file differ.
+    metadata = {".png": None, ".svg": {"Date": None}, ".pdf": {"CreationDate": None}}[path.suffix.lower()]
+    with drawing(_SETTINGS), atomic_path(path) as temporary:
+        figure.savefig(temporary, format=path.suffix.lower()[1:], metadata=metadata)
+
+
+def segmentation_figure(
+    waveform: npt.ArrayLike,
+    segmentation: Segmentation,
+    features: npt.ArrayLike | None = None,
+    *,
     reference: Sequence[Interval] | None = None,
     title: str | None = None,
     start: float = 0.0,
     seconds: float = 6.0,
     offset: int = 0,
     duration: float | None = None,
-) -> None:
-    """Draw a recording's log-mel spectrogram, units, reference syllables and feature self-similarity into one file.
+) -> Any:
+    """Return a figure of a recording's log-mel spectrogram, units, reference syllables and feature self-similarity.
 
     Long stretches are broken into lines of at most six seconds.
 
     Args:
         waveform: (num_samples,) at 16 kHz.
-        segmentation, features: segments, with units or without, and (num_frames, D) features.
-        path, title: picture to write (.png, .svg or .pdf), which appears only once complete; and its heading.
+        segmentation, features: segments, with units or without, and (num_frames, D) features; None leaves
+            self-similarity and counts out.
+        title: heading of the picture.
         reference: syllables or other intervals of a reference alignment (label, start, end in seconds).
         start, seconds: first second shown, and length of the stretch shown, at most 60.
         offset, duration: frames of the recording before waveform and features, where they are an excerpt, and length of
             the recording in seconds; segmentation, reference and start count from the recording's start.
 
     Raises:
-        InputError: inputs that do not belong together, nothing to show, or an unknown suffix.
+        InputError: inputs that do not belong together, or nothing to show.
         MissingDependencyError: matplotlib is not installed.
     """
-    path = Path(path)
-    check_picture(path)
     samples, features_TD, skipped = _check(waveform, segmentation, features, offset)
     whole = skipped + len(samples) / SAMPLE_RATE if duration is None else duration
     check_view(start, seconds, whole)
-    _, figure_class = import_matplotlib()
     first = start
     last = min(start + seconds, skipped + len(samples) / SAMPLE_RATE)
-    num_lines = max(1, int(np.ceil((last - first) / LINE_SECONDS - 1e-9)))
-    strips = [_Strip("units", UNITS_HEIGHT, _unit_boxes(segmentation))]
+    num_lines = count_lines(first, last)
+    strips = [Strip("units", UNITS_HEIGHT, unit_boxes(segmentation))]
     if reference is not None:
-        boxes = [_Box(float(i.start), float(i.end), plot_label(str(i.label)), "#DCEEF9") for i in reference]
-        strips.append(_Strip("reference", REFERENCE_HEIGHT, boxes))
+        boxes = [Box(float(i.start), float(i.end), plot_label(str(i.label)), "#DCEEF9") for i in reference]
+        strips.append(Strip("reference", REFERENCE_HEIGHT, boxes))
     line_height = MEL_HEIGHT + sum(strip.height + STRIP_GAP for strip in strips) + LINE_GAP
-    height = TOP + num_lines * line_height + MATRIX_SIZE + BOTTOM
-    # The salt keeps the names inside an SVG, and so the file, the same from run to run.
-    with drawing({"svg.hashsalt": "syllablelm", "pdf.fonttype": 42, "font.size": 9}):
-        figure = figure_class(figsize=(WIDTH, height), dpi=100, facecolor="white")
+    height = TOP + num_lines * line_height + (0 if features_TD is None else MATRIX_SIZE + BOTTOM)
+    with drawing(_SETTINGS):
+        figure = notebook_figure()(figsize=(WIDTH, height), dpi=100, facecolor="white")
         _heading(figure, title, segmentation, first, last, whole)
         mel = _MelPicture.of(samples, first, last, skipped)
         edges = np.linspace(first, last, num_lines + 1)
         for line in range(num_lines):
             top = height - TOP - line * line_height
             _draw_line(figure, top, mel, segmentation, strips, edges[line], edges[line + 1])
-        _draw_matrix(figure, features_TD, segmentation, first, last, offset)
-        _draw_facts(figure, segmentation, reference, first, last)
-        # A date inside would make every file differ.
-        metadata = {".png": None, ".svg": {"Date": None}, ".pdf": {"CreationDate": None}}[path.suffix.lower()]
-        with atomic_path(path) as temporary:
-            figure.savefig(temporary, format=path.suffix.lower()[1:], metadata=metadata)
+        if features_TD is not None:
+            _draw_matrix(figure, features_TD, segmentation, first, last, offset)
+            _draw_facts(figure, segmentation, reference, first, last)
+    return figure
 
 
 def check_picture(path: Path) -> None:
@@ -122,24 +137,18 @@ def check_picture(path: Path) -> None:
         raise InputError(f"{path}: a picture's name must end in one of {', '.join(SUFFIXES)}")
 
 
-def check_view(start: float, seconds: float, duration: float) -> None:
-    """Refuse (InputError) to show a stretch that begins outside a recording, or is too long; all in seconds."""
-    if not (0 <= start < duration and 0 < seconds <= LONGEST_SECONDS):
-        raise InputError(
-            f"cannot show {seconds:g} s from {start:g} s of a recording of {duration:.2f} s: "
-            f"start must lie inside it, and at most {LONGEST_SECONDS:g} s fit on a picture"
-        )
-
-
 def _check(
-    waveform: npt.ArrayLike, segmentation: Segmentation, features: npt.ArrayLike, offset: int
-) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64], float]:
+    waveform: npt.ArrayLike, segmentation: Segmentation, features: npt.ArrayLike | None, offset: int
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64] | None, float]:
     """Return waveform and features, checked, and the seconds before them."""
-    samples, features_TD = np.asarray(waveform, dtype=np.float64), np.asarray(features, dtype=np.float64)
+    samples = np.asarray(waveform, dtype=np.float64)
+    features_TD = None if features is None else np.asarray(features, dtype=np.float64)
     if samples.ndim != 1 or len(samples) == 0 or not np.isfinite(samples).all():
         raise InputError(f"waveform must be a non-empty row of finite samples, not of shape {samples.shape}")
     num_frames = segmentation.num_frames - offset
-    if features_TD.ndim != 2 or len(features_TD) != num_frames or not np.isfinite(features_TD).all():
+    if features_TD is not None and (
+        features_TD.ndim != 2 or len(features_TD) != num_frames or not np.isfinite(features_TD).all()
+    ):
         raise InputError(
             f"features must be finite and of shape ({num_frames}, dims) as the segmentation has "
             f"{num_frames} frames, not {features_TD.shape}"
@@ -154,22 +163,6 @@ def _check(
             "they are of different recordings"
         )
     return samples, features_TD, skipped
-
-
-def _unit_boxes(segmentation: Segmentation) -> list[_Box]:
-    seconds = segmentation.seconds.tolist()
-    if segmentation.unit is None:
-        return [_Box(start, end, "", TINTS[-1]) for start, end in seconds]
-    return [
-        _Box(start, end, str(unit), TINTS[unit % len(TINTS)])
-        for (start, end), unit in zip(seconds, segmentation.unit.tolist(), strict=True)
-    ]
-
-
-def _axes(figure: Any, left: float, bottom: float, width: float, height: float) -> Any:
-    """Return axes at a position in inches."""
-    full_width, full_height = figure.get_size_inches()
-    return figure.add_axes((left / full_width, bottom / full_height, width / full_width, height / full_height))
 
 
 def _heading(
@@ -216,13 +209,13 @@ def _draw_line(
     top: float,
     mel: _MelPicture,
     segmentation: Segmentation,
-    strips: list[_Strip],
+    strips: list[Strip],
     first: float,
     last: float,
 ) -> None:
     """Draw one line of the picture: spectrogram with boundaries, and the strips below it."""
     width = WIDTH - LEFT - RIGHT
-    axes = _axes(figure, LEFT, top - MEL_HEIGHT, width, MEL_HEIGHT)
+    axes = place_axes(figure, LEFT, top - MEL_HEIGHT, width, MEL_HEIGHT)
     look: dict[str, Any] = {"cmap": "magma", "vmin": -65, "vmax": -3, "aspect": "auto", "interpolation": "bilinear"}
     axes.imshow(mel.level_MT, origin="lower", extent=(mel.start, mel.end, 0, MEL_BANDS), **look)
     boundaries = segmentation.boundaries * (segmentation.hop / segmentation.sample_rate)
@@ -237,47 +230,12 @@ def _draw_line(
     bottom = top - MEL_HEIGHT
     for strip in strips:
         bottom -= strip.height + STRIP_GAP
-        axes = _axes(figure, LEFT, bottom, width, strip.height)
-        _draw_strip(axes, strip, first, last, width)
+        axes = place_axes(figure, LEFT, bottom, width, strip.height)
+        draw_strip(axes, strip, first, last, width)
         axes.set_ylabel(strip.name, rotation=0, ha="right", va="center", labelpad=6)
         axes.tick_params(labelbottom=False, bottom=False)
     axes.tick_params(labelbottom=True, bottom=True)
     axes.set_xlabel("time (s)", labelpad=2)
-
-
-def _draw_strip(axes: Any, strip: _Strip, first: float, last: float, width: float) -> None:
-    axes.set_xlim(first, last)
-    axes.set_ylim(0, 1)
-    axes.set_yticks([])
-    axes.set_facecolor("#F4F4F4")
-    for spine in axes.spines.values():
-        spine.set_visible(False)
-    inches_per_second = width / (last - first)
-    for box in strip.boxes:
-        left, right = max(box.start, first), min(box.end, last)
-        if right <= left:
-            continue
-        axes.axvspan(left, right, facecolor=box.colour, edgecolor="white", linewidth=1.2)
-        fit = fit_label(box.label, (right - left) * inches_per_second, strip.height)
-        # A segment broken by the end of a line is labelled where its larger part is.
-        if fit is not None and 2 * (right - left) >= box.end - box.start:
-            size, rotation = fit
-            axes.text((left + right) / 2, 0.47, box.label, ha="center", va="center", fontsize=size, rotation=rotation)
-
-
-def fit_label(label: str, width: float, height: float) -> tuple[float, int] | None:
-    """Return the largest font size in points and the rotation at which a label fits a box, in inches; None if none.
-
-    Level text is preferred down to 7 points, then upright text.
-    """
-    for sizes, rotation in (((9.5, 8.5, 7.5, 7.0), 0), ((9.0, 8.0, 7.0, 6.0), 90)):
-        for size in sizes:
-            # DejaVu Sans: digits and capitals are about 0.65 of the size wide, a line 1.1 of it high; 72 to an inch.
-            length, thickness = 0.65 * size * len(label) / 72 + 0.03, 1.1 * size / 72
-            along, across = (width, height) if rotation == 0 else (height, width)
-            if length <= along and thickness <= across:
-                return size, rotation
-    return None
 
 
 # Self-similarity
@@ -341,12 +299,12 @@ def _draw_matrix(
     last: float,
     offset: int,
 ) -> None:
-    axes = _axes(figure, LEFT, BOTTOM, MATRIX_SIZE, MATRIX_SIZE)
+    axes = place_axes(figure, LEFT, BOTTOM, MATRIX_SIZE, MATRIX_SIZE)
     axes.set_title("Self-similarity of the features, segments as squares", fontsize=10, loc="left", pad=6)
     line_width = 1.3 if last - first <= LINE_SECONDS else 0.8
     image = draw_similarity(axes, features_TD, segmentation, first, last, line_width=line_width, offset=offset)
     if image is not None:
-        bar = figure.colorbar(image, cax=_axes(figure, LEFT + MATRIX_SIZE + 0.12, BOTTOM, 0.16, MATRIX_SIZE))
+        bar = figure.colorbar(image, cax=place_axes(figure, LEFT + MATRIX_SIZE + 0.12, BOTTOM, 0.16, MATRIX_SIZE))
         bar.set_label("cosine similarity, mean frame removed")
         bar.outline.set_visible(False)
 
@@ -378,7 +336,7 @@ def _draw_facts(
         y = (BOTTOM + MATRIX_SIZE - 0.2 - 0.36 * number) / height
         figure.text((left + 0.75) / WIDTH, y, value, fontsize=15, fontweight="bold", ha="right", va="baseline")
         figure.text((left + 0.87) / WIDTH, y, meaning, fontsize=11, color=GREY, ha="left", va="baseline")
-    axes = _axes(figure, left, BOTTOM, width, 3.5)
+    axes = place_axes(figure, left, BOTTOM, width, 3.5)
     longest = max([200.0, *lengths.tolist(), *reference_lengths.tolist()])
     frame = 1000 * segmentation.hop / segmentation.sample_rate
     # Edges between whole numbers of frames, where no length can fall.

@@ -116,6 +116,7 @@ PUBLISHED: dict[str, LossLaw] = {
     "speech": LossLaw(1.73, 13.9, 39.8, 0.25, 0.24, ranges=_ranges(20_453_888, 822_151_168, 4.09e7, 1.0887e11)),
     "speech-unigram": LossLaw(1.42, 3.85, 8.90, 0.15, 0.16, ranges=_ranges(20_453_888, 308_331_520, 7.4e8, 6.31e9)),
 }
+"""Published loss laws by name."""
 
 
 def positive(value: npt.ArrayLike, name: str) -> FloatArray:

@@ -113,6 +113,7 @@ PUBLISHED_REPETITION: dict[str, RepetitionLaw] = {
         PUBLISHED["speech"], 25.0, 31.0, ranges={**PUBLISHED["speech"].ranges, "epochs": (1.0, 10.0)}
     ),
 }
+"""Published laws of repeated data by name."""
 
 
 def _decayed(amount: Any, unique: Any, half_life: float) -> FloatArray:

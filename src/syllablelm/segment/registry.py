@@ -84,6 +84,7 @@ METHODS: dict[str, Method] = {
         _rival("zerosyl", "ZeroSyl"),
     )
 }
+"""Segmentation methods by name."""
 PUBLISHED = tuple(name for name, method in METHODS.items() if method.published)
 TOKENIZER_METHODS = tuple(name for name, method in METHODS.items() if method.for_tokenizers)
 

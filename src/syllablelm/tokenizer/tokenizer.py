@@ -11,13 +11,16 @@ from typing import Any, overload
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
-from syllablelm.core.artifact import Artifact, check_tokenizer, new_artifact, open_artifact
+from syllablelm.core.artifact import COPIED, Artifact, check_tokenizer, digest_files, new_artifact, open_artifact
 from syllablelm.core.errors import AudioError, FormatError, InputError
 from syllablelm.core.models import find_model
 from syllablelm.core.segmentation import Segmentation
-from syllablelm.data.audio import check_waveform
+from syllablelm.core.sharing import ModelCard, Shareable, copied_record
+from syllablelm.data.audio import load_blocks, load_waveforms, waveform_source
 from syllablelm.data.corpus import batches_by_seconds
+from syllablelm.data.samples import AudioInput, is_recording
 from syllablelm.encoders.base import FrameEncoder, TrainableEncoder
 from syllablelm.encoders.device import Precision
 from syllablelm.encoders.load import load_encoder
@@ -25,6 +28,8 @@ from syllablelm.quantize import Codebook, pool_segments
 from syllablelm.quantize.codebook import read_codebook
 from syllablelm.quantize.codec import KIND as CODEC_KIND
 from syllablelm.quantize.codec import Codec
+from syllablelm.segment.registry import get_method
+from syllablelm.tokenizer.lookahead import LiveSegmenter, Lookahead
 from syllablelm.tokenizer.released_checkpoint import load_released, released_digest
 from syllablelm.tokenizer.segment_rule import RULE_FILE, SegmentRule, change_rule, read_rule
 from syllablelm.tokenizer.windows import WINDOW_SECONDS, Stitcher, Stretch, WindowGrid, WindowReader, deduplicate_parts
@@ -32,6 +37,7 @@ from syllablelm.tokenizer.windows import WINDOW_SECONDS, Stitcher, Stretch, Wind
 Waveform = npt.NDArray[np.float32]
 Features = npt.NDArray[np.float32]
 CODEBOOK_FILE = "codebook.safetensors"
+NO_SAMPLES = "the stream ended without a sample; give at least one block that is not empty"
 # A tokenizer with a codec on disk: the kind of its artifact and the folders of the two parts.
 RECODED_KIND, CODEC_FOLDER, BASE_FOLDER = "recoded", "codec", "tokenizer"
 # The entry of a codec artifact's record that names the tokenizer whose units it recodes.
@@ -40,7 +46,7 @@ FRAME_UNITS = SegmentRule("frames", drop_edges=False, merge=True)
 """The rule of HuBERT-like units: the cluster of every frame, deduplicated."""
 
 
-class Tokenizer:
+class Tokenizer(Shareable):
     """Turns recordings into units.
 
     Args:
@@ -122,7 +128,9 @@ class Tokenizer:
         changed = change_rule(read_rule(artifact), rate, rule, delta)
         encoder = load_encoder(artifact.path, device=device, precision=precision)
         codebook = Codebook.load(artifact.file(CODEBOOK_FILE))
-        return cls(encoder, codebook, changed, **sizes, digest=artifact.digest)
+        tokenizer = cls(encoder, codebook, changed, **sizes, digest=artifact.digest)
+        tokenizer.artifact = artifact
+        return tokenizer
 
     @classmethod
     def _load_recoded(cls, artifact: Artifact, **options: Any) -> Tokenizer:
@@ -191,10 +199,17 @@ class Tokenizer:
             codebook = read_codebook(codebook)
         return cls(encoder, codebook, rule, batch_seconds=batch_seconds, window_seconds=window_seconds)
 
-    def save(self, folder: str | Path) -> None:
-        """Write a tokenizer artifact, the codec included, that ``load`` opens; an InputError where that cannot be."""
-        if Path(folder).exists():
-            raise InputError(f"{folder} exists; choose another folder or remove it")
+    def __repr__(self) -> str:
+        encoder, rule = self.encoder, self.rule
+        rate = f" at {rule.rate:g} per second" if get_method(rule.method).counted else ""
+        units = "no units" if self.num_units is None else f"{self.num_units} units"
+        source = f"{type(encoder).__name__} layer {encoder.layer}"
+        return self._described(
+            source, f"{rule.method}{rate}", units, f"{self.frame_rate:g} frames per second", str(encoder.device)
+        )
+
+    def write_folder(self, folder: Path) -> None:
+        """Write a tokenizer artifact, the codec included, into a new folder; an InputError where that cannot be."""
         if self.base is not None and self.codec is not None:
             parents = {"codec": self.codec.digest, "tokenizer": self.base.digest}
             config: Any = {"kind": self.codec.kind, "codes": self.codec.num_codes}
@@ -204,11 +219,54 @@ class Tokenizer:
                     payload / CODEC_FOLDER, CODEC_KIND, config=config, seed=0, parents=own, metrics={}
                 ) as part:
                     self.codec.write_payload(part)
-                self.base.save(payload / BASE_FOLDER)
+                self.base.write_folder(payload / BASE_FOLDER)
             return
-        parents = {"tokenizer": self.digest} if self.digest else {}
-        with new_artifact(folder, "tokenizer", config=self.rule, seed=0, parents=parents, metrics={}) as payload:
-            self.write_payload(payload)
+        parents, origin = {"tokenizer": self.digest} if self.digest else {}, copied_record(self.artifact)
+        extra: dict[str, Any] = {COPIED: origin} if origin else {}
+        with new_artifact(
+            folder, "tokenizer", config=self.rule, seed=0, parents=parents, metrics={}, extra=extra
+        ) as payload:
+            self.write_payload(payload, half=self._is_half())
+            if self._is_copy(payload):
+                extra["digest"] = self.digest
+
+    def _is_copy(self, payload: Path) -> bool:
+        """Whether weights and rule are those of the loaded artifact, whose digest the models of its units know."""
+        if self.artifact is None or not (self.artifact.path / RULE_FILE).is_file():
+            return False
+        original = self.artifact.record.get("files", {})
+        weights = {name: digest for name, digest in digest_files(payload).items() if name.endswith(".safetensors")}
+        return self.rule == read_rule(self.artifact) and weights.items() <= dict(original).items()
+
+    def _is_half(self) -> bool:
+        """Whether float16 holds the encoder's weights exactly, as of those that were saved so."""
+        encoder: Any = self.encoder
+        return isinstance(encoder, torch.nn.Module) and all(
+            torch.equal(weight, weight.half().to(weight.dtype)) for weight in encoder.parameters()
+        )
+
+    def model_card(self) -> ModelCard:
+        """Return the contents of the model card; see ``Shareable``."""
+        rule, hop = self.rule, self.encoder.hop
+        facts: dict[str, object] = {
+            "units": self.num_units,
+            "segmentation": rule.method,
+            "segments per second": rule.rate if get_method(rule.method).counted else "as the recording has them",
+            "encoder": f"{type(self.encoder).__name__}, layer {self.encoder.layer}",
+            "frame": f"{hop} samples at {self.encoder.sample_rate} Hz",
+            "digest": self.digest or "unknown",
+        }
+        if self.codec is not None:
+            facts["codec"] = f"{self.codec.kind}, {self.codec.num_units} units to {self.codec.num_codes} codes"
+        return ModelCard(
+            "Syllable-like speech units",
+            "A tokenizer of speech: 16 kHz audio to segments of about a syllable, each with a discrete unit.",
+            "feature-extraction",
+            ("speech-tokenizer", "speech-units", "syllables"),
+            facts,
+            "import syllablelm as sl\n\n"
+            'units = sl.Tokenizer.load(MODEL).encode(sl.load_audio("speech.flac"))\nprint(units.unit, units.seconds)',
+        )
 
     def write_payload(self, folder: Path, *, half: bool = False) -> None:
         """Write the files of a tokenizer artifact into a folder: encoder (``half``: in float16), codebook, rule."""
@@ -248,77 +306,110 @@ class Tokenizer:
         return self.grid.latency / self.encoder.sample_rate
 
     @overload
-    def encode(self, audio: npt.NDArray[np.floating]) -> Segmentation: ...
+    def encode(self, audio: AudioInput, *, sampling_rate: int | None = None) -> Segmentation: ...
     @overload
-    def encode(self, audio: Sequence[npt.NDArray[np.floating]]) -> list[Segmentation]: ...
+    def encode(self, audio: Iterable[AudioInput], *, sampling_rate: int | None = None) -> list[Segmentation]: ...
     def encode(
-        self, audio: npt.NDArray[np.floating] | Sequence[npt.NDArray[np.floating]]
+        self, audio: AudioInput | Iterable[AudioInput], *, sampling_rate: int | None = None
     ) -> Segmentation | list[Segmentation]:
-        """Encode waveforms as segmentations.
+        """Encode recordings as segmentations.
 
         Args:
-            audio: one waveform or a list of them: (num_samples,) mono at 16 kHz, any lengths.
+            audio: one recording or a list of them, of any lengths: arrays, tensors, pairs with a sample rate,
+                dictionaries of data sets, paths, bytes and file objects, see ``load_audio``. Two dimensions are the
+                channels of one recording, never several recordings.
+            sampling_rate: rate in Hz of samples that come without one; 16,000 by default.
 
         Returns:
-            one Segmentation per waveform, empty for less than a frame; a single array gives a single Segmentation.
+            one Segmentation per recording, empty for less than a frame; a single recording gives a single Segmentation.
 
         Raises:
-            InputError: a waveform is not one-dimensional or not floating point.
-            AudioError: a waveform is empty, or holds NaN or infinity.
+            InputError: samples of another shape or type, or a sampling rate that contradicts the recording's own.
+            AudioError: a recording is empty, holds NaN or infinity, or its file is unusable.
         """
-        if isinstance(audio, np.ndarray):
-            return self.encode([audio])[0]
-        waves = _check_all(audio)
+        if is_recording(audio):
+            segmentation = self.encode([audio], sampling_rate=sampling_rate)[0]
+            return segmentation.with_audio(waveform_source(audio, sampling_rate))
+        waves = load_waveforms(audio, sampling_rate=sampling_rate)
         result = {index: self.segment(feats) for index, feats in self._encode_short(waves)}
         for index in self._long(waves):
             result[index] = self._recode(Segmentation.join(self._parts([waves[index]])))
         return [result[index] for index in range(len(waves))]
 
     @overload
-    def features(self, audio: npt.NDArray[np.floating]) -> Features: ...
+    def features(self, audio: AudioInput, *, sampling_rate: int | None = None) -> Features: ...
     @overload
-    def features(self, audio: Sequence[npt.NDArray[np.floating]]) -> list[Features]: ...
+    def features(self, audio: Iterable[AudioInput], *, sampling_rate: int | None = None) -> list[Features]: ...
     def features(
-        self, audio: npt.NDArray[np.floating] | Sequence[npt.NDArray[np.floating]]
+        self, audio: AudioInput | Iterable[AudioInput], *, sampling_rate: int | None = None
     ) -> Features | list[Features]:
-        """Return frame features, float32 (num_frames, dim) per waveform; otherwise as ``encode``."""
-        if isinstance(audio, np.ndarray):
-            return self.features([audio])[0]
-        waves = _check_all(audio)
+        """Return frame features, float32 (num_frames, dim) per recording; otherwise as ``encode``."""
+        if is_recording(audio):
+            return self.features([audio], sampling_rate=sampling_rate)[0]
+        waves = load_waveforms(audio, sampling_rate=sampling_rate)
         result = dict(self._encode_short(waves))
         for index in self._long(waves):
             result[index] = np.concatenate([stretch.features for stretch in self._stretches([waves[index]])])
         return [result[index] for index in range(len(waves))]
 
-    def encode_with_features(self, audio: npt.NDArray[np.floating]) -> tuple[Segmentation, Features]:
-        """Return ``encode`` and ``features`` of one waveform (num_samples,), in one pass of the encoder."""
-        waves = _check_all([audio])
-        if not self._long(waves):
-            feats = dict(self._encode_short(waves))[0]
-            return self.segment(feats), feats
-        stretches = list(self._stretches(waves))
+    def encode_with_features(
+        self, audio: AudioInput | Iterable[AudioInput], *, sampling_rate: int | None = None
+    ) -> tuple[Segmentation, Features]:
+        """Return ``encode`` and ``features`` of one recording, in one pass of the encoder.
+
+        Args:
+            audio: one recording, or its blocks in order, read as they are encoded; see ``encode`` and ``stream``.
+            sampling_rate: see ``encode``.
+        """
+        if is_recording(audio):
+            blocks: Iterable[Waveform] = load_waveforms([audio], sampling_rate=sampling_rate)
+        else:
+            blocks = load_blocks(audio, sampling_rate=sampling_rate)
+        stretches = list(self._stretches(blocks))
         feats = np.concatenate([stretch.features for stretch in stretches])
         return self._recode(Segmentation.join(self._join_stretches(stretches))), feats
 
-    def stream(self, blocks: Iterable[npt.NDArray[np.floating]]) -> Iterator[Segmentation]:
+    def stream(
+        self,
+        blocks: AudioInput | Iterable[AudioInput],
+        *,
+        sampling_rate: int | None = None,
+        lookahead: float | None = None,
+        context_seconds: float = 6.0,
+        hop_seconds: float = 0.2,
+    ) -> Iterator[Segmentation]:
         """Encode one recording block by block in bounded memory, without knowing where it ends.
 
         Args:
-            blocks: (num_samples,) each, mono at 16 kHz, of any sizes; the recording ends with the last one.
+            blocks: samples in blocks of any sizes, as arrays or the like of ``encode``, until the recording ends; or a
+                file, as path, bytes or file object.
+            sampling_rate: rate in Hz of blocks that come without one; 16,000 by default.
+            lookahead: maximum algorithmic latency in seconds from the end of a segment, for live use; by default
+                ``latency``, with the segments of ``encode``.
+            context_seconds, hop_seconds: with a lookahead, the audio encoded at once, at least twice the lookahead, and
+                the time from one encoding to the next, at most half of the lookahead; their ratio is the cost.
 
         Yields:
             parts of finished segments, in frames of the whole recording; ``num_frames`` of a part is the frame up to
             which segments are finished, at last the recording's length. ``Segmentation.join(parts)`` equals
-            ``encode`` of the concatenated blocks. A segment appears at most ``latency`` seconds after its end.
+            ``encode`` of the concatenated blocks, unless there is a lookahead: then segments are decided with less
+            context and never revised. A segment appears at most ``lookahead`` or else ``latency`` seconds after its
+            end; deduplicated, it also waits for the next.
 
         Raises:
-            InputError: a block is not one-dimensional or not floating point; the message counts blocks from 0.
+            InputError: a block of another shape, type or rate (the message counts blocks from 0), unusable seconds, or
+                a lookahead where a codec reads whole recordings.
             AudioError: a block holds NaN or infinity, or there were no samples at all.
         """
-        if isinstance(blocks, np.ndarray):
-            raise InputError("stream takes an iterable of blocks; encode takes a single array")
-        parts = self._parts(_check_blocks(blocks))
-        return parts if self.codec is None else map(self._recode, map(Segmentation.join, [parts]))
+        waves = load_blocks(blocks, sampling_rate=sampling_rate)
+        if lookahead is None:
+            parts = self._parts(waves)
+            return parts if self.codec is None else map(self._recode, map(Segmentation.join, [parts]))
+        if self.codec is not None:
+            raise InputError("lookahead: a codec reads whole recordings; leave it out, or stream without the codec")
+        sizes = (lookahead, context_seconds, hop_seconds)
+        plan = Lookahead.of_seconds(*sizes, self.grid, self.encoder.sample_rate)
+        return self._join_stretches(self._live_stretches(waves, plan))
 
     def segment(self, features: Features, spans: npt.NDArray[np.int32] | None = None) -> Segmentation:
         """Return the segmentation of the features (num_frames, dim) of one recording; ``spans`` may be given."""
@@ -390,7 +481,7 @@ class Tokenizer:
             for feats in self.encoder.encode(windows):
                 yield from stitcher.push(feats, self.spans(feats), last=False)
         if reader.num_samples == 0:
-            raise AudioError("the stream ended without a sample; give at least one block that is not empty")
+            raise AudioError(NO_SAMPLES)
         rest = reader.close()
         if self.encoder.num_frames(len(rest)) == 0:
             feats = self._no_features()
@@ -398,6 +489,19 @@ class Tokenizer:
             return
         feats = self.encoder.encode([rest])[0]
         yield from stitcher.push(feats, self.spans(feats), last=True)
+
+    def _live_stretches(self, blocks: Iterable[Waveform], plan: Lookahead) -> Iterator[Stretch]:
+        """Finished stretches of one recording with a lookahead, in order, and at least one."""
+        live = LiveSegmenter(plan, self.spans)
+        for first, window, last in plan.windows(blocks, self.grid):
+            if len(window) == 0:
+                raise AudioError(NO_SAMPLES)
+            feats = self._no_features()
+            if self.encoder.num_frames(len(window)):
+                feats = self.encoder.encode([window])[0]
+            stretch = live.push(feats, first, last=last)
+            if stretch is not None:
+                yield stretch
 
     def _window_batches(self, reader: WindowReader, blocks: Iterable[Waveform]) -> Iterator[list[Waveform]]:
         """Windows that have successors, together those that one block completes, as many as a batch may hold."""
@@ -411,14 +515,3 @@ class Tokenizer:
                     ready = []
             if ready:
                 yield ready
-
-
-def _check_all(audio: Sequence[npt.NDArray[np.floating]]) -> list[Waveform]:
-    return [check_waveform(wave, name=f"waveform {i}", allow_silence=True) for i, wave in enumerate(audio)]
-
-
-def _check_blocks(blocks: Iterable[npt.NDArray[np.floating]]) -> Iterator[Waveform]:
-    for i, block in enumerate(blocks):
-        # A live source may deliver empty blocks.
-        if np.shape(block) != (0,):
-            yield check_waveform(block, name=f"block {i}", allow_silence=True)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from safetensors.torch import load_file, save_file
 
-from syllablelm.core.artifact import RECORD, RUN, Artifact, digest_files, new_artifact, open_artifact
+from syllablelm.core.artifact import RECORD, RUN, Artifact, check_tokenizer, digest_files, new_artifact, open_artifact
 from syllablelm.core.config import read_toml
 from syllablelm.core.errors import InputError
 from syllablelm.core.files import atomic_path
@@ -16,7 +16,7 @@ from syllablelm.core.results import Record
 from syllablelm.lm.speech_lm import FOLDER
 from syllablelm.tokenizer.tokenizer import CODEBOOK_FILE
 from syllablelm.vocoder.acoustic import ACOUSTIC_FILE, ACOUSTIC_FOLDER
-from syllablelm.vocoder.resynthesizer import LM_FOLDER, VOCODER_FOLDER
+from syllablelm.vocoder.resynthesizer import LM_FOLDER, VOCODER_FOLDER, Resynthesizer
 from syllablelm.vocoder.speech_model import SpeechModel
 
 
@@ -33,12 +33,14 @@ class AssembledModel(Record):
     megabytes: float
 
 
-def assemble_model(tokenizer: Path, lm: Path, vocoder_run: Path, out: Path, *, half: bool = False) -> AssembledModel:
-    """Copy a tokenizer and the models trained on its units into one folder, which every verb takes as ``--model``.
+def assemble_model(
+    tokenizer: Path, lm: Path | None, vocoder_run: Path, out: Path, *, half: bool = False
+) -> AssembledModel:
+    """Copy a tokenizer and the models trained on its units into one folder, which the verbs take as ``--model``.
 
     Args:
         tokenizer: tokenizer artifact; its digest is kept.
-        lm: "lm" artifact of ``train lm``.
+        lm: "lm" artifact of ``train lm``; without one the model speaks units, and continues nothing.
         vocoder_run: output folder of ``train vocoder``: vocoder/, with acoustic/ and vocoder_lm/ unless the vocoder
             speaks syllables.
         out: new folder.
@@ -50,7 +52,7 @@ def assemble_model(tokenizer: Path, lm: Path, vocoder_run: Path, out: Path, *, h
     """
     if out.exists():
         raise InputError(f"{out} exists; choose another --out or remove it")
-    sources = {FOLDER: lm, VOCODER_FOLDER: vocoder_run / VOCODER_FOLDER}
+    sources = {VOCODER_FOLDER: vocoder_run / VOCODER_FOLDER} | ({} if lm is None else {FOLDER: lm})
     units, centres = open_artifact(tokenizer, "tokenizer"), None
     if (vocoder_run / LM_FOLDER).exists():
         sources[LM_FOLDER] = vocoder_run / LM_FOLDER
@@ -71,7 +73,11 @@ def assemble_model(tokenizer: Path, lm: Path, vocoder_run: Path, out: Path, *, h
                 _copy_half(artifact, temporary / name)
             else:
                 shutil.copytree(source, temporary / name)
-        SpeechModel.load(temporary, device="cpu")
+        # Parts of other units are an error here.
+        if lm is None:
+            check_tokenizer("vocoder", Resynthesizer.load(temporary, device="cpu").tokenizer, units.digest)
+        else:
+            SpeechModel.load(temporary, device="cpu")
     size = sum(file.stat().st_size for file in out.rglob("*") if file.is_file())
     return AssembledModel(str(out), round(size / 1e6, 2))
 

@@ -12,7 +12,8 @@ import torch
 
 from syllablelm.core.artifact import digest_path, new_artifact, open_artifact
 from syllablelm.core.errors import FormatError, InputError
-from syllablelm.data.audio import SAMPLE_RATE
+from syllablelm.data.audio import SAMPLE_RATE, load_waveforms
+from syllablelm.data.samples import AudioInput
 from syllablelm.encoders.base import FrameEncoder
 from syllablelm.encoders.load import load_encoder
 from syllablelm.segment.mel import frame_count, mfcc
@@ -41,12 +42,12 @@ class MfccEncoder:
         return frame_count(num_samples, self.hop, WINDOW)
 
     def encode(
-        self, waveforms: Sequence[npt.NDArray[np.float32]], layers: Sequence[int] | None = None
+        self, waveforms: Sequence[AudioInput], layers: Sequence[int] | None = None
     ) -> list[npt.NDArray[np.float32]]:
         """Return the features of each clip, float32 (num_frames, 13); layers are an InputError."""
         if layers is not None:
             raise InputError("MFCCs have no layers")
-        return [self._encode(wave) for wave in waveforms]
+        return [self._encode(wave) for wave in load_waveforms(waveforms)]
 
     def _encode(self, waveform: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         cepstra = mfcc(waveform, hop=self.hop)[:, :NUM_CEPSTRA]

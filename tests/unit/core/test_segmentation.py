@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import json
+import sys
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from syllablelm.core.errors import InputError
+from syllablelm.core.errors import InputError, MissingDependencyError
 from syllablelm.core.segmentation import Segmentation
 
 
@@ -161,3 +163,48 @@ def test_numbers_beyond_32_bits_are_refused_and_do_not_wrap(name: str, value: ob
     fields: dict = {"start": np.array([0]), "end": np.array([5]), "unit": np.array([1]), "num_frames": 10}
     with pytest.raises(InputError, match=f"Segmentation.{name} .*32 bits"):
         Segmentation(**{**fields, name: value})
+
+
+@given(segmentations())
+def test_indices_and_iteration(segments: Segmentation) -> None:
+    rows = list(zip(segments.start, segments.end, segments.unit, segments.seconds.tolist(), strict=True))  # type: ignore[arg-type]
+    assert [(s.start, s.end, s.unit, list(s.seconds)) for s in segments] == rows
+    assert [segments[i] for i in range(-len(segments), 0)] == list(segments)
+    for which in (slice(1, 3), slice(None, None, 2), np.arange(len(segments)) % 2 == 0):
+        assert segments[which] == segments.select(which)
+    with pytest.raises(IndexError):
+        segments[len(segments)]
+
+
+@given(segmentations())
+def test_dictionaries_and_data_frames(segments: Segmentation) -> None:
+    values = segments.to_dict()
+    assert Segmentation(**values) == segments
+    assert json.loads(json.dumps(values)) == values
+    frame = pytest.importorskip("pandas").DataFrame(segments.to_pandas())
+    assert list(frame.columns) == ["unit", "start", "end", "start_seconds", "end_seconds"]
+    np.testing.assert_array_equal(
+        frame[["unit", "start", "end"]].to_numpy().T, [segments.unit, segments.start, segments.end]
+    )
+    np.testing.assert_array_equal(frame[["start_seconds", "end_seconds"]].to_numpy(), segments.seconds)
+
+
+def test_without_units() -> None:
+    segments = Segmentation(np.array([0, 5]), np.array([5, 8]), None, num_frames=10)
+    assert segments[1].unit is None and segments.to_dict()["unit"] is None
+    assert repr(segments) == "<Segmentation: 2 segments in 0.20 s (10.0 per second), 50 frames per second>"
+    pytest.importorskip("pandas")
+    assert "unit" not in segments.to_pandas()
+
+
+def test_repr_has_counts_and_rate() -> None:
+    segments = Segmentation(np.array([0, 5, 8]), np.array([5, 8, 90]), np.array([3, 1, 3]), num_frames=100)
+    assert repr(segments) == ("<Segmentation: 3 units in 2.00 s (1.5 per second, 2 different), 50 frames per second>")
+    empty = Segmentation(np.zeros(0), np.zeros(0), np.zeros(0), num_frames=0)
+    assert repr(empty) == "<Segmentation: 0 units in 0.00 s (0.0 per second, 0 different), 50 frames per second>"
+
+
+def test_missing_pandas_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pandas", None)
+    with pytest.raises(MissingDependencyError, match="pip install pandas"):
+        Segmentation(np.array([0]), np.array([5]), None, num_frames=10).to_pandas()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from pathlib import Path
 
 import pytest
@@ -108,3 +109,27 @@ def test_texts_with_ids_are_no_stories(tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_text("id,path,text\n1-1-0000 A WORD\n", "utf-8")
     with pytest.raises(FormatError, match=rf"{name}: texts with ids, not stories"):
         list(read_stories(tmp_path / name))
+
+
+def test_sentences_of_other_scripts() -> None:
+    chinese = "\u4eca\u5929\u5929\u6c14\u5f88\u597d\u3002\u5b69\u5b50\u4eec\u5728\u82b1\u56ed\u91cc\u73a9\uff01"
+    assert list(split_sentences(chinese)) == [chinese[:7], chinese[7:]]
+    # A long clause is cut by characters, at no space.
+    assert list(split_sentences("\u4e00" * 30, max_words=25)) == ["\u4e00" * 25, "\u4e00" * 5]
+    hindi = "\u0906\u091c \u092e\u094c\u0938\u092e \u0905\u091a\u094d\u091b\u093e \u0939\u0948\u0964 \u0939\u092e \u0916\u0947\u0932 \u0930\u0939\u0947 \u0939\u0948\u0902\u0964"  # noqa: E501
+    assert [len(sentence.split()) for sentence in split_sentences(hindi)] == [4, 4]
+    arabic = "\u0627\u0644\u0634\u0645\u0633 \u0645\u0634\u0631\u0642\u0629 \u0641\u064a \u0627\u0644\u0633\u0645\u0627\u0621\u060c \u0623\u0644\u064a\u0633 \u0643\u0630\u0644\u0643 \u064a\u0627 \u0635\u062f\u064a\u0642\u064a\u061f"  # noqa: E501
+    assert list(split_sentences(arabic, max_words=4)) == [" ".join(arabic.split()[:4]), " ".join(arabic.split()[4:])]
+    # Vowel signs stay with their consonants.
+    thai = "\u0e17\u0e35\u0e48" * 30
+    pieces = list(split_sentences(thai, max_words=25))
+    assert "".join(pieces) == thai and not any(piece.startswith(("\u0e35", "\u0e48")) for piece in pieces)
+
+
+def test_texts_are_composed(tmp_path: Path) -> None:
+    text = "El ni\u00f1o comi\u00f3 una manzana roja."
+    for name in ("a.txt", "b.trans.txt"):
+        lines = unicodedata.normalize("NFD", text if name == "a.txt" else f"id {text}")
+        (tmp_path / name).write_text(lines, encoding="utf-8")
+        ((_, read),) = read_texts(tmp_path / name)
+        assert read == (text if name == "a.txt" else text.lower())

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from helpers.devices import needs_gpu
 from syllablelm.cli.app import main
 from syllablelm.core.errors import InputError
 from syllablelm.evaluate import system_speed
@@ -73,6 +74,7 @@ def test_language_models_read_and_draw_what_is_counted(name, monkeypatch):
 
 
 @pytest.mark.gpu
+@needs_gpu
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_on_a_gpu(precision):
     result = evaluate_system_speed(size="miniature", device="cuda", precision=precision)

@@ -8,8 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from syllablelm.core.errors import InputError, MissingDependencyError
-from syllablelm.quantize import kmeans
-from syllablelm.quantize.kmeans import choose_method, fit_kmeans, nearest_centre
+from syllablelm.quantize import Vectors, kmeans, nearest
+from syllablelm.quantize.kmeans import choose_method, fit_kmeans
+from syllablelm.quantize.nearest import nearest_centre
 
 METHODS = [
     "lloyd",
@@ -57,7 +58,7 @@ def test_nearest_centre_does_not_depend_on_blocks(monkeypatch: pytest.MonkeyPatc
     x, c = rng.standard_normal((53, 16)).astype(np.float32), rng.standard_normal((40, 16)).astype(np.float32)
     whole = nearest_centre(x, c)[0]
     alone = np.concatenate([nearest_centre(row[None], c)[0] for row in x])
-    monkeypatch.setattr(kmeans, "BLOCK_NUMBERS", 7 * 40)
+    monkeypatch.setitem(nearest.BLOCK_NUMBERS, "cpu", 7 * 40)
     np.testing.assert_array_equal(nearest_centre(x, c)[0], whole)
     np.testing.assert_array_equal(alone, whole)
 
@@ -119,13 +120,9 @@ def test_progress_is_told_during_a_run_and_ends_at_its_total(method: kmeans.Meth
 
 
 def test_minibatch_work_is_bounded_and_ends_early(monkeypatch: pytest.MonkeyPatch) -> None:
-    from sklearn.cluster import MiniBatchKMeans
-
     seen: list[int] = []
-    fit = MiniBatchKMeans.partial_fit
-    monkeypatch.setattr(
-        MiniBatchKMeans, "partial_fit", lambda self, x, y=None: (seen.append(len(x)), fit(self, x, y))[1]
-    )
+    add = kmeans._Sums.add
+    monkeypatch.setattr(kmeans._Sums, "add", lambda self, x, index: (seen.append(len(x)), add(self, x, index))[1])
     monkeypatch.setattr(kmeans, "BATCH", 100)
     vectors = np.random.default_rng(4).standard_normal((1050, 4)).astype(np.float32)
     monkeypatch.setitem(kmeans.MIN_GAIN, "minibatch", -1.0)
@@ -142,10 +139,54 @@ def test_minibatch_work_is_bounded_and_ends_early(monkeypatch: pytest.MonkeyPatc
     assert sum(seen) <= 2 * 500
 
 
+def test_lloyd_equals_scikit_learn() -> None:
+    from sklearn.cluster import KMeans
+
+    vectors = np.random.default_rng(2).standard_normal((700, 5)).astype(np.float32)
+    starts = kmeans._starts(Vectors([vectors]), 20, np.random.default_rng(3))
+    for iterations in (1, 2, 4):
+        expected = KMeans(20, init=starts.astype(np.float64), n_init=1, max_iter=iterations, tol=0.0)
+        expected.fit(vectors.astype(np.float64))
+        found = fit_kmeans(vectors, 20, method="lloyd", seed=3, max_iter=iterations)
+        np.testing.assert_allclose(found, expected.cluster_centers_, rtol=1e-5, atol=1e-5)
+
+
+def test_minibatch_equals_scikit_learn(monkeypatch: pytest.MonkeyPatch) -> None:
+    from sklearn.cluster import MiniBatchKMeans
+
+    monkeypatch.setattr(kmeans, "BATCH", 100)
+    monkeypatch.setitem(kmeans.MIN_GAIN, "minibatch", -1.0)
+    vectors = np.random.default_rng(2).standard_normal((700, 5)).astype(np.float32)
+    held, rng = Vectors([vectors]), np.random.default_rng(3)
+    starts = kmeans._starts(held, 20, rng)
+    rng.permutation(len(vectors))
+    model = MiniBatchKMeans(20, init=starts, n_init=1, reassignment_ratio=0.0, compute_labels=False)
+    batches = kmeans._shuffled(held, 100, rng)
+    for _ in range(2 * 7):
+        model.partial_fit(next(batches))
+    found = fit_kmeans(vectors, 20, method="minibatch", seed=3, max_iter=2)
+    np.testing.assert_allclose(found, model.cluster_centers_, rtol=1e-4, atol=1e-4)
+
+
+def test_batches_are_every_vector_once_in_random_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kmeans, "RUN", 7)
+    monkeypatch.setattr(kmeans, "POOL", 30)
+    numbers = np.arange(100, dtype=np.float32)[:, None]
+    batches = kmeans._shuffled(Vectors([numbers]), 12, np.random.default_rng(0))
+    epochs: list[list[np.ndarray]] = [[], []]
+    for epoch in epochs:
+        while sum(map(len, epoch)) < 100:
+            epoch.append(next(batches))
+        assert sorted(np.concatenate(epoch).ravel().tolist()) == list(range(100))
+        # From all over the vectors, in no order.
+        assert np.mean([np.ptp(batch) for batch in epoch]) > 30 and np.diff(epoch[0][:, 0]).min() < 0
+    assert not np.array_equal(epochs[0][0], epochs[1][0])
+
+
 @pytest.mark.parametrize("num_clusters", [1, 7, 200])
 def test_starts_are_distinct_vectors_and_spread(num_clusters: int) -> None:
     vectors, _ = blobs(num_blobs=200, size=5)
-    starts = kmeans._starts(vectors, num_clusters, np.random.default_rng(0))
+    starts = kmeans._starts(Vectors([vectors]), num_clusters, np.random.default_rng(0))
     assert starts.shape == (num_clusters, 6)
     assert len(np.unique(starts, axis=0)) == num_clusters
     assert np.all(nearest_centre(starts, vectors)[1] < 1e-9)
@@ -169,7 +210,7 @@ def test_no_cluster_is_empty(method: kmeans.Method, num_clusters: int) -> None:
 def test_refill_moves_unused_centres_to_the_worst_served_vectors() -> None:
     vectors = np.array([[0.0], [0.1], [0.1], [5.0], [5.0], [9.0]], dtype=np.float32)
     centres = np.array([[0.0], [100.0], [200.0]], dtype=np.float32)
-    filled, error = kmeans._refill_empty(vectors, centres)
+    filled, error = kmeans._refill_empty(Vectors([vectors]), centres, "cpu")
     assert filled.ravel().tolist() == [0.0, 9.0, 5.0]
     assert error == pytest.approx(2 * 0.1**2, rel=1e-6)
     assert centres.ravel().tolist() == [0.0, 100.0, 200.0]
@@ -181,6 +222,13 @@ def test_auto_is_lloyd_for_little_and_scales_up_for_much(monkeypatch: pytest.Mon
     assert choose_method(1_000_000, 4_096, 768) == "minibatch"
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: object())
     assert choose_method(1_000_000, 4_096, 768) == "faiss"
+
+
+def test_auto_takes_faiss_only_where_its_vectors_fit_and_there_is_no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: object())
+    assert choose_method(10_000_000, 4_096, 768) == "faiss"
+    assert choose_method(10_000_000, 16_384, 768) == "minibatch"
+    assert choose_method(1_000_000, 4_096, 768, "cuda") == "minibatch"
 
 
 def test_auto_fits() -> None:
@@ -203,6 +251,8 @@ def test_auto_fits() -> None:
         (np.zeros((5, 2)), 0, {}, "at least 1"),
         (np.zeros((5, 2)), 1, {"restarts": 0}, "at least 1"),
         (np.zeros((5, 2)), 1, {"max_iter": 0}, "at least 1"),
+        (np.zeros((5, 2)), 1, {"device": "gpu"}, "device 'gpu': choose cpu or cuda"),
+        (np.zeros((5, 2)), 1, {"device": "meta"}, "device 'meta': choose cpu or cuda"),
         (np.zeros((5, 2)), 1, {"method": "loyd"}, "unknown k-means method 'loyd'"),
     ],
 )
@@ -220,7 +270,7 @@ def test_mismatched_dims_are_named() -> None:
 
 def test_missing_faiss_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "faiss", None)
-    with pytest.raises(MissingDependencyError, match="pip install faiss-cpu"):
+    with pytest.raises(MissingDependencyError, match=r"pip install 'syllablelm\[faiss\]'"):
         fit_kmeans(np.random.default_rng(0).standard_normal((9, 2)), 2, method="faiss")
 
 

@@ -13,7 +13,7 @@ from syllablelm.core.models import BUNDLED
 from syllablelm.core.segmentation import Segmentation
 from syllablelm.data.audio import load_audio, save_audio
 from syllablelm.report import recording_picture
-from syllablelm.report.recording_picture import RecordingPicture, plot_recording
+from syllablelm.report.recording_picture import RecordingPicture, plot, plot_recording
 from syllablelm.tokenizer.tokenizer import Tokenizer
 
 SAMPLE = BUNDLED / "sample.flac"
@@ -84,3 +84,27 @@ def test_nothing_is_encoded_for_a_picture_that_cannot_be(tokenizer_folder: Path,
     ):
         with pytest.raises(InputError, match=words):
             plot_recording(tmp_path / "a.wav", "no such model", **{"out": tmp_path / "a.png", **options})
+
+
+def test_plot_returns_a_figure(tokenizer_folder: Path, tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    tokenizer = Tokenizer.load(tokenizer_folder, device="cpu")
+    wave = noise(4 * 16_000)
+    save_audio(tmp_path / "a.wav", wave)
+    wave = load_audio(tmp_path / "a.wav")
+    encoded = tokenizer.encode(wave)
+
+    def labels(figure: Any) -> list[str]:
+        return [text.get_text() for axes in figure.axes for text in axes.texts]
+
+    without = plot(wave, encoded, seconds=4.0)
+    units = labels(without)  # of segments that have room for one
+    assert len(without.axes) == 2 and 10 < len(units) <= len(encoded)
+    for audio in (tmp_path / "a.wav", wave, (wave, 16_000), (tmp_path / "a.wav").read_bytes()):
+        figure = plot(audio, model=tokenizer, seconds=4.0)
+        assert labels(figure) == units and len(figure.axes) == 5  # self-similarity, its scale, lengths
+    assert len(plot(encoded).axes) == 1 and len(labels(plot(encoded))) > 10
+    assert figure._repr_png_().startswith(b"\x89PNG")
+    assert plot(wave, encoded).axes[0].get_xlim() == (0.0, 4.0)
+    with pytest.raises(InputError, match="cannot show"):
+        plot(wave, encoded, start=5.0)

@@ -6,13 +6,11 @@ from typing import NamedTuple
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from syllablelm.core.errors import InputError, MissingDependencyError
 from syllablelm.core.segmentation import Segmentation
 from syllablelm.report import segmentation_figure as plot
-from syllablelm.report.segmentation_figure import fit_label, plot_segmentation
+from syllablelm.report.segmentation_figure import plot_segmentation
 
 pytest.importorskip("matplotlib")
 
@@ -145,24 +143,6 @@ def test_similarity_equals_loop() -> None:
     features = 5 + np.random.default_rng(0).standard_normal((7, 3))
     np.testing.assert_allclose(plot.self_similarity(features), similarity_by_loop(features), atol=1e-12)
     assert plot.self_similarity(np.ones((3, 2))).tolist() == [[0.0] * 3] * 3
-
-
-@settings(deadline=None)
-@given(length=st.integers(0, 8), width=st.floats(0, 3), height=st.floats(0.1, 1), more=st.floats(0, 1))
-def test_labels_fit_and_never_shrink_in_a_wider_box(length: int, width: float, height: float, more: float) -> None:
-    label = "8" * length
-    fit, wider = fit_label(label, width, height), fit_label(label, width + more, height)
-    if fit is not None:
-        size, rotation = fit
-        along, across = (width, height) if rotation == 0 else (height, width)
-        assert size / 72 <= across and 0.6 * size * length / 72 <= along
-        assert wider is not None and (wider[1] < rotation or (wider[1] == rotation and wider[0] >= size))
-
-
-def test_labels_turn_and_go() -> None:
-    assert fit_label("12", 1.0, 0.4) == (9.5, 0)
-    assert fit_label("1234", 0.15, 0.4) == (9.0, 90)
-    assert fit_label("1234", 0.02, 0.4) is None
 
 
 def bad(**change: object) -> dict:

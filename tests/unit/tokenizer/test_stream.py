@@ -13,6 +13,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from helpers.loudness import Loudness
 from helpers.random_models import SHAPE, noise, small_predictor
 from syllablelm import Segmentation, Tokenizer
 from syllablelm.core.errors import AudioError, InputError
@@ -58,29 +59,6 @@ def blocks_of(wave: np.ndarray, sizes: list[int]) -> Iterator[np.ndarray]:
     while first < len(wave):
         yield wave[first : first + sizes[number % len(sizes)]]
         first, number = first + sizes[number % len(sizes)], number + 1
-
-
-class Loudness:
-    """An encoder without a model: mean level of each frame and of the half second around it. It counts its batches."""
-
-    sample_rate, hop, dim, layer, receptive_field = SAMPLE_RATE, 320, 2, 0, 400
-    device = torch.device("cpu")
-
-    def __init__(self) -> None:
-        self.batches: list[list[int]] = []
-
-    def num_frames(self, num_samples: int) -> int:
-        return max(0, (num_samples - 400) // 320 + 1)
-
-    def encode(self, waveforms: Any, layers: Any = None) -> list[np.ndarray]:
-        self.batches.append([len(wave) for wave in waveforms])
-        return [self._features(wave) for wave in waveforms]
-
-    def _features(self, wave: np.ndarray) -> np.ndarray:
-        count = self.num_frames(len(wave))
-        level = np.abs(wave[: count * 320]).reshape(count, 320).mean(1)
-        around = np.convolve(level, np.full(25, 0.04), "same")
-        return np.stack([level, around], axis=1).astype(np.float32)
 
 
 class TestStreamEqualsEncode:
@@ -228,6 +206,9 @@ class TestWindows:
         assert segmentation == expected
         np.testing.assert_array_equal(found, features)
         once = sum(passes)
+        in_blocks, same = tok.encode_with_features(iter(np.array_split(wave, 7)))
+        assert in_blocks == expected
+        np.testing.assert_array_equal(same, features)
         passes.clear()
         tok.encode(wave)
         assert once == sum(passes)
@@ -300,10 +281,11 @@ class TestErrors:
         ("bad", "error", "match"),
         [
             (np.array([0.0, np.nan], dtype=np.float32), AudioError, "block 2: has a NaN or infinite sample at 1"),
-            (np.zeros((2, 100), dtype=np.float32), InputError, r"block 2: has shape \(2, 100\)"),
-            (np.zeros(100, dtype=np.int16), InputError, "block 2: has integer samples"),
+            (np.zeros((3, 100), dtype=np.float32), InputError, r"block 2: has shape \(3, 100\)"),
+            (np.zeros(100, dtype=np.int64), InputError, "block 2: has int64 samples"),
             (0.5, InputError, r"block 2: has shape \(\)"),
-            ("block", InputError, "block 2: "),
+            ("block", InputError, "block: is bytes or a file, not samples"),
+            (b"\x00\x01", InputError, "block 2: is bytes or a file, not samples"),
         ],
     )
     def test_unusable_blocks_are_named(self, encoder, bad, error, match):

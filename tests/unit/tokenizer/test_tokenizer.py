@@ -8,6 +8,7 @@ from pathlib import Path
 import huggingface_hub
 import numpy as np
 import pytest
+import soundfile
 import torch
 
 import syllablelm.core.models
@@ -15,6 +16,7 @@ from helpers.random_models import SHAPE, noise
 from syllablelm import Segmentation, Tokenizer
 from syllablelm.core.artifact import new_artifact, open_artifact
 from syllablelm.core.errors import AudioError, FormatError, InputError
+from syllablelm.data.audio import load_audio, save_audio
 from syllablelm.encoders.data2vec2 import Data2Vec2, Data2Vec2Encoder, Data2Vec2Shape
 from syllablelm.encoders.hub import HubEncoder
 from syllablelm.quantize import Codebook, pool_segments
@@ -152,16 +154,79 @@ class TestFeatures:
                 np.testing.assert_allclose(found, tok.encoder.encode([clip])[0], atol=1e-4)
 
 
+class TestRecordings:
+    """One recording in any form, and lists of them; all forms are tested with ``load_audio``."""
+
+    def test_encode_and_features(self, tmp_path):
+        tok, wave = tokenizer(), CLIPS[2]
+        expected, feats = tok.encode(wave), tok.features(wave)
+        save_audio(tmp_path / "a.flac", wave)
+        file = tok.encode(load_audio(tmp_path / "a.flac"))
+        forms = [torch.from_numpy(wave)[None], (wave, 16_000), {"array": wave, "sampling_rate": 16_000}]
+        for audio in forms:
+            assert tok.encode(audio) == expected
+            np.testing.assert_array_equal(tok.features(audio), feats)
+            np.testing.assert_array_equal(tok.encoder.encode([audio])[0], feats)
+            both = tok.encode_with_features(audio)
+            assert both[0] == expected and np.array_equal(both[1], feats)
+        assert tok.encode(tmp_path / "a.flac") == tok.encode((tmp_path / "a.flac").read_bytes()) == file
+        batch = tok.encode([*forms, str(tmp_path / "a.flac"), CLIPS[0]])
+        assert batch == [expected] * 3 + [file, tok.encode(CLIPS[0])]
+        assert isinstance(tok.encode(tensor for tensor in torch.from_numpy(wave)[None]), list)
+
+    def test_stereo_is_one_recording(self):
+        tok = tokenizer()
+        both = torch.from_numpy(np.stack([CLIPS[0], CLIPS[6]]))
+        assert tok.encode(both) == tok.encode((CLIPS[0] + CLIPS[6]) / 2)
+        assert tok.encode([both, both.T.numpy()]) == [tok.encode(both)] * 2
+
+    def test_a_rate_resamples(self, tmp_path):
+        tok, wave = tokenizer(), CLIPS[2]
+        save_audio(tmp_path / "a.wav", wave, 44_100)
+        file = load_audio(tmp_path / "a.wav")
+        expected = tok.encode(file)
+        pcm = soundfile.read(tmp_path / "a.wav", dtype="int16")[0]
+        assert tok.encode(pcm, sampling_rate=44_100) == tok.encode((pcm, 44_100)) == expected
+        np.testing.assert_array_equal(tok.features([pcm], sampling_rate=44_100)[0], tok.features(file))
+        blocks = np.array_split(pcm, 7)
+        assert Segmentation.join(tok.stream(blocks, sampling_rate=44_100)) == expected
+        assert Segmentation.join(tok.stream(tmp_path / "a.wav")) == expected
+        with pytest.raises(InputError, match="has 44100 Hz, but sampling_rate=16000 was passed"):
+            tok.encode(tmp_path / "a.wav", sampling_rate=16_000)
+
+    def test_what_a_notebook_plays(self, tmp_path):
+        tok, wave = tokenizer(), CLIPS[2].copy()
+        save_audio(tmp_path / "a.wav", wave)
+        seg, of_file, of_tensor = tok.encode(wave), tok.encode(tmp_path / "a.wav"), tok.encode(torch.from_numpy(wave))
+        np.testing.assert_array_equal(seg.audio, wave)
+        np.testing.assert_array_equal(of_file.audio, load_audio(tmp_path / "a.wav"))
+        assert of_tensor.audio is None, "the tensor was of this call alone"
+        assert tok.encode([wave])[0].audio is None
+        del wave
+        assert seg.audio is None, "a segmentation does not keep a recording in memory"
+
+
+def test_repr_names_encoder_rule_units_and_device(tmp_path):
+    shown = repr(tokenizer(SegmentRule(rate=5.0)))
+    assert shown == "<Tokenizer: HubEncoder layer 2, minsum at 5 per second, 20 units, 50 frames per second, cpu>"
+    assert repr(Tokenizer(encoder(), None, SegmentRule("zerosyl"))) == (
+        "<Tokenizer: HubEncoder layer 2, zerosyl, no units, 50 frames per second, cpu>"
+    )
+    assert repr(Tokenizer.load(saved(tmp_path), device="cpu")).startswith(f"<Tokenizer {tmp_path / 'tok'}: HubEncoder")
+    assert repr(Tokenizer.load("tiny", device="cpu")).startswith("<Tokenizer tiny: HubEncoder layer ")
+
+
 class TestErrors:
     @pytest.mark.parametrize(
         ("bad", "error", "match"),
         [
             (np.array([0.0, np.nan, 0.1], dtype=np.float32), AudioError, "waveform 1"),
             (np.full(500, np.inf), AudioError, "waveform 1"),
-            (np.zeros((2, 16_000), dtype=np.float32), InputError, r"waveform 1: has shape \(2, 16000\)"),
-            (np.zeros(16_000, dtype=np.int16), InputError, "waveform 1: has integer samples"),
+            (np.zeros((3, 16_000), dtype=np.float32), InputError, r"waveform 1: has shape \(3, 16000\)"),
+            (np.zeros(16_000, dtype=np.int64), InputError, "waveform 1: has int64 samples"),
             (np.zeros(0, dtype=np.float32), AudioError, "waveform 1: holds no samples"),
-            ("a.wav", InputError, "waveform 1"),
+            ("a.wav", AudioError, "a.wav: no such file"),
+            (None, InputError, "waveform 1: a NoneType of dtype object is no recording"),
         ],
     )
     def test_unusable_waveforms_are_named(self, bad, error, match):
@@ -169,9 +234,9 @@ class TestErrors:
             tokenizer().encode([CLIPS[0], bad])
         assert "\n" not in str(caught.value)
 
-    def test_two_channels_alone(self):
-        with pytest.raises(InputError, match="average the channels"):
-            tokenizer().encode(np.zeros((2, 16_000), dtype=np.float32))
+    def test_a_batch_in_one_array(self):
+        with pytest.raises(InputError, match="pass a batch of recordings as a list"):
+            tokenizer().encode(np.zeros((3, 16_000), dtype=np.float32))
 
     def test_codebook_of_another_encoder(self):
         with pytest.raises(InputError, match="the codebook has 48 dims, the features have 32: it is of another"):

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import shutil
+
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
 
 from syllablelm.core.artifact import new_artifact, open_artifact
-from syllablelm.core.errors import InputError
+from syllablelm.core.errors import FormatError, InputError
+from syllablelm.core.models import BUNDLED
+from syllablelm.core.segmentation import Segmentation
 from syllablelm.train.assemble import AssembledModel, assemble_model
+from syllablelm.vocoder.resynthesizer import Resynthesizer
 from syllablelm.vocoder.speech_model import SpeechModel
 
 
@@ -42,3 +48,17 @@ def test_a_model_is_assembled_whole_or_not_at_all(tmp_path, monkeypatch, meanwhi
     assert {path.name for path in tmp_path.iterdir()} == before | ({"model"} if meanwhile != "error" else set())
     if meanwhile == "taken":
         assert [path.name for path in out.iterdir()] == ["thesis.txt"]
+
+
+def test_without_a_language_model_it_speaks(tmp_path):
+    small = BUNDLED / "small"
+    (tmp_path / "run").mkdir()
+    shutil.copytree(small / "vocoder", tmp_path / "run" / "vocoder")
+    assemble_model(small, None, tmp_path / "run", tmp_path / "model")
+    assert not (tmp_path / "model" / "lm").exists()
+    own, bundled = (Resynthesizer.load(name, device="cpu") for name in (tmp_path / "model", "small"))
+    units = Segmentation.from_boundaries([0, 12, 20, 31], unit=[5, 700, 2047])
+    np.testing.assert_array_equal(own.decode(units), bundled.decode(units))
+    with pytest.raises(FormatError, match="the vocoder was trained on units of tokenizer"):
+        assemble_model(BUNDLED / "tiny", None, tmp_path / "run", tmp_path / "other")
+    assert not (tmp_path / "other").exists()

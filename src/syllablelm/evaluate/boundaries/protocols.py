@@ -112,6 +112,7 @@ PROTOCOLS: dict[str, Protocol] = {
         Protocol("strict", drop_edges=True),
     )
 }
+"""Scoring protocols of boundaries by name."""
 
 
 def get_protocol(name: str) -> Protocol:

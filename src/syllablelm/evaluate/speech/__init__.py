@@ -1,4 +1,4 @@
-"""Resynthesis and continuations as a recogniser transcribes them, and repetition of units."""
+"""Resynthesis and continuations as a recogniser transcribes them, quality of speech, and repetition of units."""
 
 from typing import Literal
 
@@ -10,3 +10,5 @@ ContinuationProtocol = Literal["gslm", "slamkit"]
 """Scores of continuations: GSLM's PPX and VERT, or slamkit's GenPPL."""
 Durations = Literal["own", "predicted"]
 """Lengths of the units that are spoken: those of the recording, or those that a language model gives its units."""
+OpinionModel = Literal["dnsmos", "none"]
+"""Network that predicts how listeners rate speech, see `evaluate.speech.opinion`."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import unicodedata
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from syllablelm.evaluate.bootstrap import bootstrap_estimate
 from syllablelm.evaluate.counts import Counts
 from syllablelm.evaluate.edit_distance import edit_distance
 from syllablelm.evaluate.speech import Normalization
+from syllablelm.evaluate.speech.recognizers import split_language
 
 NormalizeText = Callable[[str], str]
 
@@ -22,7 +22,7 @@ class TextNormalization(Record):
     """How texts are made comparable; the papers do not say how they do it, so a result does."""
 
     name: Normalization = "plain"
-    rule: str = "NFKC, lower case; letters, digits and apostrophes inside words; single spaces"
+    rule: str = "NFKC, lower case; letters with their marks, digits and apostrophes inside words; single spaces"
 
 
 NORMALIZATIONS = {
@@ -81,9 +81,18 @@ class ErrorRates(Record):
 
 
 def normalize_text(text: str) -> str:
-    """Return a text in lower case, with letters, digits and apostrophes only, and single spaces."""
+    """Return a text in lower case, with letters and their marks, digits and apostrophes only, and single spaces.
+
+    Characters without a shape (joiners, directions of writing, soft hyphens) are dropped. Texts without spaces between
+    words (Chinese, Japanese, Thai) are one word: their character error rate counts.
+    """
     plain = unicodedata.normalize("NFKC", text).lower().replace("\u2019", "'")
-    words = re.sub(r"[^\w' ]|_", " ", plain).split()
+    kinds = [unicodedata.category(char) for char in plain]
+    kept = (
+        char if char.isalnum() or char == "'" or kind[0] == "M" else "" if kind == "Cf" else " "
+        for char, kind in zip(plain, kinds, strict=True)
+    )
+    words = "".join(kept).split()
     return " ".join(word.strip("'") for word in words if word.strip("'"))
 
 
@@ -102,6 +111,13 @@ def text_normalizer(name: Normalization) -> NormalizeText:
     english = EnglishTextNormalizer({})
     # It knows the straight apostrophe alone.
     return lambda text: english(text.replace("\u2019", "'")).strip()
+
+
+def check_rule(name: Normalization, recognizers: Sequence[str]) -> None:
+    """Raise InputError where the English rule would meet transcripts in another language ("base:es")."""
+    other = [one for one in recognizers if split_language(one)[1] != "en"]
+    if name == "english" and other:
+        raise InputError(f"--normalization english: {other[0]} hears another language; give --normalization plain")
 
 
 def error_counts(reference: str, transcript: str) -> ErrorCounts:

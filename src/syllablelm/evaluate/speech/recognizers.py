@@ -5,6 +5,7 @@ The command line reads the registry for its help, so nothing heavy is imported a
 
 from __future__ import annotations
 
+import re
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 
 # A greedy search of a small Whisper fails on short clips (word error rate .16 against .07), and may repeat itself.
 BEAMS, NO_REPEAT = 5, 4
-WHISPER_SETTINGS = f"English, beam {BEAMS}, no repeated {NO_REPEAT}-grams"
+WHISPER_SETTINGS = f"beam {BEAMS}, no repeated {NO_REPEAT}-grams"
 
 
 class Recognizer(Protocol):
@@ -114,17 +115,15 @@ class WhisperRecognizer:
         FormatError: no such model.
     """
 
-    settings = WHISPER_SETTINGS
-
-    def __init__(self, source: str, *, device: str = "auto") -> None:
+    def __init__(self, source: str, *, device: str = "auto", language: str = "en") -> None:
         from transformers.generation.configuration_utils import GenerationConfig
         from transformers.models.auto.modeling_auto import MODEL_FOR_SPEECH_SEQ_2_SEQ_MAPPING
         from transformers.models.whisper.configuration_whisper import WhisperConfig
 
-        self.name = source
+        self.name, self.settings = source, f"{_named(language)}, {WHISPER_SETTINGS}"
         classes = {WhisperConfig: MODEL_FOR_SPEECH_SEQ_2_SEQ_MAPPING[WhisperConfig]}
         self._extractor, self._tokenizer, self._model = _open_parts(source, classes, device)
-        self._start = _start_tokens(self._tokenizer)
+        self._start = _start_tokens(self._tokenizer, language)
         end = self._tokenizer.eos_token_id
         # No words of sounds and brackets, as OpenAI's own decoding.
         silent = {"suppress_tokens": self._model.config.suppress_tokens or None}
@@ -160,16 +159,14 @@ class FasterWhisperRecognizer:
         MissingDependencyError: faster-whisper is not installed. FormatError: no such model.
     """
 
-    settings = WHISPER_SETTINGS
-
-    def __init__(self, source: str, *, device: str = "auto") -> None:
+    def __init__(self, source: str, *, device: str = "auto", language: str = "en") -> None:
         from syllablelm.encoders.device import pick_device
 
         library = import_optional(
             "faster_whisper", f"the recogniser {source!r} needs faster-whisper", "'syllablelm[asr]'"
         )
         where = pick_device(device).type
-        self.name = source
+        self.name, self.settings, self._language = source, f"{_named(language)}, {WHISPER_SETTINGS}", language
         try:
             self._model: Any = library.WhisperModel(
                 source, device=where, compute_type="int8" if where == "cpu" else "float16"
@@ -185,7 +182,7 @@ class FasterWhisperRecognizer:
 
         pieces, _ = self._model.transcribe(
             np.asarray(waveform, dtype=np.float32),
-            language="en",
+            language=self._language,
             beam_size=BEAMS,
             no_repeat_ngram_size=NO_REPEAT,
             temperature=0.0,
@@ -218,11 +215,17 @@ def _choices() -> Generator[None, None, None]:
         raise FormatError(f"not a recogniser that can be opened: {error}; choose {CHOICES}") from None
 
 
-def _start_tokens(tokenizer: Any) -> list[int]:
-    """Return the tokens with which an English transcript without times begins; English models know no language."""
+def _named(language: str) -> str:
+    return "English" if language == "en" else f"language {language}"
+
+
+def _start_tokens(tokenizer: Any, language: str) -> list[int]:
+    """Return the tokens with which a transcript without times begins; English models know no language."""
     known = tokenizer.get_vocab()
-    names = ("<|startoftranscript|>", "<|en|>", "<|transcribe|>", "<|notimestamps|>")
+    names = ("<|startoftranscript|>", f"<|{language}|>", "<|transcribe|>", "<|notimestamps|>")
     multilingual = "<|de|>" in known and "<|transcribe|>" in known
+    if language != "en" and not (multilingual and names[1] in known):
+        raise InputError(f"this model does not know the language {language!r}; take a multilingual one, or its code")
     return [known[name] for name in names if name in known and (multilingual or name not in names[1:3])]
 
 
@@ -237,26 +240,44 @@ CHOICES = (
 SIZES = frozenset({"tiny", "base", "small", "medium", "large-v1", "large-v2", "large-v3", "large-v3-turbo", "turbo"})
 
 
+def split_language(name: str) -> tuple[str, str]:
+    """Split the name of a recogniser into model and code of its language: "base:es" into "base" and "es"."""
+    match = re.fullmatch(r"(.+):([a-z]{2,3})", name)
+    return (match[1], match[2]) if match is not None and not Path(name).exists() else (name, "en")
+
+
 def load_recognizer(name: str, *, device: str = "auto") -> Recognizer:
     """Open a recogniser.
 
     Args:
         name: name in `RECOGNIZERS`; a size of Whisper ("base", "base.en", "large-v3") or a folder of CTranslate2, for
-            faster-whisper; or the hub id or folder of a Hugging Face CTC or Whisper model.
+            faster-whisper; or the hub id or folder of a Hugging Face CTC or Whisper model. A Whisper may have the code
+            of a language behind it ("base:es"); otherwise it hears English.
         device: "auto", "cpu" or "cuda".
     """
-    if name in RECOGNIZERS:
-        return RECOGNIZERS[name]()
-    path = Path(name)
-    if (path / "model.bin").is_file() or (name.removesuffix(".en") in SIZES and not path.exists()):
-        return FasterWhisperRecognizer(name, device=device)
+    model, language = split_language(name)
+    if model in RECOGNIZERS:
+        if language != "en":
+            raise InputError(f"{name}: {model} knows English only; take a multilingual Whisper (base:{language})")
+        return RECOGNIZERS[model]()
+    path = Path(model)
+    if (path / "model.bin").is_file() or (model.removesuffix(".en") in SIZES and not path.exists()):
+        if language != "en" and model.endswith(".en"):
+            raise InputError(f"{name}: {model} knows English only; take {model.removesuffix('.en')}:{language}")
+        return FasterWhisperRecognizer(model, device=device, language=language)
     from syllablelm.core.models import find_model, read_model_config
 
     with _choices():
-        folder = find_model(name)
+        folder = find_model(model)
         family = read_model_config(folder)["model_type"]
     # By its folder: a hub is asked once.
-    recognizer = (WhisperRecognizer if family == "whisper" else CTCRecognizer)(str(folder), device=device)
+    recognizer: Recognizer
+    if family == "whisper":
+        recognizer = WhisperRecognizer(str(folder), device=device, language=language)
+    elif language != "en":
+        raise InputError(f"{name}: a CTC model has its own language; leave out :{language}")
+    else:
+        recognizer = CTCRecognizer(str(folder), device=device)
     recognizer.name = name
     return recognizer
 

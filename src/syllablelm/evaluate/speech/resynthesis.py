@@ -2,26 +2,17 @@
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from itertools import islice, tee
 from pathlib import Path
-from typing import Any, ClassVar, cast, get_args
+from typing import Any, ClassVar
 
-import numpy as np
-import numpy.typing as npt
-
-from syllablelm.core.artifact import check_tokenizer
 from syllablelm.core.errors import InputError
 from syllablelm.core.files import refuse_inputs, write_json_lines
 from syllablelm.core.progress import ProgressBar
 from syllablelm.core.results import Record, Result, json_key
-from syllablelm.core.segmentation import Segmentation
-from syllablelm.data.audio import SAMPLE_RATE, resample
-from syllablelm.data.manifest import Manifest
-from syllablelm.evaluate.lists import PathLike, Recordings, Units, open_recordings, read_units, refuse_recordings
+from syllablelm.evaluate.lists import PathLike, Recordings, Units, open_recordings
 from syllablelm.evaluate.speech import Durations, Normalization
 from syllablelm.evaluate.speech.error_rates import (
     NORMALIZATIONS,
@@ -29,40 +20,24 @@ from syllablelm.evaluate.speech.error_rates import (
     ErrorRates,
     NormalizeText,
     TextNormalization,
+    check_rule,
     error_counts,
     text_normalizer,
 )
 from syllablelm.evaluate.speech.recognizers import DEFAULT_RECOGNIZER, Transcriber
-from syllablelm.evaluate.units.bitrate import RateCounts, rate_counts
-from syllablelm.formats import units_tokenizer
-from syllablelm.lm.speech_lm import SpeechLM
-from syllablelm.tokenizer.tokenizer import Tokenizer
-from syllablelm.vocoder.resynthesizer import Resynthesizer
-from syllablelm.vocoder.speech_model import predict_durations
-
-Waveform = npt.NDArray[np.float32]
-# Returns what is recognised in place of recordings, at 16 kHz, given their ids and waveforms.
-Render = Callable[[list[str], list[Waveform]], list[Waveform]]
-Transcribe = Callable[[Iterable[Waveform]], Iterator[str]]
-Encode = Callable[[list[str], list[Waveform]], list[Segmentation]]
-
-# Recordings rendered as one batch.
-BATCH = 8
-# Renderings by the units' lengths.
-RESYNTHESES: dict[Durations, str] = {"own": "resynthesis", "predicted": "predicted_durations"}
-# Seconds by which units may be shorter or longer than their recording.
-_LENGTH_TOLERANCE = 0.5
-
-
-@dataclass(frozen=True)
-class ResynthesisData(Record):
-    """Scored recordings, and those left out: without a text, of another length, beyond the limit, or unreadable."""
-
-    name: str
-    recordings: int
-    seconds: float
-    left_out: int
-    unusable: int
+from syllablelm.evaluate.speech.rendering import (
+    RESYNTHESES,
+    Listen,
+    PredictedDurations,
+    Render,
+    RenderedData,
+    Rendering,
+    Waveform,
+    choose_durations,
+    choose_recordings,
+    hear_renderings,
+)
+from syllablelm.evaluate.units.bitrate import RateCounts
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,22 +66,6 @@ class RecognizerScores(Record):
         return {name: rates for name, rates in found.items() if rates is not None}
 
 
-@dataclass(frozen=True)
-class PredictedDurations(Record):
-    """Total seconds of all units with their own and with predicted lengths; ``ratio`` is predicted to own."""
-
-    derived: ClassVar[tuple[str, ...]] = ("ratio",)
-
-    own_seconds: float
-    predicted_seconds: float
-    rule: str = "mean length of each unit in the training of the language model, in whole frames"
-
-    @property
-    def ratio(self) -> float:
-        """Predicted length per own length."""
-        return self.predicted_seconds / self.own_seconds if self.own_seconds else 0.0
-
-
 @dataclass(frozen=True, kw_only=True)
 class ResynthesisResult(Result):
     """Error rates of recognisers on recordings, on vocoded and on resynthesised speech.
@@ -122,7 +81,7 @@ class ResynthesisResult(Result):
     evaluation: ClassVar[str] = "resynthesis"
 
     model: str
-    data: ResynthesisData
+    data: RenderedData
     scores: RecognizerScores = json_key(flat=True)
     others: tuple[RecognizerScores, ...] | None = json_key(omit_none=True)
     normalization: TextNormalization
@@ -194,21 +153,19 @@ def evaluate_resynthesis(
         InputError: no recording with a text and of these lengths, a text without a word, or recordings without units.
         FormatError: no such model, or parts of different units.
     """
-    chosen_durations = [durations] if isinstance(durations, str) else dict.fromkeys(durations)
-    wanted = cast("list[Durations]", list(chosen_durations))
-    if not wanted or not set(wanted) <= set(RESYNTHESES):
-        raise InputError(f"durations {', '.join(wanted) or 'none'}: choose {', '.join(get_args(Durations))}, or both")
+    wanted = choose_durations(durations)
     names = [recognizer] if isinstance(recognizer, str) else list(dict.fromkeys(recognizer))
+    check_rule(normalization, names)
     if not names:
         raise InputError("no recogniser: give at least one name")
     normalize = text_normalizer(normalization)
     name, manifest, skipped = open_recordings(recordings)
     if out is not None:
         refuse_inputs([out], (recording.path for recording in manifest))
-    chosen = _with_words(manifest, min_seconds, max_seconds, normalize)[:limit]
+    chosen = choose_recordings(manifest, min_seconds, max_seconds, normalize)[:limit]
     with ExitStack() as stack:
         transcribers = {name: stack.enter_context(Transcriber(name, device=device, workers=workers)) for name in names}
-        rendering = _Rendering(model, units, chosen, seed=seed, predict="predicted" in wanted, device=device)
+        rendering = Rendering(model, units, chosen, seed=seed, predict="predicted" in wanted, device=device)
         versions = rendering.versions(wanted)
         items = ((recording.id, recording.load(), recording.text or "") for recording in chosen)
         ears = {name: transcriber.transcribe_all for name, transcriber in transcribers.items()}
@@ -238,7 +195,7 @@ def evaluate_resynthesis(
     left_out = len(manifest) - len(chosen)
     return ResynthesisResult(
         model=str(model),
-        data=ResynthesisData(name, len(chosen), chosen.total_seconds, left_out, len(skipped)),
+        data=RenderedData(name, len(chosen), chosen.total_seconds, left_out, len(skipped)),
         scores=first,
         others=tuple(others) or None,
         normalization=NORMALIZATIONS[normalization],
@@ -253,7 +210,7 @@ def evaluate_resynthesis(
 def compare_speech(
     items: Iterable[tuple[str, Waveform, str]],
     renderings: Mapping[str, Render],
-    recognizers: Mapping[str, Transcribe],
+    recognizers: Mapping[str, Listen],
     normalize: NormalizeText,
 ) -> Iterator[Comparison]:
     """Render every recording in several ways and recognise each; the comparisons are in the order of the recordings.
@@ -264,135 +221,21 @@ def compare_speech(
         recognizers: name -> function from waveforms to their transcripts, in their order; it may read ahead.
         normalize: normalisation of references and transcripts.
     """
-    waiting: deque[tuple[str, str]] = deque()
+    texts: list[str] = []
 
-    def rendered() -> Iterator[Waveform]:
-        rest = iter(items)
-        while group := list(islice(rest, BATCH)):
-            waiting.extend((name, text) for name, _, text in group)
-            ids, waves = [name for name, _, _ in group], [wave for _, wave, _ in group]
-            for versions in zip(*(render(ids, waves) for render in renderings.values()), strict=True):
-                yield from versions
+    def without_texts() -> Iterator[tuple[str, Waveform]]:
+        for name, wave, text in items:
+            texts.append(text)
+            yield name, wave
 
-    # Rendered once: what one recogniser has heard waits for the others.
-    streams = tee(rendered(), len(recognizers))
-    heard = zip(*(hear(stream) for hear, stream in zip(recognizers.values(), streams, strict=True)), strict=True)
-    while texts := list(islice(heard, len(renderings))):
-        name, text = waiting.popleft()
-        reference = normalize(text)
+    for number, (name, heard) in enumerate(hear_renderings(without_texts(), renderings, recognizers)):
+        reference = normalize(texts[number])
         transcripts = {
-            recognizer: dict(zip(renderings, map(normalize, column), strict=True))
-            for recognizer, column in zip(recognizers, zip(*texts, strict=True), strict=True)
+            recognizer: {version: normalize(text) for version, text in versions.items()}
+            for recognizer, versions in heard.items()
         }
         counts = {
             recognizer: {version: error_counts(reference, one) for version, one in versions.items()}
             for recognizer, versions in transcripts.items()
         }
         yield Comparison(name, reference, transcripts, counts)
-
-
-class _Rendering:
-    """Speech in place of recordings, by a model's vocoder from units that are made here or given.
-
-    Attributes:
-        unit_file, num_units: file of given units, and size of the codebook.
-        rates: counts of the units of every recording that was rendered.
-        durations: lengths of the units of all of them; None unless lengths are predicted.
-    """
-
-    def __init__(
-        self,
-        model: str | Path,
-        units: PathLike | Units | None,
-        chosen: Manifest,
-        *,
-        seed: int,
-        predict: bool,
-        device: str,
-    ) -> None:
-        self._voice = voice = Resynthesizer.load(model, device=device)
-        self._seed = seed
-        self._latest: tuple[list[str], list[Segmentation]] = [], []
-        self.unit_file: str | None = None
-        self.rates: list[RateCounts] = []
-        self.durations: PredictedDurations | None = None
-        if units is None:
-            tokenizer = Tokenizer.load(model, device=device)
-            digest, self.num_units = tokenizer.digest, tokenizer.num_units
-            self._encode: Encode = lambda ids, waves: tokenizer.encode(waves)
-        else:
-            lm = voice.vocoder_lm
-            self.num_units = voice.vocoder.num_units if lm is None else lm.stream.syllables
-            given = units if isinstance(units, Mapping) else read_units(Path(units))
-            self.unit_file = "units" if isinstance(units, Mapping) else str(units)
-            digest = "" if isinstance(units, Mapping) else units_tokenizer(Path(units))
-            _check_units(given, chosen, self.unit_file)
-            self._encode = lambda ids, waves: [given[id] for id in ids]
-        check_tokenizer("vocoder", voice.tokenizer, digest)
-        self._lm: SpeechLM | None = None
-        if predict:
-            self._lm = SpeechLM.load(model, device=device)
-            check_tokenizer("language model", self._lm.info.tokenizer, digest or voice.tokenizer)
-            self.durations = PredictedDurations(0.0, 0.0)
-
-    def versions(self, durations: Iterable[Durations]) -> dict[str, Render]:
-        """Return what is heard by name: recordings, vocoded acoustic units if there are any, and resyntheses."""
-        voice = self._voice
-        renderings: dict[str, Render] = {"original": lambda ids, waves: waves}
-        acoustic = voice.acoustic
-        if acoustic is not None:
-            renderings["vocoder"] = lambda ids, waves: self._at_16k(
-                [voice.vocoder.decode_finite(units, seed=self._seed) for units in acoustic.encode(waves)]
-            )
-        makers: dict[Durations, Render] = {"own": self._own, "predicted": self._predicted}
-        return renderings | {RESYNTHESES[which]: makers[which] for which in durations}
-
-    def _units(self, ids: list[str], waves: list[Waveform]) -> list[Segmentation]:
-        """Return the units of a batch, encoded and counted once for all renderings."""
-        if self._latest[0] != ids:
-            self._latest = ids, self._encode(ids, waves)
-            self.rates.extend(map(rate_counts, self._latest[1]))
-        return self._latest[1]
-
-    def _own(self, ids: list[str], waves: list[Waveform]) -> list[Waveform]:
-        return self._speak(self._units(ids, waves))
-
-    def _predicted(self, ids: list[str], waves: list[Waveform]) -> list[Waveform]:
-        own = self._units(ids, waves)
-        if self._lm is None or self.durations is None:
-            raise RuntimeError("no language model to predict lengths")
-        predicted = [predict_durations(units, self._lm) for units in own]
-        before, totals = self.durations, [sum(units.duration for units in some) for some in (own, predicted)]
-        self.durations = PredictedDurations(before.own_seconds + totals[0], before.predicted_seconds + totals[1])
-        return self._speak(predicted)
-
-    def _speak(self, units: list[Segmentation]) -> list[Waveform]:
-        return self._at_16k(self._voice.decode_many(units, seeds=[self._seed] * len(units)))
-
-    def _at_16k(self, waves: list[Waveform]) -> list[Waveform]:
-        return [resample(wave, self._voice.sample_rate, SAMPLE_RATE) for wave in waves]
-
-
-def _check_units(units: Units, chosen: Manifest, name: str) -> None:
-    """Refuse (InputError) recordings without units, or with those of another length."""
-    refuse_recordings(f"{name}:", (one.id for one in chosen if not len(units.get(one.id, ()))), " without units")
-    lengths = ((one.id, abs(units[one.id].duration - one.seconds)) for one in chosen)
-    other = (id for id, difference in lengths if difference > _LENGTH_TOLERANCE)
-    refuse_recordings(f"{name}:", other, f" over {_LENGTH_TOLERANCE} s longer or shorter than the units")
-
-
-def _with_words(manifest: Manifest, min_seconds: float, max_seconds: float, normalize: NormalizeText) -> Manifest:
-    """Return the recordings of the wanted lengths that have a text; a text without a word is an error."""
-    texted = manifest.filter(lambda r: bool(r.text))
-    chosen = texted.filter(lambda r: min_seconds <= r.seconds <= max_seconds)
-    if not chosen:
-        raise InputError(
-            f"{len(manifest)} recordings, {len(texted)} with a text, none of them of {min_seconds:g} to "
-            f"{max_seconds:g} s; change --min-seconds and --max-seconds"
-        )
-    wordless = chosen.filter(lambda r: not normalize(r.text or ""))
-    if wordless:
-        raise InputError(
-            f"{wordless[0].id}: its text has no word ({len(wordless)} of {len(chosen)} recordings; no result)"
-        )
-    return chosen

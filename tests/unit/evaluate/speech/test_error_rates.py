@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import unicodedata
+
 import numpy as np
 import pytest
 
@@ -11,6 +13,7 @@ from syllablelm.evaluate.speech.error_rates import (
     ErrorCounts,
     ErrorRates,
     TextNormalization,
+    check_rule,
     error_counts,
     normalize_text,
     text_normalizer,
@@ -137,3 +140,33 @@ def test_rates_of_a_corpus():
     assert (rates.wer.value, rates.cer.value, rates.words) == (0.4, 0.2, 10)
     assert 0.25 <= rates.wer.low <= 0.4 <= rates.wer.high <= 0.5
     assert ErrorRates.from_dict(rates.to_dict()) == rates
+
+
+@pytest.mark.parametrize(
+    ("text", "normal"),
+    [
+        ("\u00bfC\u00d3MO est\u00e1s?", "c\u00f3mo est\u00e1s"),
+        ("co\u0301mo", "c\u00f3mo"),  # in two parts
+        (
+            "\u0939\u093f\u0928\u094d\u0926\u0940\u0964",
+            "\u0939\u093f\u0928\u094d\u0926\u0940",
+        ),  # vowel signs and virama
+        (
+            "\u0645\u064e\u0631\u062d\u064e\u0628\u064b\u0627\u060c \u200f\u064a\u0627!",
+            "\u0645\u064e\u0631\u062d\u064e\u0628\u064b\u0627 \u064a\u0627",
+        ),
+        ("\u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645", "\u0645\u06cc\u062e\u0648\u0627\u0647\u0645"),  # joiner
+        ("\u4f60\u597d\uff0c\u4e16\u754c\u3002", "\u4f60\u597d \u4e16\u754c"),
+        ("\u05e9\u05b8\u05dc\u05d5\u05b9\u05dd", "\u05e9\u05b8\u05dc\u05d5\u05b9\u05dd"),
+        ("snake_case it's 'quoted'", "snake case it's quoted"),
+    ],
+)
+def test_letters_of_any_language_survive(text: str, normal: str) -> None:
+    assert normalize_text(text) == unicodedata.normalize("NFKC", normal)
+
+
+def test_the_english_rule_is_refused_for_other_languages() -> None:
+    check_rule("plain", ["base:es", "pocketsphinx"])
+    check_rule("english", ["base", "openai/whisper-base"])
+    with pytest.raises(InputError, match="base:es hears another language; give --normalization plain"):
+        check_rule("english", ["base", "base:es"])

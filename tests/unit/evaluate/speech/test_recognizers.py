@@ -25,6 +25,7 @@ from syllablelm.evaluate.speech.recognizers import (
     Transcriber,
     WhisperRecognizer,
     load_recognizer,
+    split_language,
 )
 
 
@@ -144,6 +145,10 @@ class TestFasterWhisper:
         # Greedy search fails on short clips.
         assert (options["beam_size"], options["no_repeat_ngram_size"], options["temperature"]) == (5, 4, 0.0)
         assert recognizer.settings == "English, beam 5, no repeated 4-grams"
+        assert options["language"] == "en"
+        spanish = load_recognizer("large-v3:es", device="cpu")
+        spanish.transcribe(np.zeros(16_000))
+        assert calls[-1][1]["language"] == "es" and spanish.settings.startswith("language es, ")
 
     def test_a_model_that_does_not_open(self, calls):
         with pytest.raises(FormatError, match=r"^base\.en: not a Whisper model .*\(no network\)$"):
@@ -170,6 +175,22 @@ def test_whisper_of_transformers_hears_pieces_of_30_seconds(whisper):
     vocabulary = recognizer._tokenizer.get_vocab()
     marks = ("<|startoftranscript|>", "<|en|>", "<|transcribe|>", "<|notimestamps|>")
     assert recognizer._start == [vocabulary[mark] for mark in marks]
+    german = load_recognizer(f"{whisper}:de", device="cpu")
+    assert german._start[1] == vocabulary["<|de|>"] and german.name == f"{whisper}:de"
+    with pytest.raises(InputError, match="does not know the language 'xx'"):
+        load_recognizer(f"{whisper}:xx", device="cpu")
     search = recognizer._search
     assert (search.num_beams, search.no_repeat_ngram_size) == (5, 4)
     assert recognizer.settings == "English, beam 5, no repeated 4-grams"
+
+
+def test_languages_of_recognizers(tmp_path, monkeypatch):
+    assert split_language("base:es") == ("base", "es")
+    assert split_language("openai/whisper-base") == ("openai/whisper-base", "en")
+    assert split_language("C:/models") == ("C:/models", "en")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a:es").mkdir()
+    assert split_language("a:es") == ("a:es", "en")
+    for name in ("pocketsphinx:es", "base.en:es"):
+        with pytest.raises(InputError, match="knows English only"):
+            load_recognizer(name)

@@ -6,12 +6,8 @@ import numpy as np
 import pytest
 
 from syllablelm.evaluate.speech.error_rates import ErrorCounts, ErrorRates, normalize_text
-from syllablelm.evaluate.speech.resynthesis import (
-    BATCH,
-    PredictedDurations,
-    RecognizerScores,
-    compare_speech,
-)
+from syllablelm.evaluate.speech.rendering import BATCH, PredictedDurations
+from syllablelm.evaluate.speech.resynthesis import RecognizerScores, compare_speech
 
 
 def transcribe(waves):
