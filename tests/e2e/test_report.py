@@ -70,7 +70,7 @@ def test_prints_one_object_and_writes_the_folder(run: Run, no_figures: None, tmp
     assert list(ended.result)[:3] == ["evaluation", "model", "data"]
     assert (ended.result["evaluation"], ended.result["model"]) == ("report", None)
     assert ended.result["data"] == {"name": str(results), "items": len(RESULTS)}
-    assert ended.result["rows"] == {"1": 5, "2": 7, "3": 1, "4": 1, "5": 4, "6": 1, "7": 1, "9": 3, "S": 4}
+    assert ended.result["rows"] == {"1": 5, "2": 7, "3": 1, "4": 1, "5": 4, "6": 1, "7": 1, "9": 3, "S": 4, "Q": 4}
     assert "no figures" in ended.err
     assert sorted(path.name for path in out.iterdir()) == ["index.html", "report.md"]
 

@@ -108,7 +108,7 @@ def _launch(gradio: Any, page: Any, host: str, port: int | None, open_browser: b
             run_history=False,
             footer_links=["api", "settings"],
             max_file_size=LARGEST_UPLOAD,
-            theme=gradio.themes.Default(font=FONT, font_mono=MONOSPACE),
+            theme=_theme(gradio),
             css_paths=CSS,
         )
     except OSError as error:
@@ -117,6 +117,20 @@ def _launch(gradio: Any, page: Any, host: str, port: int | None, open_browser: b
         reason = str(error).split(". ")[0]
         raise InputError(f"cannot serve at {where} ({reason}); choose another --port or --host") from None
     return str(address)
+
+
+def _theme(gradio: Any) -> Any:
+    """Return gradio's theme with system fonts, and with small texts and buttons of enough contrast to be read."""
+    theme = gradio.themes.Default(primary_hue="blue", font=FONT, font_mono=MONOSPACE)
+    return theme.set(
+        body_text_color_subdued="*neutral_600",
+        body_text_color_subdued_dark="*neutral_300",
+        block_info_text_color="*neutral_600",
+        block_info_text_color_dark="*neutral_300",
+        button_primary_background_fill="*primary_600",
+        button_primary_background_fill_hover="*primary_700",
+        button_cancel_background_fill="#b91c1c",
+    )
 
 
 def build_page(gradio: Any, worker: Worker, scratch: Path) -> Any:
@@ -165,6 +179,7 @@ def _units_part(gradio: Any, worker: Worker, scratch: Path, audio: Any) -> _Part
     buttons = _buttons(gradio, "Find units")
     summary = gradio.Markdown(elem_classes="summary")
     timeline = _timeline(gradio)
+    gradio.Markdown("Swipe the picture sideways to see all of it.", elem_id="picture-hint", elem_classes="swipe")
     picture = gradio.Image(
         label="Spectrogram, units and self-similarity",
         type="filepath",
@@ -265,15 +280,14 @@ def _player(gradio: Any, label: str) -> Any:
 
 
 def _timeline(gradio: Any) -> Any:
-    return gradio.HTML(elem_classes="timeline", js_on_load=TIMELINE_SCRIPT)
+    return gradio.HTML(elem_classes="timeline", js_on_load=TIMELINE_SCRIPT, apply_default_css=False)
 
 
 def _buttons(gradio: Any, label: str) -> tuple[Any, Any]:
     """Return the button that starts the work of a tab, and the one that stops it."""
     with gradio.Row():
-        return gradio.Button(label, variant="primary", scale=3), gradio.Button(
-            "Stop", variant="stop", interactive=False
-        )
+        start = gradio.Button(label, variant="primary", scale=3, min_width=160)
+        return start, gradio.Button("Stop", variant="stop", min_width=80, interactive=False)
 
 
 def _connect(
@@ -289,13 +303,16 @@ def _connect(
     work = start.click(
         run, inputs, outputs, api_name=name, concurrency_id="model", show_progress_on=outputs[0], trigger_mode="once"
     )
+    # `then` is not called after a message of an error.
     work.then(stoppable(False), outputs=stop, **quiet)
+    work.failure(stoppable(False), outputs=stop, **quiet)
 
     def told() -> Any:
-        gradio.Info("The work has ended; the page can be used again.", title="Stopped", duration=5)
+        gradio.Info(_message("Stopped", "The model is loaded again for the next start."), duration=5)
         return gradio.Button(interactive=False)
 
-    stop.click(told, outputs=stop, cancels=work, **quiet)
+    # Messages reach the page by its queue only.
+    stop.click(told, outputs=stop, cancels=work, **quiet | {"queue": True})
     return _Part(work, stop, outputs)
 
 
@@ -313,7 +330,7 @@ def _clear_on_change(gradio: Any, audio: Any, parts: list[_Part]) -> None:
             if path is not None:
                 check_recording(path)
         except SyllableLMError as error:
-            gradio.Warning(html.escape(explain(error, path)), title="This recording cannot be used", duration=None)
+            gradio.Warning(_message("This recording cannot be used", explain(error, path)), duration=20)
         return [empty(component) for component in cleared]
 
     audio.change(
@@ -331,6 +348,10 @@ async def _or_message(gradio: Any, audio: str | None, work: Awaitable[Any]) -> A
     try:
         return await work
     except SyllableLMError as error:
-        # The page shows messages as HTML.
-        message = html.escape(explain(error, audio))
-        raise gradio.Error(message, duration=None, title="That did not work", print_exception=False) from None
+        message = _message("That did not work", explain(error, audio))
+        raise gradio.Error(message, duration=None, print_exception=False) from None
+
+
+def _message(title: str, text: str) -> str:
+    """Return the HTML of a message with its title; gradio 6.31 does not show the title that it takes."""
+    return f"<strong>{title}</strong><br>{html.escape(text)}"

@@ -44,8 +44,10 @@ def percent(number: Number, low: float | None = None, high: float | None = None)
 
 def _scaled(number: Estimate, factor: float) -> Value:
     """Return a number with its interval as a cell, multiplied; empty where it is not finite."""
-    ends = (number.value, number.low, number.high)
-    return Value(*(None if (value := _finite(x)) is None else factor * value for x in ends))
+    value, low, high = (
+        None if (end := _finite(x)) is None else factor * end for x in (number.value, number.low, number.high)
+    )
+    return Value(value, low, high)
 
 
 def plain(number: Number) -> Value:

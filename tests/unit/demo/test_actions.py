@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +13,19 @@ import pytest
 
 from syllablelm.core.errors import AudioError, FormatError, InputError, SyllableLMError
 from syllablelm.core.segmentation import Segmentation
+from syllablelm.data.alignment import read_alignments
 from syllablelm.data.audio import SAMPLE_RATE, load_audio, save_audio
 from syllablelm.demo import actions
-from syllablelm.demo.actions import DemoModel, continue_recording, explain, resynthesize, show_units, unit_rows
+from syllablelm.demo.actions import (
+    SAMPLE,
+    SAMPLE_ALIGNMENT,
+    DemoModel,
+    continue_recording,
+    explain,
+    resynthesize,
+    show_units,
+    unit_rows,
+)
 from syllablelm.encoders.hub import HubEncoder
 from syllablelm.formats import read_segmentations
 from syllablelm.formats.record import from_record
@@ -80,6 +92,12 @@ def test_units_are_the_tokenizers_in_every_form(plain: DemoModel, recordings: Pa
     assert expected.unit is not None
     assert [row[0] for row in shown.rows] == expected.unit.tolist()
     assert shown.summary.startswith(f"{len(expected)} units in {expected.duration:.2f} s (")
+    assert re.findall(r'data-start="([^"]+)" data-end="([^"]+)"', shown.timeline) == [
+        (f"{start:.4f}", f"{end:.4f}") for start, end in expected.seconds.tolist()
+    ]
+    assert "Reference" not in shown.timeline
+    (sound,) = set(re.findall(r'data-sound="gradio_api/file=([^"]+)"', shown.timeline))
+    np.testing.assert_allclose(load_audio(sound), load_audio(path), atol=1 / 32768)
     assert {file.parent.parent for file in (shown.picture, shown.jsonl)} == {tmp_path}
 
 
@@ -94,6 +112,32 @@ def test_units_take_one_pass_of_the_encoder(
     monkeypatch.setattr(HubEncoder, "encode_batches", watched)
     show_units(plain, str(recordings / "r0.wav"), tmp_path)
     assert passes == [1]
+
+
+def test_reference_syllables_of_the_sample_are_drawn(plain: DemoModel, tmp_path: Path) -> None:
+    # Uploaded, it has another name.
+    copy = tmp_path / "a.flac"
+    shutil.copy(SAMPLE, copy)
+    timeline = show_units(plain, str(copy), tmp_path).timeline
+    syllables = read_alignments(SAMPLE_ALIGNMENT)["sample"].syllables
+    labels = re.findall(r'aria-label="Reference syllables: ([^,]+), ', timeline)
+    assert labels == [interval.label for interval in syllables]
+    assert len(labels) > 20
+
+
+def test_progress_grows_over_all_of_a_long_recording(
+    speaking: DemoModel, recordings: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(actions, "BLOCK_SECONDS", 1)
+    path, steps = str(recordings / "r2.wav"), []
+    for action in (show_units, resynthesize, continue_recording):
+        steps.clear()
+        action(speaking, path, tmp_path, progress=lambda share, step: steps.append((share, step)))
+        shares = [share for share, _ in steps]
+        assert shares == sorted(set(shares))
+        assert (min(shares) >= 0, max(shares) < 1) == (True, True)
+        if action is not continue_recording:
+            assert [step for _, step in steps] == ["Encoding"] * 3 + [steps[-1][1]]
 
 
 def test_two_visitors_do_not_share_files(plain: DemoModel, recordings: Path, tmp_path: Path) -> None:
@@ -117,6 +161,13 @@ def test_resynthesis_writes_original_and_new(speaking: DemoModel, recordings: Pa
     asked = speech.resynthesizer.asked
     assert asked == [{"units": speaking.tokenizer.encode(load_audio(path)), "seed": 7}]
     assert len(load_audio(spoken.second)) == pytest.approx(asked[0]["units"].duration * SAMPLE_RATE, abs=2)
+    # Both are heard by the same segments.
+    for name, file in (("Original", spoken.first), ("Resynthesis", spoken.second)):
+        (track,) = re.findall(rf'aria-label="{name}" data-sound="gradio_api/file={file}">(.*?)</div>', spoken.timeline)
+        assert track.count("<svg") == 1
+        assert re.findall(r'data-start="([^"]+)"', track) == [
+            f"{start:.4f}" for start in asked[0]["units"].seconds[:, 0].tolist()
+        ]
 
 
 def test_continuation_follows_the_prompt(speaking: DemoModel, recordings: Path, tmp_path: Path) -> None:
@@ -133,6 +184,8 @@ def test_continuation_follows_the_prompt(speaking: DemoModel, recordings: Path, 
     assert prompt.std() > 0.1 * load_audio(path)[:24_000].std()
     np.testing.assert_allclose(tail[:-200], 0.5, atol=0.02)
     assert "went on with 2 units in 0.50 s" in spoken.summary
+    starts = [float(start) for start in re.findall(r'data-start="([^"]+)"', spoken.timeline)]
+    assert starts[-2:] == pytest.approx([1.5, 1.7], abs=1e-3)
 
 
 @pytest.mark.parametrize("action", [resynthesize, continue_recording])

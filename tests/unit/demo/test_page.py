@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import sys
@@ -64,21 +65,30 @@ def test_recordings_are_deleted_however_it_is_ended(
         def close(self, verbose: bool) -> None:
             closed.append(verbose)
 
-    def build(gradio: Any, model: Any, scratch: Path) -> Page:
+    class Worker:
+        speaks = True
+
+        def __init__(self, name: str, device: str) -> None:
+            pass
+
+        def close(self) -> None:
+            closed.append(True)
+
+    def build(gradio: Any, worker: Any, scratch: Path) -> Page:
         (scratch / "recording.wav").write_bytes(b"somebody's voice")
         return Page()
 
-    def end(model: Any, address: str) -> None:
-        assert (address, len(list(tmp_path.rglob("recording.wav")))) == ("here", 1)
+    def end(address: str, speaks: bool) -> None:
+        assert (address, speaks, len(list(tmp_path.rglob("recording.wav")))) == ("here", True, 1)
         os.kill(os.getpid(), number)
 
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     monkeypatch.setattr(page, "import_gradio", lambda scratch: None)
-    monkeypatch.setattr(page.DemoModel, "load", lambda name, device: None)
+    monkeypatch.setattr(page, "Worker", Worker)
     monkeypatch.setattr(page, "build_page", build)
     monkeypatch.setattr(page, "_launch", lambda *given: "here")
     page.serve("small", announce=end)
-    assert closed == [False]
+    assert closed == [False, True]
     assert list(tmp_path.iterdir()) == []
 
 
@@ -89,17 +99,24 @@ class FakeGradio:
             self.options = options
 
 
-def test_errors_become_messages_without_folders_or_markup() -> None:
-    def fail() -> None:
+async def give(value: Any) -> Any:
+    return value
+
+
+def test_errors_become_messages_with_a_title_and_without_folders_or_markup() -> None:
+    async def fail() -> None:
         raise InputError("/srv/up/<b>.wav: is\nsilent")
 
     with pytest.raises(FakeGradio.Error) as caught:
-        page._or_message(FakeGradio, "/srv/up/<b>.wav", fail)
-    assert str(caught.value) == "&lt;b&gt;.wav: is silent"
+        asyncio.run(page._or_message(FakeGradio, "/srv/up/<b>.wav", fail()))
+    assert str(caught.value) == "<strong>That did not work</strong><br>&lt;b&gt;.wav: is silent"
     assert caught.value.options["print_exception"] is False
-    assert page._or_message(FakeGradio, None, lambda: 3) == 3
+    assert asyncio.run(page._or_message(FakeGradio, None, give(3))) == 3
 
 
 def test_faults_of_ours_are_not_hidden() -> None:
+    async def fail() -> None:
+        raise ZeroDivisionError
+
     with pytest.raises(ZeroDivisionError):
-        page._or_message(FakeGradio, None, lambda: 1 // 0)
+        asyncio.run(page._or_message(FakeGradio, None, fail()))

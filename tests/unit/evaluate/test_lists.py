@@ -155,14 +155,16 @@ def test_a_faulty_alignment_leaves_its_recording_out(
     recordings: Path, alignments: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     first, second, *rest = alignments.read_text(encoding="utf-8").splitlines()
-    foreign = {"word": "a", "start": 0, "end": 0.5, "phones": [["\u0250", 0, 0.5]]}
+    foreign = {"word": "a", "start": 0, "end": 0.5, "phones": [["%7", 0, 0.5]]}
     lines = [{**json.loads(first), "duration": -1}, {**json.loads(second), "words": [foreign]}, *map(json.loads, rest)]
     found = {one["id"]: units(one["duration"]) for one in map(json.loads, [first, second, *rest])}
     file = tmp_path / "a.jsonl"
     file.write_text("\n".join(map(json.dumps, lines)), encoding="utf-8")
     references = open_references(file, ["syllable"])
     err = capsys.readouterr().err
-    assert "a.jsonl:1: " in err and "ARPAbet" in err and err.count(f"{file}: skipped 1 of") == 2
+    assert (
+        "a.jsonl:1: " in err and "phone '%7' is not one phone of IPA" in err and err.count(f"{file}: skipped 1 of") == 2
+    )
     aligned = UnitList("units", None, None, found).align(references, ["syllable"], partial=False)
     assert set(aligned.units) == {one["id"] for one in lines[2:]} and aligned.data.left_out == 2
     file.write_text("\n".join(map(json.dumps, lines[1:])), encoding="utf-8")

@@ -142,10 +142,15 @@ def test_writer_refuses_wrong_use(tmp_path: Path) -> None:
     assert files_below(tmp_path) == []
 
 
-@pytest.mark.parametrize(("format", "package"), [("parquet", "pyarrow"), ("textgrid", "praatio")])
-def test_missing_packages_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, format: str, package: str) -> None:
+@pytest.mark.parametrize(
+    ("format", "package", "remedy"),
+    [("parquet", "pyarrow", "pip install pyarrow"), ("textgrid", "praatio", r"pip install 'syllablelm\[textgrid\]'")],
+)
+def test_missing_packages_are_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, format: str, package: str, remedy: str
+) -> None:
     monkeypatch.setitem(sys.modules, package, None)
-    with pytest.raises(MissingDependencyError, match=f"pip install {package}"):
+    with pytest.raises(MissingDependencyError, match=remedy):
         write_all(tmp_path / OUT[format], format, SOME)
     assert files_below(tmp_path) == []
 
