@@ -34,7 +34,7 @@ MONOSPACE = ("ui-monospace", "monospace")
 LARGEST_UPLOAD = "200mb"
 HERE = Path(__file__).parent
 CSS = HERE / "page.css"
-TIMELINE_SCRIPT = (HERE / "timeline.js").read_text(encoding="utf-8")
+SCRIPT = (HERE / "page.js").read_text(encoding="utf-8")
 INTRODUCTION = """# SyllableLM
 Speech as syllable-like units. Record or upload a clip, or keep the sample, and press a button.
 Everything is computed where this page's server runs; recordings are deleted when it stops.
@@ -146,9 +146,8 @@ def build_page(gradio: Any, worker: Worker, scratch: Path) -> Any:
             elem_id="recording",
             buttons=[],
         )
-        gradio.Button("Back to the sample", size="sm").click(
-            lambda: str(sample), outputs=audio, api_visibility="private"
-        )
+        back = gradio.Button("Back to the sample", size="sm")
+        back.click(lambda: str(sample), outputs=audio, api_visibility="private")
         with gradio.Tabs():
             with gradio.Tab("Units"):
                 parts = [_units_part(gradio, worker, scratch, audio)]
@@ -157,7 +156,7 @@ def build_page(gradio: Any, worker: Worker, scratch: Path) -> Any:
                     parts.append(_resynthesis_part(gradio, worker, scratch, audio))
                 with gradio.Tab("Continue"):
                     parts.append(_continuation_part(gradio, worker, scratch, audio))
-        _clear_on_change(gradio, audio, parts)
+        _clear_on_change(gradio, audio, back, parts)
     # One recording at a time; others queue.
     page.queue(default_concurrency_limit=1)
     return page
@@ -165,7 +164,7 @@ def build_page(gradio: Any, worker: Worker, scratch: Path) -> Any:
 
 @dataclass(frozen=True)
 class _Part:
-    """A tab's running work, which can be cancelled, and what clears it: components with their empty values."""
+    """Of a tab: the event of its work, which can be cancelled, the button that does so, and the results."""
 
     work: Any
     stop: Any
@@ -202,7 +201,6 @@ def _units_part(gradio: Any, worker: Worker, scratch: Path, audio: Any) -> _Part
     )
     with gradio.Accordion("As tokenize prints it (frames)", open=False):
         record = gradio.JSON(show_label=False)
-
     tracker = gradio.Progress()
 
     async def run(path: str | None, first: float | None, progress: Any = tracker) -> tuple[Any, ...]:
@@ -225,7 +223,6 @@ def _resynthesis_part(gradio: Any, worker: Worker, scratch: Path, audio: Any) ->
         original = _player(gradio, "Original")
         spoken = _player(gradio, "Resynthesis, from the units alone")
     timeline = _timeline(gradio)
-
     tracker = gradio.Progress()
 
     async def run(path: str | None, number: float | None, progress: Any = tracker) -> tuple[str, ...]:
@@ -248,7 +245,6 @@ def _continuation_part(gradio: Any, worker: Worker, scratch: Path, audio: Any) -
         whole = _player(gradio, "Prompt, then continuation")
         alone = _player(gradio, "Continuation alone")
     timeline = _timeline(gradio)
-
     tracker = gradio.Progress()
 
     async def run(
@@ -280,7 +276,7 @@ def _player(gradio: Any, label: str) -> Any:
 
 
 def _timeline(gradio: Any) -> Any:
-    return gradio.HTML(elem_classes="timeline", js_on_load=TIMELINE_SCRIPT, apply_default_css=False)
+    return gradio.HTML(elem_classes="timeline", js_on_load=SCRIPT, apply_default_css=False)
 
 
 def _buttons(gradio: Any, label: str) -> tuple[Any, Any]:
@@ -316,7 +312,7 @@ def _connect(
     return _Part(work, stop, outputs)
 
 
-def _clear_on_change(gradio: Any, audio: Any, parts: list[_Part]) -> None:
+def _clear_on_change(gradio: Any, audio: Any, back: Any, parts: list[_Part]) -> None:
     """Clear the results of the recording before, stop work on it, and refuse at once what the page does not take."""
     cleared = [component for part in parts for component in (part.stop, *part.outputs)]
 
@@ -333,7 +329,9 @@ def _clear_on_change(gradio: Any, audio: Any, parts: list[_Part]) -> None:
             gradio.Warning(_message("This recording cannot be used", explain(error, path)), duration=20)
         return [empty(component) for component in cleared]
 
-    audio.change(
+    # Not `change`, which is called when the page opens, too.
+    gradio.on(
+        [audio.input, back.click],
         clear,
         audio,
         cleared,

@@ -1,4 +1,4 @@
-"""Waveforms and segments over time, as HTML: each segment is a button that plays it by ``timeline.js``."""
+"""Waveforms and segments over time, as HTML: each segment is a button that plays it by ``page.js``."""
 
 from __future__ import annotations
 

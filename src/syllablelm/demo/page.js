@@ -1,4 +1,5 @@
-// Of one timeline, `element`: a clicked segment is played from the sound of its track; arrow keys move between segments.
+// Run for each timeline, `element`. Sounds: a clicked segment is played from the sound of its track; arrow keys move
+// between segments.
 const sounds = new Map();
 let context, playing;
 
@@ -37,3 +38,9 @@ element.addEventListener("keydown", (event) => {
   next.tabIndex = 0;
   next.focus();
 });
+
+// Where the server was started again, perhaps with another model, results and the page itself are old.
+window.watchServer ??= setInterval(async () => {
+  const answer = await fetch("gradio_api/app_id").catch(() => null);
+  if (answer?.ok && (await answer.json()).app_id !== window.gradio_config.app_id) location.reload();
+}, 5000);
