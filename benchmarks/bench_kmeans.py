@@ -21,8 +21,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from results import add_json, report
 
-from syllablelm.core.document import format_table
 from syllablelm.quantize import fit_kmeans, kmeans, nearest_centre, open_vectors
 from syllablelm.quantize.vectors import BLOCK_ROWS
 
@@ -116,6 +116,7 @@ def main() -> None:
     parser.add_argument("--file-only", action="store_true", help="Do not load the vectors to compare.")
     parser.add_argument("--others", action="store_true", help="Time faiss and fastkmeans, too.")
     parser.add_argument("--folder", type=Path, help="Folder for the file of vectors.")
+    add_json(parser)
     options = parser.parse_args()
     # As many iterations as asked for.
     kmeans.MIN_GAIN.update(dict.fromkeys(kmeans.MIN_GAIN, -1.0))
@@ -150,7 +151,7 @@ def main() -> None:
             if options.others:
                 rows += others(np.load(path).astype(np.float32), centres, options.iterations, row)
     print(f"load {os.getloadavg()[0]:.1f}; CPU seconds; an iteration without the starts, of other programs with them")
-    print(format_table(rows, digits=2))
+    report(options, rows, options.device, digits=2)
 
 
 if __name__ == "__main__":

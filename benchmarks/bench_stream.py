@@ -1,6 +1,6 @@
 """Compare a stream with a lookahead with the encoding of whole recordings: agreement, cost and latency.
 
-Run: python benchmarks/bench_stream.py MANIFEST [--model small] [--limit N] [--join N] [--figure FILE.png] [--out FILE]
+Run: python benchmarks/bench_stream.py MANIFEST [--model small] [--limit N] [--join N] [--figure FILE.png] [--json FILE]
          [--sizes LOOKAHEAD,CONTEXT,HOP ...]
 Audio arrives in blocks of 20 ms. "cost" is computing time over the length of the audio. A chunk is one hop; its time by
 the clock, and in computing time, is that from the block that completes it until its segments are there. One thread.
@@ -18,9 +18,9 @@ from typing import Any
 
 import numpy as np
 import torch
+from results import add_json, report
 
 from syllablelm import Segmentation, Tokenizer
-from syllablelm.core.document import format_table
 from syllablelm.data.corpus import read_recordings
 from syllablelm.evaluate.speed import compare_units
 
@@ -101,7 +101,7 @@ def main() -> None:
     parser.add_argument("--join", type=int, default=1)
     parser.add_argument("--sizes", nargs="+", default=SIZES)
     parser.add_argument("--figure", type=Path)
-    parser.add_argument("--out", type=Path)
+    add_json(parser)
     options = parser.parse_args()
     torch.set_num_threads(1)
     recordings = list(read_recordings([options.manifest])[0])[: options.limit]
@@ -113,9 +113,7 @@ def main() -> None:
     for sizes in options.sizes:
         rows.append(measure(tokenizer, waves, whole, sizes))
         print(json.dumps(rows[-1]), flush=True)
-    print(format_table(rows))
-    if options.out is not None:
-        options.out.write_text(json.dumps(rows, indent=2) + "\n", encoding="utf-8")
+    report(options, rows)
     if options.figure is not None:
         draw(rows, options.figure)
 
