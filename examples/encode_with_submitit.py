@@ -19,7 +19,7 @@ def encode(manifest: Path, out: Path, model: str, device: str, shard_seconds: fl
 
 
 def main() -> None:
-    import submitit
+    import submitit  # pyright: ignore[reportMissingImports]
 
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("manifest", type=Path)
