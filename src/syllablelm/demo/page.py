@@ -164,7 +164,7 @@ def build_page(gradio: Any, worker: Worker, scratch: Path) -> Any:
 
 @dataclass(frozen=True)
 class _Part:
-    """Of a tab: the event of its work, which can be cancelled, the button that does so, and the results."""
+    """A tab: the event of its work, which can be cancelled, the button that cancels it, and the results."""
 
     work: Any
     stop: Any

@@ -53,7 +53,9 @@ class WhisperEncoder(HubEncoder):
             raise FormatError(f"a Whisper of {config.num_mel_bins} mel bands; those of 80 and of 128 are supported")
         super().__init__(model, layer, normalize=normalize)
         self.max_frames = int(config.max_source_positions)
-        self.register_buffer("mel_BF", _mel_filters(config.num_mel_bins), persistent=False)
+        self.register_buffer(
+            "mel_BF", slaney_filters(config.num_mel_bins, FFT // 2 + 1, self.sample_rate), persistent=False
+        )
         self.register_buffer("taper", torch.hann_window(FFT), persistent=False)
 
     def _choose_attention(self) -> None:
@@ -158,12 +160,15 @@ class WhisperEncoder(HubEncoder):
         }
 
 
-def _mel_filters(bands: int) -> Tensor:
-    """Triangles of equal area on Slaney's mel scale, linear to 1 kHz and logarithmic above: (bands, 201)."""
-    most = 15.0 + 27.0 * np.log(8.0) / np.log(6.4)
+def slaney_filters(bands: int, bins: int, sample_rate: int) -> Tensor:
+    """Triangles of equal area on Slaney's mel scale, linear to 1 kHz and logarithmic above: (bands, bins).
+
+    They reach from 0 Hz to half the sample rate, which is above 1 kHz.
+    """
+    most = 15.0 + 27.0 * np.log(sample_rate / 2000.0) / np.log(6.4)
     mels = np.linspace(0.0, most, bands + 2)
     edges = np.where(mels < 15.0, mels * 200.0 / 3.0, 1000.0 * np.exp((mels - 15.0) * np.log(6.4) / 27.0))
-    hertz = np.linspace(0.0, 8000.0, FFT // 2 + 1)
+    hertz = np.linspace(0.0, sample_rate / 2, bins)
     rising = (hertz - edges[:-2, None]) / np.diff(edges)[:-1, None]
     falling = (edges[2:, None] - hertz) / np.diff(edges)[1:, None]
     triangles = np.maximum(0.0, np.minimum(rising, falling)) * (2.0 / (edges[2:] - edges[:-2]))[:, None]

@@ -24,6 +24,7 @@ from torch.nn.utils.parametrize import remove_parametrizations
 
 from syllablelm.core.errors import InputError, check_fields
 from syllablelm.data.audio import SAMPLE_RATE
+from syllablelm.encoders.whisper import slaney_filters
 from syllablelm.train.batches import SHORTEST_CROP, CropPlan, VoiceData
 from syllablelm.train.loop import Batch, LoopConfig
 from syllablelm.train.stage import StageRun
@@ -67,14 +68,10 @@ class MelSpectrum(nn.Module):
     window: Tensor
 
     def __init__(self, sample_rate: int = SAMPLE_RATE, fft: int = 1024, hop: int = 256, bands: int = 80) -> None:
-        from transformers.audio_utils import mel_filter_bank
-
         super().__init__()
         self.fft, self.hop = fft, hop
-        filters = mel_filter_bank(
-            fft // 2 + 1, bands, 0.0, sample_rate / 2, sample_rate, norm="slaney", mel_scale="slaney"
-        )
-        self.register_buffer("filters_FM", torch.from_numpy(filters).float(), persistent=False)
+        filters_FM = slaney_filters(bands, fft // 2 + 1, sample_rate).T.contiguous()
+        self.register_buffer("filters_FM", filters_FM, persistent=False)
         self.register_buffer("window", torch.hann_window(fft), persistent=False)
 
     def forward(self, wave_BN: Tensor) -> Tensor:

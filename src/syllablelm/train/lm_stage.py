@@ -107,13 +107,12 @@ class LanguageModelTask:
         seconds = 6 * count_parameters(model)[0] / peak_flops
         self.module = PackedLoss(model, way, compiled=config.compile, token_seconds=seconds)
         keys = ("crop_seconds", "row_tokens", "batch_tokens", "without_padding")
-        self.way: Way = way
         self.plan = PackPlan(store, **{key: getattr(config, key) for key in keys}, seed=seed)
         self.frame_seconds = store.info.frame_seconds
 
     def batch(self, number: int) -> Batch:
         """Return one micro-batch (``packed_arrays``)."""
-        return packed_arrays(self.plan.batch(number), self.way, self.frame_seconds)
+        return packed_arrays(self.plan.batch(number), self.module.way, self.frame_seconds)
 
 
 def train_lm(

@@ -40,6 +40,8 @@ class PackedLoss(nn.Module):
         token_seconds: time of a token's 6 N operations at the devices' peak.
     """
 
+    way: Way
+
     def __init__(self, model: nn.Module, way: Way, *, compiled: bool = False, token_seconds: float = 0.0) -> None:
         super().__init__()
         self.model, self.way, self.token_seconds = model, way, token_seconds

@@ -50,11 +50,11 @@ class ResemblyzerEncoder:
 
     def __init__(self, *, device: str = "auto") -> None:
         import torch
-        from transformers.audio_utils import mel_filter_bank
 
         from syllablelm.data.audio import SAMPLE_RATE
         from syllablelm.encoders.checkpoint import read_checkpoint
         from syllablelm.encoders.device import pick_device
+        from syllablelm.encoders.whisper import slaney_filters
 
         # Its requirements are not needed, and cannot all be installed without a compiler.
         folder = find_optional("resemblyzer", "the speaker encoder 'resemblyzer' is missing", "--no-deps resemblyzer")
@@ -64,9 +64,7 @@ class ResemblyzerEncoder:
         self._layers.load_state_dict({key: value for key, value in state.items() if key.partition(".")[0] in layers})
         self._device = pick_device(device)
         self._layers.to(self._device).eval()
-        slaney: dict[str, Any] = {"norm": "slaney", "mel_scale": "slaney"}
-        mel = mel_filter_bank(201, self._BANDS, 0.0, SAMPLE_RATE / 2, SAMPLE_RATE, **slaney)
-        self._mel_FM = torch.from_numpy(mel).to(self._device, torch.float32)
+        self._mel_FM = slaney_filters(self._BANDS, 201, SAMPLE_RATE).T.contiguous().to(self._device)
 
     def embed(self, waveform: Waveform) -> Waveform:
         """Return the embedding (256,) of a waveform; no component is negative."""
