@@ -64,7 +64,10 @@ Rule = Annotated[
     typer.Option("--rule", metavar="METHOD", help=f"Segmentation method: {', '.join(TOKENIZER_METHODS)}."),
 ]
 Delta = Annotated[
-    float | None, typer.Option("--delta", metavar="X", help="Threshold of --rule released (default: the model's).")
+    float | None,
+    typer.Option(
+        "--delta", metavar="X", help="Threshold of --rule released, penalty of --rule penalty (default: the model's)."
+    ),
 ]
 Device = Annotated[str, typer.Option("--device", metavar="auto|cpu|cuda", help="Device to compute on.")]
 Precision = Annotated[

@@ -196,22 +196,26 @@ class HubEncoder(ConvolvedEncoder):
         blocks = self.model.encoder.layers
         if any(not 0 <= layer <= len(blocks) for layer in wanted):
             raise InputError(f"layers {wanted}: this encoder was cut to layers 0 to {len(blocks)}")
-        mask_BT = mask_B11T = None
+        mask_BT = None
         # Without padding no mask is passed: attention then takes its fastest path.
         if bool((frames_B < input_BTD.shape[1]).any()):
             mask_BT = frame_mask(frames_B.to(input_BTD.device, non_blocking=True), input_BTD.shape[1])
-            mask_B11T = mask_BT[:, None, None, :]
             input_BTD = input_BTD.masked_fill(~mask_BT[..., None], 0.0)
+        mask = self._attention_mask(mask_BT, input_BTD)
         hidden_BTD, shared = self._enter(input_BTD, mask_BT)
         captured = {0: hidden_BTD} if 0 in wanted else {}
         for number, block in enumerate(blocks[: max(wanted, default=0)], start=1):
-            hidden_BTD = block(hidden_BTD, attention_mask=mask_B11T, **shared)
+            hidden_BTD = block(hidden_BTD, attention_mask=mask, **shared)
             if isinstance(hidden_BTD, tuple):
                 # WavLM's first layer finds the biases that all layers use.
                 hidden_BTD, shared["position_bias"] = hidden_BTD
             if number in wanted:
                 captured[number] = hidden_BTD
         return captured
+
+    def _attention_mask(self, mask_BT: Tensor | None, input_BTD: Tensor) -> Tensor | None:
+        """True for the keys that a block may attend to; None for all."""
+        return None if mask_BT is None else mask_BT[:, None, None, :]
 
     def _enter(self, input_BTD: Tensor, mask_BT: Tensor | None) -> tuple[Tensor, dict[str, Any]]:
         """The first block's input, and what is passed to every block."""

@@ -135,8 +135,36 @@ class WhisperEncoder(HubEncoder):
     def _enter(self, input_BTD: Tensor, mask_BT: Tensor | None) -> tuple[Tensor, dict[str, Any]]:
         encoder = self.model.encoder
         self._check_length(input_BTD.shape[1])
-        hidden_BTD = input_BTD + encoder.embed_positions.weight[: input_BTD.shape[1]]
+        length = input_BTD.shape[1]
+        first = 0
+        if self.training and self._limits != (-1, -1):
+            # With limited attention a frame must mean the same wherever a window begins.
+            first = int(torch.randint(self.max_frames - length + 1, ()))
+        hidden_BTD = input_BTD + encoder.embed_positions.weight[first : first + length]
         return functional.dropout(hidden_BTD, p=encoder.dropout, training=self.training), {}
+
+    @property
+    def _limits(self) -> tuple[int, int]:
+        config = self.model.config
+        return getattr(config, "attention_left", -1), getattr(config, "attention_right", -1)
+
+    def limit_attention(self, left: int, right: int) -> None:
+        """Let a frame see that many frames before and after its own in each block, -1 for all; saved with the model."""
+        self.model.config.attention_left, self.model.config.attention_right = left, right
+
+    def _attention_mask(self, mask_BT: Tensor | None, input_BTD: Tensor) -> Tensor | None:
+        left, right = self._limits
+        if (left, right) == (-1, -1):
+            return super()._attention_mask(mask_BT, input_BTD)
+        place_T = torch.arange(input_BTD.shape[1], device=input_BTD.device)
+        ahead_TT = place_T[None, :] - place_T[:, None]
+        seen = (ahead_TT <= (right if right >= 0 else len(place_T))) & (
+            ahead_TT >= -(left if left >= 0 else len(place_T))
+        )
+        if mask_BT is None:
+            return seen[None, None]
+        # Padding sees itself: attention to nothing is not a number.
+        return ((seen & mask_BT[:, None, :]) | (ahead_TT == 0))[:, None]
 
     def _check_length(self, num_frames: int) -> None:
         most = int(self.model.config.max_source_positions)

@@ -29,6 +29,8 @@ class WhisperShape:
     Args:
         mask_embedding: whether there is a vector that masked frames are replaced by; ours, as the next one.
         final_norm: whether the norm after the last block belongs to the encoder; it was not cut off below it.
+        attention_left, attention_right: frames before and after its own that a frame sees in each block; -1 for all.
+            Ours, too: other programs attend to all.
     """
 
     num_mel_bins: int = 80
@@ -43,6 +45,8 @@ class WhisperShape:
     activation_function: str = "gelu"
     mask_embedding: bool = False
     final_norm: bool = True
+    attention_left: int = -1
+    attention_right: int = -1
     model_type: ClassVar[str] = "whisper"
 
     @property
@@ -120,7 +124,7 @@ class _Block(nn.Module):
         self.final_layer_norm = nn.LayerNorm(config.d_model)
 
     def forward(self, hidden_BTD: Tensor, attention_mask: Tensor | None = None) -> Tensor:
-        """Attention, then two linear layers, each after a norm and added to its input; the mask is (B, 1, 1, T)."""
+        """Attention, then two linear layers, each after a norm and added to its input; see attention for the mask."""
         inner_BTD = self.self_attn(self.self_attn_layer_norm(hidden_BTD), attention_mask)
         hidden_BTD = hidden_BTD + F.dropout(inner_BTD, self.dropout, self.training)
         inner = F.gelu(self.fc1(self.final_layer_norm(hidden_BTD)))
@@ -142,9 +146,10 @@ class _Attention(nn.Module):
         self.q_proj = nn.Linear(config.d_model, config.d_model)
         self.out_proj = nn.Linear(config.d_model, config.d_model)
 
-    def forward(self, hidden_BTD: Tensor, mask_B11T: Tensor | None) -> Tensor:
+    def forward(self, hidden_BTD: Tensor, mask: Tensor | None) -> Tensor:
+        """Attend to the keys that the mask is True for; (B, 1, 1, T) or (B, 1, T, T), None for all."""
         query, key, value = self.q_proj(hidden_BTD) * self.scale, self.k_proj(hidden_BTD), self.v_proj(hidden_BTD)
         heads = (tensor.unflatten(-1, (self.num_heads, -1)).transpose(1, 2) for tensor in (query, key, value))
         dropout = self.dropout if self.training else 0.0
-        found_BHTE = F.scaled_dot_product_attention(*heads, attn_mask=mask_B11T, dropout_p=dropout, scale=1.0)
+        found_BHTE = F.scaled_dot_product_attention(*heads, attn_mask=mask, dropout_p=dropout, scale=1.0)
         return self.out_proj(found_BHTE.transpose(1, 2).flatten(2))

@@ -13,7 +13,13 @@ from syllablelm.core.lazy import lazy_names
 if TYPE_CHECKING:
     from syllablelm.segment.baselines import boundary_strength, envelope, envelope_valleys, even_boundaries
     from syllablelm.segment.graph_cut import merge_similar, mincut, similarity_matrix
-    from syllablelm.segment.least_squares import feasible_count, minsum, minsum_dynamic, segment_costs
+    from syllablelm.segment.least_squares import (
+        feasible_count,
+        minsum,
+        minsum_dynamic,
+        minsum_penalty,
+        segment_costs,
+    )
     from syllablelm.segment.losspred import losspred_matrix
     from syllablelm.segment.mel import log_mel, mfcc
     from syllablelm.segment.registry import METHODS, Method, get_method
@@ -46,6 +52,7 @@ __all__ = [
     "mincut",
     "minsum",
     "minsum_dynamic",
+    "minsum_penalty",
     "norm_peaks",
     "norm_threshold_mincut",
     "relative_threshold",
@@ -60,7 +67,7 @@ __getattr__, __dir__ = lazy_names(
     {
         "baselines": ["boundary_strength", "envelope", "envelope_valleys", "even_boundaries"],
         "graph_cut": ["merge_similar", "mincut", "similarity_matrix"],
-        "least_squares": ["feasible_count", "minsum", "minsum_dynamic", "segment_costs"],
+        "least_squares": ["feasible_count", "minsum", "minsum_dynamic", "minsum_penalty", "segment_costs"],
         "losspred": ["losspred_matrix"],
         "mel": ["log_mel", "mfcc"],
         "registry": ["METHODS", "Method", "get_method"],

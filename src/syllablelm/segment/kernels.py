@@ -207,6 +207,32 @@ def trace_back(lengths: np.ndarray, num_segments: int) -> np.ndarray:
 
 
 @compiled()
+def cut_at_penalty(costs: np.ndarray, penalty: float, min_length: int) -> np.ndarray:
+    """The cut with the least sum of costs plus a penalty a segment: int32 boundaries [0, ..., T].
+
+    Ties go to the shortest last segment. Every T from `min_length` on has a cut, if max_length >= 2 min_length - 1.
+    """
+    max_length, num_frames = costs.shape[0] - 1, costs.shape[1] - 1
+    best = np.full(num_frames + 1, np.inf)
+    lengths = np.zeros(num_frames + 1, dtype=np.int64)
+    best[0] = 0.0
+    for end in range(min_length, num_frames + 1):
+        for length in range(min_length, min(max_length, end) + 1):
+            total = best[end - length] + costs[length, end] + penalty
+            if total < best[end]:
+                best[end], lengths[end] = total, length
+    count, end = 0, num_frames
+    while end > 0:
+        count, end = count + 1, end - lengths[end]
+    boundaries = np.empty(count + 1, dtype=np.int32)
+    end = num_frames
+    for place in range(count, -1, -1):
+        boundaries[place] = end
+        end -= lengths[end]
+    return boundaries
+
+
+@compiled()
 def search_count(costs: np.ndarray, lengths: np.ndarray, low: int, high: int, delta: float, quantile: float) -> int:
     """The last count that a binary search from low to high finds too coarse, else low (the released rule).
 

@@ -98,6 +98,35 @@ def minsum(
     return cut if is_batch(features) else cut[0]
 
 
+def minsum_penalty(features: Any, penalty: float, *, min_length: int = 1, max_length: int = 50) -> IntArray:
+    """Cut the features of one recording where the sum of squared errors plus a penalty a segment is least.
+
+    It is MinSum with the number of segments that the penalty makes worth their cost. Unlike a given number, a penalty
+    decides locally: what comes a few segments later has no influence on a boundary.
+
+    Args:
+        features: (T, D) array or tensor, of which a copy is cut on the CPU.
+        penalty: cost that every segment adds, in squared error per dimension; it belongs to one encoder's scale.
+        min_length, max_length: limits in frames; a recording shorter than the least is one segment.
+
+    Returns:
+        int32 boundaries [0, ..., T]; [0] without frames.
+
+    Raises:
+        InputError: wrong shapes, values that are not finite, a penalty below 0, or limits that fit no recording.
+    """
+    if not (math.isfinite(penalty) and penalty >= 0.0):
+        raise InputError(f"penalty {penalty}: must be a finite number of at least 0")
+    frames = to_frames(features, "features")
+    feasible_count(len(frames), 1, min_length, max_length)
+    if len(frames) <= min_length:
+        return np.unique([0, len(frames)]).astype(np.int32)
+    from syllablelm.segment.kernels import cut_at_penalty, squared_error_costs
+
+    costs = squared_error_costs(frames, min(max_length, len(frames)))
+    return cut_at_penalty(costs, penalty * frames.shape[1], min_length)
+
+
 _Table = npt.NDArray[np.integer]
 
 

@@ -67,6 +67,13 @@ METHODS: dict[str, Method] = {
             ("delta", "quantile", "min_length", "max_length"),
             counted=False,
         ),
+        Method(
+            "penalty",
+            "MinSum with a penalty for every segment instead of their number",
+            ("features",),
+            ("delta", "min_length", "max_length"),
+            counted=False,
+        ),
         Method("peaks", "peaks of feature change", ("features",)),
         Method("refined", "peaks of feature change plus acoustic boundary score", ("features", "waveform")),
         Method(

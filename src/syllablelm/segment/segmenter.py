@@ -18,7 +18,7 @@ from syllablelm.data.vad import speech_frames
 from syllablelm.segment.baselines import boundary_strength, envelope, envelope_valleys, even_boundaries
 from syllablelm.segment.combined import combined_boundaries, feature_step, novelty, peak_boundaries
 from syllablelm.segment.graph_cut import mincut, similarity_matrix
-from syllablelm.segment.least_squares import feasible_count, minsum, minsum_dynamic
+from syllablelm.segment.least_squares import feasible_count, minsum, minsum_dynamic, minsum_penalty
 from syllablelm.segment.losspred import losspred_matrix
 from syllablelm.segment.mel import frame_count, log_mel
 from syllablelm.segment.pauses import plan_pauses
@@ -181,6 +181,7 @@ FUNCTIONS: dict[str, Callable[..., Boundaries]] = {
     "similarity": _similarity,
     "minsum": _minsum,
     "released": _released,
+    "penalty": lambda clip, _, *, delta, **limits: minsum_penalty(clip.features, delta, **limits),
     "peaks": lambda clip, count: peak_boundaries(clip.features, clip.clip_count(count)),
     "refined": lambda clip, count: _combine(feature_step(clip.features), clip, count),
     "losspred": _losspred,

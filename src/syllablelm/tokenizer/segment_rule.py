@@ -26,7 +26,9 @@ class SegmentRule:
         method: segmentation method on features, one of ``TOKENIZER_METHODS``, such as "minsum" (round(rate x seconds)
             segments, Eq. 4), "released" (the published inference code) and "frames" (every frame, HuBERT-like units).
         rate: segments per second, of methods that take a number of segments.
-        delta, quantile: thresholds of "released"; delta belongs to the scale of one checkpoint's features.
+        delta, quantile: thresholds of "released"; delta is also the penalty of "penalty" (``segment.minsum_penalty``),
+            where in a recipe 0 stands for the one that gives ``rate`` segments a second. It belongs to the scale of one
+            checkpoint's features.
         min_length, max_length: limits of a segment in frames, where the method has them.
         drop_edges: leave the first and last frame of a segment of at least three out of its mean.
         merge: deduplicate: join neighbours that touch and carry the same unit.
@@ -46,7 +48,7 @@ class SegmentRule:
     def __post_init__(self) -> None:
         object.__setattr__(self, "method", _find(self.method).name)
         check_fields(self, "rate", above=0, most=HIGHEST_RATE)
-        check_fields(self, "delta", above=0)
+        check_fields(self, "delta", **({"least": 0} if self.method == "penalty" else {"above": 0}))
         check_fields(self, "quantile", least=0, most=1)
         check_fields(self, "min_length max_length", least=1)
         if self.max_length < self.min_length:
@@ -76,7 +78,7 @@ def change_rule(own: SegmentRule, rate: float | None, method: str | None, delta:
     Args:
         own: rule of the tokenizer.
         rate: segments per second; alone it turns a method that chooses its own number into "minsum".
-        method, delta: segmentation method, and threshold of "released".
+        method, delta: segmentation method, and threshold of "released" or penalty of "penalty".
 
     Raises:
         InputError: an unknown method, a rate or delta that is not above zero, or one that the method does not use.
@@ -92,8 +94,10 @@ def change_rule(own: SegmentRule, rate: float | None, method: str | None, delta:
         raise InputError(f"rate {rate}: the rule {chosen.name!r} has no rate; leave it out, or choose one of {counted}")
     if delta is not None and "delta" not in chosen.parameters:
         raise InputError(
-            f"delta {delta}: the rule {chosen.name!r} has no delta; leave it out, or choose rule 'released'"
+            f"delta {delta}: the rule {chosen.name!r} has no delta; leave it out, or take rule 'released' or 'penalty'"
         )
+    if chosen.name == "penalty" and own.method != "penalty" and delta is None:
+        raise InputError("rule 'penalty' needs a delta, the penalty of a segment; of `small` .45 gives 4.6 a second")
     return replace(
         own,
         method=chosen.name,

@@ -22,7 +22,7 @@ from syllablelm.train.batches import check_max_frames, load_arrays, save_arrays
 from syllablelm.train.stage import StageContext, StageRun
 
 Boundaries = npt.NDArray[np.int32]
-# The threshold of "released" belongs to the features of one checkpoint, so it is no method for training others.
+# Thresholds of "released" and "penalty" belong to the features of one checkpoint; they are not for training others.
 SOURCES = tuple(name for name, method in METHODS.items() if "delta" not in method.parameters)
 WITHOUT_ENCODER = tuple(name for name in SOURCES if not {"features", "predictor"} & set(METHODS[name].needs))
 WITH_HEAD = tuple(name for name in SOURCES if "predictor" in METHODS[name].needs)
@@ -35,8 +35,9 @@ class BoundariesConfig:
     """Source of the segments of a SylBoost round.
 
     Args:
-        source: segmentation method, any of the registry but "released". The paper's are "losspred" for the first round
-            and "minsum" for later ones. What methods on features leave out as silence becomes a segment.
+        source: segmentation method, any of the registry but "released" and "penalty". The paper's are "losspred" for
+            the first round and "minsum" for later ones. What methods on features leave out as silence becomes a
+            segment.
         rate: segments per second, k = round(rate x seconds), of methods that take a number of segments.
         layer: layer of the encoder, for methods on features.
         span, gap: of LossPred, in frames.

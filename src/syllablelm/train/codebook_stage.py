@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import sys
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,16 +14,20 @@ import torch
 from syllablelm.core.artifact import Artifact, current_digest
 from syllablelm.core.errors import InputError, check_fields
 from syllablelm.core.progress import ProgressBar
+from syllablelm.encoders.base import FrameEncoder
 from syllablelm.encoders.device import pick_device
 from syllablelm.encoders.load import load_encoder
 from syllablelm.quantize import Codebook, Vectors, VectorWriter, fit_codebook
 from syllablelm.quantize.kmeans import Method
+from syllablelm.segment import minsum_penalty
 from syllablelm.tokenizer.segment_rule import SegmentRule
 from syllablelm.tokenizer.tokenizer import Tokenizer
 from syllablelm.train.batches import iterate_features
 from syllablelm.train.stage import StageContext, StageRun
 
 MOST_UNITS = 2**24
+# Audio on which a penalty is fitted.
+PENALTY_SECONDS = 1800.0
 
 
 @dataclass(frozen=True)
@@ -36,6 +40,8 @@ class CodebookConfig:
         kmeans: k-means algorithm; "auto" depends on the size and on whether faiss is installed.
         rule: segmentation and pooling, here and later in the tokenizer.
         half: store the encoder's weights in float16; they are rounded before the codebook is fitted.
+        take: tokenizer (folder or bundled name) whose codebook is taken as it is: of the teacher of a student that
+            learned its features, and so has its units. ``units``, ``centres`` and ``kmeans`` are then ignored.
     """
 
     units: int = 2048
@@ -43,6 +49,7 @@ class CodebookConfig:
     kmeans: Method = "auto"
     rule: SegmentRule = field(default_factory=SegmentRule)
     half: bool = False
+    take: str = ""
 
     def __post_init__(self) -> None:
         check_fields(self, "units", least=1, most=MOST_UNITS)
@@ -67,16 +74,53 @@ def train_codebook(config: CodebookConfig, context: StageContext, encoder: Artif
                 tensor.copy_(tensor.half())
                 if not bool(tensor.isfinite().all()):
                     raise InputError(f"codebook.half: {name} is beyond the range of float16; set it to false")
-        tokenizer = Tokenizer(model, None, config.rule)
+        rule = config.rule
+        if rule.method == "penalty" and rule.delta == 0.0:
+            rule = replace(rule, delta=_fit_penalty(rule, model, context))
+            run.metrics["penalty"] = rule.delta
+        if taken is not None:
+            Tokenizer(model, taken.codebook, rule).write_payload(run.folder, half=config.half)
+            return
+        tokenizer = Tokenizer(model, None, rule)
         pooled = _pool(tokenizer, context, run)
         codebook = _fit(config, pooled, context.seed, pick_device(context.device))
-        Tokenizer(model, codebook, config.rule).write_payload(run.folder, half=config.half)
+        Tokenizer(model, codebook, rule).write_payload(run.folder, half=config.half)
         run.metrics["segments"] = len(pooled)
         run.metrics["rate"] = len(pooled) / context.manifest.total_seconds
         # Every centre is the nearest one of a segment.
         run.metrics["units_used"] = codebook.num_units
 
-    return context.run("tokenizer", out, config, {"encoder": current_digest(encoder)}, work, alone=True)
+    parents = {"encoder": current_digest(encoder)}
+    taken = Tokenizer.load(config.take, device="cpu") if config.take else None
+    if taken is not None:
+        if taken.codebook is None:
+            raise InputError(f"codebook.take {config.take!r}: that tokenizer has no codebook; name one with units")
+        parents["codebook"] = taken.digest
+    return context.run("tokenizer", out, config, parents, work, alone=True)
+
+
+def _fit_penalty(rule: SegmentRule, encoder: FrameEncoder, context: StageContext) -> float:
+    """Find the penalty that gives ``rule.rate`` segments a second, on the first recordings of the corpus."""
+    found: list[Any] = []
+    for _, feats in iterate_features(context.store, encoder, label="penalty"):
+        found.append(feats)
+        if sum(map(len, found)) >= PENALTY_SECONDS * encoder.sample_rate / encoder.hop:
+            break
+    seconds = sum(map(len, found)) * encoder.hop / encoder.sample_rate
+    low, high = 0.0, 1.0
+
+    def too_many(penalty: float) -> bool:
+        cut = (
+            minsum_penalty(feats, penalty, min_length=rule.min_length, max_length=rule.max_length) for feats in found
+        )
+        return sum(len(boundaries) - 1 for boundaries in cut) > rule.rate * seconds
+
+    while too_many(high) and high < 1e9:
+        low, high = high, 4.0 * high
+    for _ in range(20):
+        middle = 0.5 * (low + high)
+        low, high = (middle, high) if too_many(middle) else (low, middle)
+    return high
 
 
 def _pool(tokenizer: Tokenizer, context: StageContext, run: StageRun) -> Vectors:

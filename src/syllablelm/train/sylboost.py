@@ -17,6 +17,7 @@ from syllablelm.core.errors import FormatError, InputError, check_fields
 from syllablelm.encoders.base import FrameEncoder, TrainableEncoder
 from syllablelm.encoders.load import load_encoder
 from syllablelm.encoders.padding import frame_mask
+from syllablelm.encoders.whisper import WhisperEncoder
 from syllablelm.quantize import pool_segments
 from syllablelm.train.batches import (
     SHORTEST_CROP,
@@ -47,6 +48,8 @@ class SylBoostConfig:
         normalize: standardise every waveform for teacher and student, which makes them independent of loudness; false
             does as the checkpoint says.
         crop_seconds: maximum length of a crop of a recording.
+        left_context, right_context: seconds of audio before and after its own that a frame of the student may see, for
+            streams of low latency (Whisper only); None for all.
         augment: distortions of the student's input; the teacher's is always the clean recording.
     """
 
@@ -58,12 +61,15 @@ class SylBoostConfig:
     whiten: bool = False
     normalize: bool = False
     crop_seconds: float = 15.6
+    left_context: float | None = None
+    right_context: float | None = None
     augment: AugmentConfig = field(default_factory=AugmentConfig)
 
     def __post_init__(self) -> None:
         check_fields(self, "layer", least=1)
         check_fields(self, "frozen_blocks", least=0, most=self.layer)
         check_fields(self, "crop_seconds", least=SHORTEST_CROP)
+        check_fields(self, "left_context right_context", least=0)
 
 
 @dataclass(frozen=True)
@@ -193,6 +199,7 @@ def train_sylboost(
             raise InputError(
                 "sylboost.normalize is false, but the student before standardises waveforms; set it in this round too"
             )
+        _limit_context(student, config)
         check_max_frames(student, context.manifest, config.crop_seconds)
         student.freeze(extractor=not config.train_cnn, blocks=config.frozen_blocks)
         model = load_encoder(teacher.path, config.layer, device=context.device, normalize=normalize)
@@ -207,3 +214,20 @@ def train_sylboost(
         student.save(run.folder)
 
     return context.run("encoder", out, config, parents, work)
+
+
+def _limit_context(student: TrainableEncoder, config: SylBoostConfig) -> None:
+    """Divide the seconds that the student may see evenly among its blocks."""
+    sides = (config.left_context, config.right_context)
+    if sides == (None, None):
+        return
+    if not isinstance(student, WhisperEncoder):
+        raise InputError(
+            f"left_context, right_context: a {type(student).__name__} cannot do with less; leave them out, or take a "
+            "Whisper"
+        )
+    blocks = len(student.model.encoder.layers)
+    left, right = (
+        -1 if side is None else int(side * student.sample_rate / student.hop / blocks + 1e-6) for side in sides
+    )
+    student.limit_attention(left, right)

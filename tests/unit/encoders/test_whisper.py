@@ -225,6 +225,60 @@ class TestFolders:
         assert any(name.startswith("model.encoder.layers.2") for name in moving)
 
 
+class TestLimitedAttention:
+    @pytest.mark.parametrize(("left", "right"), [(5, 2), (-1, 0), (4, -1)])
+    def test_a_frame_sees_that_far(self, left, right):
+        encoder = make_encoder("whisper")
+        encoder.limit_attention(left, right)
+        inputs_BTD = torch.randn(1, 80, encoder.dim, generator=torch.Generator().manual_seed(0))
+        frames_B = torch.tensor([80])
+        changed_BTD = inputs_BTD.clone()
+        changed_BTD[:, 40] *= -30.0
+        with torch.inference_mode():
+            before, after = (encoder.transform(one, frames_B)[encoder.layer] for one in (inputs_BTD, changed_BTD))
+        moved = (before - after)[0].abs().amax(-1) > 0
+        first = 0 if right == -1 else 40 - right * LAYERS
+        last = 79 if left == -1 else 40 + left * LAYERS
+        assert moved.nonzero().squeeze(1).tolist() == list(range(first, last + 1))
+
+    def test_wide_limits_change_nothing_and_batches_nothing(self):
+        encoder = make_encoder("whisper")
+        waves = [noise(9000, 1), noise(16_000, 2)]
+        free = encoder.encode(waves)
+        encoder.limit_attention(1500, 1500)
+        for wide, one in zip(encoder.encode(waves), free, strict=True):
+            np.testing.assert_allclose(wide, one, atol=1e-5)
+        encoder.limit_attention(6, 2)
+        together = encoder.encode(waves)
+        assert all(np.isfinite(feats).all() for feats in together)
+        assert np.abs(together[1] - free[1]).max() > 1e-2
+        for wave, feats in zip(waves, together, strict=True):
+            np.testing.assert_allclose(encoder.encode([wave])[0], feats, atol=1e-5)
+
+    def test_saved_and_loaded(self, tmp_path):
+        encoder = make_encoder("whisper")
+        encoder.limit_attention(6, 2)
+        encoder.save(tmp_path)
+        wave = noise(16_000, 2)
+        np.testing.assert_array_equal(load_encoder(tmp_path, device="cpu").encode([wave])[0], encoder.encode([wave])[0])
+
+    def test_training_places_a_clip_anywhere(self):
+        encoder = make_encoder("whisper")
+        wave_BN, lengths_B = pad_waveforms([noise(16_000, 2)], torch.device("cpu"))
+
+        def twice():
+            torch.manual_seed(0)
+            return [encoder(wave_BN, lengths_B)[0] for _ in range(2)]
+
+        encoder.train()
+        one, other = twice()
+        torch.testing.assert_close(one, other)
+        encoder.limit_attention(6, 2)
+        one, other = twice()
+        assert (one - other).abs().max() > 1e-3
+        torch.testing.assert_close(twice()[1], other)
+
+
 class TestMasks:
     def test_only_a_trained_mask_hides_frames(self, folder, tmp_path):
         with pytest.raises(FormatError, match="no mask embedding"):

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from helpers.segment_oracles import all_cuts, released_rule, squared_error
 from syllablelm.core.errors import InputError
-from syllablelm.segment import feasible_count, kernels, minsum, minsum_dynamic, segment_costs
+from syllablelm.segment import feasible_count, kernels, minsum, minsum_dynamic, minsum_penalty, segment_costs
 from syllablelm.segment.arrays import to_frames
 
 GOLDEN = json.loads((Path(__file__).parents[2] / "golden" / "segmentation_cases.json").read_text())["segmentation"]
@@ -104,6 +104,53 @@ class TestFeasibleCount:
     def test_unusable_limits(self):
         with pytest.raises(InputError, match="min_length <= max_length"):
             feasible_count(7, 2, min_length=4, max_length=3)
+
+
+class TestPenalty:
+    @given(
+        seed=st.integers(0, 10_000),
+        num_frames=st.integers(1, 12),
+        penalty=st.floats(0.0, 5.0),
+        limits=st.sampled_from([(1, 50), (1, 4), (2, 3), (3, 7)]),
+    )
+    @settings(max_examples=60)
+    def test_no_cut_is_better(self, seed, num_frames, penalty, limits):
+        features = random_features(seed, num_frames)
+
+        def total(cut):
+            return squared_error(features, cut) + (len(cut) - 1) * penalty * features.shape[1]
+
+        least, most = limits
+        found = minsum_penalty(features, penalty, min_length=least, max_length=most)
+        lengths = np.diff(found)
+        assert found.dtype == np.int32 and found[0] == 0 and found[-1] == num_frames
+        assert (lengths <= most).all() and ((lengths >= least).all() or num_frames <= least)
+        shortest = min(least, num_frames)
+        cuts = [cut for count in range(1, num_frames + 1) for cut in all_cuts(num_frames, count, shortest, most)]
+        assert total(found) == pytest.approx(min(map(total, cuts)), abs=1e-9)
+
+    def test_it_is_minsum_of_the_count_that_it_chooses(self):
+        features = stepwise(0, [7, 12, 5, 20, 9], noise=0.3)
+        for penalty in (0.01, 0.5, 2.0, 50.0):
+            found = minsum_penalty(features, penalty)
+            np.testing.assert_array_equal(found, minsum(features, len(found) - 1))
+
+    def test_what_comes_later_changes_nothing_far_before(self):
+        features = stepwise(1, [9] * 20, noise=0.3)
+        changed = features.copy()
+        changed[120:] = random_features(5, 60, 8)
+        whole, other = minsum_penalty(features, 1.0), minsum_penalty(changed, 1.0)
+        np.testing.assert_array_equal(whole[whole < 90], other[other < 90])
+        assert len(other) > len(whole) + 10
+
+    def test_few_frames(self):
+        assert minsum_penalty(np.zeros((0, 3)), 1.0).tolist() == [0]
+        assert minsum_penalty(np.zeros((2, 3)), 1.0, min_length=3).tolist() == [0, 2]
+
+    @pytest.mark.parametrize("penalty", [-1.0, float("nan"), float("inf")])
+    def test_rejects(self, penalty):
+        with pytest.raises(InputError, match="penalty"):
+            minsum_penalty(random_features(0, 5), penalty)
 
 
 class TestMinsum:

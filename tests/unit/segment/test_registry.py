@@ -22,7 +22,9 @@ def test_methods_by_name():
 
 
 def test_tokenizers_take_every_method_that_needs_features_only():
-    assert {"even", "frames", "similarity", "minsum", "released", "peaks", *PUBLISHED} == set(TOKENIZER_METHODS)
+    assert {"even", "frames", "similarity", "minsum", "released", "penalty", "peaks", *PUBLISHED} == set(
+        TOKENIZER_METHODS
+    )
     assert len(PUBLISHED) == 6
 
 

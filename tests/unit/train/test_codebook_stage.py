@@ -152,3 +152,32 @@ def test_half_precision_is_what_the_codebook_was_fitted_on(inputs, tmp_path):
     tokenizer = Tokenizer.load(made.path, device="cpu")
     units = [tokenizer.encode(store[index]).unit for index in range(3)]
     assert made.metrics["units_used"] == len(np.unique(np.concatenate([u for u in units if u is not None])))
+
+
+def test_a_penalty_that_gives_the_rate(inputs, tmp_path):
+    store, encoder = inputs
+    config = CodebookConfig(5, rule=SegmentRule("penalty", rate=8.0, delta=0.0))
+    made = train_codebook(config, StageContext(store, device="cpu"), encoder, tmp_path / "out")
+    tokenizer = Tokenizer.load(made.path, device="cpu")
+    assert tokenizer.rule.delta == made.metrics["penalty"] > 0
+    segments = sum(len(s) for s in tokenizer.encode([store[index] for index in range(3)]))
+    assert segments == made.metrics["segments"]
+    assert 0.9 < segments / (8.0 * store.manifest.total_seconds) <= 1.0
+
+
+def test_the_codebook_of_another_tokenizer(inputs, tmp_path):
+    store, encoder = inputs
+    context = StageContext(store, device="cpu")
+    first = train_codebook(CodebookConfig(5, rule=SegmentRule(rate=8.0)), context, encoder, tmp_path / "first")
+    config = CodebookConfig(take=str(first.path), rule=SegmentRule(rate=5.0))
+    second = train_codebook(config, context, encoder, tmp_path / "second")
+    assert second.record["parents"]["codebook"] == first.digest
+    np.testing.assert_array_equal(
+        *(Codebook.load(made.file("codebook.safetensors")).centres for made in (first, second))
+    )
+    assert Tokenizer.load(second.path, device="cpu").rule.rate == 5.0
+
+    with new_artifact(tmp_path / "bare", "tokenizer", config={}, seed=0, parents={}, metrics={}) as payload:
+        Tokenizer(load_encoder(encoder.path, device="cpu"), None, SegmentRule()).write_payload(payload)
+    with pytest.raises(InputError, match=r"codebook\.take .* has no codebook"):
+        train_codebook(replace(config, take=str(tmp_path / "bare")), context, encoder, tmp_path / "third")

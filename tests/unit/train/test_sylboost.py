@@ -237,3 +237,30 @@ def test_published_models_with_dropped_layers_can_be_students(store):
     made.module.train()
     for number in range(5):
         assert torch.isfinite(made.module(made.batch(number))["loss"])
+
+
+class TestLimitedContext:
+    def train(self, store, folder, predictor, **changes):
+        with new_artifact(folder / "teacher", "encoder", config={}, seed=0, parents={}, metrics={}) as payload:
+            predictor.save(payload)
+        with new_artifact(folder / "cuts", "boundaries", config={}, seed=0, parents={}, metrics={}) as payload:
+            save_arrays(payload / "boundaries.safetensors", cuts(store))
+        config = replace(CONFIG, loop=replace(CONFIG.loop, steps=4), crop_seconds=1.0, **changes)
+        inputs = open_artifact(folder / "teacher"), open_artifact(folder / "cuts")
+        return train_sylboost(config, StageContext(store, device="cpu"), *inputs, folder / "out")
+
+    def test_the_student_sees_as_far_as_asked(self, store, tmp_path):
+        made = self.train(store, tmp_path, make_encoder("whisper"), layer=3, left_context=0.3, right_context=0.13)
+        student: Any = load_encoder(made.path, device="cpu")
+        # 15 and 6.5 frames, for three blocks.
+        assert (student.model.config.attention_left, student.model.config.attention_right) == (5, 2)
+        wave = store[0][:16_000]
+        changed = wave.copy()
+        changed[8000:] *= 2.0
+        before, after = student.encode([wave, changed])
+        # The convolutions see a frame more, and half a window of the spectrum.
+        assert np.abs(before - after)[: 25 - 6 - 2].max() < 1e-5 < 1e-3 < np.abs(before - after)[25:].max()
+
+    def test_others_than_whisper(self, store, tmp_path):
+        with pytest.raises(InputError, match="left_context, right_context: a HubEncoder cannot do with less"):
+            self.train(store, tmp_path, small_predictor(), right_context=0.2)
