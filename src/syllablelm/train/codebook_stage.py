@@ -93,8 +93,6 @@ def train_codebook(config: CodebookConfig, context: StageContext, encoder: Artif
     parents = {"encoder": current_digest(encoder)}
     taken = Tokenizer.load(config.take, device="cpu") if config.take else None
     if taken is not None:
-        if taken.codebook is None:
-            raise InputError(f"codebook.take {config.take!r}: that tokenizer has no codebook; name one with units")
         parents["codebook"] = taken.digest
     return context.run("tokenizer", out, config, parents, work, alone=True)
 

@@ -176,8 +176,3 @@ def test_the_codebook_of_another_tokenizer(inputs, tmp_path):
         *(Codebook.load(made.file("codebook.safetensors")).centres for made in (first, second))
     )
     assert Tokenizer.load(second.path, device="cpu").rule.rate == 5.0
-
-    with new_artifact(tmp_path / "bare", "tokenizer", config={}, seed=0, parents={}, metrics={}) as payload:
-        Tokenizer(load_encoder(encoder.path, device="cpu"), None, SegmentRule()).write_payload(payload)
-    with pytest.raises(InputError, match=r"codebook\.take .* has no codebook"):
-        train_codebook(replace(config, take=str(tmp_path / "bare")), context, encoder, tmp_path / "third")
