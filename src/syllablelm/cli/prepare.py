@@ -227,6 +227,9 @@ def wordlist(
         typer.Option("--text", metavar="FILE", help="Text file or folder in which words are counted; repeatable."),
     ] = None,
     limit: Annotated[int, typer.Option("--limit", metavar="N", min=1, help="Number of pairs.")] = 1000,
+    engine: Annotated[
+        Literal["flite", "espeak-ng"], typer.Option("--engine", help="Speech engine, told phones; flite finds stress.")
+    ] = "flite",
     voices: Voices = None,
     workers: Workers = 1,
     audio_format: SetAudio = "flac",
@@ -242,7 +245,7 @@ def wordlist(
     from syllablelm.itemsets import prepare_wordlist
 
     speech = {"voices": voices, "workers": workers, "audio_format": audio_format, "licence": licence, "seed": seed}
-    words = {"dictionary": dictionary, "alignments": alignments, "text": text or ()}
+    words = {"dictionary": dictionary, "alignments": alignments, "text": text or (), "engine": engine}
     _print_set(out, prepare_wordlist(out, pairs=limit, **words, **speech))
 
 

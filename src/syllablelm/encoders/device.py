@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Literal, get_args
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Literal, TypeVar, get_args
 
 import torch
 
 from syllablelm.core.errors import InputError
 
 Precision = Literal["float32", "bfloat16", "float16"]
+_Item = TypeVar("_Item")
+_Result = TypeVar("_Result")
 
 
 def pick_device(device: str | torch.device = "auto") -> torch.device:
@@ -42,3 +46,21 @@ def autocast(precision: Precision, device: torch.device) -> torch.autocast:
     if precision == "float32":
         return torch.autocast(device.type, enabled=False)
     return torch.autocast(device.type, getattr(torch, precision))
+
+
+def map_on_cores(function: Callable[[_Item], _Result], items: Sequence[_Item], device: torch.device) -> list[_Result]:
+    """Apply a function of torch to every item: on a CPU several at once, between which torch's threads are divided.
+
+    Cores that work on items of their own wait for each other once; those that share an item do so in every operation.
+    """
+    threads = torch.get_num_threads()
+    workers = min(threads, len(items))
+    if device.type != "cpu" or workers < 2:
+        return [function(item) for item in items]
+    pool = ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(threads // workers,))
+    try:
+        return list(pool.map(function, items))
+    finally:
+        pool.shutdown(cancel_futures=True)
+        # The last number that any thread set is the one that new threads begin with.
+        torch.set_num_threads(threads)

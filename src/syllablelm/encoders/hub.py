@@ -9,7 +9,9 @@ import copy
 import json
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import torch
@@ -21,7 +23,7 @@ from syllablelm.data.audio import load_waveforms
 from syllablelm.data.samples import AudioInput
 from syllablelm.encoders.attention import GatedRelativeAttention
 from syllablelm.encoders.base import Waveform
-from syllablelm.encoders.device import autocast
+from syllablelm.encoders.device import autocast, map_on_cores
 from syllablelm.encoders.extractor import ConvolvedEncoder, convolve_tiles
 from syllablelm.encoders.padding import (
     fold_scaling,
@@ -35,6 +37,8 @@ from syllablelm.encoders.padding import (
 from syllablelm.encoders.quiet import quiet_transformers
 
 PREPROCESSOR = "preprocessor_config.json"
+# Held while a module has hooks that belong to one batch.
+_HOOKED = Lock()
 
 
 class HubEncoder(ConvolvedEncoder):
@@ -227,20 +231,21 @@ class HubEncoder(ConvolvedEncoder):
 
     def _positions(self, input_BTD: Tensor, mask_BT: Tensor | None) -> Tensor:
         embed = self.model.encoder.pos_conv_embed
-        handles = []
-        if mask_BT is not None:
-            # Zero input is not enough: data2vec stacks convolutions, and mHuBERT has a batch norm before its only one.
-            silent_B1T = ~mask_BT[:, None, :]
-            handles = [
-                module.register_forward_pre_hook(lambda _, inputs: (inputs[0].masked_fill(silent_B1T, 0.0),))
-                for module in embed.modules()
-                if isinstance(module, nn.Conv1d)
-            ]
-        try:
-            return embed(input_BTD)
-        finally:
-            for handle in handles:
-                handle.remove()
+        with _HOOKED:
+            handles = []
+            if mask_BT is not None:
+                # Zero input is not enough: data2vec stacks convolutions, mHuBERT has a batch norm before its only one.
+                silent_B1T = ~mask_BT[:, None, :]
+                handles = [
+                    module.register_forward_pre_hook(lambda _, inputs: (inputs[0].masked_fill(silent_B1T, 0.0),))
+                    for module in embed.modules()
+                    if isinstance(module, nn.Conv1d)
+                ]
+            try:
+                return embed(input_BTD)
+            finally:
+                for handle in handles:
+                    handle.remove()
 
     def encode(self, waveforms: Sequence[AudioInput], layers: Sequence[int] | None = None) -> list[Any]:
         """Encode one batch of clips, see ``FrameEncoder.encode``."""
@@ -265,8 +270,11 @@ class HubEncoder(ConvolvedEncoder):
         self.check_lengths(lengths)
         device = self.device
         # A CPU gains nothing from large batches; small ones stay in its caches and need little padding.
-        groups = similar_lengths(lengths) if device.type == "cpu" else [longest_first(lengths)]
-        found = [(group, self._outputs([waveforms[i] for i in group], layers)) for group in groups if group]
+        groups = similar_lengths(lengths)[::-1] if device.type == "cpu" else [longest_first(lengths)]
+        groups = [group for group in groups if group]
+        batches = [[waveforms[i] for i in group] for group in groups]
+        outputs = map_on_cores(partial(self._outputs, layers=layers), batches, device)
+        found = list(zip(groups, outputs, strict=True))
         done = None
         if device.type == "cuda":
             done = torch.cuda.Event()
@@ -289,6 +297,7 @@ class HubEncoder(ConvolvedEncoder):
 
         return finish
 
+    @torch.inference_mode()
     def _outputs(self, waveforms: Sequence[Waveform], layers: Sequence[int] | None) -> dict[int, Tensor]:
         """Padded features in host memory, on their way there if they come from a GPU."""
         wave_BN = stack_waveforms(waveforms, self.device)

@@ -1,17 +1,27 @@
-"""Flite on phones instead of text, with the stress, syllables and intonation of a word."""
+"""Speech engines on phones instead of text, with the stress, syllables and intonation of a word."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from syllablelm.core.errors import AudioError
 from syllablelm.data.alignment import Word
 from syllablelm.data.syllables import NUCLEI, Interval, split_stress
 from syllablelm.itemsets.pronunciations import Phones, plain
-from syllablelm.tts.engines import Flite, Spoken
+from syllablelm.tts.engines import Espeak, Flite, Spoken
 
 # A word that flite's own dictionary lacks and that it does not spell letter by letter.
 _WORD = "wug"
+# ARPAbet in the phone names of eSpeak NG's American English; vowels before an R that belongs to them apart.
+_ESPEAK: dict[str, str] = {
+    "AA": "A:", "AE": "a", "AH": "V", "AO": "O:", "AW": "aU", "AY": "aI", "EH": "E", "ER": "3:", "EY": "eI", "IH": "I",
+    "IY": "i:", "OW": "oU", "OY": "OI", "UH": "U", "UW": "u:", "B": "b", "CH": "tS", "D": "d", "DH": "D", "F": "f",
+    "G": "g", "HH": "h", "JH": "dZ", "K": "k", "L": "l", "M": "m", "N": "n", "NG": "N", "P": "p", "R": "r", "S": "s",
+    "SH": "S", "T": "t", "TH": "T", "V": "v", "W": "w", "Y": "j", "Z": "z", "ZH": "Z",
+}  # fmt: skip
+_ESPEAK_BEFORE_R = {"AA": "A@", "AO": "O@", "EH": "e@", "IH": "i@3", "UH": "U@"}
+_ESPEAK_UNSTRESSED = {"AH": "@", "ER": "3", "IY": "i"}
 
 
 class PhoneFlite(Flite):
@@ -73,3 +83,35 @@ def _to_flite(phone: str) -> str:
         return symbol.lower()
     stress = "0" if digit in ("", "0") else "1"
     return "ax0" if (symbol, stress) == ("AH", "0") else symbol.lower() + stress
+
+
+class PhoneEspeak(Espeak):
+    """eSpeak NG, told ARPAbet phones with stress digits instead of text; for its voices of American English."""
+
+    voices = ("en-us",)
+
+    def speak(self, text: str, voice: str, *, speed: float, pitch: float) -> Spoken:
+        """See `Engine.speak`; the word has the phones that the engine names."""
+        phones = text.split()
+        spoken = super().speak(f"[[{_to_espeak(phones)}]]", voice, speed=speed, pitch=pitch)
+        found = tuple(phone for word in spoken.words for phone in word.phones)
+        if not found:
+            return spoken
+        return replace(spoken, words=(Word(" ".join(plain(phones)), found[0].start, found[-1].end, found),))
+
+
+def _to_espeak(phones: Sequence[str]) -> str:
+    """["S", "T", "AA1", "R"] -> "st'A@"."""
+    written = []
+    index = 0
+    while index < len(phones):
+        symbol, digit = split_stress(phones[index])
+        following = [split_stress(phone)[0] for phone in phones[index + 1 : index + 3]]
+        rhotic = symbol in _ESPEAK_BEFORE_R and following[:1] == ["R"] and not set(following[1:]) & set(NUCLEI)
+        name = _ESPEAK_BEFORE_R[symbol] if rhotic else _ESPEAK[symbol]
+        if digit in ("", "0"):
+            name = _ESPEAK_UNSTRESSED.get(symbol, name)
+        written.append({"1": "'", "2": ","}.get(digit, "") + name)
+        index += 2 if rhotic else 1
+    # A bar keeps neighbours from being read as one name.
+    return "|".join(written)

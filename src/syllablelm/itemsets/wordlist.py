@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -17,7 +17,7 @@ from syllablelm.core.errors import InputError
 from syllablelm.core.progress import ProgressBar
 from syllablelm.data.syllables import NUCLEI
 from syllablelm.itemsets.nonwords import NonWord, Phonotactics, make_nonword
-from syllablelm.itemsets.phone_voice import PhoneFlite
+from syllablelm.itemsets.phone_voice import PhoneEspeak, PhoneFlite
 from syllablelm.itemsets.pronunciations import (
     Lexicon,
     Phones,
@@ -61,9 +61,10 @@ def prepare_wordlist(
     pairs: int = 1000,
     licence: str | None = None,
     seed: int = 0,
+    engine: Literal["flite", "espeak-ng"] = "flite",
     **speech: Any,
 ) -> SpokenSet:
-    """Speak words and non-words like them by flite into a folder for ``evaluate lexical``, or resume one.
+    """Speak words and non-words like them into a folder for ``evaluate lexical``, or resume one.
 
     Args:
         out: folder of the set.
@@ -72,6 +73,7 @@ def prepare_wordlist(
         text: text files or folders in which words are counted; without them words are drawn evenly.
         pairs, seed: as in `make_wordlist`.
         licence: licence of the texts and of a dictionary given.
+        engine: speech engine, told phones. Where the dictionary has no stress, it is flite's in any case.
         speech: arguments of `prepare_set`: voices, workers, audio_format.
 
     Raises:
@@ -86,13 +88,14 @@ def prepare_wordlist(
     texts = [Path(file) for file in text]
     sources = [Source.of(path, licence if given else CMUDICT_LICENCE), *(Source.of(file, licence) for file in texts)]
     counts = count_words(texts) if texts else None
-    engine = PhoneFlite()
+    flite = PhoneFlite()
+    flite.check(flite.reader)
 
     def make(voices: Sequence[str]) -> ItemSet:
-        find_stress = partial(engine.find_stress, voice=voices[0])
+        find_stress = partial(flite.find_stress, voice=voices[0] if engine == "flite" else flite.reader[0])
         return make_wordlist(lexicon, counts, find_stress, sources, voices=voices, pairs=pairs, seed=seed)
 
-    return prepare_set(make, out, engine=engine, **speech)
+    return prepare_set(make, out, engine=flite if engine == "flite" else PhoneEspeak(), **speech)
 
 
 def make_wordlist(

@@ -17,7 +17,8 @@ from typing import Any
 SYNCHRONOUS, PHONEME_EVENTS, PHONEME_IPA = 2, 1, 2
 END, WORD, PHONEME = 0, 1, 7
 RATE, PITCH = 1, 3
-CHARS_UTF8, END_PAUSE = 1, 0x1000
+# "[[...]]" is phones, as for the program.
+CHARS_UTF8, PHONEMES, END_PAUSE = 1, 0x100, 0x1000
 
 
 class _Id(ctypes.Union):
@@ -83,7 +84,7 @@ def speak(library: str, voice: str, rate: int, pitch: int, out: str, text: str) 
     espeak.espeak_SetSynthCallback(listener)
     data = text.encode()
     size, none = ctypes.c_size_t(len(data) + 1), ctypes.c_void_p()
-    status = espeak.espeak_Synth(data, size, 0, 1, 0, CHARS_UTF8 | END_PAUSE, none, none)
+    status = espeak.espeak_Synth(data, size, 0, 1, 0, CHARS_UTF8 | PHONEMES | END_PAUSE, none, none)
     if status != 0:
         raise SystemExit(f"the library failed with status {status}")
     with wave.open(out, "wb") as file:
