@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import signal
 import sys
 from typing import NoReturn
@@ -22,7 +23,10 @@ def run() -> None:
             signal.signal(signal.SIGINT, _interrupt)
         from syllablelm.cli.app import run_process
 
-        sys.exit(run_process())
+        status = run_process()
+        # Python would look once more through everything that torch has loaded.
+        gc.freeze()
+        sys.exit(status)
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)
         sys.exit(130)

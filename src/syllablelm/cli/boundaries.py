@@ -71,6 +71,9 @@ VoiceActivity = Annotated[
     Literal["energy", "silero", "none"],
     typer.Option("--vad", help="Voice activity detection of losspred, which cuts speech only."),
 ]
+Gap = Annotated[
+    int, typer.Option("--gap", metavar="FRAMES", min=0, help="Frames between masked spans of losspred and combined.")
+]
 CountRule = Annotated[
     str,
     typer.Option(
@@ -131,6 +134,7 @@ def boundaries(
     layers: Layers = None,
     predictor: Predictor = None,
     vad: VoiceActivity = "energy",
+    gap: Gap = 150,
     count: CountRule = "reference",
     partial: Partial = False,
     reference: References = None,
@@ -149,7 +153,7 @@ def boundaries(
 
     numbers = [int(number) for number in read_numbers(layers, "--layers")] if layers else []
     systems: dict[str, Any] = {"models": model or [], "methods": split_names(baselines), "encoders": encoder or []}
-    heads: dict[str, Any] = {"predictors": predictor or [], "vad": vad}
+    heads: dict[str, Any] = {"predictors": predictor or [], "vad": vad, "gap": gap}
     levels = split_names(*reference) if reference else ["syllable"]
     scoring: dict[str, Any] = {"levels": levels, "protocols": split_names(protocol), "shift": shift, "against": against}
     search: dict[str, Any] = {"tuning": tune or [], "tuning_alignments": tune_alignments, "partial": partial}

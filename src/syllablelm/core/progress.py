@@ -7,9 +7,6 @@ import time
 from html import escape
 from typing import Any
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-
 
 def note(text: str) -> None:
     """Print one line for the user on standard error."""
@@ -50,6 +47,16 @@ class ProgressBar:
         self._live = self._display is None and sys.stderr.isatty() and not quiet
         self._started = self._printed = time.monotonic()
         if self._live:
+            from rich.console import Console
+            from rich.progress import (
+                BarColumn,
+                MofNCompleteColumn,
+                Progress,
+                TextColumn,
+                TimeElapsedColumn,
+                TimeRemainingColumn,
+            )
+
             self._bar = Progress(
                 TextColumn("{task.description}"),
                 BarColumn(),

@@ -140,7 +140,6 @@ class _Attention(nn.Module):
     def __init__(self, config: Any) -> None:
         super().__init__()
         self.num_heads, self.dropout = config.encoder_attention_heads, config.attention_dropout
-        self.scale = (config.d_model // self.num_heads) ** -0.5
         self.k_proj = nn.Linear(config.d_model, config.d_model, bias=False)
         self.v_proj = nn.Linear(config.d_model, config.d_model)
         self.q_proj = nn.Linear(config.d_model, config.d_model)
@@ -148,8 +147,8 @@ class _Attention(nn.Module):
 
     def forward(self, hidden_BTD: Tensor, mask: Tensor | None) -> Tensor:
         """Attend to the keys that the mask is True for; (B, 1, 1, T) or (B, 1, T, T), None for all."""
-        query, key, value = self.q_proj(hidden_BTD) * self.scale, self.k_proj(hidden_BTD), self.v_proj(hidden_BTD)
+        query, key, value = self.q_proj(hidden_BTD), self.k_proj(hidden_BTD), self.v_proj(hidden_BTD)
         heads = (tensor.unflatten(-1, (self.num_heads, -1)).transpose(1, 2) for tensor in (query, key, value))
         dropout = self.dropout if self.training else 0.0
-        found_BHTE = F.scaled_dot_product_attention(*heads, attn_mask=mask, dropout_p=dropout, scale=1.0)
+        found_BHTE = F.scaled_dot_product_attention(*heads, attn_mask=mask, dropout_p=dropout)
         return self.out_proj(found_BHTE.transpose(1, 2).flatten(2))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,7 +16,7 @@ from syllablelm.core.files import atomic_path
 from syllablelm.core.npy import read_npy
 from syllablelm.core.segmentation import IntArray
 from syllablelm.quantize.kmeans import Method, Progress, fit_kmeans
-from syllablelm.quantize.nearest import nearest_centre
+from syllablelm.quantize.nearest import CentreSearch
 from syllablelm.quantize.vectors import FloatArray, VectorSource, as_vectors, open_vectors
 
 if TYPE_CHECKING:
@@ -163,8 +164,11 @@ class Codebook:
             )
         if self.standardize:
             x_ND = standardize_vectors(x_ND)
-        index, _ = nearest_centre(x_ND, self.centres)
-        return self.table[index]
+        return self.table[self._search.nearest(x_ND)]
+
+    @cached_property
+    def _search(self) -> CentreSearch:
+        return CentreSearch(self.centres, "cpu")
 
     def unit_centres(self) -> FloatArray:
         """Return the mean of the centres of each unit, (num_units, D) float32; zeros for a unit without any."""

@@ -10,6 +10,7 @@ many minutes are better cut in windows. Recordings of a batch are cut on all cor
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -89,10 +90,9 @@ def minsum(
         raise InputError(f"num_segments must be one number or one per recording: {len(clips)}, not {len(counts)}")
     for clip, count in zip(clips, counts, strict=True):
         check_count(count, len(clip), min_length, max_length)
-    from syllablelm.segment.kernels import trace_back
 
-    def choose(index: int, costs: FloatArray, table: _Table) -> IntArray:
-        return trace_back(table, counts[index])
+    def choose(program: Any, index: int, costs: FloatArray, table: _Table) -> IntArray:
+        return program.trace_back(table, counts[index])
 
     cut = _cut(clips, counts, min_length, max_length, False, choose)
     return cut if is_batch(features) else cut[0]
@@ -128,6 +128,23 @@ def minsum_penalty(features: Any, penalty: float, *, min_length: int = 1, max_le
 
 
 _Table = npt.NDArray[np.integer]
+# Products of one process that NumPy computes before the kernels are loaded: they take about as long as loading does.
+_PLAIN_PRODUCTS = 200_000_000
+_plain_products = 0
+
+
+def _load_program(clips: list[Any], max_length: int) -> Any:
+    """Return the module of the kernels, or, for a short recording while they are not loaded, that of plain NumPy."""
+    global _plain_products
+    if len(clips) == 1 and not is_on_gpu(clips) and "syllablelm.segment.kernels" not in sys.modules:
+        _plain_products += clips[0].size * max_length
+        if _plain_products <= _PLAIN_PRODUCTS:
+            from syllablelm.segment import minsum_numpy
+
+            return minsum_numpy
+    from syllablelm.segment import kernels
+
+    return kernels
 
 
 def _cut(
@@ -136,24 +153,24 @@ def _cut(
     min_length: int,
     max_length: int,
     at_most: bool,
-    choose: Callable[[int, FloatArray, _Table], IntArray],
+    choose: Callable[[Any, int, FloatArray, _Table], IntArray],
 ) -> list[IntArray]:
-    """Solve every clip for all counts up to its own, and let `choose(index, costs, table)` name the boundaries."""
+    """Solve every clip for all counts up to its own; `choose(program, index, costs, table)` names the boundaries."""
     found = [np.unique([0, len(clip)]).astype(np.int32) for clip in clips]  # right for clips of one segment, or none
     longer = [index for index, clip in enumerate(clips) if len(clip) > min_length]
+    program = _load_program(clips, max_length)
     if is_on_gpu(clips):
         from syllablelm.segment.minsum_torch import solve as solve_together
 
         solved = solve_together(
             [clips[index] for index in longer], [counts[index] for index in longer], min_length, max_length, at_most
         )
-        cut = [choose(index, costs, table) for index, (costs, table) in zip(longer, solved, strict=True)]
+        cut = [choose(program, index, costs, table) for index, (costs, table) in zip(longer, solved, strict=True)]
     else:
-        from syllablelm.segment.kernels import best_lengths, squared_error_costs
 
         def solve(index: int) -> IntArray:
-            costs = squared_error_costs(clips[index], min(max_length, len(clips[index])))
-            return choose(index, costs, best_lengths(costs, counts[index], min_length, at_most))
+            costs = program.squared_error_costs(clips[index], min(max_length, len(clips[index])))
+            return choose(program, index, costs, program.best_lengths(costs, counts[index], min_length, at_most))
 
         cut = map_clips(solve, longer)
     for index, boundaries in zip(longer, cut, strict=True):
@@ -206,12 +223,11 @@ def minsum_dynamic(
     ]
     highest = [max(pair) for pair in zip(most, lowest, strict=True)]
 
-    from syllablelm.segment.kernels import search_count, trace_back
-
-    def choose(index: int, costs: FloatArray, table: _Table) -> IntArray:
+    def choose(program: Any, index: int, costs: FloatArray, table: _Table) -> IntArray:
         # Costs are sums over the dimensions, delta is a mean over them.
         limit = delta * clips[index].shape[1]
-        return trace_back(table, search_count(costs, table, lowest[index], highest[index], limit, quantile))
+        count = program.search_count(costs, table, lowest[index], highest[index], limit, quantile)
+        return program.trace_back(table, count)
 
     cut = _cut(clips, highest, min_length, max_length, True, choose)
     return cut if is_batch(features) else cut[0]

@@ -57,6 +57,7 @@ def evaluate_boundaries(
     layers: Sequence[int] = (),
     predictors: Sequence[str] = (),
     vad: VadMethod = "energy",
+    gap: int = 150,
     count: str | float = "reference",
     levels: Sequence[str] = ("syllable",),
     protocols: Sequence[str] = ("paper",),
@@ -75,7 +76,7 @@ def evaluate_boundaries(
         recordings, alignments, partial, resamples, seed, device: see `syllablelm.evaluate`.
         units: more files of units; each is a system of its own, named after the file.
         models: tokenizers; "small" where no other system is named.
-        methods, encoders, layers, predictors, vad: segmentation methods and what they read, see `make_systems`.
+        methods, encoders, layers, predictors, vad, gap: segmentation methods and what they read, see `make_systems`.
         count: number of segments of a recording: "reference" (as many boundaries as its reference has, pauses
             included), "own" (that of the first tokenizer) or a rate per second.
         levels: kinds of reference intervals: "syllable", "phone", "word".
@@ -106,6 +107,7 @@ def evaluate_boundaries(
             references=known,
             predictors=predictors,
             vad=vad,
+            gap=gap,
             device=device,
         )
     predictions = _segment(scored, systems)

@@ -98,6 +98,7 @@ def make_systems(
     references: Mapping[str, AlignmentLike],
     predictors: Sequence[str] = (),
     vad: VadMethod = "energy",
+    gap: int = 150,
     device: str = "auto",
 ) -> Systems:
     """Build the systems of a comparison.
@@ -113,7 +114,7 @@ def make_systems(
         references: alignments by recording id, for "reference".
         predictors: encoders with their masked-prediction heads, by default the encoders; without a method that reads
             them, "losspred".
-        vad: voice activity detection of "losspred", see `speech_regions`.
+        vad, gap: voice activity detection of "losspred", see `speech_regions`; its gap and that of "combined", frames.
         device: "auto", "cpu" or "cuda".
 
     Raises:
@@ -157,7 +158,8 @@ def make_systems(
         label = f"{encoder_label(path)} " if len(heads) > 1 else ""
         predictor = MaskedPredictor.load(path, device=device)
         for name in on_head:
-            systems[f"{label}{name}"] = System(make_segmenter(name, predictor=predictor, vad=vad), source, name, path)
+            segmenter = make_segmenter(name, predictor=predictor, vad=vad, gap=gap)
+            systems[f"{label}{name}"] = System(segmenter, source, name, path)
     if not on_features and not (on_head and not predictors):
         on_features = [*ENCODER_METHODS]
     for encoder in encoders:

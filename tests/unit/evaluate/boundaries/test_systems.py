@@ -96,6 +96,15 @@ def test_voice_activity_detection(tmp_path, vad):
     assert (found.end[0] > 45) == (vad == "energy")
 
 
+def test_the_gap_of_losspred(tmp_path):
+    PREDICTOR.save(tmp_path / "head")
+    found, usual = (
+        systems((), predictors=[str(tmp_path / "head")], vad="none", **gap)["losspred"].segmenter(WAVE, 6)
+        for gap in ({"gap": 7}, {})
+    )
+    assert found == make_segmenter("losspred", predictor=PREDICTOR, vad="none", gap=7)(WAVE, 6) != usual
+
+
 def test_what_is_missing_is_named():
     for methods, words in (
         (("even", "sylber"), "'sylber' needs an encoder; give --encoder"),
