@@ -152,6 +152,13 @@ class WhisperEncoder(HubEncoder):
         """Let a frame see that many frames before and after its own in each block, -1 for all; saved with the model."""
         self.model.config.attention_left, self.model.config.attention_right = left, right
 
+    @property
+    def reach(self) -> int | None:
+        """Frames after its own that a feature depends on, but for the clip's level; None where on all."""
+        right = self._limits[1]
+        # The convolutions and the window of the spectrum see 1.6 frames.
+        return None if right < 0 else 2 + right * min(self.layer, len(self.model.encoder.layers))
+
     def _attention_mask(self, mask_BT: Tensor | None, input_BTD: Tensor) -> Tensor | None:
         left, right = self._limits
         if (left, right) == (-1, -1):

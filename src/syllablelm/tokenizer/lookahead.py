@@ -30,16 +30,24 @@ class Lookahead:
         hop: frames from the end of one window to that of the next.
         right: frames that follow a boundary before it becomes final.
         memory: frames that are segmented together, past windows included; counts ("rate" x seconds) are theirs.
+        reach: frames after its own that a feature depends on; None where it depends on all.
     """
 
     context: int
     hop: int
     right: int
     memory: int
+    reach: int | None = None
 
     @classmethod
     def of_seconds(
-        cls, lookahead: float, context_seconds: float, hop_seconds: float, grid: WindowGrid, sample_rate: int
+        cls,
+        lookahead: float,
+        context_seconds: float,
+        hop_seconds: float,
+        grid: WindowGrid,
+        sample_rate: int,
+        reach: int | None = None,
     ) -> Lookahead:
         """Return the sizes for a latency of at most ``lookahead`` seconds, context within the encoder's window.
 
@@ -63,7 +71,7 @@ class Lookahead:
                 f"{2 * frame + beyond / sample_rate:g} s and at most half of the context"
             )
         hop = min(max(1, round(hop_seconds / frame)), total // 2)
-        return cls(context, hop, total - hop, grid.num_frames)
+        return cls(context, hop, total - hop, grid.num_frames, reach)
 
     def windows(self, blocks: Iterable[FloatArray], grid: WindowGrid) -> Iterator[tuple[int, FloatArray, bool]]:
         """Split a stream into (first frame, samples, whether it is the last window); the last one may be too short."""
@@ -129,12 +137,16 @@ class LiveSegmenter:
         return Stretch(begin, held[begin - offset : self._start - offset].copy(), inside)
 
     def _hold(self, features: FloatArray, first: int) -> None:
-        """Replace the frames held by those of the window, except in its left half, where context is missing."""
+        """Replace the frames held by those of the window, except where these know less: in its left half, or all that
+        had seen as far as they can.
+        """
         if first == 0:
             self._features, self._offset = features, first
             return
         now = first + len(features)
-        fresh = max(first, min(now - self._plan.context // 2, self._offset + len(self._features)))
+        end = self._offset + len(self._features)
+        known = now - self._plan.context // 2 if self._plan.reach is None else end - self._plan.reach
+        fresh = max(first, min(known, end))
         begin = max(self._offset, now - self._plan.memory)
         kept = self._features[begin - self._offset : fresh - self._offset]
         self._features, self._offset = np.concatenate([kept, features[fresh - first :]]), begin

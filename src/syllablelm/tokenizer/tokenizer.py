@@ -408,7 +408,8 @@ class Tokenizer(Shareable):
         if self.codec is not None:
             raise InputError("lookahead: a codec reads whole recordings; leave it out, or stream without the codec")
         sizes = (lookahead, context_seconds, hop_seconds)
-        plan = Lookahead.of_seconds(*sizes, self.grid, self.encoder.sample_rate)
+        reach = getattr(self.encoder, "reach", None)
+        plan = Lookahead.of_seconds(*sizes, self.grid, self.encoder.sample_rate, reach)
         return self._join_stretches(self._live_stretches(waves, plan))
 
     def segment(self, features: Features, spans: npt.NDArray[np.int32] | None = None) -> Segmentation:

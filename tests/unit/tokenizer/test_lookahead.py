@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from helpers.loudness import Loudness
+from helpers.random_encoders import make_encoder
 from helpers.random_models import noise, small_predictor
 from syllablelm import Segmentation, Tokenizer
 from syllablelm.core.errors import AudioError, InputError
@@ -118,6 +119,24 @@ def test_short_recordings_are_encoded_whole(encoder, num_samples):
     for rule in (GAPLESS["minsum"], GAPLESS["merged"]):
         tok = tokenizer(encoder, rule)
         assert stream(tok, SPEECH[:num_samples], [77]) == tok.encode(SPEECH[:num_samples])
+
+
+@pytest.mark.parametrize("rule", [SegmentRule("frames", drop_edges=False), SegmentRule("penalty", delta=0.05)])
+def test_an_encoder_of_limited_context_gives_the_segments_of_the_whole(rule):
+    encoder: Any = make_encoder("whisper")
+    encoder.limit_attention(8, 2)
+    # Where a frame lies in its window must not count.
+    encoder.model.encoder.embed_positions.weight.data.zero_()
+    assert encoder.reach == 2 + 2 * 3
+    tok = tokenizer(encoder, rule)
+    wave = noise(6 * SAMPLE_RATE + 77, seed=5)
+    whole = tok.encode([wave[: 3 * SAMPLE_RATE]])[0]
+    found = stream(tok, wave[: 3 * SAMPLE_RATE], lookahead=0.5, context_seconds=1.0, hop_seconds=0.1)
+    shared = (found.start[:, None] == whole.start).any(1) & (found.end[:, None] == whole.end).any(1)
+    if rule.method == "frames":
+        assert found == whole
+    else:
+        assert len(whole) > 10 and shared.mean() > 0.9
 
 
 def test_silence(encoder):
