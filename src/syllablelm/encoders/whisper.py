@@ -14,8 +14,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from syllablelm.core.errors import FormatError, InputError
+from syllablelm.encoders.base import Waveform
+from syllablelm.encoders.device import autocast
 from syllablelm.encoders.hub import HubEncoder
-from syllablelm.encoders.padding import frame_mask, standardize
+from syllablelm.encoders.padding import frame_mask, stack_waveforms, standardize
 
 STEP, STRIDE, FFT = 160, 2, 400
 MEL_BANDS = (80, 128)
@@ -142,6 +144,24 @@ class WhisperEncoder(HubEncoder):
             first = int(torch.randint(self.max_frames - length + 1, ()))
         hidden_BTD = input_BTD + encoder.embed_positions.weight[first : first + length]
         return functional.dropout(hidden_BTD, p=encoder.dropout, training=self.training), {}
+
+    @torch.inference_mode()
+    def encode_window(self, waveform: Waveform, first: int) -> Any:
+        """Encode a window (num_samples,) of a longer recording as its frames from ``first``: (T, D) features.
+
+        Its frames then have the positions that they have in the recording; they are those of ``encode``, up to the
+        window's own level, if they see nothing outside of the window (``limit_attention``).
+        """
+        wave_BN, lengths_B = stack_waveforms([waveform], self.device), torch.tensor([len(waveform)])
+        with autocast(self.precision, wave_BN.device):
+            input_BTD = self.convolve(wave_BN, lengths_B)
+            length = input_BTD.shape[1]
+            first = min(first, self.max_frames - length)
+            # The transformer adds the positions of a clip that begins the recording.
+            table = self.model.encoder.embed_positions.weight
+            input_BTD = input_BTD + (table[first : first + length] - table[:length])
+            feats_BTD = self.transform(input_BTD, self.frames(lengths_B))[self.layer]
+        return feats_BTD[0].float().cpu().numpy()
 
     @property
     def _limits(self) -> tuple[int, int]:

@@ -494,12 +494,14 @@ class Tokenizer(Shareable):
     def _live_stretches(self, blocks: Iterable[Waveform], plan: Lookahead) -> Iterator[Stretch]:
         """Finished stretches of one recording with a lookahead, in order, and at least one."""
         live = LiveSegmenter(plan, self.spans)
+        encode_window = getattr(self.encoder, "encode_window", lambda window, _: self.encoder.encode([window])[0])
         for first, window, last in plan.windows(blocks, self.grid):
             if len(window) == 0:
                 raise AudioError(NO_SAMPLES)
             feats = self._no_features()
             if self.encoder.num_frames(len(window)):
-                feats = self.encoder.encode([window])[0]
+                # Where positions count, they are those of the long window that the frame would be encoded in.
+                feats = encode_window(window, first % self.grid.stride)
             stretch = live.push(feats, first, last=last)
             if stretch is not None:
                 yield stretch

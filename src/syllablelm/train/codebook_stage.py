@@ -9,11 +9,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from syllablelm.core.artifact import Artifact, current_digest
 from syllablelm.core.errors import InputError, check_fields
 from syllablelm.core.progress import ProgressBar
+from syllablelm.data.corpus import batches_by_seconds
 from syllablelm.encoders.base import FrameEncoder
 from syllablelm.encoders.device import pick_device
 from syllablelm.encoders.load import load_encoder
@@ -98,12 +100,15 @@ def train_codebook(config: CodebookConfig, context: StageContext, encoder: Artif
 
 
 def _fit_penalty(rule: SegmentRule, encoder: FrameEncoder, context: StageContext) -> float:
-    """Find the penalty that gives ``rule.rate`` segments a second, on the first recordings of the corpus."""
+    """Find the penalty that gives ``rule.rate`` segments a second, on recordings drawn from the corpus."""
+    lengths = np.array([recording.seconds for recording in context.manifest])
+    drawn = np.random.default_rng(context.seed).permutation(len(lengths))
+    drawn = drawn[: 1 + int(np.searchsorted(np.cumsum(lengths[drawn]), PENALTY_SECONDS))]
     found: list[Any] = []
-    for _, feats in iterate_features(context.store, encoder, label="penalty"):
-        found.append(feats)
-        if sum(map(len, found)) >= PENALTY_SECONDS * encoder.sample_rate / encoder.hop:
-            break
+    with ProgressBar("penalty", len(drawn)) as bar:
+        for batch in batches_by_seconds(lengths[drawn].tolist(), 120.0):
+            found += encoder.encode([context.store[int(drawn[place])] for place in batch])
+            bar.advance(len(batch))
     seconds = sum(map(len, found)) * encoder.hop / encoder.sample_rate
     low, high = 0.0, 1.0
 
