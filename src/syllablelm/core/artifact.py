@@ -31,6 +31,8 @@ RECORD = "artifact.json"
 LOG, RUN, CARD = "log.jsonl", "run.json", "README.md"
 # The entry of a copy's record that holds the record of its original.
 COPIED = "copied_from"
+# The parent of a tokenizer that took another one's codebook, and so has its units.
+UNITS_OF = "units_of"
 
 
 @dataclass(frozen=True)
@@ -248,6 +250,12 @@ def new_artifact(
         if error.filename == str(path) and path.exists():
             raise InputError(f"{path} exists; choose another --out or remove it") from None
         raise
+
+
+def units_digest(tokenizer: Artifact) -> str:
+    """Return the digest that models of its units know a tokenizer by: its own, or that of whose codebook it took."""
+    parents = tokenizer.record.get("parents")
+    return str(parents.get(UNITS_OF, tokenizer.digest)) if isinstance(parents, Mapping) else tokenizer.digest
 
 
 def check_tokenizer(what: str, made_for: str, given: str) -> None:

@@ -13,7 +13,15 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from syllablelm.core.artifact import COPIED, Artifact, check_tokenizer, digest_files, new_artifact, open_artifact
+from syllablelm.core.artifact import (
+    COPIED,
+    Artifact,
+    check_tokenizer,
+    digest_files,
+    new_artifact,
+    open_artifact,
+    units_digest,
+)
 from syllablelm.core.errors import AudioError, FormatError, InputError
 from syllablelm.core.models import find_model
 from syllablelm.core.segmentation import Segmentation
@@ -55,7 +63,7 @@ class Tokenizer(Shareable):
         batch_seconds: seconds of audio encoded at once, padding included; bounds memory, never changes a result.
         window_seconds: longer recordings are encoded in windows of this length (Whisper: at most 30 s), which overlap
             by 10 s or a quarter of a window where that is less, and are joined at a boundary of both (see ``windows``).
-        digest: digest of the artifact it was loaded from; "" if unknown.
+        digest: digest of the artifact it was loaded from, or whose units it has; "" if unknown.
 
     Attributes:
         base, codec: the tokenizer and the codec that recodes its units, if ``with_codec`` made this one; else None.
@@ -128,7 +136,7 @@ class Tokenizer(Shareable):
         changed = change_rule(read_rule(artifact), rate, rule, delta)
         encoder = load_encoder(artifact.path, device=device, precision=precision)
         codebook = Codebook.load(artifact.file(CODEBOOK_FILE))
-        tokenizer = cls(encoder, codebook, changed, **sizes, digest=artifact.digest)
+        tokenizer = cls(encoder, codebook, changed, **sizes, digest=units_digest(artifact))
         tokenizer.artifact = artifact
         return tokenizer
 

@@ -8,7 +8,16 @@ from pathlib import Path
 
 from safetensors.torch import load_file, save_file
 
-from syllablelm.core.artifact import RECORD, RUN, Artifact, check_tokenizer, digest_files, new_artifact, open_artifact
+from syllablelm.core.artifact import (
+    RECORD,
+    RUN,
+    Artifact,
+    check_tokenizer,
+    digest_files,
+    new_artifact,
+    open_artifact,
+    units_digest,
+)
 from syllablelm.core.config import read_toml
 from syllablelm.core.errors import InputError
 from syllablelm.core.files import atomic_path
@@ -75,7 +84,7 @@ def assemble_model(
                 shutil.copytree(source, temporary / name)
         # Parts of other units are an error here.
         if lm is None:
-            check_tokenizer("vocoder", Resynthesizer.load(temporary, device="cpu").tokenizer, units.digest)
+            check_tokenizer("vocoder", Resynthesizer.load(temporary, device="cpu").tokenizer, units_digest(units))
         else:
             SpeechModel.load(temporary, device="cpu")
     size = sum(file.stat().st_size for file in out.rglob("*") if file.is_file())

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from syllablelm.core.artifact import Artifact, current_digest
+from syllablelm.core.artifact import UNITS_OF, Artifact, current_digest
 from syllablelm.core.errors import InputError, check_fields
 from syllablelm.core.progress import ProgressBar
 from syllablelm.data.corpus import batches_by_seconds
@@ -43,7 +43,8 @@ class CodebookConfig:
         rule: segmentation and pooling, here and later in the tokenizer.
         half: store the encoder's weights in float16; they are rounded before the codebook is fitted.
         take: tokenizer (folder or bundled name) whose codebook is taken as it is: of the teacher of a student that
-            learned its features, and so has its units. ``units``, ``centres`` and ``kmeans`` are then ignored.
+            learned its features. Models of its units take the new ones as theirs. ``units``, ``centres`` and ``kmeans``
+            are then ignored.
     """
 
     units: int = 2048
@@ -95,7 +96,7 @@ def train_codebook(config: CodebookConfig, context: StageContext, encoder: Artif
     parents = {"encoder": current_digest(encoder)}
     taken = Tokenizer.load(config.take, device="cpu") if config.take else None
     if taken is not None:
-        parents["codebook"] = taken.digest
+        parents[UNITS_OF] = taken.digest
     return context.run("tokenizer", out, config, parents, work, alone=True)
 
 

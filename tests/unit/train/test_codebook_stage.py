@@ -171,8 +171,12 @@ def test_the_codebook_of_another_tokenizer(inputs, tmp_path):
     first = train_codebook(CodebookConfig(5, rule=SegmentRule(rate=8.0)), context, encoder, tmp_path / "first")
     config = CodebookConfig(take=str(first.path), rule=SegmentRule(rate=5.0))
     second = train_codebook(config, context, encoder, tmp_path / "second")
-    assert second.record["parents"]["codebook"] == first.digest
+    assert second.record["parents"]["units_of"] == first.digest != second.digest
     np.testing.assert_array_equal(
         *(Codebook.load(made.file("codebook.safetensors")).centres for made in (first, second))
     )
-    assert Tokenizer.load(second.path, device="cpu").rule.rate == 5.0
+    made = Tokenizer.load(second.path, device="cpu")
+    # Models of the first one's units, and copies of the second one, know it by that digest.
+    assert made.rule.rate == 5.0 and made.digest == first.digest
+    made.save(tmp_path / "copy")
+    assert Tokenizer.load(tmp_path / "copy", device="cpu").digest == first.digest
