@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from numbers import Integral
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -17,7 +17,10 @@ from torch import Tensor, nn
 from syllablelm.core.config import check_seed
 from syllablelm.core.errors import FormatError, InputError, check_positive, first_line
 from syllablelm.encoders.weights import BUILD_FAULTS
-from syllablelm.lm.fused import Stepper, make_stepper
+from syllablelm.lm.fused import FusedDecoder, Stepper, make_stepper
+
+if TYPE_CHECKING:
+    from syllablelm.lm.compiled_step import CompiledStep
 
 
 @dataclass(frozen=True)
@@ -121,8 +124,9 @@ class CachedDecoder:
         weights: the model, by ``make_stepper``.
         batch: number of sequences, which advance together.
         capacity: positions of the cache, at most the model's (else an InputError).
-        static: whether steps have fixed shapes (``StaticStep``); by default on a GPU, where they are CUDA graphs. Not
-            those of models run by transformers.
+        static: whether steps have fixed shapes (``StaticStep``) or growing ones. By default fixed on a GPU, where they
+            are CUDA graphs, and those of ``CompiledStep`` where it can run the model and is faster. Models run by
+            transformers always have growing ones.
 
     Shorter prompts are padded on the left, and the padding is masked, so that a sequence gives the same alone and in a
     batch.
@@ -136,7 +140,8 @@ class CachedDecoder:
         self.weights, self.capacity = weights, capacity
         on_gpu = weights.embedding.device.type == "cuda"
         self._is_static = weights.takes_slots and (on_gpu if static is None else static)
-        self._static: StaticStep | None = None
+        self._is_compiled = static is None and isinstance(weights, FusedDecoder) and weights.can_compile
+        self._fixed: StaticStep | CompiledStep | None = None
         self.keys, self.values = (self._room(batch) for _ in range(2))
         self.length = 0
         # Position of the first token of each sequence, and the mask of its tokens; None without padding.
@@ -164,8 +169,8 @@ class CachedDecoder:
     def _pad(self, first_B: Tensor) -> None:
         """Set the amount of padding before each sequence."""
         self._first_B = self._own_BS = None
-        if self._static is not None:
-            self._static.first_B1.copy_(first_B[:, None])
+        if self._fixed is not None:
+            self._fixed.first_B1.copy_(first_B[:, None])
         if bool(first_B.any()):
             self._first_B = first_B
             self._own_BS = torch.arange(self.capacity, device=first_B.device) >= first_B[:, None]
@@ -182,7 +187,7 @@ class CachedDecoder:
                 fresh[:, :, : self.length - spare] = kept[index_R, :, spare : self.length]
                 cache[layer] = fresh
         self.length -= spare
-        self._static = None
+        self._fixed = None
         self._pad(first_R - spare)
 
     @torch.inference_mode()
@@ -213,16 +218,26 @@ class CachedDecoder:
     @torch.inference_mode()
     def step(self, tokens_B: Tensor) -> Tensor:
         """Append one token to every sequence; return the logits of the next one, (B, V)."""
-        if not self._is_static:
+        if not (self._is_static or self._is_compiled):
             return self._advance(tokens_B[:, None])
         if self.length >= self.capacity:
             raise IndexError(f"all {self.capacity} positions of the cache are taken")
-        if self._static is None:
-            self._static = StaticStep(self.weights, self.keys, self.values)
+        if self._fixed is None:
+            self._fixed = self._make_step()
             if self._first_B is not None:
-                self._static.first_B1.copy_(self._first_B[:, None])
+                self._fixed.first_B1.copy_(self._first_B[:, None])
+        if not self._fixed.pays(self.length):
+            return self._advance(tokens_B[:, None])
         self.length += 1
-        return self._static(tokens_B, self.length - 1)
+        return self._fixed(tokens_B, self.length - 1)
+
+    def _make_step(self) -> StaticStep | CompiledStep:
+        if not isinstance(self.weights, FusedDecoder) or self._is_static:
+            return StaticStep(self.weights, self.keys, self.values)
+        # Loads numba.
+        from syllablelm.lm.compiled_step import CompiledStep
+
+        return CompiledStep(self.weights, self.keys, self.values)
 
     def _advance(self, tokens_BT: Tensor) -> Tensor:
         start, stop = self.length, self.length + tokens_BT.shape[1]
@@ -274,6 +289,10 @@ class StaticStep:
         self._calls = 0
         self._graph: Any = None
         self._logits_BV = torch.empty(0)
+
+    def pays(self, slot: int) -> bool:
+        """Return whether this step is faster than those of growing shapes."""
+        return True
 
     def __call__(self, tokens_B: Tensor, slot: int) -> Tensor:
         """Return the logits of the next token, (B, V), after ``tokens_B`` at a slot."""

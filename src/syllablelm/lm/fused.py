@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, Protocol
 
 import torch
@@ -16,12 +15,9 @@ from torch.nn import functional as F
 
 from syllablelm.core.errors import FormatError, InputError
 
-Linear = tuple[Tensor, Tensor | None]
 Apply = Callable[[Tensor], Tensor]
-# Makes a projection of a weight (out, in) and a bias (out,) or None.
-MakeProjection = Callable[[Tensor, "Tensor | None"], Apply]
 # Largest 8-bit integer, and the least size of rows that are rounded to such integers.
-_MOST_INT8, _LEAST = 127.0, 1e-12
+MOST_INT8, LEAST = 127.0, 1e-12
 # Families of transformers whose layers are a Llama's, but for biases, shared keys and norms of queries and keys.
 LLAMA_LIKE = ("llama", "mistral", "qwen2", "qwen3")
 # Kinds of rotary embeddings whose angles do not depend on the length of the sequence.
@@ -79,7 +75,7 @@ def make_stepper(model: nn.Module, *, int8: bool = False) -> Stepper:
     if config.model_type == "opt" or (
         config.model_type in LLAMA_LIKE and getattr(rotary, "rope_type", "") in _FIXED_ROTARY
     ):
-        return FusedDecoder(model, Int8Linear if int8 else _Linear)
+        return FusedDecoder(model, Int8Linear if int8 else Linear)
     if int8:
         raise InputError(f"precision 'int8': not for models of type {config.model_type!r}; use bfloat16 or float32")
     return TransformersDecoder(model)
@@ -97,20 +93,72 @@ def max_positions(model: nn.Module) -> int:
     return int(min(known))
 
 
+class Linear:
+    """A projection in the precision of its weights."""
+
+    def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
+        self.weight, self.bias = weight, bias
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return F.linear(x, self.weight, self.bias)
+
+
+class Int8Linear:
+    """A projection in 8-bit integers: weights are rounded per output, inputs per token, and sums are exact.
+
+    Args:
+        weight, bias: float32 (out, in), and (out,) or None, on the CPU.
+    """
+
+    def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
+        if weight.device.type != "cpu" or weight.dtype != torch.float32:
+            raise InputError("precision 'int8' is for the CPU; use bfloat16 on a GPU")
+        size_N1 = weight.detach().abs().amax(1, keepdim=True).clamp(min=LEAST) / MOST_INT8
+        # (in, out), as a view of rows of outputs.
+        self.weight = (weight.detach() / size_N1).round_().to(torch.int8).T
+        self.scale, self.bias = size_N1[:, 0], torch.zeros(len(weight)) if bias is None else bias.detach()
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Return (..., out) of (..., in)."""
+        rows = x.flatten(0, -2)
+        size_R1 = rows.abs().amax(1, keepdim=True).clamp_(min=LEAST).div_(MOST_INT8)
+        sums = torch.ops.aten._int_mm((rows / size_R1).round_().to(torch.int8), self.weight)
+        return torch.addcmul(self.bias, sums.float().mul_(size_R1), self.scale).view(*x.shape[:-1], -1)
+
+
+Projection = Linear | Int8Linear
+
+
+class Norm:
+    """LayerNorm, or RMSNorm where the mean is not taken off, over the last dimension."""
+
+    def __init__(self, module: Any) -> None:
+        self.weight, self.bias = module.weight, getattr(module, "bias", None)
+        self.centred = isinstance(module, nn.LayerNorm)
+        self.eps = float(module.eps if self.centred else module.variance_epsilon)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        if self.centred:
+            return F.layer_norm(x, x.shape[-1:], self.weight, self.bias, self.eps)
+        return F.rms_norm(x, x.shape[-1:], self.weight, self.eps)
+
+
 @dataclass(frozen=True)
-class _Block:
+class Block:
     """Weights of one layer as plain tensors, the three projections of attention in one matrix.
 
     At one token a call, looking up modules and running their hooks would cost about as much as a small layer itself.
     """
 
-    qkv: Apply
-    out: Apply
-    norms: tuple[Apply, Apply]
+    qkv: Projection
+    out: Projection
+    up: Projection
+    down: Projection
+    activate: Apply
+    norms: tuple[Norm, Norm]
     norm_first: bool
     scale: float
-    head_norms: tuple[Apply, Apply] | None
-    feed: Apply
+    head_norms: tuple[Norm, Norm] | None
 
 
 class FusedDecoder:
@@ -118,7 +166,7 @@ class FusedDecoder:
 
     takes_slots = True
 
-    def __init__(self, model: nn.Module, project: MakeProjection) -> None:
+    def __init__(self, model: nn.Module, project: type[Projection]) -> None:
         lm: Any = model
         config = lm.config
         self.context = max_positions(model)
@@ -136,10 +184,17 @@ class FusedDecoder:
         else:
             final, self.kv_heads, self.rotary = lm.model.norm, int(config.num_key_value_heads), lm.model.rotary_emb
             self.blocks = [_llama_block(layer, project) for layer in lm.model.layers]
-        self.final_norm = None if final is None else _norm(final)
+        self.final_norm = None if final is None else Norm(final)
         attention = (lm.model.decoder if config.model_type == "opt" else lm.model).layers[0].self_attn
         self.head_dim = int(attention.head_dim)
         self.cache_shapes = [(self.kv_heads, self.head_dim)] * len(self.blocks)
+        self.can_compile = (
+            (self.embedding.device.type, self.embedding.dtype) == ("cpu", torch.float32)
+            and self.project_in is None
+            and self.final_norm is not None
+            and all(block.norm_first and block.head_norms is None for block in self.blocks)
+        )
+        """Whether ``CompiledStep`` runs the model: in float32 on a CPU, not opt-350m or a Qwen3."""
 
     def __call__(
         self,
@@ -170,7 +225,7 @@ class FusedDecoder:
 
     def _layer(
         self,
-        block: _Block,
+        block: Block,
         keys: Tensor,
         values: Tensor,
         hidden: Tensor,
@@ -200,48 +255,15 @@ class FusedDecoder:
         hidden = hidden + block.out(mixed.transpose(1, 2).flatten(2))
         if not block.norm_first:
             hidden = norm1(hidden)
-        hidden = hidden + block.feed(norm2(hidden) if block.norm_first else hidden)
+        hidden = hidden + block.down(block.activate(block.up(norm2(hidden) if block.norm_first else hidden)))
         return hidden if block.norm_first else norm2(hidden)
 
 
-class _Linear:
-    """A projection in the precision of its weights."""
-
-    def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
-        self.weight, self.bias = weight, bias
-
-    def __call__(self, x: Tensor) -> Tensor:
-        return F.linear(x, self.weight, self.bias)
-
-
-class Int8Linear:
-    """A projection in 8-bit integers: weights are rounded per output, inputs per token, and sums are exact.
-
-    Args:
-        weight, bias: float32 (out, in), and (out,) or None, on the CPU.
-    """
-
-    def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
-        if weight.device.type != "cpu" or weight.dtype != torch.float32:
-            raise InputError("precision 'int8' is for the CPU; use bfloat16 on a GPU")
-        size_N1 = weight.detach().abs().amax(1, keepdim=True).clamp(min=_LEAST) / _MOST_INT8
-        # (in, out), as a view of rows of outputs.
-        self.weight = (weight.detach() / size_N1).round_().to(torch.int8).T
-        self.scale, self.bias = size_N1[:, 0], torch.zeros(len(weight)) if bias is None else bias.detach()
-
-    def __call__(self, x: Tensor) -> Tensor:
-        """Return (..., out) of (..., in)."""
-        rows = x.flatten(0, -2)
-        size_R1 = rows.abs().amax(1, keepdim=True).clamp_(min=_LEAST).div_(_MOST_INT8)
-        sums = torch.ops.aten._int_mm((rows / size_R1).round_().to(torch.int8), self.weight)
-        return torch.addcmul(self.bias, sums.float().mul_(size_R1), self.scale).view(*x.shape[:-1], -1)
-
-
-def _linear(module: Any) -> Linear:
+def _linear(module: Any) -> tuple[Tensor, Tensor | None]:
     return module.weight, module.bias
 
 
-def _joined(modules: Sequence[Any], scales: Sequence[float]) -> Linear:
+def _joined(modules: Sequence[Any], scales: Sequence[float]) -> tuple[Tensor, Tensor | None]:
     """Projections of one input as one matrix, each times its scale."""
     weights = [module.weight.detach() * scale for module, scale in zip(modules, scales, strict=True)]
     if all(module.bias is None for module in modules):
@@ -253,48 +275,42 @@ def _joined(modules: Sequence[Any], scales: Sequence[float]) -> Linear:
     return torch.cat(weights), torch.cat(biases)
 
 
-def _norm(module: Any) -> Apply:
-    if isinstance(module, nn.LayerNorm):
-        shape, own = list(module.normalized_shape), {"weight": module.weight, "bias": module.bias, "eps": module.eps}
-        return partial(F.layer_norm, normalized_shape=shape, **own)
-    weight = module.weight
-    return partial(F.rms_norm, normalized_shape=list(weight.shape), weight=weight, eps=module.variance_epsilon)
-
-
-def _opt_block(layer: Any, project: MakeProjection) -> _Block:
-    attention, first, second = layer.self_attn, project(*_linear(layer.fc1)), project(*_linear(layer.fc2))
-    activation = F.relu_ if isinstance(layer.activation_fn, nn.ReLU) else layer.activation_fn
-    return _Block(
+def _opt_block(layer: Any, project: type[Projection]) -> Block:
+    attention = layer.self_attn
+    return Block(
         # The scale of the scores is folded into the queries.
         qkv=project(
             *_joined([attention.q_proj, attention.k_proj, attention.v_proj], [float(attention.scaling), 1.0, 1.0])
         ),
         out=project(*_linear(attention.out_proj)),
-        norms=(_norm(layer.self_attn_layer_norm), _norm(layer.final_layer_norm)),
+        up=project(*_linear(layer.fc1)),
+        down=project(*_linear(layer.fc2)),
+        activate=F.relu_ if isinstance(layer.activation_fn, nn.ReLU) else layer.activation_fn,
+        norms=(Norm(layer.self_attn_layer_norm), Norm(layer.final_layer_norm)),
         norm_first=bool(layer.do_layer_norm_before),
         scale=1.0,
         head_norms=None,
-        feed=lambda x: second(activation(first(x))),
     )
 
 
-def _llama_block(layer: Any, project: MakeProjection) -> _Block:
-    attention, down, activation = layer.self_attn, project(*_linear(layer.mlp.down_proj)), layer.mlp.act_fn
-    wide = project(*_joined([layer.mlp.gate_proj, layer.mlp.up_proj], [1.0, 1.0]))
+def _llama_block(layer: Any, project: type[Projection]) -> Block:
+    attention, activation = layer.self_attn, layer.mlp.act_fn
 
-    def feed(x: Tensor) -> Tensor:
-        gate, up = wide(x).chunk(2, -1)
-        return down(activation(gate) * up)
+    def activate(x: Tensor) -> Tensor:
+        gate, up = x.chunk(2, -1)
+        return activation(gate) * up
 
     own_norms = hasattr(attention, "q_norm")
-    return _Block(
+    return Block(
         qkv=project(*_joined([attention.q_proj, attention.k_proj, attention.v_proj], [1.0, 1.0, 1.0])),
         out=project(*_linear(attention.o_proj)),
-        norms=(_norm(layer.input_layernorm), _norm(layer.post_attention_layernorm)),
+        up=project(*_joined([layer.mlp.gate_proj, layer.mlp.up_proj], [1.0, 1.0])),
+        down=project(*_linear(layer.mlp.down_proj)),
+        activate=activate,
+        norms=(Norm(layer.input_layernorm), Norm(layer.post_attention_layernorm)),
         norm_first=True,
         scale=float(attention.scaling),
-        head_norms=(_norm(attention.q_norm), _norm(attention.k_norm)) if own_norms else None,
-        feed=feed,
+        head_norms=(Norm(attention.q_norm), Norm(attention.k_norm)) if own_norms else None,
     )
 
 

@@ -50,21 +50,22 @@ def test_logits_are_those_of_the_whole_sequence(norm_first, embed):
 
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize(("norm_first", "embed"), [(True, 16), (True, 8), (False, 16)])
-def test_steps_of_fixed_shapes_are_those_of_growing_ones(norm_first, embed, device, monkeypatch):
+def test_steps_of_fixed_shapes_and_compiled_ones_are_those_of_growing_ones(norm_first, embed, device, monkeypatch):
     monkeypatch.setattr(StaticStep, "WARM_UP", 1)
     weights = make_stepper(build(norm_first, embed).to(device))
     rng = np.random.default_rng(4)
     prompts = [rng.integers(0, V, n).tolist() for n in (1, 9, 4)]
     steps = torch.from_numpy(rng.integers(0, V, (6, 3))).to(device)
     logits = []
-    for static in (False, True):
+    for static in (False, True, None):
         decoder = CachedDecoder(weights, 3, 20, static=static)
         lines = [decoder.prefill(prompts), *(decoder.step(row) for row in steps[:2])]
         lines += [decoder.reread([1], [[3, 5]]), decoder.step(steps[2])]
         decoder.keep([1, 2])
         logits.append(torch.cat(lines + [decoder.step(row[1:]) for row in steps[3:]]))
     tolerance = 1e-5 if device == "cpu" else 1e-4
-    torch.testing.assert_close(logits[1], logits[0], atol=tolerance, rtol=tolerance)
+    for other in logits[1:]:
+        torch.testing.assert_close(other, logits[0], atol=tolerance, rtol=tolerance)
 
 
 def test_prompts_of_other_lengths_change_nothing():

@@ -86,18 +86,18 @@ def test_steps_are_those_of_the_whole_sequence_and_of_each_alone(name):
 
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("name", [name for name, (_, _, fused) in FAMILIES.items() if fused])
-def test_steps_of_fixed_shapes_are_those_of_growing_ones(name, device, monkeypatch):
+def test_steps_of_fixed_shapes_and_compiled_ones_are_those_of_growing_ones(name, device, monkeypatch):
     # The second step with the same tensors is a CUDA graph on a GPU.
     monkeypatch.setattr(StaticStep, "WARM_UP", 1)
     weights = make_stepper(build(name).to(device))
     rng = np.random.default_rng(1)
     prompts = [rng.integers(0, V, n).tolist() for n in (2, 9, 4, 6)]
     steps = torch.from_numpy(rng.integers(0, V, (11, 4))).to(device)
-    dynamic, static = (CachedDecoder(weights, 4, 16, static=static) for static in (False, True))
-    both = zip(*(walk(decoder, prompts, steps) for decoder in (dynamic, static)), strict=True)
-    for grown, fixed in both:
-        tolerance = 1e-5 if device == "cpu" else 1e-4
-        torch.testing.assert_close(fixed, grown, atol=tolerance, rtol=tolerance)
+    decoders = [CachedDecoder(weights, 4, 16, static=static) for static in (False, True, None)]
+    tolerance = 1e-5 if device == "cpu" else 1e-4
+    for grown, *others in zip(*(walk(decoder, prompts, steps) for decoder in decoders), strict=True):
+        for other in others:
+            torch.testing.assert_close(other, grown, atol=tolerance, rtol=tolerance)
 
 
 def walk(decoder: CachedDecoder, prompts: list[list[int]], steps: torch.Tensor) -> list[torch.Tensor]:
