@@ -31,7 +31,7 @@ for command in commands:
     assert main([*command, "--help"]) == 0, command
     print("==", *command)
 assert main(["--version"]) == 0
-loaded = {"torch", "transformers", "numpy", "scipy", "numba", "pyarrow"} & set(sys.modules)
+loaded = {"torch", "transformers", "numpy", "scipy", "numba", "pyarrow", "rich"} & set(sys.modules)
 assert not loaded, loaded
 """
     environment = {**os.environ, "PYTHONPATH": str(SOURCE)}
@@ -43,6 +43,22 @@ assert not loaded, loaded
     # Every option of the contract is on the page of the verb it belongs to.
     assert done.stdout.count("--device auto|cpu|cuda") >= 9
     assert done.stdout.count("--set KEY=VALUE") == 5
+
+
+def test_one_short_recording_needs_no_compiler() -> None:
+    script = """
+import sys
+from syllablelm import Tokenizer
+from syllablelm.core.models import BUNDLED
+tokenizer, sample = Tokenizer.load("small", device="cpu"), BUNDLED / "sample.flac"
+units = tokenizer.encode(sample)
+assert not {"numba", "transformers", "pyarrow"} & set(sys.modules)
+import syllablelm.segment.kernels
+assert units == tokenizer.encode(sample)
+"""
+    environment = {**os.environ, "PYTHONPATH": str(SOURCE)}
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env=environment)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_module_is_the_command() -> None:

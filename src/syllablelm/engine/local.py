@@ -5,8 +5,10 @@ Threads decode the next batches while the encoder works on one; others segment t
 
 from __future__ import annotations
 
+import ctypes
 import hashlib
 import os
+import sys
 import threading
 import time
 from collections import defaultdict, deque
@@ -36,6 +38,8 @@ from syllablelm.vocoder.acoustic import open_acoustic
 SHARD_SECONDS = 3600.0
 # Decoded audio that waits for the encoder, in batches; one more may be on its way.
 _BATCHES_AHEAD = 2
+# Batches between two times that freed memory goes back to the system.
+_BATCHES_A_TRIM = 8
 # Seconds between two looks at a corpus whose last shards are others'.
 _POLL_SECONDS = 0.5
 _CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -189,6 +193,13 @@ def _num_segmenters(tokenizer: Tokenizer) -> int:
     return 1 if tokenizer.encoder.device.type == "cpu" else max(1, _CORES - _WORKERS // 2)
 
 
+def _trim_memory() -> None:
+    """Give freed memory back: glibc keeps what lies between blocks in use, which grows for hours with mixed lengths."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
+    if trim is not None:
+        trim(0)
+
+
 @contextmanager
 def _threads(count: int, name: str) -> Generator[ThreadPoolExecutor, None, None]:
     """Yield a pool that drops its waiting work when the block is left, so that Ctrl-C stops at once."""
@@ -273,6 +284,7 @@ class _Pipeline:
     progress: _Progress
     ahead: deque[_Batch] = field(default_factory=deque)
     segmenting: deque[_Batch] = field(default_factory=deque)
+    settled: int = 0
     stopped: threading.Event = field(default_factory=threading.Event)
 
     def __post_init__(self) -> None:
@@ -385,6 +397,9 @@ class _Pipeline:
             into.found[folder][place] = future.result()
         into.audio.update((place, future.result()) for place, future in batch.states.items())
         into.batches_left -= 1
+        self.settled += 1
+        if self.settled % _BATCHES_A_TRIM == 0:
+            _trim_memory()
         self.claims.renew()
         self.progress.advance(len(batch.places), batch.seconds)
         if into.batches_left == 0:

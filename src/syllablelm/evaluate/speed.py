@@ -10,6 +10,7 @@ from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from threading import Lock, get_ident
 from typing import Any, ClassVar
 
 import numpy as np
@@ -43,30 +44,35 @@ class Stopwatch:
     Args:
         synchronize: waits for work started on a GPU; called on both sides of every stage.
 
-    For calls from one thread only. On leaving its `with` block the watched methods are as they were.
+    A stage counts by its share of the cores: wholly in the thread that made the watch, and in another one by that one's
+    threads of torch over those of the maker. On leaving its `with` block the watched methods are as they were.
     """
 
     def __init__(self, synchronize: Callable[[], None] = lambda: None) -> None:
         self.seconds: dict[str, float] = defaultdict(float)
         self._synchronize = synchronize
-        # For each running stage, the time of the stages inside it.
-        self._inner: list[float] = []
+        self._owner, self._cores, self._lock = get_ident(), torch.get_num_threads(), Lock()
+        # For each running stage of each thread, the time of the stages inside it.
+        self._inner: dict[int, list[float]] = defaultdict(list)
         self._watched: list[tuple[Any, str]] = []
 
     @contextmanager
     def stage(self, name: str) -> Generator[None, None, None]:
         """Count the block for a stage."""
         self._synchronize()
-        self._inner.append(0.0)
+        inner = self._inner[get_ident()]
+        inner.append(0.0)
         start = time.perf_counter()
         try:
             yield
         finally:
             self._synchronize()
-            taken = time.perf_counter() - start
-            self.seconds[name] += taken - self._inner.pop()
-            if self._inner:
-                self._inner[-1] += taken
+            taken = (time.perf_counter() - start) * torch.get_num_threads() / self._cores
+            with self._lock:
+                self.seconds[name] += taken - inner.pop()
+                # The first stage of a thread lies inside the one in which the maker waits for it.
+                if around := inner or self._inner[self._owner]:
+                    around[-1] += taken
 
     def watch(self, owner: Any, name: str, stage: str) -> None:
         """Count every call of ``owner.name`` for a stage."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ import torch
 
 from helpers.random_encoders import DIM, FAMILIES, LAYERS, make_encoder
 from helpers.random_models import noise
+from syllablelm.core.errors import InputError
 from syllablelm.encoders import attention, extractor
 from syllablelm.encoders.hub import HubEncoder
 from syllablelm.encoders.padding import pad_waveforms
@@ -59,6 +61,23 @@ class TestEveryFamily:
         assert [len(batch) for batch in batches] == [1, 0, 3]
         for found, alone in zip([*batches[0], *batches[2]], expected, strict=True):
             assert_same(found, alone)
+
+    @pytest.mark.parametrize("threads", [2, 5])
+    def test_groups_in_threads_give_the_same(self, family, threads):
+        encoder, before = make_encoder(family), torch.get_num_threads()
+        # Groups of similar lengths, some of which are padded.
+        clips = [noise(length, length) for length in (9_000, 9_100, 9_300, 12_345, 12_900, 20_000, 21_000, 33_333)]
+        expected = [encode_padded(encoder, [clip])[0] for clip in clips]
+        torch.set_num_threads(threads)
+        try:
+            for found, alone in zip(encoder.encode(clips, layers=ALL), expected, strict=True):
+                assert_same(found, alone)
+            with ThreadPoolExecutor(1) as pool:
+                assert torch.get_num_threads() == pool.submit(torch.get_num_threads).result() == threads
+            with pytest.raises(InputError, match="shorter than one frame"):
+                encoder.encode([*clips, noise(10, 1)])
+        finally:
+            torch.set_num_threads(before)
 
     def test_gpu_tiles_give_the_same(self, family, monkeypatch):
         if family.startswith(("w2v-bert", "whisper")):

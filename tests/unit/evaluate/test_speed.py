@@ -2,11 +2,14 @@ from __future__ import annotations
 
 import json
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Barrier, local
 
 import numpy as np
 import pytest
+import torch
 
 from syllablelm.cli.app import main
 from syllablelm.core.errors import AudioError, InputError
@@ -59,6 +62,25 @@ class TestStopwatch:
         # Watching is over: nothing is left of it.
         assert vars(thing) == {"value": 3} and thing.outer() == 7
         assert sum(watch.seconds.values()) == pytest.approx(1.16)
+
+    def test_threads_count_by_their_share_of_the_cores(self, monkeypatch):
+        share = local()
+        monkeypatch.setattr(torch, "get_num_threads", lambda: getattr(share, "threads", 4))
+        clock, both = local(), Barrier(2)
+        monkeypatch.setattr(time, "perf_counter", lambda: getattr(clock, "now", 0.0))
+
+        def work(seconds: float) -> None:
+            share.threads, clock.now = 2, 0.0
+            both.wait()
+            with watch.stage("outer"):
+                clock.now += 0.5
+                with watch.stage("inner"):
+                    clock.now += seconds
+
+        with Stopwatch() as watch, watch.stage("all"), ThreadPoolExecutor(2) as pool:
+            list(pool.map(work, [1.0, 2.0]))
+            clock.now = 2.5
+        assert dict(watch.seconds) == pytest.approx({"outer": 0.5, "inner": 1.5, "all": 0.5})
 
     def test_errors_pass_and_are_counted(self):
         with Stopwatch() as watch:
