@@ -227,9 +227,9 @@ def run_all(kit: Kit) -> None:
         for size in ("base", "whisper-base"):
             kit.run("units", kit.units, size=size, precision=precision)
     kit.run("LossPred", kit.losspred, precision="float32")
-    ways = [("crops", "bfloat16"), ("mask", "bfloat16"), ("crops", "float32")]
+    ways = [("varlen", "bfloat16"), ("mask", "bfloat16"), ("varlen", "float32")]
     for size in ("miniature",) if kit.toy else ("base", "large"):
-        for way, precision in ([("varlen", "bfloat16")] if on_gpu else []) + ways:
+        for way, precision in ways:
             kit.run("training", kit.training, size=size, way=way, precision=precision)
     for batch in (1, 32):
         for precision in ("bfloat16", "float32"):

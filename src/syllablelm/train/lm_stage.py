@@ -81,7 +81,7 @@ class LanguageModelTask:
 
     Args:
         peak_flops: peak FLOP/s of all devices together, the reference of utilisation ("mfu").
-        way: how crops are kept apart, see ``packed_loss``.
+        way: how crops are kept apart, see ``packed_loss``; "varlen" needs a model prepared by ``use_varlen``.
     """
 
     ratios: Mapping[str, tuple[str, str]] = {
@@ -102,7 +102,7 @@ class LanguageModelTask:
         seed: int,
         *,
         peak_flops: float = float("inf"),
-        way: Way = "crops",
+        way: Way = "mask",
     ) -> None:
         seconds = 6 * count_parameters(model)[0] / peak_flops
         self.module = PackedLoss(model, way, compiled=config.compile, token_seconds=seconds)
