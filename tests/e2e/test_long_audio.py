@@ -174,7 +174,7 @@ def test_rules_and_precisions_of_the_command_line(
     assert units("--precision", "bfloat16") == units()
     assert main([*base, "--delta", "0.1"]) == 2
     assert capfd.readouterr().err.splitlines() == [
-        "error: delta 0.1: the rule 'minsum' has no delta; leave it out, or choose rule 'released'"
+        "error: delta 0.1: the rule 'minsum' has no delta; leave it out, or take rule 'released' or 'penalty'"
     ]
     assert main([*base, "--precision", "float16", "--device", "cpu"]) == 2
     assert len(capfd.readouterr().err.splitlines()) == 1

@@ -38,8 +38,6 @@ from syllablelm.vocoder.acoustic import open_acoustic
 SHARD_SECONDS = 3600.0
 # Decoded audio that waits for the encoder, in batches; one more may be on its way.
 _BATCHES_AHEAD = 2
-# Batches between two times that freed memory goes back to the system.
-_BATCHES_A_TRIM = 8
 # Seconds between two looks at a corpus whose last shards are others'.
 _POLL_SECONDS = 0.5
 _CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -284,7 +282,6 @@ class _Pipeline:
     progress: _Progress
     ahead: deque[_Batch] = field(default_factory=deque)
     segmenting: deque[_Batch] = field(default_factory=deque)
-    settled: int = 0
     stopped: threading.Event = field(default_factory=threading.Event)
 
     def __post_init__(self) -> None:
@@ -397,9 +394,7 @@ class _Pipeline:
             into.found[folder][place] = future.result()
         into.audio.update((place, future.result()) for place, future in batch.states.items())
         into.batches_left -= 1
-        self.settled += 1
-        if self.settled % _BATCHES_A_TRIM == 0:
-            _trim_memory()
+        _trim_memory()
         self.claims.renew()
         self.progress.advance(len(batch.places), batch.seconds)
         if into.batches_left == 0:
