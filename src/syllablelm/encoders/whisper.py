@@ -141,7 +141,7 @@ class WhisperEncoder(HubEncoder):
         first = 0
         if self.training and self._limits != (-1, -1):
             # With limited attention a frame must mean the same wherever a window begins.
-            first = int(torch.randint(self.max_frames - length + 1, ()))
+            first = int(torch.randint(len(encoder.embed_positions.weight) - length + 1, ()))
         hidden_BTD = input_BTD + encoder.embed_positions.weight[first : first + length]
         return functional.dropout(hidden_BTD, p=encoder.dropout, training=self.training), {}
 
@@ -156,9 +156,9 @@ class WhisperEncoder(HubEncoder):
         with autocast(self.precision, wave_BN.device):
             input_BTD = self.convolve(wave_BN, lengths_B)
             length = input_BTD.shape[1]
-            first = min(first, self.max_frames - length)
-            # The transformer adds the positions of a clip that begins the recording.
             table = self.model.encoder.embed_positions.weight
+            first = min(first, len(table) - length)
+            # The transformer adds the positions of a clip that begins the recording.
             input_BTD = input_BTD + (table[first : first + length] - table[:length])
             feats_BTD = self.transform(input_BTD, self.frames(lengths_B))[self.layer]
         return feats_BTD[0].float().cpu().numpy()
