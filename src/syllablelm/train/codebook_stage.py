@@ -12,10 +12,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from syllablelm.core.artifact import UNITS_OF, Artifact, current_digest
+from syllablelm.core.artifact import UNITS_OF, Artifact, current_digest, open_artifact, units_digest
 from syllablelm.core.errors import InputError, check_fields
+from syllablelm.core.models import find_model
 from syllablelm.core.progress import ProgressBar
-from syllablelm.data.corpus import batches_by_seconds
+from syllablelm.data.manifest import Manifest
 from syllablelm.encoders.base import FrameEncoder
 from syllablelm.encoders.device import pick_device
 from syllablelm.encoders.load import load_encoder
@@ -23,8 +24,8 @@ from syllablelm.quantize import Codebook, Vectors, VectorWriter, fit_codebook
 from syllablelm.quantize.kmeans import Method
 from syllablelm.segment import minsum_penalty
 from syllablelm.tokenizer.segment_rule import SegmentRule
-from syllablelm.tokenizer.tokenizer import Tokenizer
-from syllablelm.train.batches import iterate_features
+from syllablelm.tokenizer.tokenizer import CODEBOOK_FILE, Tokenizer
+from syllablelm.train.batches import WaveformStore, iterate_features
 from syllablelm.train.stage import StageContext, StageRun
 
 MOST_UNITS = 2**24
@@ -82,7 +83,8 @@ def train_codebook(config: CodebookConfig, context: StageContext, encoder: Artif
             rule = replace(rule, delta=_fit_penalty(rule, model, context))
             run.metrics["penalty"] = rule.delta
         if taken is not None:
-            Tokenizer(model, taken.codebook, rule).write_payload(run.folder, half=config.half)
+            codebook = Codebook.load(taken.file(CODEBOOK_FILE))
+            Tokenizer(model, codebook, rule).write_payload(run.folder, half=config.half)
             return
         tokenizer = Tokenizer(model, None, rule)
         pooled = _pool(tokenizer, context, run)
@@ -94,9 +96,9 @@ def train_codebook(config: CodebookConfig, context: StageContext, encoder: Artif
         run.metrics["units_used"] = codebook.num_units
 
     parents = {"encoder": current_digest(encoder)}
-    taken = Tokenizer.load(config.take, device="cpu") if config.take else None
+    taken = open_artifact(find_model(config.take), "tokenizer") if config.take else None
     if taken is not None:
-        parents[UNITS_OF] = taken.digest
+        parents[UNITS_OF] = units_digest(taken)
     return context.run("tokenizer", out, config, parents, work, alone=True)
 
 
@@ -105,11 +107,8 @@ def _fit_penalty(rule: SegmentRule, encoder: FrameEncoder, context: StageContext
     lengths = np.array([recording.seconds for recording in context.manifest])
     drawn = np.random.default_rng(context.seed).permutation(len(lengths))
     drawn = drawn[: 1 + int(np.searchsorted(np.cumsum(lengths[drawn]), PENALTY_SECONDS))]
-    found: list[Any] = []
-    with ProgressBar("penalty", len(drawn)) as bar:
-        for batch in batches_by_seconds(lengths[drawn].tolist(), 120.0):
-            found += encoder.encode([context.store[int(drawn[place])] for place in batch])
-            bar.advance(len(batch))
+    store = WaveformStore(Manifest([context.manifest[int(index)] for index in drawn]))
+    found = [feats for _, feats in iterate_features(store, encoder, label="penalty")]
     seconds = sum(map(len, found)) * encoder.hop / encoder.sample_rate
     low, high = 0.0, 1.0
 
